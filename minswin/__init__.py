@@ -1,0 +1,8 @@
+"""minswin: Swin Transformer from scratch in NumPy, with hand-written autograd and fast kernels."""
+
+from minswin import kernels, ops
+from minswin.autograd import Tensor, apply, no_grad, vjp
+
+__version__ = "0.1.0"
+
+__all__ = ["Tensor", "__version__", "apply", "kernels", "no_grad", "ops", "vjp"]

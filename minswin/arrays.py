@@ -1,0 +1,28 @@
+"""Which array library an array belongs to: the only file that says "cupy"."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = Any  # a NumPy or a CuPy array: the definitions are one text for both
+Vjp = Callable[[Array], tuple[Any, ...]]  # cotangent of the result -> one gradient per argument
+Definition = Callable[..., tuple[Array, Vjp]]  # value, vjp = definition(*arrays, **settings)
+
+
+def array_module(x: Array) -> Any:
+    """The module (numpy or cupy) whose functions work on `x`; cupy is never imported here.
+
+    >>> array_module(np.zeros(3)).__name__
+    'numpy'
+    """
+    cupy = sys.modules.get("cupy")
+    return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """`x` as a NumPy array; a CuPy array is copied from the GPU."""
+    return x.get() if array_module(x) is not np else np.asarray(x)

@@ -1,0 +1,288 @@
+"""Reverse-mode differentiation in one page. It knows no operation: it only records and walks.
+
+An operation is a function on plain arrays that returns `value, vjp`. `apply` runs it on Tensors
+and records a node: the vjp and the nodes of its inputs. `backward` walks the nodes from the result
+to the leaves, every node once, after all its consumers. The operations are in `reference/`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minswin.arrays import Array, Definition, Vjp, array_module, to_numpy
+
+
+class Tensor:
+    """An array that remembers how it was made, so that `backward` can differentiate it.
+
+    `data` is the array. `grad` appears after `backward` on leaves with requires_grad, and adds up
+    until it is set to None. The operators + - * / @ ** and indexing are attached in `ops.py`.
+    """
+
+    __slots__ = ("__weakref__", "_node", "data", "grad", "requires_grad")
+    __array_ufunc__ = None  # let `array + tensor` reach Tensor.__radd__
+    __hash__ = object.__hash__
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            raise TypeError("Tensor: data is already a Tensor; use it, or its .data")
+        array = hasattr(data, "dtype") and not isinstance(data, np.generic)
+        self.data: Array = data if array else np.asarray(data)
+        if requires_grad and self.data.dtype.kind != "f":
+            raise TypeError(
+                f"Tensor: requires_grad needs floating-point data, got {self.data.dtype}; "
+                "convert it with .astype(np.float32)"
+            )
+        self.requires_grad = requires_grad
+        self.grad: Array | None = None
+        self._node: Node | None = None  # None for a leaf
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = to_numpy(self.data)
+        return np.array(array, dtype=dtype, copy=copy)
+
+    def numpy(self) -> np.ndarray:
+        """The data as a NumPy array: shared on the CPU, copied from a GPU."""
+        return to_numpy(self.data)
+
+    def item(self) -> float:
+        return self.data.item()
+
+    def detach(self) -> Tensor:
+        """The same data, cut off from its history."""
+        return Tensor(self.data)
+
+    def backward(self, g: Any = None) -> None:
+        """Add the gradient of ⟨g, self⟩ to `.grad` of every leaf that self depends on.
+
+        g: the cotangent, of self's shape; left out for a result of one element, where it is 1.
+        """
+        _backward(self, _cotangent(self, g))
+
+    if TYPE_CHECKING:  # attached in ops.py, which knows the operations
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __pow__(self, exponent: float) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def reshape(self, *shape: int) -> Tensor: ...
+        def transpose(self, *axes: int) -> Tensor: ...
+        def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+
+    def __repr__(self) -> str:
+        made = ", requires_grad" if self.requires_grad else ""
+        return f"Tensor({to_numpy(self.data)}{made})"
+
+
+class Node:
+    """One recorded operation: its vjp, and for each input the node or leaf to send a gradient to."""
+
+    __slots__ = ("name", "sources", "vjp")
+
+    def __init__(self, name: str, vjp: Vjp, sources: tuple[Node | Tensor | None, ...]) -> None:
+        self.name = name
+        self.vjp: Vjp | None = vjp
+        self.sources = sources
+
+
+# ── recording ────────────────────────────────────────────────────────────────────────────────────
+
+
+class _State(threading.local):
+    recording = True
+
+
+_state = _State()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record nothing inside this block (in this thread): results are leaves, memory is not held."""
+    before, _state.recording = _state.recording, False
+    try:
+        yield
+    finally:
+        _state.recording = before
+
+
+def is_recording() -> bool:
+    return _state.recording
+
+
+def apply(definition: Definition, *inputs: Any, **settings: Any) -> Tensor:
+    """Run `definition` on the arrays of `inputs` (Tensors, arrays or None) and record it."""
+    value, vjp = definition(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
+    result = Tensor(value)
+    if _state.recording:
+        sources = tuple(_source(x) for x in inputs)
+        if any(source is not None for source in sources):
+            name = getattr(definition, "__name__", "operation")
+            result._node = Node(name, vjp, sources)
+            result.requires_grad = True
+    return result
+
+
+def _source(x: Any) -> Node | Tensor | None:
+    """Where the gradient of input `x` goes: a node, a leaf, or nowhere.
+
+    A node does not hold the Tensors that it made, so an array that no vjp keeps is freed at once.
+    """
+    if not isinstance(x, Tensor) or not x.requires_grad:
+        return None
+    return x if x._node is None else x._node
+
+
+# ── the walk ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cotangent(result: Tensor, g: Any) -> Array:
+    if not result.requires_grad:
+        raise ValueError(
+            "backward: the result depends on nothing that requires_grad; "
+            "create the inputs with requires_grad=True, outside of no_grad()"
+        )
+    if g is None:
+        if result.size != 1:
+            raise ValueError(
+                f"backward: g is needed for a result of shape {result.shape}: only a result of one "
+                "element has the default cotangent 1; pass g of that shape, or call .sum() first"
+            )
+        return array_module(result.data).ones_like(result.data)
+    g = g.data if isinstance(g, Tensor) else g
+    if not hasattr(g, "dtype"):
+        g = np.asarray(g, dtype=result.dtype)
+    if g.shape != result.shape or g.dtype != result.dtype:
+        raise ValueError(
+            f"backward: g must have the result's shape {result.shape} and dtype {result.dtype}, "
+            f"got {g.shape} and {g.dtype}"
+        )
+    return g
+
+
+def _backward(result: Tensor, g: Array) -> None:
+    """Visit every node once, after all its consumers, without recursion; free it as it is used."""
+    root = _source(result)
+    assert root is not None
+    consumers = _count_consumers(root)
+    cotangents: dict[Node | Tensor, Array] = {root: g}
+    ready = [root]
+    while ready:
+        node = ready.pop()
+        g = cotangents.pop(node, None)  # None: no consumer sent a gradient here
+        if isinstance(node, Tensor):
+            if g is not None:
+                node.grad = g if node.grad is None else node.grad + g
+            continue
+        gradients = _use(node, g)
+        for source, gradient in zip(node.sources, gradients, strict=True):
+            if source is None:
+                continue
+            if gradient is not None:  # a value used twice receives the sum
+                have = cotangents.get(source)
+                cotangents[source] = gradient if have is None else have + gradient
+            consumers[source] -= 1
+            if consumers[source] == 0:
+                ready.append(source)
+        node.sources = ()
+
+
+def _count_consumers(root: Node | Tensor) -> dict[Node | Tensor, int]:
+    consumers: dict[Node | Tensor, int] = defaultdict(int)
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Tensor):
+            continue
+        if node.vjp is None:
+            raise ValueError(
+                f"backward: the graph through '{node.name}' was already used, and its memory freed;"
+                " compute the result again before a second backward"
+            )
+        for source in node.sources:
+            if source is not None:
+                consumers[source] += 1
+                if consumers[source] == 1:
+                    stack.append(source)
+    return consumers
+
+
+def _use(node: Node, g: Array | None) -> tuple[Any, ...]:
+    vjp, node.vjp = node.vjp, None  # what the vjp kept is freed when this function returns
+    if g is None or vjp is None:
+        return (None,) * len(node.sources)
+    gradients = vjp(g)
+    if not isinstance(gradients, tuple) or len(gradients) != len(node.sources):
+        raise TypeError(
+            f"backward: the vjp of '{node.name}' must return a tuple of {len(node.sources)} "
+            "gradients, one per positional argument (None where there is none)"
+        )
+    return gradients
+
+
+# ── from a text on Tensors to the form of a definition ───────────────────────────────────────────
+
+
+def vjp(function: Callable[..., Tensor]) -> Definition:
+    """Turn a function on Tensors into `value, vjp = f(*arrays, **settings)`, as definitions are.
+
+    >>> square = vjp(lambda x: x * x)
+    >>> value, pull = square(np.array([3.0]))
+    >>> value, pull(np.array([1.0]))
+    (array([9.]), (array([6.]),))
+    """
+
+    def definition(*arrays: Array, **settings: Any) -> tuple[Array, Vjp]:
+        inputs = [_leaf(x) for x in arrays]
+        result = function(*inputs, **settings)
+
+        def pull(g: Array) -> tuple[Any, ...]:
+            if result.requires_grad:
+                result.backward(g)
+            return tuple(x.grad if isinstance(x, Tensor) else None for x in inputs)
+
+        return result.data, pull
+
+    definition.__name__ = getattr(function, "__name__", "composite")
+    definition.__doc__ = function.__doc__
+    return definition
+
+
+def _leaf(x: Any) -> Any:
+    floating = hasattr(x, "dtype") and x.dtype.kind == "f"
+    return Tensor(x, requires_grad=True) if floating else x

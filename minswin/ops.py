@@ -1,0 +1,286 @@
+"""The operations on Tensors: each definition lifted, its arguments checked, the operators attached.
+
+`ops.softmax(x)` runs the kernel that `kernels.select` chooses for the definition
+`reference.normalize.softmax`, and records it for `backward`. Inputs are Tensors, arrays or numbers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from minswin import kernels
+from minswin.arrays import Array, Definition, array_module
+from minswin.autograd import Tensor, apply
+from minswin.reference import attention as _attention
+from minswin.reference import conv as _conv
+from minswin.reference import elementwise as _elementwise
+from minswin.reference import linear as _linear
+from minswin.reference import losses as _losses
+from minswin.reference import normalize as _normalize
+from minswin.reference import reduce as _reduce
+from minswin.reference import shape as _shape
+from minswin.reference import windows as _windows
+
+Operation = Callable[..., Tensor]
+FLOATS = ("float32", "float64")
+
+
+# ── lifting ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lift(definition: Definition, check: Callable[..., None] | None = None) -> Operation:
+    """Make an operation on Tensors from a definition on arrays."""
+    name = definition.__name__
+
+    @wraps(definition)
+    def operation(*inputs: Any, **settings: Any) -> Tensor:
+        inputs, like = _as_inputs(name, inputs)
+        if check is not None:
+            check(*inputs, **settings)
+        return apply(kernels.select(name, like), *inputs, **settings)
+
+    signature = inspect.signature(definition)
+    operation.__signature__ = signature.replace(return_annotation=Tensor)  # type: ignore[attr-defined]
+    return operation
+
+
+def _as_inputs(name: str, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], Array]:
+    """Numbers become arrays of the others' dtype; floating inputs must share one dtype.
+
+    Gives the inputs and one of their arrays, which decides about the backend.
+    """
+    like = None
+    for x in inputs:
+        if hasattr(x, "dtype") and (x.dtype.kind == "f" or like is None):
+            if like is not None and like.dtype.kind == "f" and like.dtype != x.dtype:
+                raise TypeError(
+                    f"{name}: the inputs must share one floating dtype, got {like.dtype} and "
+                    f"{x.dtype}; convert one with .astype"
+                )
+            like = x
+    if like is None:
+        inputs = tuple(x if x is None else np.asarray(x) for x in inputs)
+        return inputs, inputs[0]
+    if like.dtype.kind == "f" and like.dtype not in FLOATS:
+        raise TypeError(f"{name}: expected float32 or float64 data, got {like.dtype}; use .astype")
+    array = like.data if isinstance(like, Tensor) else like
+    if any(x is not None and not hasattr(x, "dtype") for x in inputs):
+        convert = array_module(array).asarray
+        inputs = tuple(
+            x if x is None or hasattr(x, "dtype") else convert(x, dtype=like.dtype) for x in inputs
+        )
+    return inputs, array
+
+
+# ── checks: who, which argument, what was expected, what came, what to do ────────────────────────
+
+
+def _check_matmul(x: Any, y: Any) -> None:
+    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-2]:
+        raise ValueError(
+            f"matmul: expected x (..., N, K) and y (..., K, M), got {x.shape} and {y.shape}; "
+            "K must agree, and both need two axes at least"
+        )
+
+
+def _check_linear(x: Any, weight: Any, bias: Any) -> None:
+    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: weight must be (M, K={x.shape[-1] if x.ndim else '?'}) for x of shape "
+            f"{x.shape}, got {weight.shape}; weights are stored (out, in)"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: bias must be {weight.shape[:1]}, got {bias.shape}")
+
+
+def _check_conv2d(x: Any, weight: Any, bias: Any, **settings: Any) -> None:
+    if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"conv2d: expected x (B, C, H, W) and weight (D, C, kh, kw), got {x.shape} and "
+            f"{weight.shape}; C must agree"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"conv2d: bias must be {weight.shape[:1]}, got {bias.shape}")
+    ph, pw = settings.get("padding", (0, 0))
+    if x.shape[2] + 2 * ph < weight.shape[2] or x.shape[3] + 2 * pw < weight.shape[3]:
+        raise ValueError(
+            f"conv2d: a {x.shape[2]}×{x.shape[3]} map with padding {(ph, pw)} is smaller than the "
+            f"{weight.shape[2]}×{weight.shape[3]} filter; enlarge the map or the padding"
+        )
+
+
+def _check_layer_norm(x: Any, weight: Any, bias: Any, **settings: Any) -> None:
+    if x.ndim == 0 or weight.shape != x.shape[-1:] or bias.shape != x.shape[-1:]:
+        raise ValueError(
+            f"layer_norm: weight and bias must be {x.shape[-1:]} for x of shape {x.shape}, "
+            f"got {weight.shape} and {bias.shape}"
+        )
+
+
+def _check_attention(q: Any, k: Any, v: Any, bias: Any) -> None:
+    if q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1] or q.shape[:-2] != k.shape[:-2]:
+        raise ValueError(
+            "attention: expected q (..., N, d), k (..., M, d) and v (..., M, e), "
+            f"got {q.shape}, {k.shape} and {v.shape}"
+        )
+    logits = (*q.shape[:-1], k.shape[-2])
+    if bias is not None and not _broadcasts(bias.shape, logits):
+        raise ValueError(f"attention: bias must broadcast to {logits}, got {bias.shape}")
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    tail = to[len(to) - len(shape) :]
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape, tail, strict=True))
+
+
+def _check_window_partition(x: Any, *, window: tuple[int, int]) -> None:
+    if x.ndim != 4 or x.shape[1] % window[0] or x.shape[2] % window[1]:
+        raise ValueError(
+            f"window_partition: x must be a map (B, H, W, C) that {window[0]}×{window[1]} windows "
+            f"divide, got {x.shape}; pad it first"
+        )
+
+
+def _check_window_merge(x: Any, *, window: tuple[int, int], grid: tuple[int, int]) -> None:
+    count, tokens = grid[0] // window[0] * (grid[1] // window[1]), window[0] * window[1]
+    if x.ndim != 4 or x.shape[1:3] != (count, tokens):
+        raise ValueError(
+            f"window_merge: a {grid[0]}×{grid[1]} map of {window[0]}×{window[1]} windows needs "
+            f"x (B, {count}, {tokens}, C), got {x.shape}"
+        )
+
+
+def _check_patch_merge(x: Any) -> None:
+    if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
+        raise ValueError(
+            f"patch_merge: x must be a map (B, H, W, C) with H and W even, got {x.shape}; "
+            "pad it with one row or column of zeros"
+        )
+
+
+def _check_cross_entropy(logits: Any, targets: Any, *, smoothing: float = 0.0) -> None:
+    if logits.ndim != 2:
+        raise ValueError(f"cross_entropy: logits must be (B, K), got {logits.shape}")
+    B, K = logits.shape
+    if targets.ndim == 1 and targets.dtype.kind not in "iu":
+        raise TypeError(
+            f"cross_entropy: targets of shape (B,) are class indices and must be integers, "
+            f"got {targets.dtype}; soft labels have shape (B, K)"
+        )
+    if targets.shape not in ((B,), (B, K)):
+        raise ValueError(
+            f"cross_entropy: targets must be ({B},) class indices or ({B}, {K}) probabilities, "
+            f"got {targets.shape}"
+        )
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"cross_entropy: smoothing must be in [0, 1), got {smoothing}")
+    if targets.ndim == 1:
+        _check_range("cross_entropy", "targets", targets, K)
+
+
+def _check_take(table: Any, rows: Any) -> None:
+    if rows.dtype.kind not in "iu":
+        raise TypeError(f"take: rows must be integers, got {rows.dtype}")
+    _check_range("take", "rows", rows, table.shape[0])
+
+
+def _check_scatter_add(x: Any, rows: Any, *, length: int) -> None:
+    if x.shape[: rows.ndim] != rows.shape:
+        raise ValueError(f"scatter_add: rows {rows.shape} must lead the shape of x, got {x.shape}")
+    _check_range("scatter_add", "rows", rows, length)
+
+
+def _check_range(who: str, argument: str, indices: Any, count: int) -> None:
+    indices = indices.data if isinstance(indices, Tensor) else indices
+    if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= count):
+        raise ValueError(
+            f"{who}: {argument} must lie in 0…{count - 1}, "
+            f"got values from {int(indices.min())} to {int(indices.max())}"
+        )
+
+
+# ── the operations ───────────────────────────────────────────────────────────────────────────────
+
+add = _lift(_elementwise.add)
+subtract = _lift(_elementwise.subtract)
+multiply = _lift(_elementwise.multiply)
+divide = _lift(_elementwise.divide)
+negative = _lift(_elementwise.negative)
+power = _lift(_elementwise.power)
+exp = _lift(_elementwise.exp)
+log = _lift(_elementwise.log)
+sqrt = _lift(_elementwise.sqrt)
+tanh = _lift(_elementwise.tanh)
+sigmoid = _lift(_elementwise.sigmoid)
+relu = _lift(_elementwise.relu)
+gelu = _lift(_elementwise.gelu)
+gelu_tanh = _lift(_elementwise.gelu_tanh)
+dropout = _lift(_elementwise.dropout)
+
+sum = _lift(_reduce.sum)
+mean = _lift(_reduce.mean)
+max = _lift(_reduce.max)
+
+reshape = _lift(_shape.reshape)
+transpose = _lift(_shape.transpose)
+broadcast_to = _lift(_shape.broadcast_to)
+roll = _lift(_shape.roll)
+pad = _lift(_shape.pad)
+getitem = _lift(_shape.getitem)
+concatenate = _lift(_shape.concatenate)
+stack = _lift(_shape.stack)
+take = _lift(_shape.take, _check_take)
+scatter_add = _lift(_shape.scatter_add, _check_scatter_add)
+
+matmul = _lift(_linear.matmul, _check_matmul)
+linear = _lift(_linear.linear, _check_linear)
+unfold = _lift(_conv.unfold)
+conv2d = _lift(_conv.conv2d, _check_conv2d)
+
+softmax = _lift(_normalize.softmax)
+log_softmax = _lift(_normalize.log_softmax)
+layer_norm = _lift(_normalize.layer_norm, _check_layer_norm)
+attention = _lift(_attention.attention, _check_attention)
+cross_entropy = _lift(_losses.cross_entropy, _check_cross_entropy)
+
+window_partition = _lift(_windows.window_partition, _check_window_partition)
+window_merge = _lift(_windows.window_merge, _check_window_merge)
+patch_merge = _lift(_windows.patch_merge, _check_patch_merge)
+
+
+# ── Tensor's operators: attached here, since Tensor knows no operation ───────────────────────────
+
+
+def _sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
+    """Both x.reshape(2, 3) and x.reshape((2, 3)) are allowed."""
+    return tuple(arguments[0]) if arguments and isinstance(arguments[0], tuple) else arguments
+
+
+_METHODS: dict[str, Callable[..., Tensor]] = {
+    "__add__": add,
+    "__radd__": lambda x, y: add(y, x),
+    "__sub__": subtract,
+    "__rsub__": lambda x, y: subtract(y, x),
+    "__mul__": multiply,
+    "__rmul__": lambda x, y: multiply(y, x),
+    "__truediv__": divide,
+    "__rtruediv__": lambda x, y: divide(y, x),
+    "__matmul__": matmul,
+    "__rmatmul__": lambda x, y: matmul(y, x),
+    "__neg__": negative,
+    "__pow__": lambda x, exponent: power(x, exponent=exponent),
+    "__getitem__": lambda x, index: getitem(x, index=index),
+    "reshape": lambda x, *shape: reshape(x, shape=_sizes(shape)),
+    "transpose": lambda x, *axes: transpose(x, axes=_sizes(axes) or tuple(range(x.ndim))[::-1]),
+    "sum": lambda x, axis=None, keepdims=False: sum(x, axis=axis, keepdims=keepdims),
+    "mean": lambda x, axis=None, keepdims=False: mean(x, axis=axis, keepdims=keepdims),
+    "max": lambda x, axis=None, keepdims=False: max(x, axis=axis, keepdims=keepdims),
+}
+
+for _name, _method in _METHODS.items():
+    setattr(Tensor, _name, _method)

@@ -1,0 +1,29 @@
+"""Cross-entropy, for class indices and for soft labels."""
+
+from __future__ import annotations
+
+from minswin.arrays import Array, Vjp, array_module
+from minswin.reference.normalize import log_softmax
+
+
+def cross_entropy(logits: Array, targets: Array, *, smoothing: float = 0.0) -> tuple[Array, Vjp]:
+    """Mean over the batch of −Σ t log softmax(logits).                    Szegedy et al. 2016, §7
+
+    logits (B, K)   targets: class indices (B,), or probabilities (B, K)   gives a 0-d array
+    With smoothing ε the target t becomes (1 − ε) t + ε/K.
+    """
+    xp = array_module(logits)
+    B, K = logits.shape
+    if targets.ndim == 1:
+        soft = xp.zeros_like(logits)
+        soft[xp.arange(B), targets] = 1  # one-hot
+    else:
+        soft = targets
+    if smoothing:
+        soft = soft * (1 - smoothing) + smoothing / K
+    y, undo_log_softmax = log_softmax(logits)
+
+    def vjp(g: Array) -> tuple[Array, None]:
+        return (*undo_log_softmax(soft * (g * (-1 / B))), None)
+
+    return -(soft * y).sum() / B, vjp

@@ -1,0 +1,100 @@
+"""Moving data without changing it: reshape, transpose, roll, pad, index, join, gather, scatter.
+
+Each is a linear map that copies or drops elements; its vjp is the adjoint, which sends every
+element back to where it came from and adds where it was copied.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minswin.arrays import Array, Vjp, array_module
+from minswin.reference.elementwise import unbroadcast
+
+
+def reshape(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Vjp]:
+    """The same elements in the same order; one length may be −1."""
+    return x.reshape(shape), lambda g: (g.reshape(x.shape),)
+
+
+def transpose(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Vjp]:
+    """Axis i of the result is axis axes[i] of x. Undone by the inverse permutation."""
+    inverse = tuple(int(i) for i in np.argsort([a % x.ndim for a in axes]))
+    return x.transpose(axes), lambda g: (g.transpose(inverse),)
+
+
+def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Vjp]:
+    """Repeat x along new axes and axes of length 1; undone by summing over them."""
+    return array_module(x).broadcast_to(x, shape), lambda g: (unbroadcast(g, x.shape),)
+
+
+def roll(x: Array, *, shift: tuple[int, ...], axis: tuple[int, ...] = (1, 2)) -> tuple[Array, Vjp]:
+    """Move elements `shift` places on along each axis; those that leave come back at the start.
+
+    A negative shift moves up or left. Undone by the opposite shift. Default: a map (B, H, W, C).
+    """
+    xp = array_module(x)
+    back = tuple(-s for s in shift)
+    return xp.roll(x, shift, axis), lambda g: (xp.roll(g, back, axis),)
+
+
+def pad(x: Array, *, width: tuple[tuple[int, int], ...]) -> tuple[Array, Vjp]:
+    """Zeros around x: width[i] = (before, after) for axis i, first axis first. Undone by a crop."""
+    inside = tuple(slice(before, before + n) for (before, _), n in zip(width, x.shape, strict=True))
+    return array_module(x).pad(x, width), lambda g: (g[inside],)
+
+
+def getitem(x: Array, *, index: Any) -> tuple[Array, Vjp]:
+    """x[index] for slices, integers, None, Ellipsis; integer or bool arrays add where they meet."""
+
+    def vjp(g: Array) -> tuple[Array]:
+        xp = array_module(x)
+        dx = xp.zeros_like(x)
+        if _has_array(index):
+            xp.add.at(dx, index, g)  # an element may have been taken more than once
+        else:
+            dx[index] = g
+        return (dx,)
+
+    return x[index], vjp
+
+
+def _has_array(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, list) or hasattr(part, "dtype") for part in parts)
+
+
+def concatenate(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
+    """Join arrays along an existing axis; undone by cutting."""
+    xp = array_module(xs[0])
+    cuts = [int(n) for n in np.cumsum([x.shape[axis] for x in xs])[:-1]]
+    return xp.concatenate(xs, axis=axis), lambda g: tuple(xp.split(g, cuts, axis=axis))
+
+
+def stack(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
+    """Join arrays of equal shape along a new axis."""
+    xp = array_module(xs[0])
+    return xp.stack(xs, axis=axis), lambda g: tuple(xp.moveaxis(g, axis, 0))
+
+
+def take(table: Array, rows: Array) -> tuple[Array, Vjp]:
+    """Look up rows of a table (L, …): Y[i] = table[rows[i]].       Undone by scatter-add.
+
+    table (L, …)   rows integers (…)   gives (…rows, …); equal to one-hot(rows) @ table.
+    """
+    return table[rows], lambda g: (_add_rows(g, rows, table.shape[0]), None)
+
+
+def scatter_add(x: Array, rows: Array, *, length: int) -> tuple[Array, Vjp]:
+    """Add each x[i] into row rows[i] of a table of zeros (length, …). The adjoint of `take`."""
+    return _add_rows(x, rows, length), lambda g: (g[rows], None)
+
+
+def _add_rows(x: Array, rows: Array, length: int) -> Array:
+    xp = array_module(x)
+    tail = x.shape[rows.ndim :]
+    table = xp.zeros((length, *tail), dtype=x.dtype)
+    xp.add.at(table, rows.reshape(-1), x.reshape(rows.size, *tail))  # not +=: rows repeat
+    return table
