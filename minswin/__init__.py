@@ -2,7 +2,18 @@
 
 from minswin import kernels, ops
 from minswin.autograd import Tensor, apply, no_grad, vjp
+from minswin.models import create_model, list_models
 
 __version__ = "0.1.0"
 
-__all__ = ["Tensor", "__version__", "apply", "kernels", "no_grad", "ops", "vjp"]
+__all__ = [
+    "Tensor",
+    "__version__",
+    "apply",
+    "create_model",
+    "kernels",
+    "list_models",
+    "no_grad",
+    "ops",
+    "vjp",
+]

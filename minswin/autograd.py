@@ -111,7 +111,7 @@ class Tensor:
 
 
 class Node:
-    """One recorded operation: its vjp, and for each input the node or leaf to send a gradient to."""
+    """One recorded operation: its vjp, and per input the node or leaf to send a gradient to."""
 
     __slots__ = ("name", "sources", "vjp")
 

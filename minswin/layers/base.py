@@ -1,0 +1,113 @@
+"""Layer: an object that holds parameters and other layers, found by walking vars(self) in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minswin.arrays import Array, array_module
+from minswin.autograd import Tensor
+
+
+class Parameter(Tensor):
+    """A Tensor that training changes."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, requires_grad=True)
+
+
+class Layer:
+    """Base of everything with parameters: assign Parameters and Layers as attributes, define call.
+
+    A list of layers counts by position, so names are those of the original implementation:
+    `layers.0.blocks.1.attn.qkv.weight`.
+    """
+
+    training: bool = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+
+    # ── what is inside ───────────────────────────────────────────────────────────────────────────
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) of the layers directly inside this one, in the order of definition."""
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                yield name, value
+            elif isinstance(value, list):
+                yield from (
+                    (f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Layer)
+                )
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """(name, parameter): a layer's own parameters first, then those of its children."""
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                yield prefix + name, value
+        for name, child in self.children():
+            yield from child.named_parameters(f"{prefix}{name}.")
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters())
+
+    def parameter_count(self) -> int:
+        """Number of learnt numbers."""
+        return sum(parameter.size for parameter in self.parameters())
+
+    def layers_within(self) -> Iterator[Layer]:
+        """This layer and every layer below it."""
+        yield self
+        for _, child in self.children():
+            yield from child.layers_within()
+
+    # ── modes and gradients ──────────────────────────────────────────────────────────────────────
+
+    def train(self, mode: bool = True) -> Layer:
+        """Switch dropout and drop path on (or off) in this layer and all below."""
+        for layer in self.layers_within():
+            layer.training = mode
+        return self
+
+    def eval(self) -> Layer:
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    # ── weights ──────────────────────────────────────────────────────────────────────────────────
+
+    def state_dict(self) -> dict[str, Array]:
+        """The arrays of all parameters by name: the live arrays, not copies."""
+        return {name: parameter.data for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Array], strict: bool = True) -> None:
+        """Copy the arrays of `state` into the parameters of the same names.
+
+        Nothing is changed unless all fits. strict=False leaves out missing and unexpected names;
+        a wrong shape is always an error.
+        """
+        own = self.state_dict()
+        missing = [name for name in own if name not in state] if strict else []
+        unexpected = [name for name in state if name not in own] if strict else []
+        misshapen = [
+            f"{name}: expected {own[name].shape}, got {np.shape(state[name])}"
+            for name in own
+            if name in state and np.shape(state[name]) != own[name].shape
+        ]
+        problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+        found = [f"{what} ({len(n)}): {', '.join(n)}" for what, n in problems.items() if n]
+        if found:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: the names do not fit; "
+                + "; ".join(found)
+                + ". Was it saved from another model or configuration?"
+            )
+        for name, array in own.items():
+            if name in state:
+                array[...] = array_module(array).asarray(state[name])

@@ -1,0 +1,103 @@
+"""Linear, LayerNorm, Mlp, Dropout, DropPath: what every Transformer is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minswin import ops
+from minswin.autograd import Tensor
+from minswin.layers.base import Layer, Parameter
+from minswin.layers.initialize import Dtype, normal
+
+
+class Linear(Layer):
+    """y = x Wᵀ + b.
+
+    Learns   weight (M, K), output first   bias (M,)        Takes x (..., K)        Gives (..., M)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool = True,
+        rng: np.random.Generator,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        self.weight = Parameter(normal(rng, (outputs, inputs), dtype))
+        self.bias = Parameter(np.zeros(outputs, dtype)) if bias else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.weight, self.bias)
+
+
+class LayerNorm(Layer):
+    """Mean 0 and variance 1 over the channels of each token, then scale and shift.
+
+    Learns   weight, bias (C,)        Takes and gives (..., C)
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-5, dtype: Dtype = np.float32) -> None:
+        self.weight = Parameter(np.ones(channels, dtype))
+        self.bias = Parameter(np.zeros(channels, dtype))
+        self.eps = eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)
+
+
+class Dropout(Layer):
+    """While training, zero each element with probability `rate` and scale the rest by 1/(1−rate).
+
+    Takes and gives (...)
+    """
+
+    def __init__(self, rate: float, *, rng: np.random.Generator) -> None:
+        if not 0 <= rate <= 1:
+            raise ValueError(f"{type(self).__name__}: rate must be in [0, 1], got {rate}")
+        self.rate = rate
+        self.rng = rng
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = self.rng.random(self.mask_shape(x), dtype=np.float32) >= self.rate
+        return ops.dropout(x, keep, rate=self.rate)
+
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        return x.shape
+
+
+class DropPath(Dropout):
+    """Drop the whole residual branch of a sample at once.               Huang et al. 2016, §3
+
+    Takes and gives (B, ...)
+    """
+
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        return (x.shape[0],) + (1,) * (x.ndim - 1)  # one decision per sample
+
+
+class Mlp(Layer):
+    """Two linear layers with a GELU between, on each token alone.
+
+    Learns   fc1: Linear(C, hidden)   fc2: Linear(hidden, C)        Takes and gives (..., C)
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        *,
+        drop_rate: float = 0.0,
+        rng: np.random.Generator,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        self.fc1 = Linear(channels, hidden, rng=rng, dtype=dtype)
+        self.fc2 = Linear(hidden, channels, rng=rng, dtype=dtype)
+        self.drop = Dropout(drop_rate, rng=rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = self.drop(ops.gelu(self.fc1(x)))  # (..., hidden)
+        return self.drop(self.fc2(x))  # (..., C)

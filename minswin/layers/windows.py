@@ -1,0 +1,119 @@
+"""W-MSA and SW-MSA: attention inside windows and shifted windows.       Liu et al. 2021, §3.2"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minswin import ops
+from minswin.autograd import Tensor
+from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
+from minswin.layers.base import Layer, Parameter
+from minswin.layers.basic import Dropout, LayerNorm, Linear
+from minswin.layers.initialize import Dtype, normal
+from minswin.reference.windows import attention_mask, relative_position_index
+
+Pair = tuple[int, int]
+
+
+def fit_window(grid: Pair, window: Pair) -> tuple[Pair, bool]:
+    """The window that a map of size `grid` gets, and whether it may be shifted.
+
+    A map larger than the window on both axes keeps the window. Otherwise nothing is shifted, and
+    a square window shrinks to the shorter side of the map, as in the original; a non-square window
+    shrinks on each axis by itself.
+    """
+    (H, W), (Mh, Mw) = grid, window
+    if H > Mh and W > Mw:
+        return window, True
+    side = min(H, W)
+    return ((side, side) if Mh == Mw else (min(H, Mh), min(W, Mw))), False
+
+
+class WindowAttention(Layer):
+    """W-MSA; with shift=True SW-MSA: windows displaced by half a window.
+
+    Learns   relative_position_bias_table ((2Mh−1)·(2Mw−1), h): one bias per displacement and head
+             qkv: Linear(C, 3C)   proj: Linear(C, C)
+    Takes and gives a map (B, H, W, C) of any size. A map that the window does not divide is padded
+    with zeros at the bottom and right BEFORE the roll, so that the mask keeps its ends apart.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        window: Pair,
+        *,
+        shift: bool = False,
+        qkv_bias: bool = True,
+        attn_drop_rate: float = 0.0,
+        drop_rate: float = 0.0,
+        rng: np.random.Generator,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        check_heads("WindowAttention", channels, heads)
+        self.heads, self.window, self.shift = heads, window, shift
+        rows = (2 * window[0] - 1) * (2 * window[1] - 1)
+        self.relative_position_bias_table = Parameter(normal(rng, (rows, heads), dtype))
+        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias, rng=rng, dtype=dtype)
+        self.proj = Linear(channels, channels, rng=rng, dtype=dtype)
+        self.attn_drop = Dropout(attn_drop_rate, rng=rng)
+        self.proj_drop = Dropout(drop_rate, rng=rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        _, H, W, _ = x.shape
+        window, may_shift = fit_window((H, W), self.window)
+        shift = (window[0] // 2, window[1] // 2) if self.shift and may_shift else (0, 0)
+        x = pad_map(x, window)  # (B, H', W', C)
+        x = self.shifted_windows(self.qkv(x), window, shift)  # (B, H', W', C)
+        x = x[:, :H, :W]  # (B, H, W, C)
+        return self.proj_drop(self.proj(x))
+
+    def shifted_windows(self, qkv: Tensor, window: Pair, shift: Pair) -> Tensor:
+        """Roll, cut into windows, attend, put together, roll back.
+
+        qkv (B, H, W, 3C), H and W multiples of the window   gives (B, H, W, C)
+        """
+        grid = qkv.shape[1], qkv.shape[2]
+        if any(shift):
+            qkv = ops.roll(qkv, shift=(-shift[0], -shift[1]))  # up and left
+        qkv = ops.window_partition(qkv, window=window)  # (B, nW, N, 3C)
+        q, k, v = split_heads(qkv, self.heads)  # (B, nW, h, N, d) each
+        bias = self.bias(window)  # (h, N, N)
+        if any(shift):
+            mask = attention_mask(grid, window, shift).astype(bias.dtype)  # (nW, N, N)
+            bias = bias + mask[:, None]  # (nW, h, N, N)
+        x = attend(q, k, v, bias, self.attn_drop)  # (B, nW, h, N, d)
+        x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)
+        return ops.roll(x, shift=shift) if any(shift) else x
+
+    def bias(self, window: Pair) -> Tensor:
+        """The bias of every head for every pair of tokens of a window: (h, N, N), eq. (4)'s B."""
+        index = relative_position_index(window, self.window)  # (N, N)
+        return ops.take(self.relative_position_bias_table, index).transpose(2, 0, 1)
+
+
+def pad_map(x: Tensor, window: Pair) -> Tensor:
+    """Zeros at the bottom and right of a map (B, H, W, C) up to the next multiple of the window."""
+    bottom, right = -x.shape[1] % window[0], -x.shape[2] % window[1]
+    if not (bottom or right):
+        return x
+    return ops.pad(x, width=((0, 0), (0, bottom), (0, right), (0, 0)))
+
+
+class PatchMerging(Layer):
+    """Halve the map and double the channels: each 2×2 neighbourhood becomes one token.      §3.1
+
+    Learns   reduction: Linear(4C, 2C), no bias   norm: LayerNorm(4C)
+    Takes a map (B, H, W, C); an odd side is padded with zeros   Gives (B, ⌈H/2⌉, ⌈W/2⌉, 2C)
+    """
+
+    def __init__(
+        self, channels: int, *, rng: np.random.Generator, dtype: Dtype = np.float32
+    ) -> None:
+        self.reduction = Linear(4 * channels, 2 * channels, bias=False, rng=rng, dtype=dtype)
+        self.norm = LayerNorm(4 * channels, dtype=dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = ops.patch_merge(pad_map(x, (2, 2)))  # (B, H/2, W/2, 4C)
+        return self.reduction(self.norm(x))  # (B, H/2, W/2, 2C)

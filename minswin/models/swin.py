@@ -1,0 +1,322 @@
+"""Swin Transformer: a pyramid of maps, attention inside (shifted) windows.     Liu et al. 2021
+
+Read bottom-up: a block, a stage of blocks that ends in a merge, the model. The shapes of Swin-T:
+
+    image 224×224×3 → patches 56×56×48 → 56×56×C → 28×28×2C → 14×14×4C → 7×7×8C → classes
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minswin.arrays import Array
+from minswin.autograd import Tensor
+from minswin.layers import (
+    Dropout,
+    DropPath,
+    Layer,
+    LayerNorm,
+    Linear,
+    Mlp,
+    Parameter,
+    PatchEmbed,
+    PatchMerging,
+    WindowAttention,
+)
+from minswin.layers.initialize import Dtype, normal
+from minswin.layers.windows import fit_window
+
+Pair = tuple[int, int]
+
+
+class Row(NamedTuple):
+    """One line of a model's summary: what it gives, what it learns, what it costs."""
+
+    name: str
+    shape: tuple[int, ...]  # of one image, without the batch axis
+    parameters: int
+    macs: int
+
+
+class SwinBlock(Layer):
+    """Attention, then an MLP, each on the normalised map and added to it.     Figure 3 (b), eq. (3)
+
+    Takes and gives a map (B, H, W, C)
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        window: Pair,
+        *,
+        shift: bool,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        rng: np.random.Generator,
+        dtype: Dtype,
+    ) -> None:
+        self.norm1 = LayerNorm(channels, dtype=dtype)
+        self.attn = WindowAttention(
+            channels,
+            heads,
+            window,
+            shift=shift,
+            qkv_bias=qkv_bias,
+            attn_drop_rate=attn_drop_rate,
+            drop_rate=drop_rate,
+            rng=rng,
+            dtype=dtype,
+        )
+        self.drop_path = DropPath(drop_path_rate, rng=rng)
+        self.norm2 = LayerNorm(channels, dtype=dtype)
+        hidden = int(channels * mlp_ratio)
+        self.mlp = Mlp(channels, hidden, drop_rate=drop_rate, rng=rng, dtype=dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def macs(self, grid: Pair) -> int:
+        """Multiply-adds on a map: 4HWC² + 2NHWC for W-MSA, 2·ratio·HWC² for the MLP, 2HWC norms.
+
+        Counted on the map that the windows cover, padding included.                      Eq. (2)
+        """
+        (H, W), C = grid, self.norm1.weight.size
+        (Mh, Mw), _ = fit_window(grid, self.attn.window)
+        covered = (H + -H % Mh) * (W + -W % Mw)
+        hidden = self.mlp.fc1.bias.size if self.mlp.fc1.bias is not None else 0
+        attention = covered * (3 * C * C + 2 * Mh * Mw * C) + H * W * C * C
+        return attention + H * W * (2 * C * hidden + 2 * C)
+
+
+class Stage(Layer):
+    """Blocks that take turns between windows and shifted windows, then a merge if one is given.
+
+    Takes a map (B, H, W, C)   Gives the map before the merge, and the one after
+    """
+
+    def __init__(self, blocks: list[SwinBlock], downsample: PatchMerging | None) -> None:
+        self.blocks = blocks
+        self.downsample = downsample
+
+    def features(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = self.features(x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class SwinTransformer(Layer):
+    """The whole model: images (B, 3, H, W) in, logits (B, num_classes) out.
+
+    img_size, patch_size, window_size: an int, or (height, width).
+    The image may have another size at call time: parameters do not depend on it, but for tables of
+    windows that shrank to fit a small map at construction.
+    """
+
+    name: str = "swin"
+    settings: dict[str, object]
+
+    def __init__(
+        self,
+        *,
+        img_size: int | Pair = 224,
+        patch_size: int | Pair = 4,
+        embed_dim: int = 96,
+        depths: tuple[int, ...] = (2, 2, 6, 2),
+        num_heads: tuple[int, ...] = (3, 6, 12, 24),
+        window_size: int | Pair = 7,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.1,
+        ape: bool = False,
+        patch_norm: bool = True,
+        num_classes: int = 1000,
+        rng: np.random.Generator | None = None,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        if len(depths) != len(num_heads) or not depths:
+            raise ValueError(
+                f"SwinTransformer: depths and num_heads need one entry per stage, "
+                f"got {tuple(depths)} and {tuple(num_heads)}"
+            )
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise TypeError(f"SwinTransformer: dtype must be float32 or float64, got {dtype}")
+        self.rng = rng = np.random.default_rng() if rng is None else rng
+        self.img_size, self.patch_size = pair("img_size", img_size), pair("patch_size", patch_size)
+        grid = patch_grid(self.img_size, self.patch_size)
+        window = pair("window_size", window_size)
+
+        self.absolute_pos_embed: Parameter | None = None
+        if ape:
+            positions = normal(rng, (1, grid[0] * grid[1], embed_dim), dtype)
+            self.absolute_pos_embed = Parameter(positions)
+        self.patch_embed = PatchEmbed(
+            embed_dim, self.patch_size, norm=patch_norm, rng=rng, dtype=dtype
+        )
+        self.pos_drop = Dropout(drop_rate, rng=rng)
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        self.layers: list[Stage] = []
+        channels = embed_dim
+        for depth, heads in zip(depths, num_heads, strict=True):
+            blocks = [
+                SwinBlock(
+                    channels,
+                    heads,
+                    fit_window(grid, window)[0],
+                    shift=j % 2 == 1,
+                    mlp_ratio=mlp_ratio,
+                    qkv_bias=qkv_bias,
+                    drop_rate=drop_rate,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_path_rate=next(rates),
+                    rng=rng,
+                    dtype=dtype,
+                )
+                for j in range(depth)
+            ]
+            last = len(self.layers) == len(depths) - 1
+            merge = None if last else PatchMerging(channels, rng=rng, dtype=dtype)
+            self.layers.append(Stage(blocks, merge))
+            if not last:
+                grid, channels = halve(grid), 2 * channels
+        self.norm = LayerNorm(channels, dtype=dtype)
+        self.head = Linear(channels, num_classes, rng=rng, dtype=dtype)
+
+    # ── forward ──────────────────────────────────────────────────────────────────────────────────
+
+    def __call__(self, x: Tensor | Array) -> Tensor:
+        """Images (B, 3, H, W) to logits (B, num_classes)."""
+        x = self.embed(x)  # (B, H/p, W/p, C)
+        for stage in self.layers:
+            x = stage(x)  # (B, H/2, W/2, 2C), but for the last
+        x = self.norm(x)  # every token is normalised, THEN the mean is taken
+        x = x.mean(axis=(1, 2))  # (B, 8C)
+        return self.head(x)
+
+    def forward_features(self, x: Tensor | Array) -> list[Tensor]:
+        """The map of every stage, before its merge: the pyramid for detection and segmentation.
+
+        Images (B, 3, H, W) to [(B, H/p, W/p, C), (B, H/2p, W/2p, 2C), …]; the last is normalised
+        by the model's final norm.
+        """
+        x = self.embed(x)
+        maps = []
+        for stage in self.layers:
+            x = stage.features(x)
+            maps.append(x)
+            if stage.downsample is not None:
+                x = stage.downsample(x)
+        maps[-1] = self.norm(maps[-1])
+        return maps
+
+    def embed(self, x: Tensor | Array) -> Tensor:
+        """Images (B, 3, H, W) to the map of tokens (B, H/p, W/p, C)."""
+        x = x if isinstance(x, Tensor) else Tensor(x)
+        self._check_images(x)
+        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size)
+        x = self.patch_embed(x)  # (B, H/p, W/p, C)
+        if self.absolute_pos_embed is not None:
+            x = x + self._positions(grid)
+        return self.pos_drop(x)
+
+    def _positions(self, grid: Pair) -> Tensor:
+        own = patch_grid(self.img_size, self.patch_size)
+        if grid != own:
+            raise ValueError(
+                f"SwinTransformer: the absolute position embedding was made for {own[0]}×{own[1]} "
+                f"patches, got {grid[0]}×{grid[1]}; build the model with img_size="
+                f"({grid[0] * self.patch_size[0]}, {grid[1] * self.patch_size[1]}) or ape=False"
+            )
+        assert self.absolute_pos_embed is not None
+        return self.absolute_pos_embed.reshape(1, *grid, -1)
+
+    def _check_images(self, x: Tensor) -> None:
+        weight = self.patch_embed.proj.weight
+        if x.ndim != 4 or x.shape[1] != weight.shape[1]:
+            raise ValueError(
+                f"SwinTransformer: images must be (B, {weight.shape[1]}, H, W), got {x.shape}"
+                + ("; move the channels to axis 1" if x.shape[-1:] == weight.shape[1:2] else "")
+            )
+        if x.dtype != weight.dtype:
+            raise TypeError(
+                f"SwinTransformer: images must be {weight.dtype} like the weights, got {x.dtype}; "
+                f"use .astype(np.{weight.dtype}), or build the model with dtype=np.{x.dtype}"
+            )
+
+    # ── what it is made of ───────────────────────────────────────────────────────────────────────
+
+    def summary(self, img_size: int | Pair | None = None) -> list[Row]:
+        """One row per step of the pyramid: name, shape, parameters, multiply-adds of one image.
+
+        Counts like the original: products, and one per element of a layer norm.
+        """
+        size = self.img_size if img_size is None else pair("img_size", img_size)
+        grid, rows = patch_grid(size, self.patch_size), [Row("image", (*size, 3), 0, 0)]
+        C, inputs, ph, pw = self.patch_embed.proj.weight.shape
+        rows.append(Row("patches", (*grid, inputs * ph * pw), 0, 0))
+        own = 0 if self.absolute_pos_embed is None else self.absolute_pos_embed.size
+        patches = grid[0] * grid[1]
+        cost = patches * C * (inputs * ph * pw + (self.patch_embed.norm is not None))
+        rows.append(Row("embed", (*grid, C), own + self.patch_embed.parameter_count(), cost))
+        for i, stage in enumerate(self.layers):
+            cost = sum(block.macs(grid) for block in stage.blocks)
+            learnt = sum(block.parameter_count() for block in stage.blocks)
+            rows.append(Row(f"stage {i}: {len(stage.blocks)} blocks", (*grid, C), learnt, cost))
+            if stage.downsample is not None:
+                grid = halve(grid)
+                learnt = stage.downsample.parameter_count()
+                cost = grid[0] * grid[1] * (4 * C + 8 * C * C)
+                C *= 2
+                rows.append(Row("merge", (*grid, C), learnt, cost))
+        # The original divides the first map's area by 2^stages here, not the last map's: a little
+        # too much (0.1 M for Swin-T), kept so that the published totals come out to the digit.
+        cost = C * patches // 2 ** len(self.layers)
+        rows.append(Row("norm, mean", (C,), self.norm.parameter_count(), cost))
+        classes = self.head.weight.shape[0]
+        rows.append(Row("head", (classes,), self.head.parameter_count(), C * classes))
+        return rows
+
+    def flops(self, img_size: int | Pair | None = None) -> int:
+        """Multiply-adds (MACs) of one image; papers call this "FLOPs"."""
+        return sum(row.macs for row in self.summary(img_size))
+
+
+def pair(name: str, value: int | Pair) -> Pair:
+    """(height, width) from an int or a pair of ints, all positive."""
+    sizes = (value, value) if isinstance(value, int) else tuple(value)
+    if len(sizes) != 2 or any(not isinstance(n, int) or n < 1 for n in sizes):
+        raise ValueError(f"SwinTransformer: {name} must be a positive int or a pair, got {value!r}")
+    return sizes[0], sizes[1]
+
+
+def patch_grid(img_size: Pair, patch: Pair) -> Pair:
+    """How many patches an image has along each axis."""
+    (H, W), (ph, pw) = img_size, patch
+    if H % ph or W % pw:
+        raise ValueError(
+            f"SwinTransformer: a {H}×{W} image does not divide into {ph}×{pw} patches; "
+            f"pad it to {H + -H % ph}×{W + -W % pw} or choose patch_size=1"
+        )
+    return H // ph, W // pw
+
+
+def halve(grid: Pair) -> Pair:
+    """The size of a merged map: half, rounded up."""
+    return (grid[0] + 1) // 2, (grid[1] + 1) // 2
+
+
+def drop_path_rates(rate: float, blocks: int) -> list[float]:
+    """The rate of every block: from 0 for the first, in equal steps, to `rate` for the last."""
+    return [rate * i / max(blocks - 1, 1) for i in range(blocks)]
