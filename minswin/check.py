@@ -184,7 +184,7 @@ def samples(rng: np.random.Generator) -> Iterator[Sample]:
     qkv = normal(2, 3, 5, 4), normal(2, 3, 6, 4), normal(2, 3, 6, 2)
     yield attention.attention, (*qkv, None), {}
     yield attention.attention, (*qkv, normal(3, 5, 6)), {}
-    labels, soft = rng.integers(0, 5, 4), rng.dirichlet(np.ones(5), 4).astype(np.float32)
+    labels, soft = rng.integers(0, 5, 4), rng.dirichlet(np.ones(5), 4)
     yield losses.cross_entropy, (normal(4, 5), labels), {}
     yield losses.cross_entropy, (normal(4, 5), soft), {"smoothing": 0.1}
 

@@ -23,7 +23,9 @@ def cross_entropy(logits: Array, targets: Array, *, smoothing: float = 0.0) -> t
         soft = soft * (1 - smoothing) + smoothing / K
     y, undo_log_softmax = log_softmax(logits)
 
-    def vjp(g: Array) -> tuple[Array, None]:
-        return (*undo_log_softmax(soft * (g * (-1 / B))), None)
+    def vjp(g: Array) -> tuple[Array, Array | None]:
+        share = g * (-1 / B)
+        dtargets = None if targets.ndim == 1 else share * (1 - smoothing) * y
+        return *undo_log_softmax(share * soft), dtargets
 
     return -(soft * y).sum() / B, vjp

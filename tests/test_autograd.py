@@ -1,0 +1,227 @@
+"""The engine: fan-out, reuse, depth, memory, threads. It is tested with operations of its own."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from minswin import Tensor, apply, no_grad, vjp
+from minswin.autograd import is_recording
+
+
+def leaf(*values: float) -> Tensor:
+    return Tensor(np.array(values), requires_grad=True)
+
+
+def test_a_value_used_twice_receives_the_sum() -> None:
+    x = leaf(3.0)
+    (x * x).backward()
+    assert x.grad == 6
+
+    y = leaf(3.0)
+    (y + y).backward()
+    assert y.grad == 2
+
+
+def test_a_diamond_visits_each_node_once() -> None:
+    calls = []
+
+    def square(x: np.ndarray):
+        def pull(g: np.ndarray):
+            calls.append(g.copy())
+            return (2 * x * g,)
+
+        return x * x, pull
+
+    x = leaf(2.0)
+    middle = apply(square, x)  # 4
+    (3 * middle + middle * middle).backward()  # 3x² + x⁴
+    assert len(calls) == 1
+    assert x.grad == 6 * 2 + 4 * 2**3
+
+
+def test_a_residual_chain_takes_linear_time() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(60):  # 2⁶⁰ paths
+        y = y + y * 0.5
+    y.backward()
+    np.testing.assert_allclose(x.grad, 1.5**60, rtol=1e-12)
+
+
+def test_a_chain_of_100_000_nodes_is_walked_and_freed_without_recursion() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    y.backward()
+    assert x.grad == 1
+    y = x
+    for _ in range(100_000):
+        y = y + x
+    del y  # freed without a backward
+
+
+def test_gradients_add_up_over_backwards_until_they_are_cleared() -> None:
+    x = leaf(2.0)
+    (x * 3.0).backward()
+    (x * 5.0).backward()
+    assert x.grad == 8
+    x.grad = None
+    (x * 7.0).backward()
+    assert x.grad == 7
+
+
+def test_what_a_vjp_keeps_is_freed_as_soon_as_it_was_used() -> None:
+    class Kept(np.ndarray):
+        pass
+
+    seen: list[bool] = []
+
+    def keeper(x: np.ndarray):
+        kept = np.zeros(4).view(Kept)
+        alive = weakref.ref(kept)
+
+        def pull(g: np.ndarray, kept: Kept = kept):
+            return (g + kept[0],)
+
+        keepers.append(alive)
+        return x + kept[0], pull
+
+    def watcher(x: np.ndarray):
+        def pull(g: np.ndarray):
+            seen.append(keepers[0]() is None)
+            return (g,)
+
+        return x * 1, pull
+
+    keepers: list[weakref.ref] = []
+    y = apply(keeper, apply(watcher, leaf(1.0)))
+    gc.disable()  # reference counts alone must do it
+    try:
+        y.backward()
+    finally:
+        gc.enable()
+    assert seen == [True]
+
+
+def test_a_result_that_no_vjp_keeps_does_not_stay_in_the_graph() -> None:
+    x = leaf(1.0, 2.0)
+    middle = x + 1.0
+    data = weakref.ref(middle)
+    result = middle + 2.0
+    del middle
+    assert data() is None
+    result.backward(np.array([1.0, 1.0]))
+
+
+def test_a_second_backward_through_a_used_graph_is_refused() -> None:
+    x = leaf(1.0)
+    y = x * x
+    y.backward()
+    with pytest.raises(ValueError, match=r"backward: the graph through 'multiply' was already use"):
+        y.backward()
+
+
+def test_the_cotangent_is_checked() -> None:
+    x = leaf(1.0, 2.0)
+    with pytest.raises(ValueError, match=r"g is needed for a result of shape \(2,\)"):
+        (x * 2.0).backward()
+    with pytest.raises(ValueError, match=r"shape \(2,\) and dtype float64, got \(3,\)"):
+        (x * 2.0).backward(np.zeros(3))
+    with pytest.raises(ValueError, match=r"and dtype float64, got \(2,\) and float32"):
+        (x * 2.0).backward(np.zeros(2, np.float32))
+    with pytest.raises(ValueError, match="depends on nothing that requires_grad"):
+        Tensor(np.ones(1)).backward()
+
+
+def test_the_default_cotangent_of_a_nan_is_still_one() -> None:
+    x = leaf(np.nan)
+    (x + 1.0).backward()
+    assert x.grad == 1
+
+
+def test_a_gradient_of_none_stops_there_and_the_rest_goes_on() -> None:
+    def first_only(x: np.ndarray, y: np.ndarray):
+        return x + y, lambda g: (g, None)
+
+    x, y = leaf(1.0), leaf(1.0)
+    deep = y * 2.0
+    (apply(first_only, x, deep) + deep * 3.0).backward()
+    assert x.grad == 1
+    assert y.grad == 6  # only through the second use
+
+    z = leaf(1.0)
+    apply(first_only, x, z * 2.0).backward()
+    assert z.grad is None
+
+
+def test_a_vjp_of_the_wrong_length_is_named() -> None:
+    def broken(x: np.ndarray):
+        return x, lambda g: (g, g)
+
+    with pytest.raises(TypeError, match="the vjp of 'broken' must return a tuple of 1 gradients"):
+        apply(broken, leaf(1.0)).backward()
+
+
+def test_no_grad_records_nothing_and_is_per_thread() -> None:
+    x = leaf(1.0)
+    other: list[bool] = []
+    with no_grad():
+        y = x * 2.0
+        thread = threading.Thread(target=lambda: other.append(is_recording()))
+        thread.start()
+        thread.join()
+        assert not is_recording()
+    assert other == [True]
+    assert is_recording()
+    assert not y.requires_grad
+
+
+def test_no_grad_ends_with_an_error_too() -> None:
+    with pytest.raises(RuntimeError), no_grad():
+        raise RuntimeError
+    assert is_recording()
+
+
+def test_arrays_on_the_left_reach_the_tensor() -> None:
+    x = leaf(1.0, 2.0)
+    y = np.array([3.0, 4.0]) * x + np.float64(1) - x / np.array([2.0, 2.0])
+    assert isinstance(y, Tensor)
+    np.testing.assert_array_equal(y.numpy(), [3.5, 8.0])
+    np.testing.assert_array_equal(np.asarray(y), y.data)
+    assert np.asarray(y, dtype=np.float32).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_take_the_dtype_of_the_tensor(dtype: type) -> None:
+    x = Tensor(np.ones(3, dtype), requires_grad=True)
+    y = 2 * x + 1 - x / 3 + 0.5**1 * x**2
+    y.backward(np.ones(3, dtype))
+    assert y.dtype == dtype
+    assert x.grad.dtype == dtype
+
+
+def test_only_floating_data_can_require_a_gradient() -> None:
+    with pytest.raises(TypeError, match="requires_grad needs floating-point data, got int64"):
+        Tensor(np.arange(3), requires_grad=True)
+    with pytest.raises(TypeError, match="already a Tensor"):
+        Tensor(leaf(1.0))
+
+
+def test_vjp_turns_a_text_on_tensors_into_a_definition() -> None:
+    rng = np.random.default_rng(0)
+    x, y, g = rng.standard_normal((3, 2, 4))
+
+    def text(x: Tensor, y: Tensor, *, factor: float) -> Tensor:
+        return x * y * factor + x
+
+    value, pull = vjp(text)(x, y, factor=3.0)
+    np.testing.assert_allclose(value, 3 * x * y + x)
+    dx, dy = pull(g)
+    np.testing.assert_allclose(dx, g * (3 * y + 1))
+    np.testing.assert_allclose(dy, g * 3 * x)

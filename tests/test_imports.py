@@ -1,0 +1,97 @@
+"""Imports go one way, and importing minswin loads NumPy and nothing heavier."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import minswin
+
+PACKAGE = Path(minswin.__file__).parent
+
+# Each room may import from the rooms in its set, and from itself. kernels/cpu enters its functions
+# in the table, so kernels is one room.
+ALLOWED = {
+    "arrays": set(),
+    "autograd": {"arrays"},
+    "reference": {"arrays"},
+    "check": {"arrays", "reference"},
+    "kernels": {"arrays", "reference"},
+    "ops": {"arrays", "autograd", "reference", "kernels"},
+}
+ALLOWED["layers"] = {*ALLOWED["ops"], "ops"}
+ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
+ALLOWED["data"] = set()
+ALLOWED["look"] = {*ALLOWED["models"], "models", "data"}
+ALLOWED["training"] = {*ALLOWED["models"], "models", "data", "look"}
+ALLOWED["cli"] = {*ALLOWED["training"], "training", "check", "__init__"}
+ALLOWED["__main__"] = {"cli"}
+ALLOWED["__init__"] = {*ALLOWED["models"], "models"}
+
+
+def imported_rooms(source: str) -> Iterator[str]:
+    """The rooms of minswin that a file imports from, wherever in the file the import stands."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield "(relative import)"
+        elif isinstance(node, ast.ImportFrom) and node.module == "minswin":
+            names = (alias.name for alias in node.names)
+            yield from (n if n in ALLOWED else "__init__" for n in names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minswin."):
+            yield str(node.module).split(".")[1]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                parts = alias.name.split(".")
+                if parts[0] == "minswin":
+                    yield parts[1] if len(parts) > 1 else "__init__"
+
+
+def upward_imports(room: str, source: str) -> list[str]:
+    return sorted({used for used in imported_rooms(source) if used not in {room, *ALLOWED[room]}})
+
+
+def test_no_file_imports_from_a_room_above_it() -> None:
+    seen = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        seen.add(room)
+        assert not upward_imports(room, path.read_text("utf-8")), path
+    assert seen == set(ALLOWED)
+
+
+def test_a_planted_upward_import_is_found() -> None:
+    assert upward_imports("reference", "from minswin.autograd import Tensor") == ["autograd"]
+    assert upward_imports("autograd", "from minswin import ops") == ["ops"]
+    assert upward_imports("layers", "def f():\n    import minswin.models.swin") == ["models"]
+    assert upward_imports("ops", "from . import layers") == ["(relative import)"]
+    assert upward_imports("data", "import minswin") == ["__init__"]
+    assert upward_imports("ops", "from minswin.kernels import select\nimport numpy") == []
+
+
+def run(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+HEAVY = ("numba", "cupy", "torch", "scipy", "matplotlib", "PIL", "tqdm", "safetensors")
+WHICH = f"print(*(name for name in {HEAVY} if name in sys.modules))"
+
+
+def test_importing_minswin_loads_numpy_and_nothing_heavier() -> None:
+    build = "minswin.create_model('swin_cifar_nano')"
+    assert run(f"import sys, minswin; {build}; {WHICH}") == ""
+
+
+def test_the_search_for_heavy_modules_finds_one() -> None:
+    assert run(f"import sys, minswin, tqdm; {WHICH}") == "tqdm"
+
+
+def test_importing_minswin_takes_less_than_0_3_seconds() -> None:
+    """The best of five: the machine may be busy, the package may not be slow."""
+    program = "import time; t = time.perf_counter(); import minswin; print(time.perf_counter() - t)"
+    assert min(float(run(program)) for _ in range(5)) < 0.3
