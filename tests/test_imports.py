@@ -83,7 +83,7 @@ WHICH = f"print(*(name for name in {HEAVY} if name in sys.modules))"
 
 
 def test_importing_minswin_loads_numpy_and_nothing_heavier() -> None:
-    build = "minswin.create_model('swin_cifar_nano')"
+    build = "minswin.create_model('swin_shapes')"
     assert run(f"import sys, minswin; {build}; {WHICH}") == ""
 
 

@@ -1,0 +1,96 @@
+"""What the model costs: multiplications, parameters, sizes of its maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from hypothesis import strategies as st
+from strategies import Pair, law, swin, swin_block
+
+from minswin import kernels
+from minswin.autograd import Tensor, no_grad
+from minswin.layers import Layer
+
+# Products per element of the result, by the operation's second array: weight, filters, keys, gain.
+PRODUCTS: dict[str, Callable[[Any], int]] = {
+    "linear": lambda weight: weight.shape[1],
+    "conv2d": lambda filters: filters[0].size,
+    "attention": lambda keys: 2 * keys.shape[-2],
+    "layer_norm": lambda gain: 1,
+}
+
+
+def multiplications(model: Layer, x: np.ndarray) -> dict[str, int]:
+    """Run the model and count the products of its operations, and the elements that it norms."""
+    counts = dict.fromkeys(PRODUCTS, 0)
+
+    def counted(name: str) -> Any:
+        definition = kernels.KERNELS[name]["reference"]
+
+        def run(*arrays: Any, **settings: Any) -> Any:
+            value, vjp = definition(*arrays, **settings)
+            counts[name] += value.size * PRODUCTS[name](arrays[1])
+            return value, vjp
+
+        return {"reference": run}
+
+    definitions = mock.patch.dict(kernels.KERNELS, {name: counted(name) for name in counts})
+    with definitions, kernels.using("reference"), no_grad():
+        model(Tensor(x))
+    return counts
+
+
+def test_the_stated_cost_is_the_number_of_multiplications() -> None:
+    rng = np.random.default_rng(0)
+    for size in [(20, 28), (32, 48), (12, 8)]:
+        model, x = swin(rng, img_size=size), rng.standard_normal((1, 3, *size))
+        counted = sum(multiplications(model, x).values())
+        final_norm, last_map = model.summary()[-2], model.forward_features(x)[-1]
+        # The final norm is stated as the original states it: not by the elements of the last map.
+        assert model.flops() == counted - last_map.size + final_norm.macs
+
+
+@law(M=st.integers(2, 4), nh=st.integers(2, 4), nw=st.integers(2, 4))
+def test_windows_cost_in_proportion_to_the_area_and_a_covering_window_is_msa(
+    M: int, nh: int, nw: int
+) -> None:
+    H, W, C = nh * M, nw * M, 6
+    mlp_and_norms = 2 * 2 * H * W * C * C + 2 * H * W * C
+    block = swin_block((M, M), np.random.default_rng(0))
+    assert block.macs((H, W)) == 4 * H * W * C**2 + 2 * M**2 * H * W * C + mlp_and_norms
+    assert block.macs((3 * H, W)) == 3 * block.macs((H, W))
+    msa = swin_block((H, W), np.random.default_rng(0)).macs((H, W))
+    assert msa == 4 * H * W * C**2 + 2 * (H * W) ** 2 * C + mlp_and_norms
+    assert msa > block.macs((H, W))
+
+
+@law(size=st.tuples(st.integers(2, 9), st.integers(2, 9)))
+def test_parameters_depend_on_the_image_through_the_tables_of_shrunk_windows_only(
+    size: Pair,
+) -> None:
+    grid = 2 * size[0], 2 * size[1]
+    model = swin(np.random.default_rng(0), img_size=(2 * grid[0], 2 * grid[1]))
+    expected = 3 * 4 * 6 + 6 + 12 + 2 * 24 + 24 * 5 + 5  # patches and their norm, norm, head
+    for depth, heads, C in zip((2, 2, 1), (2, 3, 4), (6, 12, 24), strict=True):
+        M = min(4, *grid)
+        table = (2 * M - 1) ** 2 * heads
+        hidden = int(1.5 * C)
+        expected += depth * (4 * C + 3 * C * C + 3 * C + C * C + C + table)
+        expected += depth * (2 * C * hidden + hidden + C)
+        if C < 24:
+            expected += 8 * C * C + 8 * C
+        grid = (grid[0] + 1) // 2, (grid[1] + 1) // 2
+    assert model.parameter_count() == expected
+
+
+@law(examples=6, size=st.tuples(st.integers(1, 9), st.integers(1, 9)))
+def test_each_stage_halves_the_map_upwards_and_doubles_the_channels(size: Pair) -> None:
+    rng = np.random.default_rng(0)
+    model = swin(rng)
+    maps = model.forward_features(rng.standard_normal((2, 3, 2 * size[0], 2 * size[1])))
+    for i, stage in enumerate(maps):
+        H, W = (-(-n // 2**i) for n in size)  # n / 2ⁱ, rounded up
+        assert stage.shape == (2, H, W, 6 * 2**i)
