@@ -15,7 +15,7 @@ import numpy as np
 
 from minswin import kernels
 from minswin.arrays import Array, Definition, array_module
-from minswin.autograd import Tensor, apply
+from minswin.autograd import Tensor, apply, vjp
 from minswin.reference import attention as _attention
 from minswin.reference import conv as _conv
 from minswin.reference import elementwise as _elementwise
@@ -46,6 +46,27 @@ def _lift(definition: Definition, check: Callable[..., None] | None = None) -> O
 
     signature = inspect.signature(definition)
     operation.__signature__ = signature.replace(return_annotation=Tensor)  # type: ignore[attr-defined]
+    return operation
+
+
+def composite(text: Callable[..., Tensor]) -> Operation:
+    """Decorator: make an operation of a text on Tensors, which a kernel of its name may replace.
+
+    The text is the definition: it runs, and is recorded step by step, where no kernel is chosen.
+    `.text` is the text itself.
+    """
+    name = text.__name__
+    kernels.COMPOSITES.add(name)
+    kernels.kernel(name, "reference")(vjp(text))
+
+    @wraps(text)
+    def operation(*inputs: Any, **settings: Any) -> Tensor:
+        function = kernels.select(name, inputs[0].data)
+        if function is kernels.KERNELS[name]["reference"]:
+            return text(*inputs, **settings)
+        return apply(function, *inputs, **settings)
+
+    operation.text = text  # type: ignore[attr-defined]
     return operation
 
 

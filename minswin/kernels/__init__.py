@@ -51,6 +51,9 @@ def kernel(name: str, backend: str) -> Callable[[Definition], Definition]:
     return enter
 
 
+COMPOSITES: set[str] = set()  # operations whose definition is a text on Tensors, see ops.composite
+
+
 def _enter_definitions(module: ModuleType) -> None:
     """Every public function of a module of reference/ that returns `value, vjp` is a definition."""
     for name, function in vars(module).items():

@@ -41,9 +41,11 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.reshape(*lead, N, h * d)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | Array | None, drop: Dropout) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | Array | None, drop: Dropout | None
+) -> Tensor:
     """Attention; while `drop` is active, with dropout on the probabilities, spelled out."""
-    if not drop.training or drop.rate == 0:
+    if drop is None or not drop.active:
         return ops.attention(q, k, v, bias)
     swapped = (*range(k.ndim - 2), k.ndim - 1, k.ndim - 2)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(*swapped)  # (..., N, M)

@@ -59,8 +59,12 @@ class Dropout(Layer):
         self.rate = rate
         self.rng = rng
 
+    @property
+    def active(self) -> bool:
+        return self.training and self.rate > 0
+
     def __call__(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
+        if not self.active:
             return x
         keep = self.rng.random(self.mask_shape(x), dtype=np.float32) >= self.rate
         return ops.dropout(x, keep, rate=self.rate)
@@ -77,6 +81,12 @@ class DropPath(Dropout):
 
     def mask_shape(self, x: Tensor) -> tuple[int, ...]:
         return (x.shape[0],) + (1,) * (x.ndim - 1)  # one decision per sample
+
+
+@ops.composite
+def mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """linear → GELU → linear: x (..., C)   w1 (hidden, C)   w2 (M, hidden)   gives (..., M)"""
+    return ops.linear(ops.gelu(ops.linear(x, w1, b1)), w2, b2)
 
 
 class Mlp(Layer):
@@ -99,5 +109,7 @@ class Mlp(Layer):
         self.drop = Dropout(drop_rate, rng=rng)
 
     def __call__(self, x: Tensor) -> Tensor:
+        if not self.drop.active:
+            return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         x = self.drop(ops.gelu(self.fc1(x)))  # (..., hidden)
         return self.drop(self.fc2(x))  # (..., C)

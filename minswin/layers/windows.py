@@ -29,6 +29,42 @@ def fit_window(grid: Pair, window: Pair) -> tuple[Pair, bool]:
     return ((side, side) if Mh == Mw else (min(H, Mh), min(W, Mw))), False
 
 
+@ops.composite
+def shifted_window_attention(
+    qkv: Tensor,
+    table: Tensor,
+    *,
+    heads: int,
+    window: Pair,
+    shift: Pair,
+    table_window: Pair,
+    drop: Dropout | None = None,
+) -> Tensor:
+    """Roll the map, cut it into windows, attend in each, put them together, roll back.      §3.2
+
+    qkv (B, H, W, 3C), H and W multiples of the window   table ((2Mh−1)·(2Mw−1), h), made for
+    windows of `table_window`   shift (0, 0): W-MSA; otherwise SW-MSA   gives (B, H, W, C)
+    """
+    grid = qkv.shape[1], qkv.shape[2]
+    if any(shift):
+        qkv = ops.roll(qkv, shift=(-shift[0], -shift[1]))  # up and left
+    qkv = ops.window_partition(qkv, window=window)  # (B, nW, N, 3C)
+    q, k, v = split_heads(qkv, heads)  # (B, nW, h, N, d) each
+    bias = relative_position_bias(table, window, table_window)  # (h, N, N)
+    if any(shift):
+        mask = attention_mask(grid, window, shift).astype(bias.dtype)  # (nW, N, N)
+        bias = bias + mask[:, None]  # (nW, h, N, N)
+    x = attend(q, k, v, bias, drop)  # (B, nW, h, N, d)
+    x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)
+    return ops.roll(x, shift=shift) if any(shift) else x
+
+
+def relative_position_bias(table: Tensor, window: Pair, table_window: Pair) -> Tensor:
+    """The bias of every head for every pair of tokens of a window: (h, N, N), the B of eq. (4)."""
+    index = relative_position_index(window, table_window)  # (N, N)
+    return ops.take(table, index).transpose(2, 0, 1)
+
+
 class WindowAttention(Layer):
     """W-MSA; with shift=True SW-MSA: windows displaced by half a window.
 
@@ -70,27 +106,17 @@ class WindowAttention(Layer):
         return self.proj_drop(self.proj(x))
 
     def shifted_windows(self, qkv: Tensor, window: Pair, shift: Pair) -> Tensor:
-        """Roll, cut into windows, attend, put together, roll back.
-
-        qkv (B, H, W, 3C), H and W multiples of the window   gives (B, H, W, C)
-        """
-        grid = qkv.shape[1], qkv.shape[2]
-        if any(shift):
-            qkv = ops.roll(qkv, shift=(-shift[0], -shift[1]))  # up and left
-        qkv = ops.window_partition(qkv, window=window)  # (B, nW, N, 3C)
-        q, k, v = split_heads(qkv, self.heads)  # (B, nW, h, N, d) each
-        bias = self.bias(window)  # (h, N, N)
-        if any(shift):
-            mask = attention_mask(grid, window, shift).astype(bias.dtype)  # (nW, N, N)
-            bias = bias + mask[:, None]  # (nW, h, N, N)
-        x = attend(q, k, v, bias, self.attn_drop)  # (B, nW, h, N, d)
-        x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)
-        return ops.roll(x, shift=shift) if any(shift) else x
+        """The attention of all windows: qkv (B, H, W, 3C) gives (B, H, W, C)."""
+        inputs = qkv, self.relative_position_bias_table
+        geometry = {"window": window, "shift": shift, "table_window": self.window}
+        if self.attn_drop.active:  # no kernel draws random numbers
+            spelled_out = shifted_window_attention.text  # type: ignore[attr-defined]
+            return spelled_out(*inputs, heads=self.heads, **geometry, drop=self.attn_drop)
+        return shifted_window_attention(*inputs, heads=self.heads, **geometry)
 
     def bias(self, window: Pair) -> Tensor:
-        """The bias of every head for every pair of tokens of a window: (h, N, N), eq. (4)'s B."""
-        index = relative_position_index(window, self.window)  # (N, N)
-        return ops.take(self.relative_position_bias_table, index).transpose(2, 0, 1)
+        """The bias of every head for every pair of tokens of a window: (h, N, N)."""
+        return relative_position_bias(self.relative_position_bias_table, window, self.window)
 
 
 def pad_map(x: Tensor, window: Pair) -> Tensor:

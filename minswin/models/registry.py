@@ -56,7 +56,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "num_heads": (2, 4, 8),
         "drop_path_rate": 0.0,
     },
-    "swin_cifar_nano": {
+    "swin_shapes": {
         **_CIFAR,
         "patch_size": 4,
         "embed_dim": 48,

@@ -1,0 +1,7 @@
+"""`python -m minswin` is the command `minswin`."""
+
+import sys
+
+from minswin.cli import main
+
+sys.exit(main())

@@ -1,0 +1,89 @@
+"""Images to train on: CIFAR-10 and CIFAR-100, a built-in set, augmentation and batches."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from minswin.data import cifar
+from minswin.data.augment import (
+    crop,
+    cutmix,
+    flip,
+    mixup,
+    one_hot,
+    rand_augment,
+    random_erasing,
+)
+from minswin.data.batches import LEVELS, Augmentation, Batches
+from minswin.data.cifar import read_cifar
+from minswin.data.dataset import STATISTICS, Dataset, normalize
+from minswin.data.shapes import KINDS, draw
+from minswin.data.shapes import shapes as make_shapes
+
+__all__ = [
+    "KINDS",
+    "LEVELS",
+    "NAMES",
+    "STATISTICS",
+    "Augmentation",
+    "Batches",
+    "Dataset",
+    "crop",
+    "cutmix",
+    "draw",
+    "flip",
+    "load",
+    "make_shapes",
+    "mixup",
+    "normalize",
+    "one_hot",
+    "rand_augment",
+    "random_erasing",
+    "read_cifar",
+]
+
+NAMES = ("shapes", *cifar.LAYOUTS)
+COUNTS = {"train": 10_000, "test": 2_000}  # of the built-in set
+
+
+def load(
+    name: str,
+    *,
+    split: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    seed: int = 0,
+    count: int | None = None,
+) -> Dataset:
+    """One split, "train" or "test", of the set called "shapes", "cifar10" or "cifar100".
+
+    CIFAR lies in `data_dir` (~/.cache/minswin) or, with `download`, is fetched there once; `count`
+    takes the first so many samples. The built-in set is made from `seed`, `count` samples of it
+    (10,000 to train and 2,000 to test).
+    """
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"load: name is {name!r}, expected one of {', '.join(NAMES)}{meant}")
+    if split not in COUNTS:
+        raise ValueError(f"load: split is {split!r}, expected 'train' or 'test'")
+    if name == "shapes":
+        return make_shapes(COUNTS[split] if count is None else count, seed=seed, split=split)
+    whole = _load_cifar(name, split, data_dir, download)
+    if count is not None and not 1 <= count <= len(whole):
+        raise ValueError(f"load: count is {count}, expected 1 to {len(whole)}")
+    return whole if count is None else whole.subset(slice(count))
+
+
+def _load_cifar(
+    name: str, split: str, data_dir: str | os.PathLike[str] | None, download: bool
+) -> Dataset:
+    folder = Path.home() / ".cache" / "minswin" if data_dir is None else Path(data_dir)
+    try:
+        return read_cifar(folder, name=name, split=split)
+    except FileNotFoundError as error:
+        if not download:
+            raise FileNotFoundError(f"{error} (or let load fetch it: download=True)") from None
+    return read_cifar(cifar.download(name, folder), name=name, split=split)

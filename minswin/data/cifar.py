@@ -1,0 +1,264 @@
+"""CIFAR-10 and CIFAR-100 from their official binary files: reading and fetching.
+
+A file is a run of records, each one or two label bytes and 3,072 bytes of image: red, green and
+blue plane of 32 rows of 32. Reading them needs no pickle, so a foreign file can do no harm.
+Source: Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html, section "Binary version".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import lzma
+import os
+import tarfile
+import urllib.request
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minswin.data.dataset import Dataset
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What one of the two sets looks like on disk. The last label byte is the class."""
+
+    archive: str
+    md5: str
+    folder: str
+    meta: str
+    labels: tuple[int, ...]
+    files: dict[str, tuple[str, ...]]
+    records: dict[str, int]
+    pickled: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        return f"https://www.cs.toronto.edu/~kriz/{self.archive}"
+
+
+LAYOUTS = {
+    "cifar10": Layout(
+        archive="cifar-10-binary.tar.gz",
+        md5="c32a1d4ab5d03f1284b67883e8d87530",
+        folder="cifar-10-batches-bin",
+        meta="batches.meta.txt",
+        labels=(10,),
+        files={
+            "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            "test": ("test_batch.bin",),
+        },
+        records={"train": 10_000, "test": 10_000},
+        pickled=("data_batch_1", "batches.meta", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    ),
+    "cifar100": Layout(
+        archive="cifar-100-binary.tar.gz",
+        md5="03b5dce01913d631647c71ecec9e9cb8",
+        folder="cifar-100-binary",
+        meta="fine_label_names.txt",
+        labels=(20, 100),
+        files={"train": ("train.bin",), "test": ("test.bin",)},
+        records={"train": 50_000, "test": 10_000},
+        pickled=("meta", "cifar-100-python", "cifar-100-python.tar.gz"),
+    ),
+}
+
+
+def read_cifar(
+    path: str | os.PathLike[str],
+    *,
+    name: str = "cifar10",
+    split: str = "train",
+    records: int | None = None,
+) -> Dataset:
+    """Read one split of CIFAR-10 or CIFAR-100 in the binary version.
+
+    `path` is the folder of the files, a folder that holds the official folder or archive, or an
+    archive (.tar.gz, .tar.xz). `records` per file differs from the official number in tests only.
+    """
+    layout = _layout("read_cifar", name)
+    if split not in layout.files:
+        raise ValueError(f"read_cifar: split is {split!r}, expected 'train' or 'test'")
+    wanted = layout.files[split]
+    count = layout.records[split] if records is None else records
+    found = _read_files(Path(path), (*wanted, layout.meta), layout)
+    parts = [_parse(file, found[file], count, layout.labels) for file in wanted]
+    return Dataset(
+        images=np.concatenate([images for images, _ in parts]),  # (N, 3, 32, 32)
+        labels=np.concatenate([labels for _, labels in parts]),  # (N,)
+        classes=_class_names(layout.meta, found[layout.meta], layout.labels[-1]),
+        name=name,
+    )
+
+
+def download(
+    name: str,
+    folder: str | os.PathLike[str],
+    *,
+    url: str | None = None,
+    md5: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Fetch the official archive of a set into `folder`, check its sum, and give its path.
+
+    An archive that is there already and has the right sum is not fetched again.
+    """
+    layout = _layout("download", name)
+    url, md5 = url or layout.url, md5 or layout.md5
+    target = Path(folder) / layout.archive
+    if target.is_file() and _md5(target) == md5:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        found = _fetch(url, part, progress=progress)
+        if found != md5:
+            raise ValueError(
+                f"download: {url} has the md5 sum {found}, expected {md5}; the "
+                f"{part.stat().st_size:,} bytes that came were deleted: try again"
+            )
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _layout(who: str, name: str) -> Layout:
+    if name not in LAYOUTS:
+        raise ValueError(f"{who}: name is {name!r}, expected 'cifar10' or 'cifar100'")
+    return LAYOUTS[name]
+
+
+# ---- finding the files -----------------------------------------------------------------------
+
+
+def _read_files(path: Path, wanted: tuple[str, ...], layout: Layout) -> dict[str, bytes]:
+    """Every wanted file as bytes, from wherever under `path` the set lies."""
+    for place in (path, path / layout.folder, path / layout.archive):
+        if place.is_dir() and any((place / file).is_file() for file in wanted):
+            return _read_folder(place, wanted, layout)
+        if place.is_file():
+            return _read_archive(place, wanted, layout)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"read_cifar: there is no {path}; expected the folder or the archive of the binary "
+            f"version, {layout.url}"
+        )
+    return _read_folder(path, wanted, layout)
+
+
+def _read_folder(folder: Path, wanted: tuple[str, ...], layout: Layout) -> dict[str, bytes]:
+    present = sorted(entry.name for entry in folder.iterdir())
+    _expect_all(str(folder), wanted, present, layout)
+    return {file: (folder / file).read_bytes() for file in wanted}
+
+
+def _read_archive(archive: Path, wanted: tuple[str, ...], layout: Layout) -> dict[str, bytes]:
+    """Read the wanted members in passing; nothing is unpacked, and only last names count."""
+    found: dict[str, bytes] = {}
+    present: list[str] = []
+    try:
+        with tarfile.open(archive, "r|*") as stream:
+            for member in stream:
+                file = PurePosixPath(member.name).name
+                present.append(file)
+                content = stream.extractfile(member) if member.isfile() else None
+                if content is not None and file in wanted:
+                    found.setdefault(file, content.read())
+                if len(found) == len(wanted):
+                    return found
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(
+            f"read_cifar: {archive} is no .tar.gz or .tar.xz archive or is cut off ({error}); "
+            "fetch it again"
+        ) from error
+    _expect_all(str(archive), wanted, sorted(present), layout)
+    return found
+
+
+def _expect_all(where: str, wanted: tuple[str, ...], present: list[str], layout: Layout) -> None:
+    missing = [file for file in wanted if file not in present]
+    if not missing:
+        return
+    if any(file in layout.pickled for file in present):
+        raise FileNotFoundError(
+            f"read_cifar: {where} holds the python version, whose files are pickles; they can run "
+            f"code and are not read. Fetch the binary version instead: {layout.url}"
+        )
+    listed = ", ".join(present[:12]) + (", ..." if len(present) > 12 else "")
+    raise FileNotFoundError(
+        f"read_cifar: {where} has no {', '.join(missing)}; found: {listed or 'nothing'}. "
+        f"Expected the files of {layout.url}"
+    )
+
+
+# ---- reading the files -----------------------------------------------------------------------
+
+
+def _parse(
+    file: str, content: bytes, records: int, labels: tuple[int, ...]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (N, 3, 32, 32) and labels (N,) of one file of N records."""
+    expected = records * (len(labels) + PIXELS)
+    if len(content) != expected:
+        why = "is cut off" if len(content) < expected else "is another one"
+        raise ValueError(
+            f"read_cifar: {file} has {len(content):,} bytes, expected {expected:,}; "
+            f"the file {why}: fetch it again"
+        )
+    table = np.frombuffer(content, np.uint8).reshape(records, -1)  # (N, labels + 3072)
+    for byte, limit in enumerate(labels):
+        wrong = np.flatnonzero(table[:, byte] >= limit)
+        if wrong.size:
+            raise ValueError(
+                f"read_cifar: {file}, record {wrong[0]}: label byte {byte} is "
+                f"{table[wrong[0], byte]}, expected 0 to {limit - 1}; "
+                "the file is damaged or another one: fetch it again"
+            )
+    images = table[:, len(labels) :].reshape(records, 3, SIDE, SIDE)
+    return images, table[:, len(labels) - 1].astype(np.int64)
+
+
+def _class_names(file: str, content: bytes, expected: int) -> tuple[str, ...]:
+    names = tuple(content.decode("utf-8", errors="replace").split())
+    if len(names) != expected:
+        raise ValueError(f"read_cifar: {file} has {len(names)} names, expected {expected}")
+    return names
+
+
+# ---- fetching --------------------------------------------------------------------------------
+
+
+def _fetch(url: str, part: Path, *, progress: bool) -> str:
+    """Write what `url` gives into `part`, and give the md5 sum of it."""
+    from tqdm import tqdm
+
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer, part.open("wb") as out:
+            size = int(answer.headers.get("Content-Length") or 0)
+            bar = {"total": size or None, "unit": "B", "unit_scale": True, "desc": part.stem}
+            with tqdm(disable=not progress, **bar) as shown:
+                while chunk := answer.read(CHUNK):
+                    out.write(chunk)
+                    digest.update(chunk)
+                    shown.update(len(chunk))
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(f"download: {url} could not be fetched ({error})") from error
+    return digest.hexdigest()
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

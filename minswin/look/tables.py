@@ -1,0 +1,91 @@
+"""Tables for a terminal: the models, the shapes inside one, probabilities as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minswin.models import create_model, list_models
+
+BAR = 30  # characters of a full bar
+
+
+def models_table() -> str:
+    """Every named model with its image size, parameters and MACs, at the size it is made for."""
+    rows = [("model", "image", "parameters", "MACs")]
+    for name in list_models():
+        model: Any = create_model(name, rng=BLANK)
+        size = times(model.img_size)
+        rows.append((name, size, f"{model.parameter_count():,}", f"{model.flops():,}"))
+    return table(rows)
+
+
+def shapes_table(name: str, img_size: int | tuple[int, int] | None = None) -> str:
+    """The way of one image through a model: shape, parameters and MACs of each step."""
+    given = {} if img_size is None else {"img_size": img_size}
+    model: Any = create_model(name, rng=BLANK, **given)
+    summary = model.summary(model.img_size)
+    rows = [("step", "gives", "parameters", "MACs")]
+    for step, shape, parameters, macs in summary:
+        rows.append((step, times(shape), f"{parameters:,}", f"{macs:,}"))
+    total = sum(row[2] for row in summary), sum(row[3] for row in summary)
+    rows.append(("total", "", f"{total[0]:,}", f"{total[1]:,}"))
+    way = dict.fromkeys(times(shape) for _, shape, *_ in summary)  # each once, in order
+    return table(rows) + "\n\n" + " → ".join(way)
+
+
+def bars(names: Sequence[str], shares: Sequence[float], *, top: int | None = None) -> str:
+    """One line for each name with its share as a bar; with `top`, the largest first, so many."""
+    order = list(range(len(names)))
+    if top is not None:
+        order = sorted(order, key=lambda i: -shares[i])[:top]
+    width = max(len(names[i]) for i in order)
+    return "\n".join(f"{names[i]:{width}}  {_bar(shares[i])}" for i in order)
+
+
+def _bar(share: float) -> str:
+    if np.isnan(share):
+        return f"{'':{BAR}}  (none)"
+    eighths = round(share * BAR * 8)
+    full = "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
+    return f"{full:{BAR}}  {share:6.1%}"
+
+
+def times(shape: Sequence[int]) -> str:
+    """(56, 56, 96) as 56×56×96."""
+    return "×".join(str(n) for n in shape)
+
+
+def table(rows: Sequence[tuple[str, str, str, str]]) -> str:
+    """Columns side by side, the first to the left, numbers to the right, a rule under line 1."""
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = [
+        f"{a:{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}"
+        for a, b, c, d in rows
+    ]
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
+class _Blank:
+    """Stands in for a random generator where weights are only counted: its numbers take no room."""
+
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(np.float32(0), shape).view(_Zeros)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
+        return self.standard_normal(shape)
+
+
+class _Zeros(np.ndarray):
+    """Zeros that stay what they are when scaled or converted."""
+
+    def __rmul__(self, factor: Any) -> _Zeros:
+        return self
+
+    def astype(self, *dtype: Any, **settings: Any) -> _Zeros:
+        return self
+
+
+BLANK: Any = _Blank()

@@ -1,0 +1,32 @@
+"""Training: optimizers, schedules, checkpoints that resume bit for bit, and one readable loop."""
+
+from minswin.training.checkpoints import load_trained_model, read_checkpoint, save_checkpoint
+from minswin.training.ema import WeightAverage
+from minswin.training.evaluate import Evaluation, evaluate, predict
+from minswin.training.loop import Result, resume, train
+from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
+from minswin.training.run import Diverged
+from minswin.training.schedules import warmup_cosine
+from minswin.training.settings import RECIPES, Settings, recipe
+
+__all__ = [
+    "RECIPES",
+    "SGD",
+    "AdamW",
+    "Diverged",
+    "Evaluation",
+    "Result",
+    "Settings",
+    "WeightAverage",
+    "clip_gradients",
+    "decays",
+    "evaluate",
+    "load_trained_model",
+    "predict",
+    "read_checkpoint",
+    "recipe",
+    "resume",
+    "save_checkpoint",
+    "train",
+    "warmup_cosine",
+]

@@ -1,0 +1,203 @@
+"""Checkpoints: everything that a run needs to continue bit for bit, in one file.
+
+A checkpoint is ONE .safetensors file. Arrays lie under "weights/", "optimizer/" and "average/";
+names, settings, position and the state of the random generator are one JSON text in the file's
+metadata. One file cannot disagree with itself, and it is replaced in one move: written under a
+temporary name, flushed to the disk, renamed. A kill at any moment therefore leaves the old
+checkpoint or the new one, never half of either. A check sum over the JSON text and all arrays
+finds damage that the format does not. The .json beside it is a copy for human eyes, never read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from minswin.arrays import Array, to_numpy
+
+FORMAT = 1
+GROUPS = ("weights", "optimizer", "average")
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+
+@dataclass
+class Checkpoint:
+    """The arrays of a run by name, and `info`: what JSON can hold."""
+
+    info: dict[str, Any]
+    weights: Mapping[str, Array]
+    optimizer: Mapping[str, Array] = field(default_factory=dict)
+    average: Mapping[str, Array] = field(default_factory=dict)
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint to `path`, replacing an older one in one move."""
+    path = Path(path)
+    arrays = _flatten(checkpoint)
+    text = json.dumps({"format": FORMAT, **checkpoint.info})
+    header = {"minswin": text, "crc32": _check_sum(text, arrays)}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        _write(temporary, save(arrays, header))
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"save_checkpoint: cannot write {path} ({error}); "
+            "check that the folder exists, may be written, and that the disk is not full"
+        ) from error
+    _write_copy_for_humans(path.with_suffix(".json"), checkpoint.info)
+
+
+def _flatten(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    return {
+        f"{group}/{name}": np.asarray(to_numpy(array), order="C")
+        for group in GROUPS
+        for name, array in getattr(checkpoint, group).items()
+    }
+
+
+def _check_sum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    total = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
+        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
+    return f"{total:08x}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_copy_for_humans(path: Path, info: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    _write(temporary, json.dumps(info, indent=2).encode() + b"\n")
+    os.replace(temporary, path)
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read and verify a checkpoint; for a folder, its last one."""
+    path = find_run(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"read_checkpoint: there is no checkpoint {path}; expected a file that 'minswin train' "
+            f"wrote, or a folder with {LAST} in it"
+        )
+    try:
+        with safe_open(path, "numpy") as file:
+            header = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"read_checkpoint: {path} ({path.stat().st_size:,} bytes) is not a readable "
+            f"safetensors file ({error}); it is cut off or damaged: use another checkpoint"
+        ) from error
+    return _assemble(path, _verified(path, header, arrays), arrays)
+
+
+def _verified(
+    path: Path, header: Mapping[str, str], arrays: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    if "minswin" not in header or "crc32" not in header:
+        raise ValueError(
+            f"read_checkpoint: {path} holds {len(arrays)} arrays but no training state; it is "
+            "not a checkpoint of 'minswin train'. Plain weights are read by minswin.weights"
+        )
+    if header["crc32"] != _check_sum(header["minswin"], arrays):
+        raise ValueError(
+            f"read_checkpoint: {path} is damaged: its check sum is not {header['crc32']}; "
+            "use another checkpoint of the run"
+        )
+    info: dict[str, Any] = json.loads(header["minswin"])
+    if info.pop("format") != FORMAT:
+        raise ValueError(
+            f"read_checkpoint: {path} was written in another format than {FORMAT}, by minswin "
+            f"{info.get('minswin', '(unknown)')}; use that version"
+        )
+    return info
+
+
+def _assemble(path: Path, info: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Checkpoint:
+    groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
+    for name, array in arrays.items():
+        group, _, rest = name.partition("/")
+        groups[group][rest] = array
+    return Checkpoint(info, **groups)
+
+
+def version() -> str:
+    """The version of minswin, where it is installed."""
+    try:
+        return metadata.version("minswin")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def find_run(path: Path | str) -> Path:
+    """The file to continue from: `path` itself, or the last checkpoint of a run's folder."""
+    path = Path(path)
+    return path / LAST if path.is_dir() else path
+
+
+# ── models ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """The file to classify with: `path` itself, or the best checkpoint of a run's folder."""
+    path = Path(path)
+    best = path / BEST
+    return best if best.is_file() else path / LAST if path.is_dir() else path
+
+
+def load_trained_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
+    """The model of a checkpoint, ready to classify, and the checkpoint's info.
+
+    Where the run kept an average of the weights, the model gets the average.
+    """
+    from minswin.models import create_model
+
+    checkpoint = read_checkpoint(find_checkpoint(path))
+    described = checkpoint.info["model"]
+    model = create_model(described["name"], rng=np.random.default_rng(0), **described["settings"])
+    model.load_state_dict({**checkpoint.weights, **checkpoint.average})
+    model.eval()
+    return model, checkpoint.info
+
+
+def require_same_model(checkpoint: Checkpoint, model: Any, path: Path | str) -> None:
+    """Raise unless the checkpoint's model has the name and the settings of `model`."""
+    saved = checkpoint.info["model"]
+    if saved["name"] != model.name:
+        raise ValueError(
+            f"checkpoint {path} is of the model '{saved['name']}', but the model is "
+            f"'{model.name}'; create '{saved['name']}' or use another checkpoint"
+        )
+    ours = json.loads(json.dumps(model.settings))
+    names = saved["settings"].keys() | ours.keys()
+    other = [n for n in sorted(names) if saved["settings"].get(n) != ours.get(n)]
+    if other:
+        n = other[0]
+        raise ValueError(
+            f"checkpoint {path} is of a '{model.name}' with {n}={saved['settings'].get(n)}, but "
+            f"the model has {n}={ours.get(n)}; create it with the settings of the checkpoint"
+        )

@@ -1,0 +1,64 @@
+"""A running mean of the weights, which often classifies better than the last weights themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from minswin.arrays import Array, array_module
+
+
+class WeightAverage:
+    """Keep an exponential moving average of the parameters.          Polyak & Juditsky 1992; DeiT
+
+        a ← a + (1 − d) (p − a)        d = min(decay, (1 + t) / (10 + t)),  t = 1, 2, …
+
+    The smaller d of the first steps lets the average forget the random weights that it began with.
+    """
+
+    def __init__(self, named_parameters: Iterable[tuple[str, Any]], decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"WeightAverage: decay must lie between 0 and 1, got {decay}")
+        self.parameters = dict(named_parameters)
+        self.decay = decay
+        self.step = 0
+        self.average = {name: p.data.copy() for name, p in self.parameters.items()}
+
+    def update(self) -> None:
+        """Move the average towards the parameters; called once after each optimizer step."""
+        self.step += 1
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        for name, p in self.parameters.items():
+            average = self.average[name]
+            average += (1 - decay) * (p.data - average)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Give the model the averaged weights inside this block; put its own back afterwards."""
+        own = {name: p.data.copy() for name, p in self.parameters.items()}
+        self._write(self.average)
+        try:
+            yield
+        finally:
+            self._write(own)
+
+    def _write(self, values: Mapping[str, Array]) -> None:
+        for name, p in self.parameters.items():
+            p.data[...] = values[name]
+
+    def state_dict(self) -> dict[str, Array]:
+        """The averaged weights by name: live, no copies. The count `step` is saved beside them."""
+        return dict(self.average)
+
+    def load_state_dict(self, state: Mapping[str, Array], *, step: int) -> None:
+        """Copy a saved average into this one."""
+        if state.keys() != self.average.keys():
+            wrong = sorted(state.keys() ^ self.average.keys())
+            raise ValueError(
+                f"WeightAverage: the saved average does not fit: {len(wrong)} names are missing or "
+                f"unexpected ({', '.join(wrong[:3])}, …); use the model that it was saved from"
+            )
+        for name, array in self.average.items():
+            array[...] = array_module(array).asarray(state[name])
+        self.step = step

@@ -1,0 +1,70 @@
+"""How well a model classifies, and what it says about single images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minswin.arrays import Array, to_numpy
+from minswin.layers import Layer
+from minswin.training.parallel import Workers
+
+
+class Evaluation(NamedTuple):
+    """Mean loss, share of right answers, and that share for each class (NaN: no image of it)."""
+
+    loss: float
+    accuracy: float
+    per_class: np.ndarray  # (K,)
+
+
+def evaluate(
+    model: Layer, batches: Iterable[tuple[Array, Array]], *, workers: Workers | None = None
+) -> Evaluation:
+    """Classify every image once, without dropout, and compare with its label.
+
+    batches: pairs of images (B, 3, H, W) and labels (B,); the last may be smaller.
+    """
+    losses, hits, labels, classes = [], [], [], 0
+    workers = workers or Workers(model)
+    with _evaluating(model):
+        for x, truth in batches:
+            logits = to_numpy(workers.logits(x)).astype(np.float64)  # (B, K)
+            truth, classes = to_numpy(truth), logits.shape[1]
+            losses.append(_surprise(logits)[np.arange(len(x)), truth])  # (B,)
+            hits.append(logits.argmax(1) == truth)  # (B,)
+            labels.append(truth)
+    if not losses:
+        raise ValueError("evaluate: batches is empty; give at least one batch")
+    hit, label = np.concatenate(hits), np.concatenate(labels)
+    seen = np.bincount(label, minlength=classes)  # (K,)
+    right = np.bincount(label[hit], minlength=classes)  # (K,)
+    per_class = np.divide(right, seen, out=np.full(classes, np.nan), where=seen > 0)
+    return Evaluation(float(np.concatenate(losses).mean()), float(hit.mean()), per_class)
+
+
+def predict(model: Layer, images: Array) -> np.ndarray:
+    """The probability of each class.        images (B, 3, H, W), normalised        gives (B, K)"""
+    with _evaluating(model):
+        logits = to_numpy(Workers(model).logits(images)).astype(np.float64)  # (B, K)
+    return np.exp(-_surprise(logits))
+
+
+def _surprise(logits: np.ndarray) -> np.ndarray:
+    """−log softmax: how unexpected each class would be."""
+    shifted = logits - logits.max(1, keepdims=True)
+    return np.log(np.exp(shifted).sum(1, keepdims=True)) - shifted
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode inside this block, the mode that the model had afterwards."""
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)

@@ -1,0 +1,72 @@
+"""From settings to the things that a run works with: data, model, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minswin import data
+from minswin.models import create_model, list_models
+from minswin.training.optimizers import SGD, AdamW, Optimizer
+from minswin.training.settings import Settings
+
+Images: TypeAlias = data.Dataset
+Model: TypeAlias = Any  # a Layer that create_model made: it also has name, settings and rng
+
+
+def load_sets(settings: Settings) -> tuple[Images, Images | None, Images]:
+    """The images to train on, those held out to choose the best epoch (or None), and to test."""
+    where: dict[str, Any] = {"data_dir": settings.data_dir, "download": settings.download}
+    train = data.load(settings.data, split="train", count=settings.count, **where)
+    test = data.load(settings.data, split="test", **where)
+    held_out = None
+    if settings.holdout:
+        train, held_out = train.split(settings.holdout, rng=np.random.default_rng(settings.seed))
+    if len(train) < settings.batch_size:
+        raise ValueError(
+            f"train: there are {len(train)} training images, fewer than one batch of "
+            f"{settings.batch_size}; choose a smaller --batch-size"
+        )
+    return train, held_out, test
+
+
+def training_batches(images: Images, settings: Settings) -> data.Batches:
+    return data.Batches(
+        images,
+        settings.batch_size,
+        seed=settings.seed,
+        augment=settings.augment,
+        mixup=settings.mixup,
+        cutmix=settings.cutmix,
+    )
+
+
+def evaluation_batches(images: Images, statistics: Any = None) -> Iterator[data.batches.Batch]:
+    """All images once, in order, with their labels; statistics: mean and std to normalise with."""
+    mean, std = statistics or data.STATISTICS[images.name]
+    return data.Batches.evaluation(images, 128, mean=mean, std=std).epoch(0)
+
+
+def require_known_model(name: str) -> None:
+    """Raise for an unknown name before time is spent on the data."""
+    if name not in list_models():
+        create_model(name)  # says which names there are
+
+
+def new_model(settings: Settings, images: Images) -> Model:
+    """The model of a run, made for its images; random weights that depend on the seed only."""
+    height, width = images.images.shape[2:]
+    own: dict[str, Any] = {"img_size": height if height == width else (height, width)}
+    if settings.drop_path is not None:
+        own["drop_path_rate"] = settings.drop_path
+    rng = np.random.default_rng(settings.seed)
+    return create_model(settings.model, num_classes=len(images.classes), rng=rng, **own)
+
+
+def new_optimizer(model: Model, settings: Settings) -> Optimizer:
+    named = model.named_parameters()
+    if settings.optimizer == "sgd":
+        return SGD(named, settings.lr, settings.momentum, settings.nesterov, settings.weight_decay)
+    return AdamW(named, settings.lr, weight_decay=settings.weight_decay)

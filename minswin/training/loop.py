@@ -1,0 +1,136 @@
+"""The training loop: forward, cross-entropy, backward, clip, update; evaluate; save."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from minswin.training.checkpoints import BEST, LAST, find_run, read_checkpoint
+from minswin.training.interrupts import Interrupts
+from minswin.training.journal import read_journal
+from minswin.training.optimizers import clip_gradients
+from minswin.training.progress import Progress
+from minswin.training.run import CURVES, FILES, LOG, Run
+from minswin.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to. `interrupted` is the number of the signal that stopped it, or None."""
+
+    folder: Path
+    epochs: int
+    steps: int
+    best_accuracy: float | None
+    test_accuracy: float | None  # of the last epoch, or of the best where images were held out
+    interrupted: int | None
+    seconds: float
+
+
+def train(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> Result:
+    """Train a model from its beginning; `resume` continues a run that was stopped."""
+    _prepare_folder(settings.folder, overwrite)
+    with closing(Run(settings)) as run:
+        run.begin()
+        return _train(run, quiet)
+
+
+def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
+    """Continue the run in a folder where its last checkpoint stands, bit for bit.
+
+    moved: `data_dir`, `download`, the settings that may differ from those the run began with.
+    """
+    file = find_run(path)
+    checkpoint = read_checkpoint(file)
+    settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
+    _prepare_folder(settings.folder, overwrite=False, resuming=True)
+    with closing(Run(settings)) as run:
+        run.restore(checkpoint, file)
+        return _train(run, quiet)
+
+
+def _train(run: Run, quiet: bool) -> Result:
+    began, settings = time.perf_counter(), run.settings
+    with Interrupts() as interrupts, closing(Progress(run, quiet=quiet)) as progress:
+        while run.epoch < settings.epochs and not interrupts.received():
+            run.model.train()
+            progress.begin_epoch()
+            for x, targets in run.batches.epoch(run.epoch, start=run.step_in_epoch):
+                lr = run.learning_rate(run.step)
+                loss, logits = run.workers.gradients(x, targets, smoothing=settings.smoothing)
+                norm = clip_gradients(run.model.parameters(), settings.clip or None)
+                run.require_finite(loss, norm, lr)
+                run.optimizer.step(lr)
+                if run.average is not None:
+                    run.average.update()
+                right = run.count(loss, logits, targets)
+                progress.step(loss=loss, right=right, images=len(x), lr=lr, norm=norm)
+                if interrupts.received():
+                    break
+                if settings.checkpoint_every and run.step % settings.checkpoint_every == 0:
+                    run.save(LAST)
+            if run.step_in_epoch == len(run.batches):
+                _finish_epoch(run, progress)
+        if run.epoch == settings.epochs:
+            return _finish(run, progress, began)
+        run.save(LAST)
+        return _result(run, began, interrupted=interrupts.received())
+
+
+def _finish_epoch(run: Run, progress: Progress) -> None:
+    speed = progress.images_per_second
+    result = run.evaluate()
+    progress.epoch(result, speed)
+    if run.close_epoch(result):
+        run.save(BEST)
+    run.save(LAST)
+
+
+def _finish(run: Run, progress: Progress, began: float) -> Result:
+    if run.held_out is not None:
+        run.accuracy = run.test_best().accuracy
+        progress.log("test", epoch=run.epoch, accuracy=run.accuracy)
+    try:
+        from minswin.look.curves import save_curves
+
+        save_curves(read_journal(run.folder / LOG), run.folder / CURVES)
+    except ImportError as missing:
+        progress.say(f"no curves.png: {missing}")
+    return replace(_result(run, began), test_accuracy=run.accuracy)
+
+
+def _result(run: Run, began: float, interrupted: int | None = None) -> Result:
+    return Result(
+        folder=run.folder,
+        epochs=run.epoch,
+        steps=run.step,
+        best_accuracy=run.best_accuracy,
+        test_accuracy=None,
+        interrupted=interrupted,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _prepare_folder(folder: Path, overwrite: bool, resuming: bool = False) -> None:
+    """Find out before the work begins that the results cannot be kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe.tmp"
+        probe.write_bytes(b"minswin")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"train: cannot write to the folder {folder} ({error}); choose another one with --out"
+        ) from error
+    if resuming:
+        return
+    if (folder / LAST).exists() and not overwrite:
+        raise FileExistsError(
+            f"train: {folder} already holds a run; continue it with --resume {folder}, start it "
+            "anew with --overwrite, or choose another folder with --out"
+        )
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,186 @@
+"""SGD and AdamW, in place on the parameters, with the update formulas of PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minswin.arrays import Array, array_module, to_numpy
+
+NO_DECAY_NAMES = (
+    "absolute_pos_embed",
+    "relative_position_bias_table",
+    "pos_embed",
+    "cls_token",
+    "dist_token",
+)
+
+
+def decays(name: str, parameter: Any) -> bool:
+    """Whether weight decay pulls this parameter to zero.       Swin's rule, Liu et al. 2021, code
+
+    Not: what has one axis (gains and biases), and tables or tokens that are positions, not maps.
+    """
+    if len(parameter.shape) <= 1 or name.endswith(".bias"):
+        return False
+    return not any(word in name for word in NO_DECAY_NAMES)
+
+
+def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float:
+    """Scale all gradients so that their joint length is at most `max_norm`; give the length before.
+
+    The factor is max_norm / (length + 1e-6), as in torch.nn.utils.clip_grad_norm_. With None, or
+    where the length is not finite, it is only measured.
+    """
+    with_gradient = [p for p in parameters if p.grad is not None]
+    squares = (float(array_module(p.grad).vdot(p.grad, p.grad)) for p in with_gradient)
+    norm = math.sqrt(sum(squares))
+    if max_norm is not None and max_norm < norm < math.inf:
+        factor = max_norm / (norm + 1e-6)
+        for p in with_gradient:
+            p.grad = p.grad * factor  # a new array: two parameters may share one gradient
+    return norm
+
+
+class Optimizer:
+    """What SGD and AdamW share: the named parameters, their decay, the state as named arrays.
+
+    A parameter without a gradient is left alone, and its count of steps with it, as in PyTorch.
+    """
+
+    slots: tuple[str, ...] = ()  # the arrays kept for each parameter
+
+    def __init__(
+        self, named_parameters: Iterable[tuple[str, Any]], lr: float, weight_decay: float
+    ) -> None:
+        who = type(self).__name__
+        self.parameters = dict(named_parameters)
+        if not self.parameters:
+            raise ValueError(f"{who}: named_parameters is empty; pass model.named_parameters()")
+        _at_least_zero(who, lr=lr, weight_decay=weight_decay)
+        self.lr = lr
+        self.decay = {n: weight_decay if decays(n, p) else 0.0 for n, p in self.parameters.items()}
+        self.steps = dict.fromkeys(self.parameters, 0)
+        self.state = {
+            slot: {n: array_module(p.data).zeros_like(p.data) for n, p in self.parameters.items()}
+            for slot in self.slots
+        }
+
+    def step(self, lr: float | None = None) -> None:
+        """Move every parameter that has a gradient once, with the learning rate of this step."""
+        lr = float(self.lr if lr is None else lr)  # a NumPy float would widen float32
+        for name, p in self.parameters.items():
+            if p.grad is not None:
+                self.steps[name] += 1
+                kept = [self.state[slot][name] for slot in self.slots]
+                self.update(
+                    p.data, p.grad, *kept, lr=lr, decay=self.decay[name], t=self.steps[name]
+                )
+
+    def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Array]:
+        """The arrays by name, as "momentum.head.weight", and "steps" (parameters,); no copies."""
+        arrays = {f"{s}.{n}": a for s, by_name in self.state.items() for n, a in by_name.items()}
+        return {**arrays, "steps": np.array(list(self.steps.values()), dtype=np.int64)}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Copy a saved state into this optimizer's own arrays."""
+        mine = self.state_dict()
+        wrong = sorted(mine.keys() ^ state.keys())
+        wrong += [n for n in mine.keys() & state.keys() if mine[n].shape != state[n].shape]
+        if wrong:
+            raise ValueError(
+                f"{type(self).__name__}: the saved state does not fit these parameters: "
+                f"{len(wrong)} entries are missing, unexpected or misshapen "
+                f"({', '.join(wrong[:3])}, …); use the optimizer and model that it was saved from"
+            )
+        for slot in self.slots:
+            for name, array in self.state[slot].items():
+                array[...] = array_module(array).asarray(state[f"{slot}.{name}"])
+        self.steps = dict(zip(self.steps, map(int, to_numpy(state["steps"])), strict=True))
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.     Polyak 1964; Sutskever et al. 2013 (Nesterov)
+
+        g ← g + λ p        v ← μ v + g        p ← p − η v        (Nesterov: p ← p − η (g + μ v))
+
+    The decay λ is part of the gradient here, so momentum carries it, as in torch.optim.SGD.
+    """
+
+    slots = ("momentum",)
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Any]],
+        lr: float,
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(named_parameters, lr, weight_decay)
+        _below_one("SGD", momentum=momentum)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
+        (v,) = kept
+        if decay:
+            g = g + decay * p
+        v *= self.momentum
+        v += g
+        p -= lr * (g + self.momentum * v if self.nesterov else v)
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay.  Kingma & Ba 2015, alg. 1; Loshchilov & Hutter 2019, alg. 2
+
+        p ← (1 − η λ) p       m ← β₁ m + (1−β₁) g       v ← β₂ v + (1−β₂) g²
+        p ← p − η m̂ / (√v̂ + ε)       m̂ = m / (1−β₁ᵗ)       v̂ = v / (1−β₂ᵗ)
+
+    The decay is multiplied by the learning rate η of the step, as in torch.optim.AdamW.
+    """
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.05,
+    ) -> None:
+        super().__init__(named_parameters, lr, weight_decay)
+        _below_one("AdamW", beta1=betas[0], beta2=betas[1])
+        _at_least_zero("AdamW", eps=eps)
+        self.betas, self.eps = betas, eps
+
+    def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
+        m, v = kept
+        beta1, beta2 = self.betas
+        if decay:
+            p *= 1 - lr * decay
+        m += (1 - beta1) * (g - m)
+        v *= beta2
+        v += (1 - beta2) * (g * g)
+        root = array_module(p).sqrt(v)  # √v̂ + ε, built up in place
+        root /= math.sqrt(1 - beta2**t)
+        root += self.eps
+        p -= (lr / (1 - beta1**t)) * (m / root)
+
+
+def _at_least_zero(who: str, **values: float) -> None:
+    for name, value in values.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{who}: {name} must be a number of 0 or more, got {value}")
+
+
+def _below_one(who: str, **values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{who}: {name} must be 0 or more and below 1, got {value}")

@@ -1,0 +1,201 @@
+"""The parts of a run and where it stands: built from settings, saved to and restored from disk."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from minswin import data
+from minswin.arrays import Array
+from minswin.training import checkpoints
+from minswin.training.checkpoints import BEST, LAST, Checkpoint, version
+from minswin.training.ema import WeightAverage
+from minswin.training.evaluate import Evaluation, evaluate
+from minswin.training.inputs import (
+    Images,
+    Model,
+    evaluation_batches,
+    load_sets,
+    new_model,
+    new_optimizer,
+    require_known_model,
+    training_batches,
+)
+from minswin.training.journal import Journal
+from minswin.training.parallel import Workers
+from minswin.training.schedules import warmup_cosine
+from minswin.training.settings import Settings
+
+LOG, CURVES = "log.jsonl", "curves.png"
+FILES = (LAST, BEST, "last.json", "best.json", LOG, CURVES)  # what a run keeps in its folder
+
+
+class Diverged(RuntimeError):
+    """The loss or a gradient is no longer a number."""
+
+
+@dataclass
+class Totals:
+    """What an epoch has added up so far; saved, so that a resumed epoch reports all of itself."""
+
+    images: int = 0
+    loss: float = 0.0
+    right: int = 0
+
+
+class Run:
+    """A run of training: its data, model, optimizer and averaged weights, and how far it is."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        require_known_model(settings.model)
+        self.train_set, self.held_out, self.test_set = load_sets(settings)
+        self.batches = training_batches(self.train_set, settings)
+        self.model: Model = new_model(settings, self.train_set)
+        self.workers = Workers(self.model, settings.threads)
+        self.optimizer = new_optimizer(self.model, settings)
+        self.average = (
+            WeightAverage(self.model.named_parameters(), settings.ema) if settings.ema else None
+        )
+        self.epoch = self.step_in_epoch = 0
+        self.best_accuracy: float | None = None
+        self.accuracy: float | None = None  # of the last evaluation
+        self.totals = Totals()
+        self.journal: Journal | None = None
+
+    # ── where it stands ──────────────────────────────────────────────────────────────────────────
+
+    @property
+    def step(self) -> int:
+        """Updates made since the beginning."""
+        return self.epoch * len(self.batches) + self.step_in_epoch
+
+    @property
+    def steps(self) -> int:
+        return self.settings.epochs * len(self.batches)
+
+    def learning_rate(self, step: int) -> float:
+        s = self.settings
+        return warmup_cosine(
+            step,
+            steps=self.steps,
+            warmup=min(self.steps, round(s.warmup * len(self.batches))),
+            base=s.lr,
+            start=s.lr * s.start_lr,
+            final=s.lr * s.final_lr,
+        )
+
+    def count(self, loss: float, logits: Array, targets: Array) -> int:
+        """Add one step to the totals; give how many of its answers were right."""
+        labels = targets if targets.ndim == 1 else targets.argmax(1)  # (B,)
+        right = int((logits.argmax(1) == labels).sum())
+        self.totals.images += len(labels)
+        self.totals.loss += loss * len(labels)
+        self.totals.right += right
+        self.step_in_epoch += 1
+        return right
+
+    def close_epoch(self, result: Evaluation) -> bool:
+        """Go on to the next epoch; tell whether this one was the best so far."""
+        self.epoch, self.step_in_epoch, self.totals = self.epoch + 1, 0, Totals()
+        self.accuracy, before = result.accuracy, self.best_accuracy
+        self.best_accuracy = result.accuracy if before is None else max(before, result.accuracy)
+        return before is None or result.accuracy > before
+
+    def require_finite(self, loss: float, norm: float, lr: float) -> None:
+        """Raise, before an update spoils the weights, if loss or gradient is not a number."""
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = f"the loss became {loss}" if not math.isfinite(loss) else f"a gradient became {norm}"
+        raise Diverged(
+            f"train: {what} in epoch {self.epoch + 1}, step {self.step + 1} (lr {lr:.3g}); this "
+            f"update was not made. Try a smaller --lr (say {self.settings.lr / 4:.2g}), a longer "
+            f"--warmup or a smaller --clip; the last good checkpoint is {self.folder / LAST}"
+        )
+
+    # ── evaluation ───────────────────────────────────────────────────────────────────────────────
+
+    def evaluate(self) -> Evaluation:
+        """Classify the held-out images (without any: the test set) with the averaged weights."""
+        images = self.test_set if self.held_out is None else self.held_out
+        if self.average is None:
+            return self._classify(images)
+        with self.average.applied():
+            return self._classify(images)
+
+    def test_best(self) -> Evaluation:
+        """Classify the test set with the weights that did best on the held-out images."""
+        best = checkpoints.read_checkpoint(self.folder / BEST)
+        self.model.load_state_dict({**best.weights, **best.average})
+        return self._classify(self.test_set)
+
+    def _classify(self, images: Images) -> Evaluation:
+        return evaluate(self.model, evaluation_batches(images), workers=self.workers)
+
+    # ── the folder ───────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.folder
+
+    def begin(self) -> None:
+        """Open the log of a new run, and save it before its first step."""
+        self.journal = Journal(self.folder / LOG, position=0)
+        self.journal.write(kind="run", minswin=version(), **asdict(self.settings))
+        self.save(LAST)
+
+    def save(self, name: str) -> None:
+        """Write the checkpoint `name` of this moment."""
+        assert self.journal is not None
+        info = {
+            "minswin": version(),
+            "model": {"name": self.model.name, "settings": self.model.settings},
+            "data": self._describe_data(),
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "step": self.step,
+            "accuracy": self.accuracy,
+            "best_accuracy": self.best_accuracy,
+            "totals": asdict(self.totals),
+            "log_position": self.journal.position,
+            "average_step": self.average.step if self.average else 0,
+            "rng": self.model.rng.bit_generator.state,
+            "settings": asdict(self.settings),
+            "saved": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        average = self.average.state_dict() if self.average else {}
+        state = Checkpoint(info, self.model.state_dict(), self.optimizer.state_dict(), average)
+        checkpoints.save_checkpoint(self.folder / name, state)
+
+    def restore(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Stand exactly where the checkpoint of `path` was saved."""
+        checkpoints.require_same_model(checkpoint, self.model, path)
+        info = checkpoint.info
+        self.model.load_state_dict(dict(checkpoint.weights))
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint.average, step=info["average_step"])
+        self.model.rng.bit_generator.state = info["rng"]
+        self.epoch, self.step_in_epoch = info["epoch"], info["step_in_epoch"]
+        self.accuracy, self.best_accuracy = info["accuracy"], info["best_accuracy"]
+        self.totals = Totals(**info["totals"])
+        self.journal = Journal(self.folder / LOG, position=info["log_position"])
+
+    def _describe_data(self) -> Mapping[str, Any]:
+        mean, std = data.STATISTICS[self.train_set.name]
+        return {
+            "name": self.train_set.name,
+            "classes": list(self.train_set.classes),
+            "image": list(self.train_set.images.shape[1:]),
+            "mean": list(mean),
+            "std": list(std),
+        }
+
+    def close(self) -> None:
+        self.workers.close()
+        if self.journal is not None:
+            self.journal.close()

@@ -1,0 +1,32 @@
+"""The learning rate as a function of the step: a pure function, so that a resumed run continues."""
+
+from __future__ import annotations
+
+import math
+
+
+def warmup_cosine(
+    step: int, *, steps: int, warmup: int, base: float, start: float, final: float
+) -> float:
+    """Rise in a straight line, then fall along half a cosine.     Loshchilov & Hutter 2017, eq. (5)
+
+        t < w   start + (base − start) t/w
+        t ≥ w   c base + (1 − c) final,  c = (1 + cos π (t−w)/(T−w)) / 2      t = step, w = warmup
+
+    Steps count from 0, so the first update uses `start`, update w uses `base` exactly, and `final`
+    is reached at step T = steps, one after the last update. The cosine spans the T − w steps after
+    the warm-up: there is no jump at w.
+    """
+    if not 0 <= warmup <= steps or steps < 1:
+        raise ValueError(
+            f"warmup_cosine: expected 0 <= warmup <= steps and steps >= 1, "
+            f"got warmup={warmup} and steps={steps}"
+        )
+    if step < 0:
+        raise ValueError(f"warmup_cosine: step counts from 0, got {step}")
+    if step < warmup:
+        return start + (base - start) * step / warmup
+    if step >= steps:
+        return final
+    c = (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2  # from 1 to 0
+    return c * base + (1 - c) * final

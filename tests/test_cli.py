@@ -1,0 +1,285 @@
+"""The command line: what it prints, what it refuses, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny_training import install, tiny_load
+
+import minswin
+from minswin import cli
+from minswin.look.tables import bars, models_table, shapes_table
+from minswin.models import create_model, list_models
+from minswin.training.checkpoints import LAST, read_checkpoint
+
+TRAIN = ["train", "--model", "tiny", "--epochs", "2", "--batch-size", "8", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, tmp_path):
+    install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINSWIN_TRACEBACK", raising=False)
+
+
+def refusal(capsys, *arguments):
+    """The one line that a command prints when it fails."""
+    try:
+        status = cli.main(list(arguments))
+    except SystemExit as leaving:
+        status = leaving.code
+    out, err = capsys.readouterr()
+    assert status == 2 and out == ""
+    assert err.startswith("minswin: error: ") and err.count("\n") == 1, err
+    return err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch)
+        assert cli.main([*TRAIN, "-o", str(folder), "--lr", "0.1", "--epochs", "12"]) == 0
+    return folder
+
+
+# ── train ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_training_prints_a_line_for_each_epoch_and_where_everything_is(capsys, tmp_path):
+    assert cli.main(TRAIN) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    line = r"epoch {}/2   loss \d\.\d+   accuracy +[\d.]+%   test loss .* images/s"
+    assert re.fullmatch(line.format(1), lines[0]) and re.fullmatch(line.format(2), lines[1])
+    assert re.fullmatch(r"test accuracy [\d.]+% after 2 epochs \(14 steps, \d+ s\)", lines[2])
+    assert "runs/shapes-tiny-0" in lines[3] and "minswin evaluate runs/shapes-tiny-0" in out
+    assert err == ""  # no bar where there is no terminal
+    run = tmp_path / "runs" / "shapes-tiny-0"
+    names = {"last.safetensors", "last.json", "best.safetensors", "best.json", "log.jsonl"}
+    assert {p.name for p in run.iterdir()} == {*names, "curves.png"}
+
+
+def test_options_of_train_become_settings_of_the_same_name():
+    arguments = [*TRAIN, "--lr", "0.25", "--weight-decay", "0.125", "--optimizer", "adamw"]
+    arguments += ["--ema", "0.5", "--mixup", "0.2", "--seed", "7", "-o", "here", "--clip", "0"]
+    assert cli.main(arguments) == 0
+    settings = read_checkpoint("here").info["settings"]
+    want = {"lr": 0.25, "weight_decay": 0.125, "optimizer": "adamw", "ema": 0.5, "mixup": 0.2}
+    want |= {"seed": 7, "out": "here", "clip": 0.0, "epochs": 2, "batch_size": 8}
+    assert {name: settings[name] for name in want} == want
+
+
+def test_every_option_of_train_is_a_setting():
+    known = set(cli._parser().parse_args(["train"]).__dict__) - set(cli.NOT_SETTINGS)
+    assert known <= set(minswin.training.Settings.__dataclass_fields__)
+
+
+def test_a_used_folder_needs_resume_or_overwrite(capsys, trained):
+    before = (trained / LAST).read_bytes()
+    message = refusal(capsys, *TRAIN, "-o", str(trained))
+    assert f"{trained} already holds a run; continue it with --resume {trained}" in message
+    assert "--overwrite" in message and (trained / LAST).read_bytes() == before
+
+
+def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
+    message = refusal(capsys, "train", "--resume", str(trained), "--batch-size", "4")
+    assert "--resume continues with the settings that the run began with" in message
+    assert "leave out --batch-size" in message
+    assert "leave out --overwrite" in refusal(
+        capsys, "train", "--resume", str(trained), "--overwrite"
+    )
+    assert cli.main(["train", "--resume", str(trained), "--data-dir", "elsewhere"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["train", "--data", "mnist"],
+            "data must be one of shapes, cifar10, cifar100; got 'mnist'",
+        ),
+        (["train", "--model", "tinny"], "unknown model 'tinny'; did you mean 'tiny'?"),
+        (["train", "--epochs", "-1"], "epochs must be a whole number of 1 or more, got -1"),
+        (
+            ["train", "--epochs", "x"],
+            "argument --epochs: invalid int value: 'x' (see minswin",
+        ),
+        (["train", "--resume", "nowhere"], "there is no checkpoint nowhere; expected a file"),
+        (["evaluate", "nowhere"], "there is no checkpoint nowhere; expected a file"),
+        (["predict", "no.png"], "the following arguments are required: --checkpoint"),
+        (["info", "swin_tinny"], "unknown model 'swin_tinny'; did you mean 'swin_tiny'?"),
+        (["info", "swin_tiny", "--img-size", "0"], "expected a size as 224 or 224x320, got '0'"),
+        (["info", "swin_tiny", "--img-size", "30"], "30×30 image does not divide into 4×4 patches"),
+        (["fly"], "argument COMMAND: invalid choice: 'fly'"),
+    ],
+)
+def test_an_error_is_one_line(capsys, arguments, message):
+    assert message in refusal(capsys, *arguments)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_too(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    message = refusal(capsys, *TRAIN, "-o", str(tmp_path / "file" / "run"))
+    assert "cannot write to the folder" in message and "--out" in message
+
+
+def test_a_divergence_is_one_line_that_says_what_to_try(capsys):
+    message = refusal(capsys, *TRAIN, "--lr", "1e20", "--clip", "0", "--warmup", "0")
+    assert "step" in message and "Try a smaller --lr" in message
+
+
+def test_the_traceback_is_shown_on_request(monkeypatch):
+    monkeypatch.setenv("MINSWIN_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        cli.main(["evaluate", "nowhere"])
+
+
+def test_a_fault_of_the_program_itself_is_not_dressed_up(monkeypatch):
+    monkeypatch.setattr("minswin.look.tables.models_table", lambda: {}["missing"])
+    with pytest.raises(KeyError):
+        cli.main(["models"])
+
+
+def test_ctrl_c_outside_of_training_ends_quietly(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minswin.look.tables.models_table", interrupted)
+    assert cli.main(["models"]) == 130
+    assert capsys.readouterr().err == "minswin: stopped\n"
+
+
+# ── evaluate and predict ─────────────────────────────────────────────────────────────────────────
+
+
+def test_evaluate_prints_each_class_and_the_accuracy_of_the_run(capsys, trained):
+    assert cli.main(["evaluate", str(trained), "--threads", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["red", "green", "blue"]
+    best = read_checkpoint(trained / "best.safetensors").info["accuracy"]
+    assert lines[3].startswith(f"accuracy {best:.2%}   loss ")
+    assert lines[3].endswith("(33 test images of shapes)")
+    assert cli.main(["evaluate", str(trained), "--split", "train"]) == 0
+    assert "(60 train images of shapes)" in capsys.readouterr().out
+
+
+def test_evaluating_on_other_classes_is_refused(capsys, trained, monkeypatch):
+    def other(name, **settings):
+        return tiny_load(name, **settings).__class__(
+            np.zeros((2, 3, 8, 8), np.uint8), np.zeros(2, np.int64), ("cat",), name
+        )
+
+    monkeypatch.setattr("minswin.data.load", other)
+    message = refusal(capsys, "evaluate", str(trained), "--data", "cifar10")
+    assert "tells the 3 classes of 'shapes' apart, not the 1 of 'cifar10'; leave out --data" in (
+        message
+    )
+
+
+def test_predict_names_the_colour_of_a_picture(capsys, trained, tmp_path):
+    from PIL import Image
+
+    pixels = tiny_load("shapes", split="test")
+    for index in range(3):
+        kind = ("red", "green", "blue")[pixels.labels[index]]
+        picture = Image.fromarray(pixels.images[index].transpose(1, 2, 0))
+        picture.resize((40, 24), Image.Resampling.NEAREST).save(tmp_path / "picture.png")
+        assert cli.main(["predict", "picture.png", "--checkpoint", str(trained), "--top", "2"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2 and lines[0].split()[0] == kind
+        shares = [float(line.split()[-1].rstrip("%")) for line in lines]
+        assert shares[0] > 50 > shares[1]
+
+
+def test_predict_says_what_is_wrong_with_its_picture(capsys, trained, tmp_path, monkeypatch):
+    there = ["--checkpoint", str(trained)]
+    assert "there is no image no.png" in refusal(capsys, "predict", "no.png", *there)
+    (tmp_path / "text.png").write_text("no picture")
+    message = refusal(capsys, "predict", "text.png", *there)
+    assert "text.png cannot be read as a picture" in message
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    message = refusal(capsys, "predict", "text.png", *there)
+    assert 'pillow is missing; pip install "minswin[plot]"' in message
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_command_the_help_is_printed(capsys):
+    assert cli.main([]) == 0
+    out = capsys.readouterr().out
+    for command in ("train", "evaluate", "predict", "models", "info", "kernels"):
+        assert f"    {command} " in out
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(["--version"])
+    assert leaving.value.code == 0
+    assert capsys.readouterr().out == f"minswin {minswin.__version__}\n"
+
+
+def test_models_lists_every_name_with_its_published_size(capsys):
+    assert cli.main(["models"]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
+    assert list(rows) == list_models()
+    assert rows["swin_tiny"][:2] == ["224×224", "28,288,354"]
+
+
+def test_the_models_are_counted_without_room_for_their_weights():
+    model = create_model("tiny", rng=np.random.default_rng(0))
+    (line,) = [line for line in models_table().splitlines() if line.startswith("tiny")]
+    assert line.split()[1:] == ["8×8", f"{model.parameter_count():,}", f"{model.flops():,}"]
+
+
+def test_info_shows_the_pyramid_and_its_total(capsys):
+    assert cli.main(["info", "swin_tiny", "--img-size", "384x256"]) == 0
+    out = capsys.readouterr().out
+    assert "384×256×3 → 96×64×48 → 96×64×96 → 48×32×192 → 24×16×384 → 12×8×768" in out
+    total = next(line for line in out.splitlines() if line.startswith("total"))
+    model = create_model("tiny", rng=np.random.default_rng(0))
+    assert total.split()[1] == "28,288,354"
+    assert f"{model.flops():,}" in shapes_table("tiny")
+
+
+def test_kernels_prints_the_report(capsys):
+    assert cli.main(["kernels"]) == 0
+    assert capsys.readouterr().out == minswin.kernels.report() + "\n"
+
+
+def test_bars_are_as_long_as_their_share():
+    lines = bars(["a", "bb", "c"], [0.5, 1.0, 0.0]).splitlines()
+    assert [line.count("█") for line in lines] == [15, 30, 0]
+    assert [line.split()[-1] for line in lines] == ["50.0%", "100.0%", "0.0%"]
+    assert [line[:2] for line in bars(["a", "bb", "c"], [0.1, 0.3, 0.6], top=2).splitlines()] == [
+        "c ",
+        "bb",
+    ]
+    assert bars(["a"], [float("nan")]).endswith("(none)")
+
+
+def test_the_module_runs_as_a_program_and_ends_well_when_its_reader_leaves():
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(minswin.__file__))}
+    command = f"{sys.executable} -m minswin info swin_tiny | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "" and done.stdout.strip() in ("0", "141")
+
+
+def test_the_command_line_alone_loads_nothing_heavy():
+    program = "import sys, minswin.cli; minswin.cli._parser(); print(json.dumps(list(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", "import json;" + program], capture_output=True, text=True, check=True
+    )
+    heavy = {"numba", "tqdm", "safetensors", "matplotlib", "PIL"}
+    assert heavy.isdisjoint(json.loads(done.stdout))

@@ -1,0 +1,348 @@
+"""CIFAR files: every layout gives the same set, and what is wrong with a file is said."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+
+from minswin import data
+from minswin.data import make_shapes
+from minswin.data.cifar import LAYOUTS, download, read_cifar
+
+RECORDS = 3
+NAMES = {"cifar10": 10, "cifar100": 100}
+FILES = {
+    ("cifar10", "train"): [f"data_batch_{i}.bin" for i in (1, 2, 3, 4, 5)],
+    ("cifar10", "test"): ["test_batch.bin"],
+    ("cifar100", "train"): ["train.bin"],
+    ("cifar100", "test"): ["test.bin"],
+}
+
+
+def make(name):
+    """The files of a small set as bytes, and the images and labels that went into each."""
+    layout = LAYOUTS[name]
+    rng = np.random.default_rng(len(name))
+    content, truth = {}, {}
+    for file in (*layout.files["train"], *layout.files["test"]):
+        images = rng.integers(0, 256, (RECORDS, 3, 32, 32), dtype=np.uint8)
+        labels = rng.integers(0, layout.labels, (RECORDS, len(layout.labels)), dtype=np.uint8)
+        content[file] = b"".join(
+            bytes(label) + bytes(image) for label, image in zip(labels, images, strict=True)
+        )
+        truth[file] = images, labels[:, -1].astype(np.int64)
+    names = [f"thing_{i}" for i in range(NAMES[name])]
+    content[layout.meta] = "".join(f"{line}\n" for line in [*names, ""]).encode()
+    return content, truth, tuple(names)
+
+
+def write(folder, content):
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, value in content.items():
+        (folder / file).write_bytes(value)
+    return folder
+
+
+def pack(path, content, prefix="", mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        for file, value in content.items():
+            member = tarfile.TarInfo(f"{prefix}{file}")
+            member.size = len(value)
+            archive.addfile(member, io.BytesIO(value))
+    return path
+
+
+def same(one, other):
+    return (
+        np.array_equal(one.images, other.images)
+        and np.array_equal(one.labels, other.labels)
+        and (one.classes, one.name) == (other.classes, other.name)
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", NAMES)
+def test_read_cifar_gives_the_images_and_fine_labels_in_file_order(tmp_path, name, split):
+    content, truth, names = make(name)
+    got = read_cifar(write(tmp_path, content), name=name, split=split, records=RECORDS)
+    files = FILES[name, split]
+    np.testing.assert_array_equal(got.images, np.concatenate([truth[f][0] for f in files]))
+    np.testing.assert_array_equal(got.labels, np.concatenate([truth[f][1] for f in files]))
+    assert (got.classes, got.name) == (names, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folder_subfolder_and_archives_hold_the_same_set(tmp_path, name):
+    content, _, _ = make(name)
+    layout = LAYOUTS[name]
+    places = [
+        write(tmp_path / "flat", content),
+        write(tmp_path / "deep" / layout.folder, content).parent,
+        pack(tmp_path / "a.tar.gz", content, f"{layout.folder}/"),
+        pack(tmp_path / "a.tar.xz", content, f"./{layout.folder}/", "w:xz"),
+        pack(write(tmp_path / "fetched", {}) / layout.archive, content, f"{layout.folder}/").parent,
+    ]
+    first, *others = (read_cifar(p, name=name, split="test", records=RECORDS) for p in places)
+    assert len(first) == RECORDS
+    assert all(same(first, other) for other in others)
+
+
+def test_nothing_is_unpacked_from_an_archive_with_hostile_members(tmp_path):
+    content, truth, _ = make("cifar10")
+    path = write(tmp_path / "in", {}) / "hostile.tar"
+    with tarfile.open(path, "w") as archive:
+        link = tarfile.TarInfo("test_batch.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+        folder = tarfile.TarInfo("x/test_batch.bin")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for file, value in content.items():
+            member = tarfile.TarInfo(f"../../{file}")
+            member.size = len(value)
+            archive.addfile(member, io.BytesIO(value))
+    before = sorted(tmp_path.rglob("*"))
+    got = read_cifar(path, split="test", records=RECORDS)
+    np.testing.assert_array_equal(got.images, truth["test_batch.bin"][0])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_file_is_named_with_what_was_found(tmp_path):
+    content, _, _ = make("cifar10")
+    del content["data_batch_4.bin"]
+    for place in (write(tmp_path / "a", content), pack(tmp_path / "b.tar.gz", content)):
+        with pytest.raises(FileNotFoundError, match=r"no data_batch_4\.bin; found: .*batch_1\.bin"):
+            read_cifar(place, records=RECORDS)
+        assert len(read_cifar(place, split="test", records=RECORDS)) == RECORDS
+
+
+def test_a_missing_folder_and_an_empty_one_say_where_to_get_the_set(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere.*cifar-10-binary\.tar\.gz"):
+        read_cifar(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"found: nothing.*cifar-100-binary\.tar\.gz"):
+        read_cifar(tmp_path, name="cifar100")
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cifar10", "data_batch_1"),
+        ("cifar10", "cifar-10-python.tar.gz"),
+        ("cifar100", "cifar-100-python"),
+        ("cifar100", "meta"),
+    ],
+)
+def test_the_python_version_is_recognized_and_not_read(tmp_path, name, file):
+    with pytest.raises(FileNotFoundError, match=r"pickles.*binary version instead: https.*binary"):
+        read_cifar(write(tmp_path, {file: b"\x80\x02"}), name=name)
+
+
+def test_a_file_of_the_wrong_size_is_named_with_both_sizes(tmp_path):
+    content, _, _ = make("cifar10")
+    whole = content["data_batch_3.bin"]
+    for value, said in ((whole[:1000], "1,000"), (whole + b"x", "9,220")):
+        write(tmp_path, {**content, "data_batch_3.bin": value})
+        with pytest.raises(ValueError, match=f"data_batch_3.bin has {said} bytes, expected 9,219"):
+            read_cifar(tmp_path, records=RECORDS)
+
+
+def test_the_official_number_of_records_is_expected_by_default(tmp_path):
+    for name, size in (("cifar10", "30,730,000"), ("cifar100", "153,700,000")):
+        content, _, _ = make(name)
+        with pytest.raises(ValueError, match=f"has .* bytes, expected {size}; the file is cut off"):
+            read_cifar(write(tmp_path, content), name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "byte", "value", "said"),
+    [
+        ("cifar10", 0, 10, "label byte 0 is 10, expected 0 to 9"),
+        ("cifar100", 0, 20, "label byte 0 is 20, expected 0 to 19"),
+        ("cifar100", 1, 100, "label byte 1 is 100, expected 0 to 99"),
+    ],
+)
+def test_a_label_out_of_range_is_named_with_its_record(tmp_path, name, byte, value, said):
+    content, _, _ = make(name)
+    file = LAYOUTS[name].files["test"][0]
+    record = bytearray(content[file])
+    record[2 * (len(LAYOUTS[name].labels) + 3072) + byte] = value
+    write(tmp_path, {**content, file: bytes(record)})
+    with pytest.raises(ValueError, match=f"{file}, record 2: {said}"):
+        read_cifar(tmp_path, name=name, split="test", records=RECORDS)
+
+
+def test_a_wrong_number_of_class_names_is_refused(tmp_path):
+    content, _, _ = make("cifar10")
+    write(tmp_path, {**content, "batches.meta.txt": b"airplane\ntruck\n"})
+    with pytest.raises(ValueError, match=r"batches\.meta\.txt has 2 names, expected 10"):
+        read_cifar(tmp_path, records=RECORDS)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
+def test_an_archive_that_is_cut_off_or_none_at_all_is_refused(tmp_path, mode):
+    content, _, _ = make("cifar10")
+    whole = pack(tmp_path / "whole", content, mode=mode).read_bytes()
+    for value in (whole[: len(whole) // 2], b"<html>not found</html>" * 40, b""):
+        (tmp_path / "broken").write_bytes(value)
+        with pytest.raises(ValueError, match=r"broken is no .* archive or is cut off"):
+            read_cifar(tmp_path / "broken", records=RECORDS)
+
+
+def test_unknown_names_and_splits_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="name is 'cifar11'"):
+        read_cifar(tmp_path, name="cifar11")
+    with pytest.raises(ValueError, match="split is 'valid'"):
+        read_cifar(tmp_path, split="valid")
+    with pytest.raises(ValueError, match="name is 'mnist'"):
+        download("mnist", tmp_path)
+
+
+# ---- download --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves tmp_path/served on this machine; gives its address and the list of paths asked for."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(folder))
+
+        def log_message(self, *_):
+            asked.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{running.server_address[1]}", asked
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+def served(tmp_path):
+    content, _, _ = make("cifar10")
+    path = pack(tmp_path / "served" / "set.tar.gz", content, "cifar-10-batches-bin/")
+    return hashlib.md5(path.read_bytes()).hexdigest(), content
+
+
+def test_download_fetches_once_and_the_set_can_be_read(tmp_path, server, capsys):
+    (address, asked), (md5, content) = server, served(tmp_path)
+    for _ in range(2):
+        path = download("cifar10", tmp_path / "new" / "home", url=f"{address}/set.tar.gz", md5=md5)
+    assert path == tmp_path / "new" / "home" / "cifar-10-binary.tar.gz"
+    assert asked == ["/set.tar.gz"]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert "cifar-10-binary.tar.gz" in capsys.readouterr().err  # the progress bar
+    got = read_cifar(path.parent, split="test", records=RECORDS)
+    assert same(got, read_cifar(write(tmp_path / "f", content), split="test", records=RECORDS))
+
+
+def test_download_replaces_a_damaged_archive_and_can_be_silent(tmp_path, server, capsys):
+    (address, _), (md5, _) = server, served(tmp_path)
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"half of it")
+    path = download("cifar10", tmp_path, url=f"{address}/set.tar.gz", md5=md5, progress=False)
+    assert hashlib.md5(path.read_bytes()).hexdigest() == md5
+    assert capsys.readouterr().err == ""
+
+
+def test_a_wrong_checksum_names_both_sums_and_leaves_nothing(tmp_path, server):
+    (address, _), (md5, _) = server, served(tmp_path)
+    with pytest.raises(ValueError, match=f"md5 sum {md5}, expected {'0' * 32}.*deleted"):
+        download(
+            "cifar10", tmp_path / "new", url=f"{address}/set.tar.gz", md5="0" * 32, progress=False
+        )
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_failed_download_names_the_address_and_leaves_nothing(tmp_path, server):
+    address, _ = server
+    with pytest.raises(OSError, match=r"/none could not be fetched .*404"):
+        download("cifar10", tmp_path / "new", url=f"{address}/none", progress=False)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_official_addresses_and_sums_are_used_by_default(tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(url, part, *, progress):
+        asked.append(url)
+        part.write_bytes(b"")
+        return "not the sum"
+
+    monkeypatch.setattr("minswin.data.cifar._fetch", fetch)
+    sums = {"10": "c32a1d4ab5d03f1284b67883e8d87530", "100": "03b5dce01913d631647c71ecec9e9cb8"}
+    for number, md5 in sums.items():
+        with pytest.raises(ValueError, match=f"expected {md5}"):
+            download(f"cifar{number}", tmp_path)
+    home = "https://www.cs.toronto.edu/~kriz"
+    assert asked == [f"{home}/cifar-10-binary.tar.gz", f"{home}/cifar-100-binary.tar.gz"]
+
+
+# ---- load ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_records(monkeypatch):
+    layout = LAYOUTS["cifar10"]
+    monkeypatch.setitem(layout.records, "train", RECORDS)
+    monkeypatch.setitem(layout.records, "test", RECORDS)
+
+
+@pytest.mark.usefixtures("three_records")
+def test_load_reads_a_folder_and_takes_the_first_samples(tmp_path):
+    write(tmp_path, make("cifar10")[0])
+    whole = data.load("cifar10", split="train", data_dir=tmp_path)
+    assert len(whole) == 5 * RECORDS
+    few = data.load("cifar10", split="train", data_dir=tmp_path, count=4)
+    assert same(few, whole.subset(slice(4)))
+    with pytest.raises(ValueError, match="count is 16, expected 1 to 15"):
+        data.load("cifar10", split="train", data_dir=tmp_path, count=16)
+
+
+@pytest.mark.usefixtures("three_records")
+def test_load_looks_in_the_cache_of_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    write(tmp_path / ".cache" / "minswin" / "cifar-10-batches-bin", make("cifar10")[0])
+    assert len(data.load("cifar10", split="test")) == RECORDS
+
+
+@pytest.mark.usefixtures("three_records")
+def test_load_fetches_only_when_asked_and_only_what_is_missing(tmp_path, monkeypatch):
+    fetched = []
+
+    def fetch(name, folder):
+        fetched.append(name)
+        return pack(write(folder, {}) / LAYOUTS[name].archive, make(name)[0])
+
+    monkeypatch.setattr("minswin.data.cifar.download", fetch)
+    with pytest.raises(FileNotFoundError, match=r"there is no .*download=True"):
+        data.load("cifar10", split="test", data_dir=tmp_path / "x")
+    assert fetched == []
+    for _ in range(2):
+        got = data.load("cifar10", split="test", data_dir=tmp_path / "x", download=True)
+    assert len(got) == RECORDS and fetched == ["cifar10"]
+
+
+def test_load_makes_the_built_in_set():
+    train = data.load("shapes", split="train", seed=4, count=12)
+    test = data.load("shapes", split="test", seed=4, count=12)
+    assert len(train) == len(test) == 12 and not np.array_equal(train.images, test.images)
+    np.testing.assert_array_equal(train.images, make_shapes(12, seed=4).images)
+
+
+def test_load_names_the_nearest_set():
+    with pytest.raises(ValueError, match=r"'cifar-10'.*shapes, cifar10, cifar100.*'cifar10'\?"):
+        data.load("cifar-10", split="train")
+    with pytest.raises(ValueError, match="split is 'valid'"):
+        data.load("shapes", split="valid")

@@ -1,0 +1,135 @@
+"""Runs that are stopped from outside, in processes of their own, end like unbroken ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import tiny_settings
+
+from minswin.training.checkpoints import BEST, LAST, read_checkpoint
+from minswin.training.journal import read_journal
+
+SCRIPT = Path(__file__).with_name("tiny_training.py")
+HOME = SCRIPT.parents[1]
+PATIENCE = 60  # seconds
+OPTIONS = {
+    "epochs": 40,
+    "batch_size": 6,
+    "count": 30,
+    "checkpoint_every": 2,
+    "log_every": 1,
+    "threads": 2,
+    "lr": 0.01,
+    "ema": 0.9,
+    "mixup": 0.4,
+    "cutmix": 0.4,
+    "smoothing": 0.1,
+}
+
+
+def start(*arguments):
+    """`minswin train …` with the tiny model and data, in another process."""
+    environment = {**os.environ, "PYTHONPATH": str(HOME), "MINSWIN_KERNELS": "reference"}
+    command = [sys.executable, str(SCRIPT), "train", *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def options(folder):
+    flat = [part for k, v in OPTIONS.items() for part in (f"--{k.replace('_', '-')}", v)]
+    return ["--model", "tiny", "--optimizer", "adamw", "--augment", "basic", *flat, "-o", folder]
+
+
+def finish(process, expected):
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == expected, (process.returncode, out, err)
+    return out, err
+
+
+def wait_for_step(process, folder, step):
+    """Until the run has logged this step."""
+    log, deadline = folder / "log.jsonl", time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and any(r["step"] >= step for r in read_journal(log) if "step" in r):
+            return
+        time.sleep(0.005)
+    raise AssertionError(process.communicate())
+
+
+def contents(folder):
+    """Everything that must not depend on where a run was broken."""
+    found = {}
+    for name in (LAST, BEST):
+        checkpoint = read_checkpoint(folder / name)
+        for group in ("weights", "optimizer", "average"):
+            for key, array in getattr(checkpoint, group).items():
+                found[f"{name}/{group}/{key}"] = array.tobytes()
+        for key in ("rng", "step", "epoch", "accuracy", "best_accuracy", "average_step"):
+            found[f"{name}/{key}"] = checkpoint.info[key]
+    hidden = ("images_per_second", "out")
+    lines = read_journal(folder / "log.jsonl")
+    found["log"] = [{k: v for k, v in line.items() if k not in hidden} for line in lines]
+    return found
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "unbroken"
+    finish(start(*options(folder)), 0)
+    return contents(folder)
+
+
+def assert_same(found, wanted):
+    assert found.keys() == wanted.keys()
+    assert [key for key in wanted if found[key] != wanted[key]] == []
+
+
+def test_a_run_killed_ten_times_ends_with_the_bits_of_the_unbroken_one(tmp_path, unbroken):
+    rng = np.random.default_rng(2026)
+    folder, kills, interrupted_steps = tmp_path / "killed", 0, []
+    while True:
+        begun = (folder / LAST).exists()
+        process = start("--resume", folder) if begun else start(*options(folder))
+        if kills == 10:
+            finish(process, 0)
+            break
+        done = read_checkpoint(folder).info["step"] if begun else 0
+        wait_for_step(process, folder, done + int(rng.integers(3, 18)))
+        time.sleep(float(rng.uniform(0, 0.02)))
+        process.send_signal(signal.SIGKILL)
+        finish(process, -signal.SIGKILL)
+        kills += 1
+        interrupted_steps.append(read_checkpoint(folder).info["step"])
+    assert_same(contents(folder), unbroken)
+    middle = [step for step in interrupted_steps if 0 < step < 200]
+    assert len(set(middle)) >= 5, f"the kills came outside of the run: {interrupted_steps}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(tmp_path, unbroken, number):
+    folder = tmp_path / "stopped"
+    process = start(*options(folder))
+    wait_for_step(process, folder, 5)
+    process.send_signal(number)
+    out, err = finish(process, 128 + number)
+    step = read_checkpoint(folder).info["step"]
+    assert f"{number.name}: saved after step {step} in {folder}; continue with" in out
+    assert f"minswin train --resume {folder}" in out and err == ""
+    assert [r["step"] for r in read_journal(folder / "log.jsonl") if r["kind"] == "step"] == [
+        *range(1, step + 1)
+    ]
+    assert 5 <= step < 200
+    finish(start("--resume", folder), 0)
+    assert_same(contents(folder), unbroken)
+
+
+def test_the_tiny_settings_of_both_tests_are_complete(tmp_path):
+    assert tiny_settings(tmp_path, **OPTIONS).folder == tmp_path

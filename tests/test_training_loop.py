@@ -1,0 +1,353 @@
+"""The loop: it learns, keeps its books, and stops when it is told to or when it must."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from tiny_training import install, tiny_load, tiny_settings
+
+from minswin import data
+from minswin.models import list_models
+from minswin.training import (
+    RECIPES,
+    Diverged,
+    Evaluation,
+    Settings,
+    evaluate,
+    load_trained_model,
+    recipe,
+    resume,
+    train,
+    warmup_cosine,
+)
+from minswin.training.checkpoints import BEST, LAST, read_checkpoint
+from minswin.training.inputs import evaluation_batches
+from minswin.training.journal import Journal, read_journal
+from minswin.training.parallel import Workers
+from minswin.training.run import Run
+
+CLOCK = ("images_per_second",)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    install(monkeypatch)
+
+
+def records(folder, kind=None):
+    """The log without what the clock decides."""
+    lines = [r for r in read_journal(folder / "log.jsonl") if kind in (None, r["kind"])]
+    return [{k: v for k, v in line.items() if k not in (*CLOCK, "out")} for line in lines]
+
+
+def arrays(path):
+    checkpoint = read_checkpoint(path)
+    groups = ("weights", "optimizer", "average")
+    return {f"{g}/{n}": a for g in groups for n, a in getattr(checkpoint, g).items()}
+
+
+def assert_same_run(one, other):
+    """Weights, optimizer, average, random state, best epoch and log agree, bit for bit."""
+    for name in (LAST, BEST):
+        ours, theirs = arrays(one / name), arrays(other / name)
+        assert ours.keys() == theirs.keys()
+        assert [n for n in ours if ours[n].tobytes() != theirs[n].tobytes()] == []
+        infos = [read_checkpoint(folder / name).info for folder in (one, other)]
+        for key in ("rng", "epoch", "step", "accuracy", "best_accuracy", "totals", "average_step"):
+            assert infos[0][key] == infos[1][key], key
+    assert records(one) == records(other)
+
+
+def stop_after(monkeypatch, step, number=signal.SIGINT):
+    """Send this process a signal as soon as `step` updates are made."""
+    count = Run.count
+
+    def counting(run, *arguments):
+        right = count(run, *arguments)
+        if run.step == step:
+            signal.raise_signal(number)
+        return right
+
+    monkeypatch.setattr(Run, "count", counting)
+
+
+# ── learning and keeping books ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adamw", 0.02)])
+def test_a_small_swin_learns_the_three_colours(tmp_path, optimizer, lr, capsys):
+    plain = {"mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0, "epochs": 15, "ema": 0.0, "clip": 1.0}
+    result = train(tiny_settings(tmp_path, optimizer=optimizer, lr=lr, **plain))
+    assert result.test_accuracy > 0.9
+    assert result.steps == 15 * 7 and result.epochs == 15 and result.interrupted is None
+    assert capsys.readouterr().out.count("test accuracy") == 15
+
+
+def test_the_log_has_every_step_once_with_its_rate_and_every_epoch(tmp_path):
+    settings = tiny_settings(tmp_path, warmup=0.5)
+    train(settings)
+    assert [r["step"] for r in records(tmp_path, "step")] == list(range(1, 22))
+    assert [(r["step"], r["epoch"]) for r in records(tmp_path, "epoch")] == [
+        (7, 1),
+        (14, 2),
+        (21, 3),
+    ]
+    schedule = {"steps": 21, "warmup": 4, "base": 0.01, "start": 1e-4, "final": 1e-4}
+    want = [warmup_cosine(step, **schedule) for step in range(21)]
+    assert [r["lr"] for r in records(tmp_path, "step")] == want
+    assert [r["lr"] for r in records(tmp_path, "epoch")] == [want[6], want[13], want[20]]
+    run = records(tmp_path, "run")
+    assert len(run) == 1 and run[0]["model"] == "tiny" and run[0]["seed"] == 0
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(tmp_path):
+    train(tiny_settings(tmp_path, epochs=2))
+    steps = records(tmp_path, "step")
+    for epoch in records(tmp_path, "epoch"):
+        own = [r for r in steps if r["epoch"] == epoch["epoch"]]
+        assert epoch["loss"] == pytest.approx(np.mean([r["loss"] for r in own]), rel=1e-12)
+        assert epoch["accuracy"] == pytest.approx(np.mean([r["accuracy"] for r in own]))
+
+
+def test_the_evaluations_are_those_of_the_averaged_weights(tmp_path):
+    train(tiny_settings(tmp_path, epochs=1))
+    model, _ = load_trained_model(tmp_path / LAST)
+    result = evaluate(model, evaluation_batches(tiny_load("shapes", split="test")))
+    (epoch,) = records(tmp_path, "epoch")
+    assert epoch["evaluation_loss"] == pytest.approx(result.loss, rel=1e-6)
+    checkpoint = read_checkpoint(tmp_path / LAST)
+    model.load_state_dict(checkpoint.weights)
+    own = evaluate(model, evaluation_batches(tiny_load("shapes", split="test")))
+    assert abs(own.loss - result.loss) > 1e-4
+
+
+def test_the_best_epoch_is_chosen_by_the_held_out_images_and_then_tested(tmp_path, monkeypatch):
+    seen = iter([0.9, 0.9, 0.2, 0.4])
+    monkeypatch.setattr(Run, "evaluate", lambda run: Evaluation(1.0, next(seen), np.zeros(3)))
+    result = train(tiny_settings(tmp_path, holdout=20, epochs=4, lr=0.1, ema=0.0))
+    epochs = records(tmp_path, "epoch")
+    assert {r["evaluated_on"] for r in epochs} == {"held-out"}
+    assert epochs[0]["step"] == 40 // 8  # the held-out images were not trained on
+    assert result.best_accuracy == 0.9 == read_checkpoint(tmp_path / BEST).info["best_accuracy"]
+    assert read_checkpoint(tmp_path / BEST).info["epoch"] == 1  # the first of two equal ones
+    best, last = (
+        evaluate(load_trained_model(path)[0], evaluation_batches(tiny_load("shapes", split="test")))
+        for path in (tmp_path, tmp_path / LAST)
+    )
+    assert best.accuracy != last.accuracy
+    assert result.test_accuracy == best.accuracy == records(tmp_path, "test")[0]["accuracy"]
+
+
+def test_equal_settings_give_equal_bits_and_another_seed_does_not(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(tiny_settings(tmp_path / name, seed=seed, epochs=1, threads=2))
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    a, c = arrays(tmp_path / "a" / LAST), arrays(tmp_path / "c" / LAST)
+    assert not np.array_equal(a["weights/head.weight"], c["weights/head.weight"])
+
+
+def test_curves_are_drawn_and_a_missing_matplotlib_is_only_a_hint(tmp_path, monkeypatch, capsys):
+    train(tiny_settings(tmp_path / "with", epochs=1))
+    assert (tmp_path / "with" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    train(tiny_settings(tmp_path / "without", epochs=1))
+    assert 'no curves.png: matplotlib is missing; pip install "minswin[plot]"' in (
+        capsys.readouterr().out
+    )
+    assert not (tmp_path / "without" / "curves.png").exists()
+
+
+# ── stopping and continuing ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_stopped_after_any_step_ends_like_the_unbroken_one(tmp_path, monkeypatch, threads):
+    settings = {"epochs": 2, "threads": threads}
+    train(tiny_settings(tmp_path / "whole", **settings))
+    for step in range(1, 14) if threads == 1 else (3, 7, 9):
+        folder = tmp_path / f"stopped {step}"
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            result = train(tiny_settings(folder, **settings))
+        assert result.interrupted == signal.SIGINT and result.steps == step
+        assert read_checkpoint(folder).info["step"] == step
+        assert resume(folder).interrupted is None
+        assert_same_run(tmp_path / "whole", folder)
+
+
+def test_a_run_that_lost_its_newest_steps_repeats_them_without_logging_twice(tmp_path, monkeypatch):
+    train(tiny_settings(tmp_path / "whole"))
+
+    class Killed(BaseException):
+        pass
+
+    def dying(run, *arguments):
+        if run.step == 11:  # two steps after the last checkpoint
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Run, "require_finite", dying)
+        train(tiny_settings(tmp_path / "killed"))
+    assert read_checkpoint(tmp_path / "killed").info["step"] == 9
+    assert records(tmp_path / "killed", "step")[-1]["step"] == 11
+    resume(tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    settings = tiny_settings(tmp_path / "a", epochs=1, holdout=20)
+    first = train(settings)
+    train(tiny_settings(tmp_path / "b", epochs=1, holdout=20))
+    again = resume(tmp_path / "a" / LAST)
+    assert again.test_accuracy == first.test_accuracy
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_run_that_was_moved_continues_in_its_new_place(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        train(tiny_settings(tmp_path / "old"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert resume(tmp_path / "new").folder == tmp_path / "new"
+    assert not (tmp_path / "old").exists()
+
+
+def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    count = Run.count
+
+    def twice(run, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return count(run, *arguments)
+
+    monkeypatch.setattr(Run, "count", twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_settings(tmp_path))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# ── what must not go on ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_no_number_stops_before_the_weights_change(
+    tmp_path, monkeypatch, what
+):
+    gradients, seen = Workers.gradients, []
+
+    def broken(workers, *arguments, **settings):
+        loss, logits = gradients(workers, *arguments, **settings)
+        seen.append({n: p.data.copy() for n, p in workers.model.named_parameters()})
+        if len(seen) == 6 and what == "loss":
+            return float("nan"), logits
+        if len(seen) == 6:
+            workers.model.head.weight.grad[1, 2] = np.inf
+        broken.model = workers.model
+        return loss, logits
+
+    monkeypatch.setattr(Workers, "gradients", broken)
+    message = (
+        rf"train: (the loss became nan|a gradient became inf) in epoch 1, step 6 \(lr .*\); this "
+        rf"update was not made\. Try a smaller --lr \(say 0\.0025\).*last good checkpoint.*{LAST}"
+    )
+    with pytest.raises(Diverged, match=message):
+        train(tiny_settings(tmp_path))
+    now = broken.model.state_dict()
+    assert all(np.array_equal(now[n], a) for n, a in seen[-1].items())
+    assert read_checkpoint(tmp_path).info["step"] == 3
+
+
+def test_a_learning_rate_far_too_high_is_reported_not_trained_on(tmp_path):
+    with pytest.raises(Diverged, match="Try a smaller --lr"):
+        train(tiny_settings(tmp_path, optimizer="sgd", lr=1e20, clip=0.0, warmup=0))
+    assert np.isfinite(read_checkpoint(tmp_path).weights["head.weight"]).all()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_loaded(tmp_path, monkeypatch):
+    def load(*arguments, **settings):
+        raise AssertionError("the data was loaded first")
+
+    monkeypatch.setattr(data, "load", load)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot write to the folder .*file.runs .*another .*--out"):
+        train(tiny_settings(tmp_path / "file" / "runs"))
+
+
+def test_a_finished_run_is_not_overwritten_unless_asked(tmp_path):
+    train(tiny_settings(tmp_path, epochs=2))
+    before = arrays(tmp_path / LAST)
+    with pytest.raises(FileExistsError, match=r"already holds a run; continue it with --resume "):
+        train(tiny_settings(tmp_path, epochs=1))
+    assert all(np.array_equal(a, before[n]) for n, a in arrays(tmp_path / LAST).items())
+    train(tiny_settings(tmp_path, epochs=1, seed=3), overwrite=True)
+    assert len(records(tmp_path, "epoch")) == 1
+
+
+def test_too_few_images_for_one_batch_is_said(tmp_path):
+    with pytest.raises(ValueError, match="there are 8 training images, fewer than one batch of 9"):
+        train(tiny_settings(tmp_path, batch_size=9, holdout=52))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"data": "imagenet"}, "data must be one of shapes, cifar10, cifar100; got 'imagenet'"),
+        ({"optimizer": "adam"}, "optimizer must be one of sgd, adamw; got 'adam'"),
+        ({"epochs": 0}, "epochs must be a whole number of 1 or more, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of 1 or more, got 2.5"),
+        ({"lr": float("nan")}, "lr must be a number of 0 or more, got nan"),
+        ({"smoothing": 1.0}, "smoothing must be 0 or more and below 1, got 1.0"),
+        ({"epochs": 3, "warmup": 4.0}, "warmup must be 0 to 3 epochs, got 4.0"),
+        ({"count": 3, "batch_size": 4}, "count must be 4 or more, got 3"),
+        ({"seed": True}, "seed must be a whole number of 0 or more, got True"),
+    ],
+)
+def test_a_bad_setting_is_named(setting, message):
+    with pytest.raises(ValueError, match=f"Settings: {message}"):
+        Settings(**setting)
+
+
+def test_every_recipe_is_valid_and_names_a_model(tmp_path):
+    for name in RECIPES:
+        assert recipe(name).model in list_models()
+        assert recipe(name, epochs=50).epochs == 50
+    with pytest.raises(ValueError, match="unknown setting 'learning_rate'; known are augment, "):
+        recipe("shapes", learning_rate=1)
+
+
+# ── the log ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_log_opened_at_a_position_forgets_what_came_after(tmp_path):
+    journal = Journal(tmp_path / "log")
+    journal.write(kind="a", value=1)
+    position = journal.position
+    journal.write(kind="b", value=float("nan"))
+    journal.close()
+    assert read_journal(tmp_path / "log") == [
+        {"kind": "a", "value": 1},
+        {"kind": "b", "value": None},
+    ]
+    again = Journal(tmp_path / "log", position=position)
+    again.write(kind="c")
+    again.close()
+    assert [r["kind"] for r in read_journal(tmp_path / "log")] == ["a", "c"]
+
+
+def test_a_log_that_ends_in_half_a_line_is_read_up_to_there(tmp_path):
+    (tmp_path / "log").write_text('{"kind": "a"}\n{"kin')
+    assert read_journal(tmp_path / "log") == [{"kind": "a"}]
+    (tmp_path / "log").write_text('{"kin\n{"kind": "a"}\n')
+    with pytest.raises(ValueError, match=r"log line 1 is not JSON .*; remove that line"):
+        read_journal(tmp_path / "log")
+
+
+def test_steps_are_logged_in_order(tmp_path):
+    train(tiny_settings(tmp_path, log_every=2, epochs=2))
+    assert [r["step"] for r in records(tmp_path, "step")] == [2, 4, 6, 8, 10, 12, 14]
+    assert all(a["step"] <= b["step"] for a, b in pairwise(records(tmp_path)[1:]))

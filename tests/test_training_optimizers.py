@@ -1,0 +1,340 @@
+"""Optimizers, clipping, decay, schedules and averaged weights against slow oracles."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minswin.training.ema import WeightAverage
+from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
+from minswin.training.schedules import warmup_cosine
+
+SHAPES = {"layer.weight": (3, 5), "layer.bias": (5,), "norm.weight": (4,), "head.weight": (2, 3)}
+
+
+def make_parameters(rng, dtype=np.float64):
+    return {
+        name: SimpleNamespace(data=rng.standard_normal(shape).astype(dtype), shape=shape, grad=None)
+        for name, shape in SHAPES.items()
+    }
+
+
+def give_gradients(parameters, rng):
+    for p in parameters.values():
+        p.grad = rng.standard_normal(p.shape).astype(p.data.dtype)
+
+
+def sgd_oracle(p, gradients, lrs, *, momentum, nesterov, decay):
+    """One number at a time, as in the text of torch.optim.SGD."""
+    velocity = 0.0
+    for g, lr in zip(gradients, lrs, strict=True):
+        g = g + decay * p
+        velocity = momentum * velocity + g
+        p = p - lr * (g + momentum * velocity if nesterov else velocity)
+    return p
+
+
+def adamw_oracle(p, gradients, lrs, *, betas, eps, decay):
+    """One number at a time: Kingma & Ba, algorithm 1, with the decay taken out of the gradient."""
+    m = v = 0.0
+    for t, (g, lr) in enumerate(zip(gradients, lrs, strict=True), start=1):
+        p = p - lr * decay * p
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        p = p - lr * m_hat / (math.sqrt(v_hat) + eps)
+    return p
+
+
+def follow(optimizer, parameters, oracle, *, steps, decay, **settings):
+    """Take `steps` steps and compare every element of every parameter with its own oracle."""
+    rng = np.random.default_rng(7)
+    begin = {name: p.data.copy() for name, p in parameters.items()}
+    lrs = [0.1 / (1 + t) for t in range(steps)]
+    gradients = {name: [] for name in parameters}
+    for lr in lrs:
+        give_gradients(parameters, rng)
+        for name, p in parameters.items():
+            gradients[name].append(p.grad.copy())
+        optimizer.step(lr)
+    for name, p in parameters.items():
+        own = decay if decays(name, p) else 0.0
+        for index in np.ndindex(p.shape):
+            seen = [float(g[index]) for g in gradients[name]]
+            want = oracle(float(begin[name][index]), seen, lrs, decay=own, **settings)
+            assert abs(p.data[index] - want) < 1e-12, (name, index)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "nesterov", "decay"),
+    [(0.0, False, 0.0), (0.9, False, 0.0), (0.9, False, 0.3), (0.8, True, 0.0), (0.8, True, 0.3)],
+)
+def test_sgd_follows_the_scalar_oracle(momentum, nesterov, decay):
+    parameters = make_parameters(np.random.default_rng(1))
+    optimizer = SGD(parameters.items(), 1.0, momentum, nesterov, decay)
+    settings = {"momentum": momentum, "nesterov": nesterov}
+    follow(optimizer, parameters, sgd_oracle, steps=10, decay=decay, **settings)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.4])
+@pytest.mark.parametrize(("betas", "eps"), [((0.9, 0.999), 1e-8), ((0.5, 0.8), 0.03)])
+def test_adamw_follows_the_scalar_oracle(betas, eps, decay):
+    parameters = make_parameters(np.random.default_rng(2))
+    optimizer = AdamW(parameters.items(), 1.0, betas, eps, decay)
+    follow(optimizer, parameters, adamw_oracle, steps=10, decay=decay, betas=betas, eps=eps)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("kind", ["sgd", "nesterov", "adamw"])
+def test_ten_steps_agree_with_torch(kind):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(3)
+    parameters = make_parameters(rng)
+    theirs = {name: torch.tensor(p.data.copy()) for name, p in parameters.items()}
+    groups = [
+        {"params": [theirs[n]], "weight_decay": 0.2 if decays(n, p) else 0.0}
+        for n, p in parameters.items()
+    ]
+    if kind == "adamw":
+        ours = AdamW(parameters.items(), 0.03, (0.8, 0.99), 1e-6, 0.2)
+        reference = torch.optim.AdamW(groups, lr=0.03, betas=(0.8, 0.99), eps=1e-6)
+    else:
+        ours = SGD(parameters.items(), 0.03, 0.9, kind == "nesterov", 0.2)
+        reference = torch.optim.SGD(groups, lr=0.03, momentum=0.9, nesterov=kind == "nesterov")
+    for step in range(10):
+        give_gradients(parameters, rng)
+        if step in (0, 4):
+            parameters["norm.weight"].grad = None
+        for name, p in parameters.items():
+            theirs[name].grad = None if p.grad is None else torch.tensor(p.grad)
+        norm = torch.nn.utils.clip_grad_norm_(list(theirs.values()), 3.0)
+        assert abs(clip_gradients(parameters.values(), 3.0) - float(norm)) < 1e-12
+        ours.step()
+        reference.step()
+    for name, p in parameters.items():
+        assert np.abs(p.data - theirs[name].numpy()).max() < 1e-12
+
+
+def test_a_parameter_without_a_gradient_is_left_alone_and_so_is_its_count():
+    parameters = make_parameters(np.random.default_rng(4))
+    optimizer = AdamW(parameters.items(), 0.1, weight_decay=0.5)
+    before = parameters["head.weight"].data.copy()
+    for _ in range(3):
+        give_gradients(parameters, np.random.default_rng(5))
+        parameters["head.weight"].grad = None
+        optimizer.step()
+    assert np.array_equal(parameters["head.weight"].data, before)
+    assert optimizer.steps == {n: 0 if n == "head.weight" else 3 for n in SHAPES}
+
+
+@pytest.mark.parametrize("make", [SGD, AdamW])
+def test_a_step_keeps_the_array_and_its_dtype(make):
+    stepped = []
+    for lr in (0.1, np.float64(0.1)):  # a NumPy number must not widen what is computed
+        parameters = make_parameters(np.random.default_rng(4), np.float32)
+        arrays = {name: p.data for name, p in parameters.items()}
+        give_gradients(parameters, np.random.default_rng(5))
+        make(parameters.items(), 0.1, weight_decay=0.5).step(lr)
+        for name, p in parameters.items():
+            assert p.data is arrays[name] and p.data.dtype == np.float32
+        stepped.append(np.concatenate([a.ravel() for a in arrays.values()]))
+    assert np.array_equal(*stepped)
+
+
+@pytest.mark.parametrize("make", [SGD, AdamW])
+def test_an_optimizer_continues_from_its_saved_state(make):
+    def run(steps, restart_at):
+        parameters = make_parameters(np.random.default_rng(6))
+        optimizer, rng = make(parameters.items(), 0.1), np.random.default_rng(8)
+        for step in range(steps):
+            if step == restart_at:
+                saved = {n: a.copy() for n, a in optimizer.state_dict().items()}
+                optimizer = make(parameters.items(), 0.1)
+                optimizer.load_state_dict(saved)
+            give_gradients(parameters, rng)
+            optimizer.step()
+        return parameters
+
+    whole, stopped = run(6, restart_at=None), run(6, restart_at=3)
+    assert all(np.array_equal(whole[n].data, stopped[n].data) for n in SHAPES)
+
+
+def test_an_optimizer_refuses_the_state_of_another_model():
+    optimizer = SGD(make_parameters(np.random.default_rng(0)).items(), 0.1)
+    state = optimizer.state_dict()
+    state["momentum.other.weight"] = state.pop("momentum.head.weight")
+    with pytest.raises(ValueError, match=r"SGD: the saved state does not fit .* 2 entries"):
+        optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (SGD, {"lr": -1.0}, "SGD: lr must be a number of 0 or more, got -1.0"),
+        (SGD, {"lr": 0.1, "momentum": 1.0}, "SGD: momentum must be 0 or more and below 1, got 1.0"),
+        (AdamW, {"lr": float("nan")}, "AdamW: lr must be a number of 0 or more, got nan"),
+        (AdamW, {"lr": 0.1, "betas": (0.9, 1.0)}, "AdamW: beta2 must be 0 or more and below 1"),
+        (AdamW, {"lr": 0.1, "weight_decay": -0.1}, "AdamW: weight_decay must be a number of 0"),
+    ],
+)
+def test_a_bad_optimizer_setting_is_named(make, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(make_parameters(np.random.default_rng(0)).items(), **settings)
+    with pytest.raises(ValueError, match="named_parameters is empty"):
+        make([], 0.1)
+
+
+# ── clipping and decay ───────────────────────────────────────────────────────────────────────────
+
+
+@given(st.floats(0.01, 100), st.integers(0, 10_000))
+def test_clipping_shortens_to_the_limit_and_never_lengthens(limit, seed):
+    parameters = make_parameters(np.random.default_rng(seed))
+    give_gradients(parameters, np.random.default_rng(seed + 1))
+    before = np.concatenate([p.grad.ravel() for p in parameters.values()])
+    length = clip_gradients(parameters.values(), limit)
+    after = np.concatenate([p.grad.ravel() for p in parameters.values()])
+    assert math.isclose(length, float(np.linalg.norm(before)), rel_tol=1e-12)
+    want = before * min(1.0, limit / (length + 1e-6))
+    assert np.allclose(after, want, rtol=1e-12, atol=0)
+
+
+def test_clipping_does_not_write_into_a_gradient_that_two_parameters_share():
+    parameters = list(make_parameters(np.random.default_rng(1)).values())[:2]
+    shared = np.full(4, 3.0)
+    for p in parameters:
+        p.grad = shared
+    assert clip_gradients([*parameters, SimpleNamespace(grad=None)], 1.0) == pytest.approx(72**0.5)
+    assert np.array_equal(shared, np.full(4, 3.0))
+    assert parameters[0].grad[0] == pytest.approx(3 / (72**0.5 + 1e-6), rel=1e-12)
+
+
+def test_clipping_with_none_only_measures():
+    p = SimpleNamespace(grad=np.array([3.0, 4.0]))
+    assert clip_gradients([p], None) == 5.0
+    assert np.array_equal(p.grad, [3.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("layers.0.blocks.1.attn.qkv.weight", (12, 4), True),
+        ("patch_embed.proj.weight", (4, 3, 2, 2), True),
+        ("head.weight", (10, 8), True),
+        ("layers.0.blocks.1.norm1.weight", (4,), False),
+        ("layers.0.blocks.1.attn.logit_scale.bias", (3, 1, 1), False),
+        ("absolute_pos_embed", (1, 64, 4), False),
+        ("layers.0.blocks.1.attn.relative_position_bias_table", (49, 3), False),
+        ("pos_embed", (1, 65, 4), False),
+        ("cls_token", (1, 1, 4), False),
+    ],
+)
+def test_only_maps_decay(name, shape, expected):
+    assert decays(name, SimpleNamespace(shape=shape)) is expected
+
+
+# ── schedule ─────────────────────────────────────────────────────────────────────────────────────
+
+settings = st.integers(2, 300).flatmap(
+    lambda steps: st.fixed_dictionaries(
+        {
+            "steps": st.just(steps),
+            "warmup": st.integers(0, steps - 1),
+            "base": st.floats(1e-3, 1.0),
+            "start": st.floats(0, 1e-3),
+            "final": st.floats(0, 1e-3),
+        }
+    )
+)
+
+
+@given(settings)
+def test_the_rate_rises_to_base_at_the_end_of_the_warmup_and_then_only_falls(s):
+    rates = [warmup_cosine(t, **s) for t in range(s["steps"] + 1)]
+    warmup = s["warmup"]
+    assert rates[warmup] == s["base"]
+    assert warmup == 0 or rates[0] == s["start"]
+    assert all(a <= b * (1 + 1e-12) for a, b in pairwise(rates[: warmup + 1]))
+    falling = rates[warmup:]
+    assert all(a >= b * (1 - 1e-12) for a, b in pairwise(falling))
+    assert rates[-1] == s["final"] == warmup_cosine(s["steps"] + 5, **s)
+
+
+@given(settings)
+def test_the_cosine_is_symmetric_about_its_middle(s):
+    span = s["steps"] - s["warmup"]
+    for k in range(span + 1):
+        pair = [warmup_cosine(t, **s) for t in (s["warmup"] + k, s["steps"] - k)]
+        assert math.isclose(sum(pair), s["base"] + s["final"], rel_tol=1e-9)
+
+
+def test_the_warmup_is_a_straight_line():
+    s = {"steps": 50, "warmup": 8, "base": 0.9, "start": 0.1, "final": 0.0}
+    assert [warmup_cosine(t, **s) for t in range(9)] == pytest.approx(np.linspace(0.1, 0.9, 9))
+
+
+def test_a_bad_schedule_is_refused():
+    s = {"base": 1.0, "start": 0.0, "final": 0.0}
+    with pytest.raises(ValueError, match="got warmup=6 and steps=5"):
+        warmup_cosine(0, steps=5, warmup=6, **s)
+    with pytest.raises(ValueError, match="step counts from 0, got -1"):
+        warmup_cosine(-1, steps=5, warmup=2, **s)
+
+
+# ── averaged weights ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_average_follows_its_recurrence_and_leaves_the_weights_alone():
+    rng = np.random.default_rng(9)
+    parameters = make_parameters(rng)
+    average = WeightAverage(parameters.items(), 0.4)
+    want = float(parameters["layer.bias"].data[2])
+    for t in range(1, 30):
+        for p in parameters.values():
+            p.data += rng.standard_normal(p.shape)
+        now = float(parameters["layer.bias"].data[2])
+        d = min(0.4, (1 + t) / (10 + t))
+        want = d * want + (1 - d) * now
+        average.update()
+        assert abs(average.state_dict()["layer.bias"][2] - want) < 1e-12
+        assert parameters["layer.bias"].data[2] == now
+
+
+def test_the_averaged_weights_are_lent_in_place_and_taken_back_even_after_an_error():
+    parameters = make_parameters(np.random.default_rng(10))
+    average = WeightAverage(parameters.items(), 0.9)
+    arrays = {n: p.data for n, p in parameters.items()}
+    for p in parameters.values():
+        p.data += 1
+    own = {n: a.copy() for n, a in arrays.items()}
+    with pytest.raises(KeyError), average.applied():
+        for n, p in parameters.items():
+            assert p.data is arrays[n]
+            assert np.array_equal(p.data, average.average[n])
+            assert not np.array_equal(p.data, own[n])
+        raise KeyError
+    assert all(np.array_equal(arrays[n], own[n]) for n in SHAPES)
+
+
+def test_an_average_continues_from_its_saved_state():
+    parameters = make_parameters(np.random.default_rng(11))
+    average = WeightAverage(parameters.items(), 0.9)
+    for p in parameters.values():
+        p.data += 1
+    average.update()
+    saved = {n: a.copy() for n, a in average.state_dict().items()}
+    again = WeightAverage(parameters.items(), 0.9)
+    again.load_state_dict(saved, step=average.step)
+    for each in (average, again):
+        each.update()
+    assert all(np.array_equal(average.average[n], again.average[n]) for n in SHAPES)
+    with pytest.raises(ValueError, match="the saved average does not fit: 1 names"):
+        again.load_state_dict({n: saved[n] for n in list(saved)[1:]}, step=1)
+    with pytest.raises(ValueError, match="decay must lie between 0 and 1, got 1"):
+        WeightAverage(parameters.items(), 1)
