@@ -19,6 +19,7 @@ from minswin.models import create_model, list_models
 from minswin.training.checkpoints import LAST, read_checkpoint
 
 TRAIN = ["train", "--model", "tiny", "--epochs", "2", "--batch-size", "8", "--threads", "1"]
+TRAIN += ["--holdout", "0"]
 
 
 @pytest.fixture(autouse=True)

@@ -103,8 +103,8 @@ def test_a_resumed_epoch_goes_on_exactly(level):
 def test_a_batch_depends_on_nothing_that_was_asked_before():
     batches = Batches(noisy(), 4, seed=9, **FULL)
     places = [(e, s) for e in range(3) for s in range(len(batches))]
-    first = {place: batches.batch(*place) for place in places}
-    for place in reversed(places):
+    first = {place: Batches(noisy(), 4, seed=9, **FULL).batch(*place) for place in places}
+    for place in [*places, *reversed(places)]:
         assert same(batches.batch(*place), first[place])
     results = {}
 
@@ -217,6 +217,9 @@ def test_each_level_does_what_it_says():
             wide[:, 4:20, 4:24] = mirrored
             options += [wide[:, y : y + 16, x : x + 20].copy() for y in range(9) for x in range(9)]
         assert any(np.array_equal(got, option) for option in options)
+    erased = Batches(dataset, 23, seed=0, augment=Augmentation(erasing=1.0)).batch(0, 0)[0]
+    share = (erased != plain).mean(axis=(1, 2, 3))
+    assert share.min() > 0 and share.max() < 0.5
     assert (sets["strong"] != sets["basic"]).any(axis=(1, 2, 3)).mean() > 0.5
     assert LEVELS["strong"] == Augmentation(True, 4, operations=2, magnitude=9.0, erasing=0.25)
 
@@ -227,6 +230,8 @@ def test_mean_and_std_are_those_of_the_named_set_unless_given():
     other = Batches(dataset, 6, seed=0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 1.0)).batch(0, 0)[0]
     mean, std = (np.array(s)[:, None, None] for s in STATISTICS["cifar10"])
     pixels = own * std + mean
+    half = Batches(dataset, 6, seed=0, mean=(0.5, 0.5, 0.5)).batch(0, 0)[0]
+    np.testing.assert_allclose(half, (pixels - 0.5) / std, atol=1e-5)
     np.testing.assert_allclose(
         other, (pixels - 0.5) / np.array([0.5, 0.25, 1])[:, None, None], atol=1e-5
     )

@@ -23,6 +23,7 @@ OPTIONS = {
     "epochs": 40,
     "batch_size": 6,
     "count": 30,
+    "holdout": 0,
     "checkpoint_every": 2,
     "log_every": 1,
     "threads": 2,

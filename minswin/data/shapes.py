@@ -175,7 +175,7 @@ def _objects(rng: np.random.Generator, labels: NDArray[np.int64], size: int) -> 
     radius = size * rng.uniform(0.26, 0.42, BLOCK)
     room = (size / 2 - radius - 0.5)[:, None]
     centre = size / 2 + room * rng.uniform(-1, 1, (BLOCK, 2))
-    angle = np.deg2rad(rng.uniform(-25, 25, BLOCK))
+    angle = np.deg2rad(rng.uniform(-20, 20, BLOCK))
     coverage = np.empty((BLOCK, size, size), np.float32)
     for number, kind in enumerate(KINDS):
         its = labels == number
@@ -186,11 +186,13 @@ def _objects(rng: np.random.Generator, labels: NDArray[np.int64], size: int) -> 
 
 
 def _colours(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Two colours of a dark background and one of a light object; in one of ten all inverted."""
-    low = _lit(rng.uniform(0, 1, (BLOCK, 3)), rng.uniform(0.1, 0.45, BLOCK))
-    high = _lit(low + rng.uniform(-0.25, 0.25, (BLOCK, 3)), rng.uniform(0.1, 0.45, BLOCK))
-    top = _lit(rng.uniform(0, 1, (BLOCK, 3)), rng.uniform(0.6, 0.95, BLOCK))
-    inverted = rng.random((BLOCK, 1)) < 0.1
+    """Two colours of a dark background, one of a light object; in three of ten all inverted."""
+    dark, light = rng.uniform(0.1, 0.45, BLOCK), rng.uniform(0.6, 0.95, BLOCK)
+    other = np.clip(dark + rng.uniform(-0.12, 0.12, BLOCK), 0.1, 0.45)
+    low = _lit(rng.uniform(0, 1, (BLOCK, 3)), dark)
+    high = _lit(low + rng.uniform(-0.25, 0.25, (BLOCK, 3)), other)
+    top = _lit(rng.uniform(0, 1, (BLOCK, 3)), light)
+    inverted = rng.random((BLOCK, 1)) < 0.3
     colours = np.stack([np.where(inverted, 1 - c, c) for c in (low, high, top)])
     first, second, third = colours.astype(np.float32)[..., None, None]  # (B, 3, 1, 1) each
     return first, second, third

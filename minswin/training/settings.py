@@ -13,12 +13,14 @@ from minswin.data import LEVELS
 # What differs from the defaults of Settings, for each set of data. The only place of such numbers.
 RECIPES: dict[str, dict[str, Any]] = {
     "shapes": {
+        "count": 11_000,
+        "holdout": 1_000,
         "model": "swin_shapes",
         "epochs": 10,
         "batch_size": 64,
-        "optimizer": "sgd",
-        "lr": 0.05,
-        "weight_decay": 5e-4,
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.05,
         "warmup": 1.0,
     },
     "cifar10": {
@@ -112,7 +114,11 @@ class Settings:
 
 
 def recipe(data: str = "shapes", **overrides: Any) -> Settings:
-    """The settings that suit a set of data, with those that are given in their place."""
+    """The settings that suit a set of data, with those that are given in their place.
+
+    With other `epochs` the warm-up keeps its share of them; with a small `count` at most a tenth
+    of the images is held out.
+    """
     _choice("data", data, tuple(RECIPES))
     known = {f.name for f in fields(Settings)}
     unknown = sorted(overrides.keys() - known)
@@ -120,7 +126,11 @@ def recipe(data: str = "shapes", **overrides: Any) -> Settings:
         raise ValueError(
             f"recipe: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
         )
-    return Settings(**{"data": data, **RECIPES[data], **overrides})
+    usual = dict(RECIPES[data])
+    usual["warmup"] *= overrides.get("epochs", usual["epochs"]) / usual["epochs"]
+    if overrides.get("count"):
+        usual["holdout"] = min(usual["holdout"], overrides["count"] // 10)
+    return Settings(**{"data": data, **usual, **overrides})
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
