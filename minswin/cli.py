@@ -70,8 +70,8 @@ def _print_result(result: Any) -> None:
         print(f"{name}: saved after step {result.steps} in {result.folder}; continue with")
         print(f"    minswin train --resume {result.folder}")
         return
-    print(f"test accuracy {result.test_accuracy:.1%} after {result.epochs} epochs", end="")
-    print(f" ({result.steps} steps, {result.seconds:.0f} s)")
+    print(f"test accuracy {result.test_accuracy:.1%}", end="   ")
+    print(f"(epochs {result.epochs}, steps {result.steps}, {result.seconds:.0f} s)")
     print(f"checkpoints, log and curves are in {result.folder}; look further with")
     print(f"    minswin evaluate {result.folder}")
 

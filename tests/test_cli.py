@@ -60,7 +60,7 @@ def test_training_prints_a_line_for_each_epoch_and_where_everything_is(capsys, t
     lines = out.splitlines()
     line = r"epoch {}/2   loss \d\.\d+   accuracy +[\d.]+%   test loss .* images/s"
     assert re.fullmatch(line.format(1), lines[0]) and re.fullmatch(line.format(2), lines[1])
-    assert re.fullmatch(r"test accuracy [\d.]+% after 2 epochs \(14 steps, \d+ s\)", lines[2])
+    assert re.fullmatch(r"test accuracy [\d.]+%   \(epochs 2, steps 14, \d+ s\)", lines[2])
     assert "runs/shapes-tiny-0" in lines[3] and "minswin evaluate runs/shapes-tiny-0" in out
     assert err == ""  # no bar where there is no terminal
     run = tmp_path / "runs" / "shapes-tiny-0"

@@ -197,8 +197,8 @@ def test_the_known_mean_and_deviation_are_those_of_the_images(train):
 def test_a_linear_classifier_on_the_pixels_stays_below_45_percent():
     """Ridge regression on one-hot targets, the best of three strengths, on 16×16 means.
 
-    On all pixels, trained on 10,000 and tested on 2,000 images: ridge ??.? %, multinomial
-    logistic regression ??.? % (the best of three strengths and of all its steps).
+    On all pixels, trained on 10,000 and tested on 2,000 images: ridge 37.2 %, multinomial
+    logistic regression 39.2 % (the best of three strengths and of all its steps).
     """
     train, test = shapes(4000, seed=0), shapes(1000, seed=0, split="test")
 

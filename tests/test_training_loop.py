@@ -11,6 +11,7 @@ import pytest
 from tiny_training import install, tiny_load, tiny_settings
 
 from minswin import data
+from minswin.look.curves import draw_accuracy, draw_loss
 from minswin.models import list_models
 from minswin.training import (
     RECIPES,
@@ -355,3 +356,18 @@ def test_steps_are_logged_in_order(tmp_path):
     train(tiny_settings(tmp_path, log_every=2, epochs=2))
     assert [r["step"] for r in records(tmp_path, "step")] == [2, 4, 6, 8, 10, 12, 14]
     assert all(a["step"] <= b["step"] for a, b in pairwise(records(tmp_path)[1:]))
+
+
+def test_the_curves_are_drawn_into_the_axes_that_are_given(tmp_path):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    train(tiny_settings(tmp_path, epochs=2, holdout=20))
+    left, right = figure.subplots(1, 2)
+    lines = read_journal(tmp_path / "log.jsonl")
+    assert draw_loss(left, lines) is left and draw_accuracy(right, lines) is right
+    steps, training, held_out = left.get_lines()
+    assert len(steps.get_xdata()) == 10 and steps.get_xdata()[-1] == 2.0
+    assert list(training.get_xdata()) == [0.5, 1.5] and list(held_out.get_xdata()) == [1, 2]
+    assert list(held_out.get_ydata()) == [r["evaluation_loss"] for r in records(tmp_path, "epoch")]
+    assert [t.get_text() for t in right.get_legend().get_texts()] == ["training", "held-out"]
+    empty = figure.add_subplot()
+    assert draw_loss(empty, []).get_xlabel() == "step"  # a run that logged nothing yet

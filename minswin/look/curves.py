@@ -12,7 +12,9 @@ TRAINING, EVALUATION, FAINT = "#4477aa", "#cc6677", "#b9cbe0"
 
 def draw_loss(axes: Any, records: Sequence[dict[str, Any]]) -> Any:
     """Draw the loss of single steps (faint), of epochs, and of the evaluations; give the axes."""
-    return _draw(axes, records, "loss")
+    axes = _draw(axes, records, "loss")
+    axes.set_ylim(bottom=0)
+    return axes
 
 
 def draw_accuracy(axes: Any, records: Sequence[dict[str, Any]]) -> Any:
@@ -41,7 +43,8 @@ def _draw(axes: Any, records: Sequence[dict[str, Any]], what: str) -> Any:
     per_epoch = epochs[0]["step"] / epochs[0]["epoch"] if epochs else 1
     axes.plot([r["step"] / per_epoch for r in steps], [r[what] for r in steps], color=FAINT, lw=0.8)
     numbers = [r["epoch"] for r in epochs]
-    axes.plot(numbers, [r[what] for r in epochs], ".-", color=TRAINING, label="training")
+    middles = [n - 0.5 for n in numbers]  # the mean of an epoch belongs to its middle
+    axes.plot(middles, [r[what] for r in epochs], ".-", color=TRAINING, label="training")
     if epochs:
         label = epochs[-1]["evaluated_on"]
         seen = [r[f"evaluation_{what}"] for r in epochs]

@@ -16,20 +16,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "count": 11_000,
         "holdout": 1_000,
         "model": "swin_shapes",
-        "epochs": 10,
-        "batch_size": 64,
-        "optimizer": "adamw",
-        "lr": 1e-3,
-        "weight_decay": 0.05,
+        "epochs": 6,
+        "batch_size": 32,
         "warmup": 1.0,
+        "clip": 1.0,
     },
     "cifar10": {
         "model": "swin_cifar",
         "epochs": 100,
         "batch_size": 128,
-        "optimizer": "adamw",
-        "lr": 1e-3,
-        "weight_decay": 0.05,
         "warmup": 10.0,
         "smoothing": 0.1,
         "augment": "strong",
@@ -67,11 +62,11 @@ class Settings:
 
     epochs: int = 10
     batch_size: int = 64
-    optimizer: str = "sgd"
-    lr: float = 0.05
+    optimizer: str = "adamw"
+    lr: float = 1e-3
     momentum: float = 0.9  # of SGD
     nesterov: bool = True  # of SGD
-    weight_decay: float = 0.0
+    weight_decay: float = 0.05
     warmup: float = 1.0  # epochs, need not be whole
     start_lr: float = 0.01  # of the warm-up, as a share of lr
     final_lr: float = 0.01  # of the cosine, as a share of lr
