@@ -7,9 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_training
 from tiny_training import install, tiny_load
 
 import minswin
@@ -47,7 +50,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         install(patch)
-        assert cli.main([*TRAIN, "-o", str(folder), "--lr", "0.1", "--epochs", "12"]) == 0
+        recipe = ["--optimizer", "sgd", "--lr", "0.1", "--clip", "5", "--epochs", "15"]
+        assert cli.main([*TRAIN, "-o", str(folder), *recipe]) == 0
     return folder
 
 
@@ -66,6 +70,29 @@ def test_training_prints_a_line_for_each_epoch_and_where_everything_is(capsys, t
     run = tmp_path / "runs" / "shapes-tiny-0"
     names = {"last.safetensors", "last.json", "best.safetensors", "best.json", "log.jsonl"}
     assert {p.name for p in run.iterdir()} == {*names, "curves.png"}
+
+
+def test_a_terminal_gets_a_bar_with_loss_accuracy_speed_and_the_time_left(tmp_path):
+    pty = pytest.importorskip("pty")
+    import fcntl
+    import termios
+
+    terminal, its_end = pty.openpty()
+    fcntl.ioctl(its_end, termios.TIOCSWINSZ, np.array([24, 130, 0, 0], np.uint16).tobytes())
+    script = [sys.executable, str(Path(tiny_training.__file__)), *TRAIN, "--epochs", "9"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(minswin.__file__).parents[1])}
+    with subprocess.Popen(
+        script, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=its_end
+    ) as process:
+        os.close(its_end)
+        seen = b""
+        with suppress(OSError):  # how a closed terminal says that nothing follows
+            while part := os.read(terminal, 1000):
+                seen += part
+        assert process.wait() == 0
+    os.close(terminal)
+    bar = r"epoch \d/9: +\d+%\|.*\| \d+/63 \[.*<.*, loss \d\.\d+, accuracy [\d.]+%, \d+ images/s\]"
+    assert re.search(bar, seen.decode())
 
 
 def test_options_of_train_become_settings_of_the_same_name():
@@ -197,7 +224,7 @@ def test_predict_names_the_colour_of_a_picture(capsys, trained, tmp_path):
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 2 and lines[0].split()[0] == kind
         shares = [float(line.split()[-1].rstrip("%")) for line in lines]
-        assert shares[0] > 50 > shares[1]
+        assert shares[0] > 100 / 3 and shares[0] > shares[1] > 0
 
 
 def test_predict_says_what_is_wrong_with_its_picture(capsys, trained, tmp_path, monkeypatch):
