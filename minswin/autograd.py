@@ -1,8 +1,9 @@
-"""Reverse-mode differentiation in one page. It knows no operation: it only records and walks.
+"""Reverse-mode differentiation. It knows no operation: it only records and walks.
 
 An operation is a function on plain arrays that returns `value, vjp`. `apply` runs it on Tensors
 and records a node: the vjp and the nodes of its inputs. `backward` walks the nodes from the result
 to the leaves, every node once, after all its consumers. The operations are in `reference/`.
+A vjp keeps the arrays that it needs, not copies: do not write into them before `backward`.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Tensor:
         def __neg__(self) -> Tensor: ...
         def __pow__(self, exponent: float) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
+        def astype(self, dtype: Any) -> Tensor: ...
         def reshape(self, *shape: int) -> Tensor: ...
         def transpose(self, *axes: int) -> Tensor: ...
         def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
@@ -134,7 +136,13 @@ _state = _State()
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Record nothing inside this block (in this thread): results are leaves, memory is not held."""
-    before, _state.recording = _state.recording, False
+    with _recording(False):
+        yield
+
+
+@contextmanager
+def _recording(on: bool) -> Iterator[None]:
+    before, _state.recording = _state.recording, on
     try:
         yield
     finally:
@@ -201,13 +209,14 @@ def _backward(result: Tensor, g: Array) -> None:
     assert root is not None
     consumers = _count_consumers(root)
     cotangents: dict[Node | Tensor, Array] = {root: g}
+    given = {id(g)}  # arrays that somebody else may hold
     ready = [root]
     while ready:
         node = ready.pop()
         g = cotangents.pop(node, None)  # None: no consumer sent a gradient here
         if isinstance(node, Tensor):
             if g is not None:
-                node.grad = g if node.grad is None else node.grad + g
+                node.grad = _own(g, given) if node.grad is None else node.grad + g
             continue
         gradients = _use(node, g)
         for source, gradient in zip(node.sources, gradients, strict=True):
@@ -220,6 +229,13 @@ def _backward(result: Tensor, g: Array) -> None:
             if consumers[source] == 0:
                 ready.append(source)
         node.sources = ()
+
+
+def _own(g: Array, given: set[int]) -> Array:
+    """g itself, or a copy where it is a view or was given out before: a leaf's grad is its own."""
+    shared = id(g) in given or g.base is not None
+    given.add(id(g))
+    return g.copy() if shared else g
 
 
 def _count_consumers(root: Node | Tensor) -> dict[Node | Tensor, int]:
@@ -261,6 +277,8 @@ def _use(node: Node, g: Array | None) -> tuple[Any, ...]:
 def vjp(function: Callable[..., Tensor]) -> Definition:
     """Turn a function on Tensors into `value, vjp = f(*arrays, **settings)`, as definitions are.
 
+    Unlike a definition's, this vjp can be called once: it frees what it used.
+
     >>> square = vjp(lambda x: x * x)
     >>> value, pull = square(np.array([3.0]))
     >>> value, pull(np.array([1.0]))
@@ -269,7 +287,8 @@ def vjp(function: Callable[..., Tensor]) -> Definition:
 
     def definition(*arrays: Array, **settings: Any) -> tuple[Array, Vjp]:
         inputs = [_leaf(x) for x in arrays]
-        result = function(*inputs, **settings)
+        with _recording(True):
+            result = function(*inputs, **settings)
 
         def pull(g: Array) -> tuple[Any, ...]:
             if result.requires_grad:

@@ -29,7 +29,7 @@ from minswin.reference import (
 )
 
 STEP = 1e-3  # truncation error ~ STEP⁴ ≈ 1e-12, rounding error ~ 1e-16 / STEP = 1e-13
-TOLERANCE = 1e-9  # a hundred times the sum of both, and a million times less than a factor 1.001
+TOLERANCE = 1e-9  # far above both, and a million times less than a factor of 1.001 would show
 
 
 def check_vjp(

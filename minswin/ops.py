@@ -33,69 +33,125 @@ FLOATS = ("float32", "float64")
 # ── lifting ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _lift(definition: Definition, check: Callable[..., None] | None = None) -> Operation:
-    """Make an operation on Tensors from a definition on arrays."""
-    name = definition.__name__
+Check = Callable[..., None]
+
+
+def _lift(
+    definition: Definition, check: Check | None = None, *, arithmetic: bool = False
+) -> Operation:
+    """Make an operation on Tensors from a definition on arrays.
+
+    arithmetic: integer arrays are numbers like any other, and take the dtype of the floating ones.
+    """
+    name, signature = definition.__name__, _positional_only(definition)
 
     @wraps(definition)
     def operation(*inputs: Any, **settings: Any) -> Tensor:
-        inputs, like = _as_inputs(name, inputs)
+        _check_call(name, signature, inputs, settings)
+        inputs, array = _as_inputs(name, inputs, arithmetic)
+        settings = {key: _plain(value) for key, value in settings.items()}
         if check is not None:
             check(*inputs, **settings)
-        return apply(kernels.select(name, like), *inputs, **settings)
+        function = kernels.select(name, array)
+        try:
+            return apply(function, *inputs, **settings)
+        except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+            shapes = ", ".join("None" if x is None else str(x.shape) for x in inputs)
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name}: {error}; the inputs have the shapes {shapes}") from error
 
-    signature = inspect.signature(definition)
-    operation.__signature__ = signature.replace(return_annotation=Tensor)  # type: ignore[attr-defined]
+    operation.__signature__ = signature  # type: ignore[attr-defined]
     return operation
 
 
-def composite(text: Callable[..., Tensor]) -> Operation:
+def composite(check: Check) -> Callable[[Callable[..., Tensor]], Operation]:
     """Decorator: make an operation of a text on Tensors, which a kernel of its name may replace.
 
     The text is the definition: it runs, and is recorded step by step, where no kernel is chosen.
-    `.text` is the text itself.
+    `.text` is the text itself. check: raises where inputs and settings do not fit.
     """
-    name = text.__name__
-    kernels.COMPOSITES.add(name)
-    kernels.kernel(name, "reference")(vjp(text))
 
-    @wraps(text)
-    def operation(*inputs: Any, **settings: Any) -> Tensor:
-        function = kernels.select(name, inputs[0].data)
-        if function is kernels.KERNELS[name]["reference"]:
-            return text(*inputs, **settings)
-        return apply(function, *inputs, **settings)
+    def lift(text: Callable[..., Tensor]) -> Operation:
+        name = text.__name__
+        kernels.COMPOSITES.add(name)
+        kernels.kernel(name, "reference")(vjp(text))
 
-    operation.text = text  # type: ignore[attr-defined]
-    return operation
+        @wraps(text)
+        def operation(*inputs: Any, **settings: Any) -> Tensor:
+            inputs, array = _as_inputs(name, inputs)
+            check(*inputs, **settings)
+            function = kernels.select(name, array)
+            if function is kernels.KERNELS[name]["reference"]:
+                return text(*inputs, **settings)
+            return apply(function, *inputs, **settings)
+
+        operation.text = text  # type: ignore[attr-defined]
+        return operation
+
+    return lift
 
 
-def _as_inputs(name: str, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], Array]:
-    """Numbers become arrays of the others' dtype; floating inputs must share one dtype.
+def _positional_only(definition: Definition) -> inspect.Signature:
+    """The definition's signature as an operation has it: data by position, settings by keyword."""
+    signature = inspect.signature(definition)
+    parameters = [
+        p.replace(kind=p.POSITIONAL_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p
+        for p in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters, return_annotation=Tensor)
+
+
+def _check_call(
+    name: str, signature: inspect.Signature, inputs: tuple[Any, ...], settings: dict[str, Any]
+) -> None:
+    try:
+        signature.bind(*inputs, **settings)
+    except TypeError as error:
+        names = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        shown = signature.replace(parameters=names, return_annotation=signature.empty)
+        raise TypeError(f"{name}{shown}: {error}; data go by position") from None
+
+
+def _as_inputs(
+    name: str, inputs: tuple[Any, ...], arithmetic: bool = False
+) -> tuple[tuple[Any, ...], Array]:
+    """Numbers and lists become arrays; the floating ones must share one dtype.
 
     Gives the inputs and one of their arrays, which decides about the backend.
     """
-    like = None
-    for x in inputs:
-        if hasattr(x, "dtype") and (x.dtype.kind == "f" or like is None):
-            if like is not None and like.dtype.kind == "f" and like.dtype != x.dtype:
-                raise TypeError(
-                    f"{name}: the inputs must share one floating dtype, got {like.dtype} and "
-                    f"{x.dtype}; convert one with .astype"
-                )
-            like = x
-    if like is None:
-        inputs = tuple(x if x is None else np.asarray(x) for x in inputs)
-        return inputs, inputs[0]
-    if like.dtype.kind == "f" and like.dtype not in FLOATS:
-        raise TypeError(f"{name}: expected float32 or float64 data, got {like.dtype}; use .astype")
-    array = like.data if isinstance(like, Tensor) else like
-    if any(x is not None and not hasattr(x, "dtype") for x in inputs):
-        convert = array_module(array).asarray
-        inputs = tuple(
-            x if x is None or hasattr(x, "dtype") else convert(x, dtype=like.dtype) for x in inputs
+    arrays = [x for x in inputs if hasattr(x, "dtype") and not isinstance(x, np.generic)]
+    floating = [x for x in arrays if x.dtype.kind == "f"]
+    for x in floating:
+        if x.dtype != floating[0].dtype:
+            raise TypeError(
+                f"{name}: the inputs must share one floating dtype, got {floating[0].dtype} and "
+                f"{x.dtype}; convert one with .astype"
+            )
+    if floating and floating[0].dtype not in FLOATS:
+        raise TypeError(
+            f"{name}: expected float32 or float64 data, got {floating[0].dtype}; use .astype"
         )
-    return inputs, array
+    like = (floating or arrays or [np.empty(0, np.int64)])[0]
+    array = like.data if isinstance(like, Tensor) else like
+    return tuple(_as_input(x, array, arithmetic) for x in inputs), array
+
+
+def _as_input(x: Any, like: Array, arithmetic: bool) -> Any:
+    """x as a Tensor or an array beside `like`: see _as_inputs."""
+    if x is None:
+        return None
+    given = hasattr(x, "dtype") and not isinstance(x, np.generic)
+    x = x if given else array_module(like).asarray(x)
+    number = not given and x.dtype.kind == "f"  # of no dtype of its own
+    count = arithmetic and x.dtype.kind in "iub"
+    if like.dtype.kind == "f" and (number or count):
+        x = (x.data if isinstance(x, Tensor) else x).astype(like.dtype)
+    return x
+
+
+def _plain(setting: Any) -> Any:
+    """A setting as Python has it: a NumPy number would force its dtype on the result."""
+    return setting.item() if isinstance(setting, np.generic) else setting
 
 
 # ── checks: who, which argument, what was expected, what came, what to do ────────────────────────
@@ -144,7 +200,12 @@ def _check_layer_norm(x: Any, weight: Any, bias: Any, **settings: Any) -> None:
 
 
 def _check_attention(q: Any, k: Any, v: Any, bias: Any) -> None:
-    if q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1] or q.shape[:-2] != k.shape[:-2]:
+    if (
+        min(q.ndim, k.ndim, v.ndim) < 2
+        or q.shape[-1] != k.shape[-1]
+        or k.shape[:-1] != v.shape[:-1]
+        or q.shape[:-2] != k.shape[:-2]
+    ):
         raise ValueError(
             "attention: expected q (..., N, d), k (..., M, d) and v (..., M, e), "
             f"got {q.shape}, {k.shape} and {v.shape}"
@@ -188,6 +249,8 @@ def _check_cross_entropy(logits: Any, targets: Any, *, smoothing: float = 0.0) -
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits must be (B, K), got {logits.shape}")
     B, K = logits.shape
+    if B == 0:
+        raise ValueError("cross_entropy: the batch is empty; leave such a batch out")
     if targets.ndim == 1 and targets.dtype.kind not in "iu":
         raise TypeError(
             f"cross_entropy: targets of shape (B,) are class indices and must be integers, "
@@ -216,6 +279,15 @@ def _check_scatter_add(x: Any, rows: Any, *, length: int) -> None:
     _check_range("scatter_add", "rows", rows, length)
 
 
+def _check_dropout(x: Any, keep: Any, *, rate: float) -> None:
+    if not 0 <= rate <= 1:
+        raise ValueError(f"dropout: rate must be in [0, 1], got {rate}")
+    if keep.dtype.kind != "b" or not _broadcasts(keep.shape, x.shape):
+        raise ValueError(
+            f"dropout: keep must be bool and broadcast to {x.shape}, got {keep.dtype} {keep.shape}"
+        )
+
+
 def _check_range(who: str, argument: str, indices: Any, count: int) -> None:
     indices = indices.data if isinstance(indices, Tensor) else indices
     if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= count):
@@ -227,10 +299,10 @@ def _check_range(who: str, argument: str, indices: Any, count: int) -> None:
 
 # ── the operations ───────────────────────────────────────────────────────────────────────────────
 
-add = _lift(_elementwise.add)
-subtract = _lift(_elementwise.subtract)
-multiply = _lift(_elementwise.multiply)
-divide = _lift(_elementwise.divide)
+add = _lift(_elementwise.add, arithmetic=True)
+subtract = _lift(_elementwise.subtract, arithmetic=True)
+multiply = _lift(_elementwise.multiply, arithmetic=True)
+divide = _lift(_elementwise.divide, arithmetic=True)
 negative = _lift(_elementwise.negative)
 power = _lift(_elementwise.power)
 exp = _lift(_elementwise.exp)
@@ -241,7 +313,7 @@ sigmoid = _lift(_elementwise.sigmoid)
 relu = _lift(_elementwise.relu)
 gelu = _lift(_elementwise.gelu)
 gelu_tanh = _lift(_elementwise.gelu_tanh)
-dropout = _lift(_elementwise.dropout)
+dropout = _lift(_elementwise.dropout, _check_dropout)
 
 sum = _lift(_reduce.sum)
 mean = _lift(_reduce.mean)
@@ -274,12 +346,30 @@ window_merge = _lift(_windows.window_merge, _check_window_merge)
 patch_merge = _lift(_windows.patch_merge, _check_patch_merge)
 
 
+def astype(x: Tensor, dtype: Any) -> Tensor:
+    """The same numbers in another floating dtype; the gradient is converted back."""
+    return apply(lambda a: (a.astype(dtype), lambda g: (g.astype(a.dtype),)), x)
+
+
 # ── Tensor's operators: attached here, since Tensor knows no operation ───────────────────────────
 
 
 def _sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     """Both x.reshape(2, 3) and x.reshape((2, 3)) are allowed."""
     return tuple(arguments[0]) if arguments and isinstance(arguments[0], tuple) else arguments
+
+
+def _power(x: Tensor, exponent: Any) -> Tensor:
+    if not isinstance(exponent, (int, float, np.number)):
+        raise TypeError(f"power: the exponent must be a number, got {type(exponent).__name__}")
+    return power(x, exponent=exponent)
+
+
+def _index(index: Any) -> Any:
+    """An index with the arrays in the place of Tensors."""
+    if isinstance(index, tuple):
+        return tuple(_index(part) for part in index)
+    return index.data if isinstance(index, Tensor) else index
 
 
 _METHODS: dict[str, Callable[..., Tensor]] = {
@@ -294,8 +384,9 @@ _METHODS: dict[str, Callable[..., Tensor]] = {
     "__matmul__": matmul,
     "__rmatmul__": lambda x, y: matmul(y, x),
     "__neg__": negative,
-    "__pow__": lambda x, exponent: power(x, exponent=exponent),
-    "__getitem__": lambda x, index: getitem(x, index=index),
+    "__pow__": _power,
+    "__getitem__": lambda x, index: getitem(x, index=_index(index)),
+    "astype": astype,
     "reshape": lambda x, *shape: reshape(x, shape=_sizes(shape)),
     "transpose": lambda x, *axes: transpose(x, axes=_sizes(axes) or tuple(range(x.ndim))[::-1]),
     "sum": lambda x, axis=None, keepdims=False: sum(x, axis=axis, keepdims=keepdims),

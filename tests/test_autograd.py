@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 
-from minswin import Tensor, apply, no_grad, vjp
+from minswin import Tensor, apply, no_grad, ops, vjp
 from minswin.autograd import is_recording
 
 
@@ -195,6 +195,57 @@ def test_arrays_on_the_left_reach_the_tensor() -> None:
     np.testing.assert_array_equal(y.numpy(), [3.5, 8.0])
     np.testing.assert_array_equal(np.asarray(y), y.data)
     assert np.asarray(y, dtype=np.float32).dtype == np.float32
+
+
+def test_every_leaf_owns_its_gradient() -> None:
+    x, y, z = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0, 6.0)
+    g = np.array([1.0, 2.0])
+    (x + y + z.reshape(2)).backward(g)
+    arrays = [x.grad, y.grad, z.grad, g]
+    for i, a in enumerate(arrays):
+        assert not any(np.shares_memory(a, b) for b in arrays[:i])
+    x.grad *= 10
+    np.testing.assert_array_equal(y.grad, [1, 2])
+
+
+def test_integers_and_numbers_never_widen_or_cut_off_a_dtype() -> None:
+    x = Tensor(np.ones(3, np.float32), requires_grad=True)
+    y = x * np.array([1, 2, 3]) + np.float64(0.5) + np.sqrt(2) - 1
+    y.backward(np.ones(3, np.float32))
+    assert y.dtype == x.grad.dtype == np.float32
+    np.testing.assert_array_equal(x.grad, [1, 2, 3])
+    np.testing.assert_array_equal((Tensor(np.array([1, 2, 3])) * 0.5).data, [0.5, 1, 1.5])
+    assert ops.layer_norm(x, x, x, eps=np.float64(1e-5)).dtype == np.float32
+
+
+def test_astype_passes_the_gradient_back_in_the_first_dtype() -> None:
+    x = Tensor(np.ones(2, np.float32), requires_grad=True)
+    y = x.astype(np.float64) * np.array([1.5, 2.5])
+    y.backward(np.array([2.0, 4.0]))
+    assert y.dtype == np.float64
+    assert x.grad.dtype == np.float32
+    np.testing.assert_array_equal(x.grad, [3, 10])
+
+
+def test_indices_may_be_tensors_lists_and_arrays() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    for index in (Tensor(np.array([0, 2, 2])), [0, 2, 2], np.array([0, 2, 2])):
+        x.grad = None
+        x[index].backward(np.array([1.0, 10.0, 100.0]))
+        np.testing.assert_array_equal(x.grad, [1, 0, 110])
+    assert ops.cross_entropy(np.zeros((2, 3)), [0, 2]).item() == pytest.approx(np.log(3))
+
+
+def test_a_power_of_zero_has_derivative_zero_also_at_zero() -> None:
+    x = leaf(0.0, 2.0)
+    (x**0).backward(np.array([1.0, 1.0]))
+    np.testing.assert_array_equal(x.grad, [0, 0])
+
+
+def test_vjp_records_inside_no_grad_too() -> None:
+    with no_grad():
+        value, pull = vjp(lambda x: x * x)(np.array([3.0]))
+        np.testing.assert_array_equal(pull(np.array([1.0]))[0], [6])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

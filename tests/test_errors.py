@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from minswin import Tensor, create_model, kernels, ops
-from minswin.layers import MSA, DropPath, Linear
+from minswin.layers import (
+    MSA,
+    DropPath,
+    Linear,
+    Mlp,
+    PatchEmbed,
+    PatchMerging,
+    WindowAttention,
+)
+from minswin.layers.windows import shifted_window_attention
 
 RNG = np.random.default_rng(0)
 
@@ -154,9 +163,96 @@ CASES = [
 ]
 
 
+def windows(qkv: Any, table: Any, **changed: Any) -> Tensor:
+    settings = {"heads": 2, "window": (2, 3), "shift": (1, 1), "table_window": (2, 3)}
+    return shifted_window_attention(qkv, table, **{**settings, **changed})
+
+
+CASES += [
+    (
+        lambda: ops.linear(zeros(2, 3), zeros(4, 3), bias=None),
+        "linear(x, weight, bias, /): 'bias' parameter is positional only",
+    ),
+    (lambda: ops.attention(zeros(2, 3), zeros(2, 3), zeros(2, 3)), "missing a required argument: "),
+    (lambda: ops.softmax(zeros(2, 3), dim=1), "got an unexpected keyword argument 'dim'"),
+    (lambda: zeros(2) + zeros(3), "add: operands could not be broadcast together with shapes (2,)"),
+    (
+        lambda: ops.concatenate(zeros(2, 3), zeros(2, 4)),
+        "must match exactly, but along dimension 1, the array at index 0 has size 3 and the array "
+        "at index 1 has size 4; the inputs have the shapes (2, 3), (2, 4)",
+    ),
+    (lambda: zeros(2) ** zeros(2), "power: the exponent must be a number, got Tensor"),
+    (
+        lambda: ops.dropout(zeros(2, 3), np.ones((2, 2), bool), rate=0.5),
+        "dropout: keep must be bool and broadcast to (2, 3), got bool (2, 2)",
+    ),
+    (
+        lambda: ops.dropout(zeros(2), np.ones(2, bool), rate=2.0),
+        "dropout: rate must be in [0, 1], got 2.0",
+    ),
+    (
+        lambda: ops.cross_entropy(zeros(0, 3), np.zeros(0, np.int64)),
+        "cross_entropy: the batch is empty",
+    ),
+    (
+        lambda: windows(zeros(1, 4, 5, 18), zeros(15, 2)),
+        "shifted_window_attention: 2×3 windows do not divide (1, 4, 5, 18); pad the map",
+    ),
+    (
+        lambda: windows(zeros(1, 4, 6, 21), zeros(15, 2)),
+        "qkv must be a map (B, H, W, 3C) whose C divides into 2 heads, got (1, 4, 6, 21)",
+    ),
+    (
+        lambda: windows(zeros(1, 4, 6, 18), zeros(15, 3)),
+        "a table for 2×3 windows and 2 heads must be (15, 2), got (15, 3)",
+    ),
+    (
+        lambda: windows(zeros(1, 4, 6, 18), zeros(3, 2), table_window=(1, 2)),
+        "the window (2, 3) is larger than its table's (1, 2)",
+    ),
+    (
+        lambda: windows(zeros(1, 4, 6, 18), zeros(15, 2), shift=(2, 0)),
+        "shift must lie in 0…window − 1, got (2, 0) for (2, 3)",
+    ),
+    (
+        lambda: windows(zeros(1, 4, 6, 18), zeros(15, 2, dtype=np.float64)),
+        "shifted_window_attention: the inputs must share one floating dtype, got float32 and float",
+    ),
+    (
+        lambda: Mlp(4, 8, rng=RNG)(zeros(2, 5)),
+        "mlp: for x (2, 5) expected w1 (hidden, 5), b1 (hidden,), w2 (M, hidden) and b2 (M,), got "
+        "(8, 4), (8,), (4, 8) and (4,)",
+    ),
+    (
+        lambda: WindowAttention(4, 2, (2, 2), rng=RNG)(zeros(2, 16, 4)),
+        "WindowAttention: x must be a map (B, H, W, 4), got (2, 16, 4)",
+    ),
+    (
+        lambda: PatchMerging(4, rng=RNG)(zeros(2, 4, 4, 3)),
+        "PatchMerging: x must be a map (B, H, W, 4), got (2, 4, 4, 3)",
+    ),
+    (
+        lambda: PatchEmbed(4, (2, 2), rng=RNG)(zeros(1, 3, 5, 4)),
+        "PatchEmbed: a 5×4 image does not divide into 2×2 patches; pad it to 6×4",
+    ),
+    (lambda: tiny(img_size=8.0), "img_size must be a positive int or a pair, got 8.0"),
+    (lambda: tiny(patch_size=True), "patch_size must be a positive int or a pair, got True"),
+    (lambda: tiny(depths=(-2,)), "depths must be one positive int per stage, got (-2,)"),
+    (lambda: tiny(depths=2), "depths must be one positive int per stage, got 2"),
+    (lambda: tiny(embed_dim=-4), "embed_dim must be a positive int, got -4"),
+    (lambda: tiny(num_classes=0), "num_classes must be a positive int, got 0"),
+    (lambda: tiny(mlp_ratio=0), "mlp_ratio must be positive, and mlp_ratio · embed_dim at least 1"),
+    (
+        lambda: tiny(rng=0),
+        "rng must be a numpy Generator, got int; use np.random.default_rng(seed)",
+    ),
+]
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
 @pytest.mark.parametrize(("call", "message"), CASES, ids=[m[:40] for _, m in CASES])
-def test_the_message_is(call: Any, message: str) -> None:
-    with pytest.raises((ValueError, TypeError)) as error:
+def test_the_message_is(call: Any, message: str, backend: str) -> None:
+    with kernels.using(backend), pytest.raises((ValueError, TypeError)) as error:
         call()
     assert message in str(error.value)
 
@@ -168,6 +264,7 @@ def test_load_state_dict_names_all_that_does_not_fit_and_changes_nothing() -> No
     del state["head.bias"]
     state["head.extra"] = np.zeros(1)
     state["norm.weight"] = np.zeros(5)
+    state["norm.bias"] = np.zeros(4, np.int64)
     with pytest.raises(ValueError) as error:
         model.load_state_dict(state)
     message = str(error.value)
@@ -175,16 +272,20 @@ def test_load_state_dict_names_all_that_does_not_fit_and_changes_nothing() -> No
     assert "missing (1): head.bias" in message
     assert "unexpected (1): head.extra" in message
     assert "norm.weight: expected (4,), got (5,)" in message
+    assert "norm.bias: expected floating-point numbers, got int64" in message
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
 
     state["norm.weight"] = before["norm.weight"] + 1
+    del state["norm.bias"]
     model.load_state_dict(state, strict=False)
     np.testing.assert_array_equal(model.norm.weight.data, before["norm.weight"] + 1)
     np.testing.assert_array_equal(model.head.bias.data, before["head.bias"])
 
 
 def test_an_unknown_backend_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINSWIN_KERNELS", "")  # set to nothing: not set
+    assert kernels.chosen(np.zeros(1)) == "numba"
     monkeypatch.setenv("MINSWIN_KERNELS", "cuda")
     with pytest.raises(ValueError, match="MINSWIN_KERNELS: unknown backend 'cuda'; choose one of"):
         ops.exp(zeros(2))

@@ -19,18 +19,8 @@ from types import ModuleType
 
 import numpy as np
 
+from minswin import reference
 from minswin.arrays import Array, Definition, array_module
-from minswin.reference import (
-    attention,
-    conv,
-    elementwise,
-    linear,
-    losses,
-    normalize,
-    reduce,
-    shape,
-    windows,
-)
 
 _HOMES = {"reference": None, "numba": "minswin.kernels.cpu"}
 _INSTALL = {"numba": "pip install numba"}
@@ -63,7 +53,7 @@ def _enter_definitions(module: ModuleType) -> None:
             kernel(name, "reference")(function)
 
 
-for _module in (elementwise, shape, reduce, linear, conv, normalize, attention, windows, losses):
+for _module in reference.MODULES:
     _enter_definitions(_module)
 
 
@@ -90,7 +80,7 @@ def using(backend: str) -> Iterator[None]:
 
 def chosen(array: Array) -> str:
     """The backend that operations on `array` use here and now."""
-    backend = _state.backend or os.environ.get("MINSWIN_KERNELS")
+    backend = _state.backend or os.environ.get("MINSWIN_KERNELS") or None
     on_cpu = array_module(array) is np
     if backend is None:
         return "numba" if on_cpu else "reference"

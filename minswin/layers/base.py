@@ -100,7 +100,17 @@ class Layer:
             for name in own
             if name in state and np.shape(state[name]) != own[name].shape
         ]
-        problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+        mistyped = [
+            f"{name}: expected floating-point numbers, got {np.asarray(state[name]).dtype}"
+            for name in own
+            if name in state and np.asarray(state[name]).dtype.kind != "f"
+        ]
+        problems = {
+            "missing": missing,
+            "unexpected": unexpected,
+            "wrong shape": misshapen,
+            "wrong dtype": mistyped,
+        }
         found = [f"{what} ({len(n)}): {', '.join(n)}" for what, n in problems.items() if n]
         if found:
             raise ValueError(

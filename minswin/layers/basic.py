@@ -56,7 +56,7 @@ class Dropout(Layer):
     def __init__(self, rate: float, *, rng: np.random.Generator) -> None:
         if not 0 <= rate <= 1:
             raise ValueError(f"{type(self).__name__}: rate must be in [0, 1], got {rate}")
-        self.rate = rate
+        self.rate = float(rate)
         self.rng = rng
 
     @property
@@ -83,7 +83,17 @@ class DropPath(Dropout):
         return (x.shape[0],) + (1,) * (x.ndim - 1)  # one decision per sample
 
 
-@ops.composite
+def _check_mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> None:
+    C, hidden = x.shape[-1], w1.shape[0]
+    fits = w1.shape == (hidden, C) and b1.shape == (hidden,)
+    if not fits or w2.shape[1:] != (hidden,) or b2.shape != w2.shape[:1]:
+        raise ValueError(
+            f"mlp: for x {x.shape} expected w1 (hidden, {C}), b1 (hidden,), w2 (M, hidden) and "
+            f"b2 (M,), got {w1.shape}, {b1.shape}, {w2.shape} and {b2.shape}"
+        )
+
+
+@ops.composite(_check_mlp)
 def mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
     """linear → GELU → linear: x (..., C)   w1 (hidden, C)   w2 (M, hidden)   gives (..., M)"""
     return ops.linear(ops.gelu(ops.linear(x, w1, b1)), w2, b2)

@@ -80,6 +80,12 @@ class PatchEmbed(Layer):
         self.norm = LayerNorm(channels, dtype=dtype) if norm else None
 
     def __call__(self, x: Tensor) -> Tensor:
+        (ph, pw), size = self.proj.stride, x.shape[2:]
+        if size[0] % ph or size[1] % pw:
+            raise ValueError(
+                f"PatchEmbed: a {size[0]}×{size[1]} image does not divide into {ph}×{pw} patches; "
+                f"pad it to {size[0] + -size[0] % ph}×{size[1] + -size[1] % pw}"
+            )
         x = self.proj(x)  # (B, C, H/p, W/p)
         x = x.transpose(0, 2, 3, 1)  # (B, H/p, W/p, C)
         return x if self.norm is None else self.norm(x)

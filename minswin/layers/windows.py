@@ -29,7 +29,32 @@ def fit_window(grid: Pair, window: Pair) -> tuple[Pair, bool]:
     return ((side, side) if Mh == Mw else (min(H, Mh), min(W, Mw))), False
 
 
-@ops.composite
+def _check_windows(
+    qkv: Tensor, table: Tensor, *, heads: int, window: Pair, shift: Pair, table_window: Pair
+) -> None:
+    who = "shifted_window_attention"
+    if qkv.ndim != 4 or qkv.shape[3] % (3 * heads):
+        raise ValueError(
+            f"{who}: qkv must be a map (B, H, W, 3C) whose C divides into {heads} heads, "
+            f"got {qkv.shape}"
+        )
+    if qkv.shape[1] % window[0] or qkv.shape[2] % window[1]:
+        raise ValueError(
+            f"{who}: {window[0]}×{window[1]} windows do not divide {qkv.shape}; pad the map"
+        )
+    if any(not 0 <= s < side for s, side in zip(shift, window, strict=True)):
+        raise ValueError(f"{who}: shift must lie in 0…window − 1, got {shift} for {window}")
+    rows = (2 * table_window[0] - 1) * (2 * table_window[1] - 1)
+    if table.shape != (rows, heads):
+        raise ValueError(
+            f"{who}: a table for {table_window[0]}×{table_window[1]} windows and {heads} heads "
+            f"must be {(rows, heads)}, got {table.shape}"
+        )
+    if window[0] > table_window[0] or window[1] > table_window[1]:
+        raise ValueError(f"{who}: the window {window} is larger than its table's {table_window}")
+
+
+@ops.composite(_check_windows)
 def shifted_window_attention(
     qkv: Tensor,
     table: Tensor,
@@ -97,6 +122,7 @@ class WindowAttention(Layer):
         self.proj_drop = Dropout(drop_rate, rng=rng)
 
     def __call__(self, x: Tensor) -> Tensor:
+        check_map("WindowAttention", x, self.proj.weight.shape[0])
         _, H, W, _ = x.shape
         window, may_shift = fit_window((H, W), self.window)
         shift = (window[0] // 2, window[1] // 2) if self.shift and may_shift else (0, 0)
@@ -117,6 +143,11 @@ class WindowAttention(Layer):
     def bias(self, window: Pair) -> Tensor:
         """The bias of every head for every pair of tokens of a window: (h, N, N)."""
         return relative_position_bias(self.relative_position_bias_table, window, self.window)
+
+
+def check_map(who: str, x: Tensor, channels: int) -> None:
+    if x.ndim != 4 or x.shape[3] != channels:
+        raise ValueError(f"{who}: x must be a map (B, H, W, {channels}), got {x.shape}")
 
 
 def pad_map(x: Tensor, window: Pair) -> Tensor:
@@ -141,5 +172,6 @@ class PatchMerging(Layer):
         self.norm = LayerNorm(4 * channels, dtype=dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
+        check_map("PatchMerging", x, self.norm.weight.size // 4)
         x = ops.patch_merge(pad_map(x, (2, 2)))  # (B, H/2, W/2, 4C)
         return self.reduction(self.norm(x))  # (B, H/2, W/2, 2C)

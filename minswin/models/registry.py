@@ -81,7 +81,7 @@ def create_model(
     The model's `.name` and `.settings` build the same model again.
     """
     if name not in MODELS:
-        near = get_close_matches(name, MODELS, n=1)
+        near = get_close_matches(str(name), MODELS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
             f"create_model: unknown model {name!r}; {hint}known are {', '.join(MODELS)}"

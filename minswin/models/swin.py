@@ -7,7 +7,7 @@ Read bottom-up: a block, a stage of blocks that ends in a merge, the model. The 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -119,8 +119,8 @@ class SwinTransformer(Layer):
     """The whole model: images (B, 3, H, W) in, logits (B, num_classes) out.
 
     img_size, patch_size, window_size: an int, or (height, width).
-    The image may have another size at call time: parameters do not depend on it, but for tables of
-    windows that shrank to fit a small map at construction.
+    The image may have another size at call time, except with `ape`: parameters do not depend on
+    the size, but for tables of windows that shrank to fit a small map at construction.
     """
 
     name: str = "swin"
@@ -146,10 +146,22 @@ class SwinTransformer(Layer):
         rng: np.random.Generator | None = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        if len(depths) != len(num_heads) or not depths:
+        depths, num_heads = stages("depths", depths), stages("num_heads", num_heads)
+        if len(depths) != len(num_heads):
             raise ValueError(
                 f"SwinTransformer: depths and num_heads need one entry per stage, "
-                f"got {tuple(depths)} and {tuple(num_heads)}"
+                f"got {depths} and {num_heads}"
+            )
+        embed_dim, num_classes = whole("embed_dim", embed_dim), whole("num_classes", num_classes)
+        if not mlp_ratio * embed_dim >= 1:
+            raise ValueError(
+                f"SwinTransformer: mlp_ratio must be positive, and mlp_ratio · embed_dim at least "
+                f"1, got {mlp_ratio} for embed_dim {embed_dim}"
+            )
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise TypeError(
+                f"SwinTransformer: rng must be a numpy Generator, got {type(rng).__name__}; "
+                "use np.random.default_rng(seed)"
             )
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"SwinTransformer: dtype must be float32 or float64, got {dtype}")
@@ -250,9 +262,11 @@ class SwinTransformer(Layer):
                 + ("; move the channels to axis 1" if x.shape[-1:] == weight.shape[1:2] else "")
             )
         if x.dtype != weight.dtype:
+            other = f", or build the model with dtype=np.{x.dtype}" if x.dtype.kind == "f" else ""
+            bytes_ = "; bytes are to be normalised first, see data.normalize"
             raise TypeError(
                 f"SwinTransformer: images must be {weight.dtype} like the weights, got {x.dtype}; "
-                f"use .astype(np.{weight.dtype}), or build the model with dtype=np.{x.dtype}"
+                f"use .astype(np.{weight.dtype}){other}{bytes_ if x.dtype.kind in 'iu' else ''}"
             )
 
     # ── what it is made of ───────────────────────────────────────────────────────────────────────
@@ -295,10 +309,30 @@ class SwinTransformer(Layer):
 
 def pair(name: str, value: int | Pair) -> Pair:
     """(height, width) from an int or a pair of ints, all positive."""
-    sizes = (value, value) if isinstance(value, int) else tuple(value)
-    if len(sizes) != 2 or any(not isinstance(n, int) or n < 1 for n in sizes):
+    sizes = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(sizes) != 2 or not all(_is_whole(n) for n in sizes):
         raise ValueError(f"SwinTransformer: {name} must be a positive int or a pair, got {value!r}")
-    return sizes[0], sizes[1]
+    return int(sizes[0]), int(sizes[1])
+
+
+def stages(name: str, value: Any) -> tuple[int, ...]:
+    """One positive int for every stage."""
+    if not isinstance(value, (tuple, list)) or not value or not all(_is_whole(n) for n in value):
+        raise ValueError(
+            f"SwinTransformer: {name} must be one positive int per stage, got {value!r}"
+        )
+    return tuple(int(n) for n in value)
+
+
+def whole(name: str, value: Any) -> int:
+    if not _is_whole(value):
+        raise ValueError(f"SwinTransformer: {name} must be a positive int, got {value!r}")
+    return int(value)
+
+
+def _is_whole(value: Any) -> bool:
+    """A positive int, Python's or NumPy's; True and 2.0 are not meant to be one."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) > 0
 
 
 def patch_grid(img_size: Pair, patch: Pair) -> Pair:

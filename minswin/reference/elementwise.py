@@ -51,6 +51,8 @@ def negative(x: Array) -> tuple[Array, Vjp]:
 
 def power(x: Array, *, exponent: float) -> tuple[Array, Vjp]:
     """x ** exponent, for a fixed exponent."""
+    if exponent == 0:
+        return x**0, lambda g: (g * 0,)  # also at x = 0, where x⁻¹ is not defined
     return x**exponent, lambda g: (g * (exponent * x ** (exponent - 1)),)
 
 

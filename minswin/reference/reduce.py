@@ -15,7 +15,7 @@ def sum(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, 
 def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Vjp]:
     """Arithmetic mean over `axis` (all axes when None)."""
     y = x.mean(axis=axis, keepdims=keepdims)
-    share = y.size / x.size
+    share = y.size / x.size if x.size else 0
     return y, lambda g: (_spread(g * share, x, axis, keepdims),)
 
 

@@ -71,7 +71,7 @@ def patch_merge(x: Array) -> tuple[Array, Vjp]:
 # ── which bias belongs to a pair of tokens ───────────────────────────────────────────────────────
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def relative_position_index(window: Pair, table_window: Pair | None = None) -> np.ndarray:
     """Row of the bias table for query p and key q of a window: by displacement p − q.
 
@@ -94,7 +94,7 @@ def relative_position_index(window: Pair, table_window: Pair | None = None) -> n
 # ── which tokens of a shifted window may see each other ──────────────────────────────────────────
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def shift_regions(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
     """Label the ROLLED map by the piece of the image that a token comes from.
 
@@ -107,7 +107,7 @@ def shift_regions(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
     return _frozen(rows[:, None] * 3 + columns[None, :])
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def attention_mask(grid: Pair, window: Pair, shift: Pair, value: float = -100.0) -> np.ndarray:
     """What to add to the logits so that only tokens of one region see each other.
 

@@ -25,7 +25,7 @@ def blocks(tokens: int) -> Iterator[slice]:
 
 @kernel("linear", "numba")
 def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
-    """Equals reference.linear, which runs for different dtypes; the bias is added block by block."""
+    """Equals reference.linear, which runs for unequal dtypes; bias is added block by block."""
     if not same_float(x, weight, bias):
         return reference.linear(x, weight, bias)
     rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, K)
