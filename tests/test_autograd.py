@@ -244,7 +244,7 @@ def test_a_power_of_zero_has_derivative_zero_also_at_zero() -> None:
 
 def test_vjp_records_inside_no_grad_too() -> None:
     with no_grad():
-        value, pull = vjp(lambda x: x * x)(np.array([3.0]))
+        _, pull = vjp(lambda x: x * x)(np.array([3.0]))
         np.testing.assert_array_equal(pull(np.array([1.0]))[0], [6])
 
 
