@@ -158,7 +158,7 @@ class SwinTransformer(Layer):
                 f"SwinTransformer: mlp_ratio must be positive, and mlp_ratio · embed_dim at least "
                 f"1, got {mlp_ratio} for embed_dim {embed_dim}"
             )
-        if rng is not None and not isinstance(rng, np.random.Generator):
+        if rng is not None and not hasattr(rng, "standard_normal"):
             raise TypeError(
                 f"SwinTransformer: rng must be a numpy Generator, got {type(rng).__name__}; "
                 "use np.random.default_rng(seed)"
