@@ -37,7 +37,7 @@ def drop_path_for_the_whole_batch(self: DropPath, x: Tensor) -> tuple[int, ...]:
     return (1,) * x.ndim
 
 
-@plant(DropPath.mask_shape, DROP_PATH)
+@plant(DropPath.mask_shape, DROP_PATH, shows=(ValueError,))
 def drop_path_mask_of_rank_four(self: DropPath, x: Tensor) -> tuple[int, ...]:
     return (x.shape[0], 1, 1, 1)  # broadcasts a (B, N, C) to (B, B, N, C)
 

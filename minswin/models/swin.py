@@ -146,7 +146,7 @@ class SwinTransformer(Layer):
         rng: np.random.Generator | None = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        depths, num_heads = stages("depths", depths), stages("num_heads", num_heads)
+        depths, num_heads = stages("depths", depths, 0), stages("num_heads", num_heads)
         if len(depths) != len(num_heads):
             raise ValueError(
                 f"SwinTransformer: depths and num_heads need one entry per stage, "
@@ -315,11 +315,12 @@ def pair(name: str, value: int | Pair) -> Pair:
     return int(sizes[0]), int(sizes[1])
 
 
-def stages(name: str, value: Any) -> tuple[int, ...]:
-    """One positive int for every stage."""
-    if not isinstance(value, (tuple, list)) or not value or not all(_is_whole(n) for n in value):
+def stages(name: str, value: Any, least: int = 1) -> tuple[int, ...]:
+    """One int for every stage, `least` or more."""
+    several = isinstance(value, (tuple, list)) and len(value) > 0
+    if not several or not all(_is_whole(n, least) for n in value):
         raise ValueError(
-            f"SwinTransformer: {name} must be one positive int per stage, got {value!r}"
+            f"SwinTransformer: {name} must be one int of {least} or more per stage, got {value!r}"
         )
     return tuple(int(n) for n in value)
 
@@ -330,9 +331,10 @@ def whole(name: str, value: Any) -> int:
     return int(value)
 
 
-def _is_whole(value: Any) -> bool:
-    """A positive int, Python's or NumPy's; True and 2.0 are not meant to be one."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) > 0
+def _is_whole(value: Any, least: int = 1) -> bool:
+    """An int, Python's or NumPy's, of `least` or more; True and 2.0 are not meant to be one."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and int(value) >= least
 
 
 def patch_grid(img_size: Pair, patch: Pair) -> Pair:
