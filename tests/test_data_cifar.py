@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import re
 import tarfile
 import threading
 
@@ -117,9 +118,55 @@ def test_a_missing_file_is_named_with_what_was_found(tmp_path):
     content, _, _ = make("cifar10")
     del content["data_batch_4.bin"]
     for place in (write(tmp_path / "a", content), pack(tmp_path / "b.tar.gz", content)):
-        with pytest.raises(FileNotFoundError, match=r"no data_batch_4\.bin; found: .*batch_1\.bin"):
+        said = (
+            rf"{re.escape(str(place))} has no data_batch_4\.bin \(9,219 bytes\); found: .*_1\.bin"
+        )
+        with pytest.raises(FileNotFoundError, match=said):
             read_cifar(place, records=RECORDS)
         assert len(read_cifar(place, split="test", records=RECORDS)) == RECORDS
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "said"),
+    [
+        (
+            "cifar10",
+            "train",
+            r"data_batch_1\.bin \(30,730,000 bytes\).*meta\.txt \(10 names\); found",
+        ),
+        ("cifar10", "test", r"test_batch\.bin \(30,730,000 bytes\)"),
+        (
+            "cifar100",
+            "train",
+            r"train\.bin \(153,700,000 bytes\), fine_.*\.txt \(100 names\); found",
+        ),
+        ("cifar100", "test", r"test\.bin \(30,740,000 bytes\)"),
+    ],
+)
+def test_a_missing_file_says_its_expected_size(tmp_path, name, split, said):
+    with pytest.raises(FileNotFoundError, match=said):
+        read_cifar(tmp_path, name=name, split=split)
+
+
+@pytest.mark.parametrize("folder", ["", "cifar-10-batches-bin"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_folder_in_the_place_of_a_file_is_named_with_the_size_expected(tmp_path, folder, alone):
+    content, _, _ = make("cifar10")
+    del content["test_batch.bin"]
+    place = write(tmp_path / folder, {} if alone else content) / "test_batch.bin"
+    place.mkdir()
+    said = f"^read_cifar: {re.escape(str(place))} is a folder, expected a file of 9,219 bytes"
+    with pytest.raises(ValueError, match=said):
+        read_cifar(tmp_path, split="test", records=RECORDS)
+
+
+def test_a_relative_path_is_made_whole_in_errors(tmp_path, monkeypatch):
+    content, _, _ = make("cifar10")
+    write(tmp_path / "here", {**content, "test_batch.bin": b"short"})
+    monkeypatch.chdir(tmp_path)
+    said = f"{re.escape(str(tmp_path / 'here' / 'test_batch.bin'))} has 5 bytes, expected 9,219"
+    with pytest.raises(ValueError, match=said):
+        read_cifar("here", split="test", records=RECORDS)
 
 
 def test_a_missing_folder_and_an_empty_one_say_where_to_get_the_set(tmp_path):
@@ -147,9 +194,14 @@ def test_a_file_of_the_wrong_size_is_named_with_both_sizes(tmp_path):
     content, _, _ = make("cifar10")
     whole = content["data_batch_3.bin"]
     for value, said in ((whole[:1000], "1,000"), (whole + b"x", "9,220")):
-        write(tmp_path, {**content, "data_batch_3.bin": value})
-        with pytest.raises(ValueError, match=f"data_batch_3.bin has {said} bytes, expected 9,219"):
-            read_cifar(tmp_path, records=RECORDS)
+        changed = {**content, "data_batch_3.bin": value}
+        for place in (
+            write(tmp_path / "a", changed),
+            pack(tmp_path / "b.tar.gz", changed, "deep/"),
+        ):
+            file = re.escape(str(place / "data_batch_3.bin"))
+            with pytest.raises(ValueError, match=f"{file} has {said} bytes, expected 9,219"):
+                read_cifar(place, records=RECORDS)
 
 
 def test_the_official_number_of_records_is_expected_by_default(tmp_path):
@@ -173,25 +225,152 @@ def test_a_label_out_of_range_is_named_with_its_record(tmp_path, name, byte, val
     record = bytearray(content[file])
     record[2 * (len(LAYOUTS[name].labels) + 3072) + byte] = value
     write(tmp_path, {**content, file: bytes(record)})
-    with pytest.raises(ValueError, match=f"{file}, record 2: {said}"):
+    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path / file))}, record 2: {said}"):
         read_cifar(tmp_path, name=name, split="test", records=RECORDS)
 
 
 def test_a_wrong_number_of_class_names_is_refused(tmp_path):
     content, _, _ = make("cifar10")
     write(tmp_path, {**content, "batches.meta.txt": b"airplane\ntruck\n"})
-    with pytest.raises(ValueError, match=r"batches\.meta\.txt has 2 names, expected 10"):
+    said = f"{re.escape(str(tmp_path / 'batches.meta.txt'))} has 2 names, expected 10"
+    with pytest.raises(ValueError, match=said):
         read_cifar(tmp_path, records=RECORDS)
 
 
+# ---- archives --------------------------------------------------------------------------------
+
+
+def packed(tmp_path, mode):
+    """A small set as the bytes of an archive, and what it reads as."""
+    path = pack(tmp_path / "whole", make("cifar10")[0], mode=mode)
+    return path.read_bytes(), read_cifar(path, records=RECORDS)
+
+
+def read_damaged(path, value):
+    """The set, or None where the archive was refused as it should be."""
+    path.write_bytes(value)
+    try:
+        return read_cifar(path, records=RECORDS)
+    except ValueError as error:
+        whole = f"read_cifar: {path} ({len(value):,} bytes) is damaged, cut off, or no .tar.gz or"
+        assert str(error).startswith(whole)
+
+
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
-def test_an_archive_that_is_cut_off_or_none_at_all_is_refused(tmp_path, mode):
+def test_a_byte_flipped_in_an_archive_is_noticed_wherever_it_would_change_the_set(tmp_path, mode):
+    whole, first = packed(tmp_path, mode)
+    size, noticed = len(whole), 0
+    middle = np.random.default_rng(5).integers(40, size - 40, 60)
+    for at in (*range(40), *middle, *range(size - 40, size)):
+        value = bytearray(whole)
+        value[at] ^= 0x10
+        got = read_damaged(tmp_path / "flipped.tar.gz", bytes(value))
+        noticed += got is None
+        assert got is None or (same(got, first) and at not in middle)
+    assert noticed > 100
+
+
+def test_damage_in_an_archive_that_was_squeezed_is_noticed(tmp_path):
+    few = {file: bytes(v & 7 for v in value) * 9 for file, value in make("cifar10")[0].items()}
+    content = {**few, "batches.meta.txt": b"a b c d e f g h i j"}
+    whole = pack(tmp_path / "whole", content).read_bytes()
+    rng = np.random.default_rng(7)
+    for at in rng.integers(40, len(whole) - 8, 60):
+        for value in (
+            whole[:at] + bytes(20) + whole[at + 20 :],
+            whole[:at] + rng.bytes(len(whole)),
+        ):
+            assert read_damaged(tmp_path / "noise.tar.gz", value) is None
+
+
+def test_a_header_that_makes_no_sense_is_damage(tmp_path):
+    with tarfile.open(tmp_path / "odd", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("test_batch.bin")
+        member.pax_headers = {"GNU.sparse.map": "zero,one"}
+        archive.addfile(member)
+    assert read_damaged(tmp_path / "odd.tar", (tmp_path / "odd").read_bytes()) is None
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
+def test_an_archive_cut_off_anywhere_is_damaged_and_no_file_of_it_missing(tmp_path, mode):
+    whole, _ = packed(tmp_path, mode)
+    cuts = np.random.default_rng(6).integers(20, len(whole), 40)
+    for cut in (*range(20), *cuts, *range(len(whole) - 20, len(whole))):
+        assert read_damaged(tmp_path / "cut.tar.gz", whole[:cut]) is None
+
+
+def test_a_tar_cut_off_or_with_a_damaged_head_is_damaged_and_no_file_of_it_missing(tmp_path):
+    whole, first = packed(tmp_path, "w")
+    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
+    for at in range(0, end, 512):
+        assert read_damaged(tmp_path / "cut.tar", whole[:at]) is None
+        assert read_damaged(tmp_path / "cut.tar", whole[: at + 300]) is None
+    heads = [at for at in range(0, end, 512) if whole[at + 257 : at + 262] == b"ustar"]
+    assert len(heads) == 7 and same(read_damaged(tmp_path / "not", whole), first)
+    for at in heads:
+        value = whole[:at] + b"\x01" + whole[at + 1 :]
+        assert read_damaged(tmp_path / "head.tar", value) is None
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"\x1f\x8b", b"\x1f\x8b\x08", b"\xfd7z", b"\xfd7zXZ\0", b"BZh"]
+)
+def test_what_is_no_archive_is_refused_however_short(tmp_path, start):
+    for rest in (b"", b"\0", b"<html>not found</html>" * 40, bytes(2000)):
+        if start + rest:
+            assert read_damaged(tmp_path / "page.tar.gz", start + rest) is None
+    assert read_damaged(tmp_path / "page.tar.gz", b"") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cifar10", "cifar-10-batches-bin.tar.xz"),
+        ("cifar10", "cifar-10-batches-bin (1).tar.gz"),
+        ("cifar10", "cifar-10-binary.tar.xz"),
+        ("cifar100", "cifar-100-binary-mirror.tar.gz"),
+    ],
+)
+def test_an_archive_under_another_name_is_found_in_its_folder(tmp_path, name, file):
+    content, truth, _ = make(name)
+    other = {**content, **dict.fromkeys(LAYOUTS[name].files["test"], b"not this one")}
+    pack(tmp_path / "a.tar.gz", other)
+    pack(tmp_path / file, content, f"{LAYOUTS[name].folder}/", f"w:{file[-2:]}")
+    got = read_cifar(tmp_path, name=name, split="test", records=RECORDS)
+    np.testing.assert_array_equal(got.images, truth[LAYOUTS[name].files["test"][0]][0])
+
+
+def test_the_official_archive_comes_first_and_of_two_files_of_a_name_the_first(tmp_path):
+    content, truth, _ = make("cifar10")
+    other = {**content, "test_batch.bin": content["data_batch_2.bin"]}
+    pack(tmp_path / "cifar-10-batches-bin.tar.gz", other)
+    files = {**content, "later/test_batch.bin": content["data_batch_2.bin"]}
+    pack(tmp_path / "cifar-10-binary.tar.gz", files)
+    got = read_cifar(tmp_path, split="test", records=RECORDS)
+    np.testing.assert_array_equal(got.images, truth["test_batch.bin"][0])
+
+
+def test_damage_is_told_before_what_the_official_archive_lacks(tmp_path):
+    pack(tmp_path / "cifar-10-binary.tar.gz", {"readme.txt": b"nothing else"})
+    (tmp_path / "cifar-10-binary.tar.xz").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"binary\.tar\.xz \(4 bytes\) is damaged"):
+        read_cifar(tmp_path, records=RECORDS)
+
+
+def test_every_archive_is_tried_and_damage_is_told_before_a_missing_file(tmp_path):
     content, _, _ = make("cifar10")
-    whole = pack(tmp_path / "whole", content, mode=mode).read_bytes()
-    for value in (whole[: len(whole) // 2], b"<html>not found</html>" * 40, b""):
-        (tmp_path / "broken").write_bytes(value)
-        with pytest.raises(ValueError, match=r"broken is no .* archive or is cut off"):
-            read_cifar(tmp_path / "broken", records=RECORDS)
+    damaged = tmp_path / "cifar-10-binary.tar.gz"
+    damaged.write_bytes(pack(tmp_path / "whole", content).read_bytes()[:-3])
+    pack(tmp_path / "cifar-10-batches-bin.tar.gz", {"readme.txt": b"nothing else"})
+    (tmp_path / "cifar-10-batches-bin.tar.xz").mkdir()
+    with pytest.raises(ValueError, match=rf"{re.escape(str(damaged))} \(.* bytes\) is damaged"):
+        read_cifar(tmp_path, records=RECORDS)
+    good = pack(tmp_path / "cifar-10-binary.2.tar.xz", content, mode="w:xz")
+    assert same(read_cifar(tmp_path, records=RECORDS), read_cifar(good, records=RECORDS))
+    damaged.unlink()
+    good.unlink()
+    with pytest.raises(FileNotFoundError, match=r"bin\.tar\.gz has no .*; found: readme\.txt"):
+        read_cifar(tmp_path, records=RECORDS)
 
 
 def test_unknown_names_and_splits_are_refused(tmp_path):
@@ -326,12 +505,48 @@ def test_load_fetches_only_when_asked_and_only_what_is_missing(tmp_path, monkeyp
         return pack(write(folder, {}) / LAYOUTS[name].archive, make(name)[0])
 
     monkeypatch.setattr("minswin.data.cifar.download", fetch)
-    with pytest.raises(FileNotFoundError, match=r"there is no .*download=True"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*download=True.*--download"):
         data.load("cifar10", split="test", data_dir=tmp_path / "x")
     assert fetched == []
     for _ in range(2):
         got = data.load("cifar10", split="test", data_dir=tmp_path / "x", download=True)
     assert len(got) == RECORDS and fetched == ["cifar10"]
+
+
+@pytest.mark.usefixtures("three_records")
+@pytest.mark.parametrize("damage", ["cut off", "one byte flipped"])
+def test_load_fetches_a_damaged_archive_again_when_asked(tmp_path, server, monkeypatch, damage):
+    (address, asked), (md5, content) = server, served(tmp_path)
+    whole = (tmp_path / "served" / "set.tar.gz").read_bytes()
+    half = len(whole) // 2
+    flipped = whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :]
+    local = write(tmp_path / "x", {}) / "cifar-10-binary.tar.gz"
+    local.write_bytes(whole[:half] if damage == "cut off" else flipped)
+    with pytest.raises(ValueError, match=r"cifar-10-binary\.tar\.gz .* is damaged"):
+        data.load("cifar10", split="test", data_dir=tmp_path / "x")
+    assert asked == []
+
+    def fetch(name, folder):
+        return download(name, folder, url=f"{address}/set.tar.gz", md5=md5, progress=False)
+
+    monkeypatch.setattr("minswin.data.cifar.download", fetch)
+    for _ in range(2):
+        got = data.load("cifar10", split="test", data_dir=tmp_path / "x", download=True)
+    assert asked == ["/set.tar.gz"] and local.read_bytes() == whole
+    assert same(got, read_cifar(write(tmp_path / "f", content), split="test", records=RECORDS))
+
+
+@pytest.mark.usefixtures("three_records")
+def test_a_fetch_that_fails_tells_what_was_wrong_before_it(tmp_path, monkeypatch):
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"half of it")
+
+    def fetch(name, folder):
+        raise OSError("no way out")
+
+    monkeypatch.setattr("minswin.data.cifar.download", fetch)
+    with pytest.raises(OSError, match="no way out") as caught:
+        data.load("cifar10", split="test", data_dir=tmp_path, download=True)
+    assert "is damaged" in str(caught.value.__context__)
 
 
 def test_load_makes_the_built_in_set():

@@ -59,9 +59,9 @@ def load(
 ) -> Dataset:
     """One split, "train" or "test", of the set called "shapes", "cifar10" or "cifar100".
 
-    CIFAR lies in `data_dir` (~/.cache/minswin) or, with `download`, is fetched there once; `count`
-    takes the first so many samples. The built-in set is made from `seed`, `count` samples of it
-    (10,000 to train and 2,000 to test).
+    CIFAR lies in `data_dir` (~/.cache/minswin) or, with `download`, is fetched there once, and
+    again if it is damaged; `count` takes the first so many samples. The built-in set is made from
+    `seed`, `count` samples of it (10,000 to train and 2,000 to test).
     """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
@@ -85,5 +85,13 @@ def _load_cifar(
         return read_cifar(folder, name=name, split=split)
     except FileNotFoundError as error:
         if not download:
-            raise FileNotFoundError(f"{error} (or let load fetch it: download=True)") from None
-    return read_cifar(cifar.download(name, folder), name=name, split=split)
+            raise FileNotFoundError(
+                f"{error} (or let it be fetched: download=True in Python, --download on the "
+                "command line)"
+            ) from None
+        archive = cifar.download(name, folder)
+    except ValueError:  # damaged: what has the wrong md5 sum is fetched again
+        if not download:
+            raise
+        archive = cifar.download(name, folder)
+    return read_cifar(archive, name=name, split=split)

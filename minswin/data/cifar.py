@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import lzma
 import os
-import tarfile
 import urllib.request
-import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minswin.data.archives import read_members
 from minswin.data.dataset import Dataset
 
 SIDE = 32
@@ -81,20 +79,23 @@ def read_cifar(
 ) -> Dataset:
     """Read one split of CIFAR-10 or CIFAR-100 in the binary version.
 
-    `path` is the folder of the files, a folder that holds the official folder or archive, or an
-    archive (.tar.gz, .tar.xz). `records` per file differs from the official number in tests only.
+    `path` is the folder of the files, a folder that holds the official folder or an archive named
+    like it, or an archive (.tar.gz, .tar.xz) of any name, which is read to its end, so that its
+    check sum is verified. `records` per file differs from the official number in tests only.
     """
     layout = _layout("read_cifar", name)
     if split not in layout.files:
         raise ValueError(f"read_cifar: split is {split!r}, expected 'train' or 'test'")
     wanted = layout.files[split]
     count = layout.records[split] if records is None else records
-    found = _read_files(Path(path), (*wanted, layout.meta), layout)
-    parts = [_parse(file, found[file], count, layout.labels) for file in wanted]
+    sizes = dict.fromkeys(wanted, f"{count * (len(layout.labels) + PIXELS):,} bytes")
+    sizes[layout.meta] = f"{layout.labels[-1]} names"
+    place, found = _read_files(Path(path).absolute(), sizes, layout)
+    parts = [_parse(place / file, found[file], count, layout.labels) for file in wanted]
     return Dataset(
         images=np.concatenate([images for images, _ in parts]),  # (N, 3, 32, 32)
         labels=np.concatenate([labels for _, labels in parts]),  # (N,)
-        classes=_class_names(layout.meta, found[layout.meta], layout.labels[-1]),
+        classes=_class_names(place / layout.meta, found[layout.meta], layout.labels[-1]),
         name=name,
     )
 
@@ -140,62 +141,71 @@ def _layout(who: str, name: str) -> Layout:
 # ---- finding the files -----------------------------------------------------------------------
 
 
-def _read_files(path: Path, wanted: tuple[str, ...], layout: Layout) -> dict[str, bytes]:
-    """Every wanted file as bytes, from wherever under `path` the set lies."""
-    for place in (path, path / layout.folder, path / layout.archive):
-        if place.is_dir() and any((place / file).is_file() for file in wanted):
-            return _read_folder(place, wanted, layout)
-        if place.is_file():
-            return _read_archive(place, wanted, layout)
+def _read_files(path: Path, sizes: dict[str, str], layout: Layout) -> tuple[Path, dict[str, bytes]]:
+    """The folder or archive under `path` that holds the set, and each file of `sizes` as bytes."""
+    if path.is_file():
+        return path, _read_archive(path, sizes, layout)
     if not path.exists():
         raise FileNotFoundError(
             f"read_cifar: there is no {path}; expected the folder or the archive of the binary "
             f"version, {layout.url}"
         )
-    return _read_folder(path, wanted, layout)
+    for folder in (path, path / layout.folder):
+        if any((folder / file).exists() for file in sizes):
+            return folder, _read_folder(folder, sizes, layout)
+    errors: list[ValueError | FileNotFoundError] = []
+    for archive in _archives(path, layout):
+        try:
+            return archive, _read_archive(archive, sizes, layout)
+        except (ValueError, FileNotFoundError) as error:
+            errors.append(error)
+    if errors:  # damage is told before what is missing elsewhere
+        raise min(errors, key=lambda error: isinstance(error, FileNotFoundError))
+    return path, _read_folder(path, sizes, layout)
 
 
-def _read_folder(folder: Path, wanted: tuple[str, ...], layout: Layout) -> dict[str, bytes]:
+def _archives(folder: Path, layout: Layout) -> list[Path]:
+    """The archives in `folder` whose name begins like the set's, the official one first."""
+    starts = (layout.folder, layout.archive.removesuffix(".tar.gz"))
+    named = [entry for entry in folder.iterdir() if entry.name.startswith(starts)]
+    archives = [entry for entry in named if entry.name.endswith((".tar.gz", ".tar.xz"))]
+    found = (entry for entry in archives if entry.is_file())
+    return sorted(found, key=lambda entry: (entry.name != layout.archive, entry.name))
+
+
+def _read_folder(folder: Path, sizes: dict[str, str], layout: Layout) -> dict[str, bytes]:
     present = sorted(entry.name for entry in folder.iterdir())
-    _expect_all(str(folder), wanted, present, layout)
-    return {file: (folder / file).read_bytes() for file in wanted}
+    for file in sizes:
+        if (folder / file).is_dir():
+            raise ValueError(
+                f"read_cifar: {folder / file} is a folder, expected a file of {sizes[file]}; "
+                "remove it and fetch the file again"
+            )
+    _expect_all(folder, sizes, present, layout)
+    return {file: (folder / file).read_bytes() for file in sizes}
 
 
-def _read_archive(archive: Path, wanted: tuple[str, ...], layout: Layout) -> dict[str, bytes]:
-    """Read the wanted members in passing; nothing is unpacked, and only last names count."""
-    found: dict[str, bytes] = {}
-    present: list[str] = []
+def _read_archive(archive: Path, sizes: dict[str, str], layout: Layout) -> dict[str, bytes]:
     try:
-        with tarfile.open(archive, "r|*") as stream:
-            for member in stream:
-                file = PurePosixPath(member.name).name
-                present.append(file)
-                content = stream.extractfile(member) if member.isfile() else None
-                if content is not None and file in wanted:
-                    found.setdefault(file, content.read())
-                if len(found) == len(wanted):
-                    return found
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise ValueError(
-            f"read_cifar: {archive} is no .tar.gz or .tar.xz archive or is cut off ({error}); "
-            "fetch it again"
-        ) from error
-    _expect_all(str(archive), wanted, sorted(present), layout)
+        found, present = read_members(archive, sizes)
+    except ValueError as error:
+        raise ValueError(f"read_cifar: {error}; fetch it again") from error
+    _expect_all(archive, sizes, present, layout)
     return found
 
 
-def _expect_all(where: str, wanted: tuple[str, ...], present: list[str], layout: Layout) -> None:
-    missing = [file for file in wanted if file not in present]
+def _expect_all(place: Path, sizes: dict[str, str], present: list[str], layout: Layout) -> None:
+    missing = [f"{file} ({size})" for file, size in sizes.items() if file not in present]
     if not missing:
         return
     if any(file in layout.pickled for file in present):
         raise FileNotFoundError(
-            f"read_cifar: {where} holds the python version, whose files are pickles; they can run "
+            f"read_cifar: {place} holds the python version, whose files are pickles; they can run "
             f"code and are not read. Fetch the binary version instead: {layout.url}"
         )
     listed = ", ".join(present[:12]) + (", ..." if len(present) > 12 else "")
     raise FileNotFoundError(
-        f"read_cifar: {where} has no {', '.join(missing)}; found: {listed or 'nothing'}. "
+        f"read_cifar: {place} has no {', '.join(missing)}; found: {listed or 'nothing'}. "
         f"Expected the files of {layout.url}"
     )
 
@@ -204,7 +214,7 @@ def _expect_all(where: str, wanted: tuple[str, ...], present: list[str], layout:
 
 
 def _parse(
-    file: str, content: bytes, records: int, labels: tuple[int, ...]
+    file: Path, content: bytes, records: int, labels: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images (N, 3, 32, 32) and labels (N,) of one file of N records."""
     expected = records * (len(labels) + PIXELS)
@@ -227,7 +237,7 @@ def _parse(
     return images, table[:, len(labels) - 1].astype(np.int64)
 
 
-def _class_names(file: str, content: bytes, expected: int) -> tuple[str, ...]:
+def _class_names(file: Path, content: bytes, expected: int) -> tuple[str, ...]:
     names = tuple(content.decode("utf-8", errors="replace").split())
     if len(names) != expected:
         raise ValueError(f"read_cifar: {file} has {len(names)} names, expected {expected}")

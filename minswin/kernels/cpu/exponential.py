@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-# Here nothing may be reordered: the two steps that take n ln 2 off would become one, and inexact.
+# Here nothing may be reordered: the two steps that take n ln 2 off could become one, and inexact.
 _AS_WRITTEN = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
 
 
