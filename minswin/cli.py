@@ -216,17 +216,24 @@ def _add_evaluate(commands: Any) -> None:
     parser = _add(commands, "evaluate", _evaluate, "test a checkpoint, class by class")
     parser.add_argument("checkpoint", help="folder of a run, or a .safetensors file of one")
     parser.add_argument("--data", help="default: the data of the run")
-    parser.add_argument("--split", choices=("test", "train"), default="test")
+    splits, does = ("test", "train", "held-out"), "train: the images that the run learnt from"
+    parser.add_argument("--split", choices=splits, default="test", help=does)
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the CIFAR files")
     parser.add_argument("--download", action="store_true", help="fetch CIFAR first")
-    parser.add_argument("--threads", type=int, metavar="N", help="default: one per core")
+    parser.add_argument("--threads", type=_count, metavar="N", help="default: one per core")
 
 
 def _add_predict(commands: Any) -> None:
     parser = _add(commands, "predict", _predict, "name what an image shows")
     parser.add_argument("image", help="a picture file")
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="folder of a run")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to print")
+    parser.add_argument("--top", type=_count, default=5, metavar="N", help="classes to print")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text)
 
 
 def _size(text: str) -> int | tuple[int, int]:

@@ -16,10 +16,11 @@ import tiny_training
 from tiny_training import install, tiny_load
 
 import minswin
+import minswin.training.classify
 from minswin import cli
 from minswin.look.tables import bars, models_table, shapes_table
 from minswin.models import create_model, list_models
-from minswin.training.checkpoints import LAST, read_checkpoint
+from minswin.training.checkpoints import LAST, read_checkpoint, save_checkpoint
 
 TRAIN = ["train", "--model", "tiny", "--epochs", "2", "--batch-size", "8", "--threads", "1"]
 TRAIN += ["--holdout", "0"]
@@ -91,7 +92,7 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_speed_and_the_time_left(tmp_pa
                 seen += part
         assert process.wait() == 0
     os.close(terminal)
-    bar = r"epoch \d/9: +\d+%\|.*\| \d+/63 \[.*<.*, loss \d\.\d+, accuracy [\d.]+%, \d+ images/s\]"
+    bar = r"epoch \d/9: +\d+%\|.*\| \d+/63 \[.*<.*, loss \d\.\d+, accuracy [\d.]+%, [\d,]+ images/s"
     assert re.search(bar, seen.decode())
 
 
@@ -144,6 +145,16 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
         (["evaluate", "nowhere"], "there is no checkpoint nowhere; expected a file"),
         (["predict", "no.png"], "the following arguments are required: --checkpoint"),
         (["info", "swin_tinny"], "unknown model 'swin_tinny'; did you mean 'swin_tiny'?"),
+        (
+            ["predict", "a.png", "--checkpoint", "x", "--top", "0"],
+            "argument --top: expected a whole",
+        ),
+        (["predict", "a.png", "--checkpoint", "x", "--top=-3"], "number of 1 or more, got '-3'"),
+        (["evaluate", "x", "--threads", "0"], "number of 1 or more, got '0' (see minswin"),
+        (["evaluate", "x", "--threads=-1"], "--threads: expected a whole number of 1 or more"),
+        (["evaluate", "x", "--threads", "two"], "expected a whole number of 1 or more, got 'two'"),
+        (["train", "--threads", "0"], "threads must be a whole number of 1 or more, got 0"),
+        (["train", "--count", "0"], "count must be 32 or more, got 0"),
         (["info", "swin_tiny", "--img-size", "0"], "expected a size as 224 or 224x320, got '0'"),
         (["info", "swin_tiny", "--img-size", "30"], "30×30 image does not divide into 4×4 patches"),
         (["fly"], "argument COMMAND: invalid choice: 'fly'"),
@@ -197,6 +208,50 @@ def test_evaluate_prints_each_class_and_the_accuracy_of_the_run(capsys, trained)
     assert lines[3].endswith("(33 test images of shapes)")
     assert cli.main(["evaluate", str(trained), "--split", "train"]) == 0
     assert "(60 train images of shapes)" in capsys.readouterr().out
+
+
+def test_evaluate_knows_which_images_the_run_learnt_from_and_which_it_held_out(
+    capsys, tmp_path, monkeypatch
+):
+    small = ["--count", "50", "--holdout", "9", "--seed", "4"]
+    assert cli.main([*TRAIN, *small, "-o", "run"]) == 0
+    assert cli.main([*TRAIN, "--seed", "4", "-o", "whole"]) == 0
+    seen = []
+    classify = minswin.training.classify.evaluation_batches
+    monkeypatch.setattr(
+        "minswin.training.classify.evaluation_batches",
+        lambda images, *settings: seen.append(images) or classify(images, *settings),
+    )
+    capsys.readouterr()
+    for split, number in (("train", 41), ("held-out", 9), ("test", 33)):
+        assert cli.main(["evaluate", "run", "--split", split]) == 0
+        assert f"({number} {split} images of shapes)" in capsys.readouterr().out
+    whole = tiny_load("shapes", split="train", count=50)
+    train, held_out = whole.split(9, rng=np.random.default_rng(4))
+    assert np.array_equal(seen[0].images, train.images)
+    assert np.array_equal(seen[1].images, held_out.images)
+    assert cli.main(["evaluate", "run", "--split", "train", "--data", "cifar10"]) == 0
+    assert "(60 train images of cifar10)" in capsys.readouterr().out  # not those of the run
+    message = refusal(capsys, "evaluate", "whole", "--split", "held-out")
+    assert "the run in whole held out no images" in message
+    message = refusal(capsys, "evaluate", "run", "--split", "held-out", "--data", "cifar10")
+    assert "held out images of 'shapes', not of 'cifar10'; leave out --data" in message
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e30])
+def test_a_model_without_a_loss_is_not_given_figures(capsys, trained, tmp_path, value):
+    from PIL import Image
+
+    checkpoint = read_checkpoint(trained)
+    for name, array in checkpoint.weights.items():
+        if name.endswith("weight"):
+            array[...] = value * np.sign(np.random.default_rng(1).standard_normal(array.shape))
+    save_checkpoint(tmp_path / LAST, checkpoint)
+    message = refusal(capsys, "evaluate", str(tmp_path))
+    assert "the loss of the 33 images is nan" in message and "use another checkpoint" in message
+    Image.fromarray(tiny_load("shapes", split="test").images[0].transpose(1, 2, 0)).save("a.png")
+    message = refusal(capsys, "predict", "a.png", "--checkpoint", str(tmp_path))
+    assert "answers with nan" in message and "use another checkpoint" in message
 
 
 def test_evaluating_on_other_classes_is_refused(capsys, trained, monkeypatch):

@@ -35,9 +35,9 @@ OPTIONS = {
 }
 
 
-def start(*arguments):
-    """`minswin train …` with the tiny model and data, in another process."""
-    environment = {**os.environ, "PYTHONPATH": str(HOME), "MINSWIN_KERNELS": "reference"}
+def start(*arguments, kernels="reference"):
+    """`minswin train …` with the tiny model and data, in another process; "" is no choice."""
+    environment = {**os.environ, "PYTHONPATH": str(HOME), "MINSWIN_KERNELS": kernels}
     command = [sys.executable, str(SCRIPT), "train", *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -130,6 +130,22 @@ def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(tmp_path, unbroken, 
     assert 5 <= step < 200
     finish(start("--resume", folder), 0)
     assert_same(contents(folder), unbroken)
+
+
+def test_with_the_usual_kernels_a_killed_run_ends_with_the_bits_of_the_unbroken_one(tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    finish(start(*options(whole), "--epochs", "12", kernels=""), 0)
+    for step, arguments in ((7, [*options(folder), "--epochs", "12"]), (19, ["--resume", folder])):
+        process = start(*arguments, kernels="")
+        wait_for_step(process, folder, step)
+        process.send_signal(signal.SIGKILL)
+        finish(process, -signal.SIGKILL)
+        info = read_checkpoint(folder).info
+        assert step - 2 <= info["step"] < 60 and info["kernels"] == "numba"
+    _, err = finish(start("--resume", folder, kernels="reference"), 2)
+    assert "set MINSWIN_KERNELS=numba" in err
+    finish(start("--resume", folder, kernels=""), 0)
+    assert_same(contents(folder), contents(whole))
 
 
 def test_the_tiny_settings_of_both_tests_are_complete(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_training import install, tiny_load, tiny_settings
 
-from minswin import data
+from minswin import data, kernels
 from minswin.look.curves import draw_accuracy, draw_loss
 from minswin.models import list_models
 from minswin.training import (
@@ -29,7 +29,7 @@ from minswin.training.checkpoints import BEST, LAST, read_checkpoint
 from minswin.training.inputs import evaluation_batches
 from minswin.training.journal import Journal, read_journal
 from minswin.training.parallel import Workers
-from minswin.training.run import Run
+from minswin.training.run import FILES, Run
 
 CLOCK = ("images_per_second",)
 
@@ -199,6 +199,43 @@ def test_a_run_that_lost_its_newest_steps_repeats_them_without_logging_twice(tmp
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_only_the_last_checkpoint_is_resumed_so_that_a_later_one_is_never_lost(tmp_path):
+    train(tiny_settings(tmp_path, epochs=1))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"best\.safetensors may be older .* --resume \S+\Z"):
+        resume(tmp_path / BEST)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_run_is_not_resumed_with_other_kernels(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        train(tiny_settings(tmp_path))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    mine = kernels.chosen(np.zeros(1))
+    assert read_checkpoint(tmp_path).info["kernels"] == mine
+    other = "reference" if mine == "numba" else "numba"
+    message = f"with the kernels '{mine}', here '{other}' are chosen; .*MINSWIN_KERNELS={mine}"
+    with kernels.using(other), pytest.raises(ValueError, match=message):
+        resume(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_run_is_not_resumed_with_another_number_of_images(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        train(tiny_settings(tmp_path))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def fewer(*arguments, **settings):
+        return tiny_load(*arguments, **settings).subset(slice(57))
+
+    monkeypatch.setattr(data, "load", fewer)
+    with pytest.raises(ValueError, match=r"on 60 images of 'shapes', here are 57; .*--data-dir"):
+        resume(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
     settings = tiny_settings(tmp_path / "a", epochs=1, holdout=20)
     first = train(settings)
@@ -269,6 +306,64 @@ def test_a_learning_rate_far_too_high_is_reported_not_trained_on(tmp_path):
     assert np.isfinite(read_checkpoint(tmp_path).weights["head.weight"]).all()
 
 
+def test_what_is_called_the_last_good_checkpoint_has_a_loss(tmp_path):
+    settings = tiny_settings(
+        tmp_path, lr=1e30, clip=0.0, warmup=0, checkpoint_every=1, ema=0.0, augment="none"
+    )
+    with pytest.raises(Diverged, match=r"not saved.*last good checkpoint is .*last\.safetensors"):
+        train(settings)
+    assert not (tmp_path / BEST).exists()
+    model, info = load_trained_model(tmp_path / LAST)
+    result = evaluate(model, evaluation_batches(tiny_load("shapes", split="train")))
+    assert np.isfinite(result.loss) and info["step"] == 0
+
+
+@pytest.mark.parametrize("group", ["weights", "optimizer", "average"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_never_saved(tmp_path, group, value):
+    run = Run(tiny_settings(tmp_path))
+    run.begin()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    part = {"weights": run.model, "optimizer": run.optimizer, "average": run.average}[group]
+    name = {"optimizer": "square.head.weight"}.get(group, "head.weight")
+    part.state_dict()[name][1, 2] = value
+    for file in (LAST, BEST):
+        with pytest.raises(Diverged, match=f"'{name}' .*no longer finite.*not saved"):
+            run.save(file)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    run.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_saving_changes_neither_the_random_state_nor_the_mode_nor_the_gradients(tmp_path, threads):
+    run = Run(tiny_settings(tmp_path, threads=threads))
+    run.begin()
+    run.model.train()
+    run.model.norm.eval()  # frozen
+    run.workers.gradients(*run.batches.batch(0, 0), smoothing=0.1)
+    rng, modes = run.model.rng.bit_generator.state, [m.training for m in run.model.layers_within()]
+    gradients = [p.grad for p in run.model.parameters()]
+    run.save(LAST)
+    assert run.model.rng.bit_generator.state == rng
+    assert [m.training for m in run.model.layers_within()] == modes
+    assert all(p.grad is g for p, g in zip(run.model.parameters(), gradients, strict=True))
+    run.close()
+
+
+def test_an_evaluation_without_a_loss_stops_the_run_and_is_not_the_best(tmp_path, monkeypatch):
+    seen = iter([1.0, float("nan")])
+
+    def broken(*arguments, **settings):
+        return Evaluation(next(seen), 0.5, np.zeros(3))
+
+    monkeypatch.setattr("minswin.training.run.evaluate", broken)
+    message = r"the loss of the 33 images .* epoch 2, step 14.* Try a smaller --lr"
+    with pytest.raises(Diverged, match=message):
+        train(tiny_settings(tmp_path))
+    assert read_checkpoint(tmp_path / BEST).info["epoch"] == 1
+    assert read_checkpoint(tmp_path / LAST).info["step"] == 12
+
+
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_loaded(tmp_path, monkeypatch):
     def load(*arguments, **settings):
         raise AssertionError("the data was loaded first")
@@ -287,6 +382,47 @@ def test_a_finished_run_is_not_overwritten_unless_asked(tmp_path):
     assert all(np.array_equal(a, before[n]) for n, a in arrays(tmp_path / LAST).items())
     train(tiny_settings(tmp_path, epochs=1, seed=3), overwrite=True)
     assert len(records(tmp_path, "epoch")) == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_with_any_file_of_a_run_is_not_used_unless_asked(tmp_path, name):
+    (tmp_path / name).write_bytes(b"kept")
+    with pytest.raises(FileExistsError, match=rf"already holds (a run|{name}).*--overwrite.*--out"):
+        train(tiny_settings(tmp_path, epochs=1))
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"kept"
+
+
+def no_data(*arguments, **settings):
+    raise FileNotFoundError("load: there is no data")
+
+
+@pytest.mark.parametrize(
+    "why", ["unknown model", "no data", "no data for the test", "batch too large", "kernels"]
+)
+def test_a_start_that_fails_takes_nothing_away_and_leaves_nothing_behind(
+    tmp_path, monkeypatch, why
+):
+    used, fresh = tmp_path / "used", tmp_path / "fresh" / "deep"
+    train(tiny_settings(used, epochs=1))
+    (tmp_path / "empty").mkdir()
+    before = {p.name: p.read_bytes() for p in used.iterdir()}
+    wrong = {"unknown model": {"model": "tinny"}, "batch too large": {"batch_size": 61}}.get(
+        why, {}
+    )
+    if why == "no data":
+        monkeypatch.setattr(data, "load", no_data)
+    if why == "no data for the test":
+        monkeypatch.setattr(
+            data, "load", lambda *a, **k: (no_data if k["split"] == "test" else tiny_load)(*a, **k)
+        )
+    if why == "kernels":
+        monkeypatch.setenv("MINSWIN_KERNELS", "abacus")
+    for folder in (used, fresh, tmp_path / "empty"):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            train(tiny_settings(folder, **wrong), overwrite=True)
+    assert {p.name: p.read_bytes() for p in used.iterdir()} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "used"]
 
 
 def test_too_few_images_for_one_batch_is_said(tmp_path):

@@ -215,6 +215,15 @@ def test_clipping_does_not_write_into_a_gradient_that_two_parameters_share():
     assert parameters[0].grad[0] == pytest.approx(3 / (72**0.5 + 1e-6), rel=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e20, 1e-30])
+def test_the_length_of_a_gradient_of_any_size_is_measured_and_clipped(size):
+    p = SimpleNamespace(grad=np.array([[3, 4], [0, 0]], np.float32) * np.float32(size))
+    assert clip_gradients([p], None) == pytest.approx(5 * size, rel=1e-6, abs=0)
+    clip_gradients([p], 0.5)
+    want = np.float64([3, 4]) * size * min(1, 0.5 / (5 * size))
+    assert p.grad.dtype == np.float32 and p.grad[0] == pytest.approx(want, rel=1e-6, abs=0)
+
+
 def test_clipping_with_none_only_measures():
     p = SimpleNamespace(grad=np.array([3.0, 4.0]))
     assert clip_gradients([p], None) == 5.0

@@ -184,3 +184,29 @@ def test_predictions_are_the_softmax_of_the_logits():
     assert probabilities.shape == (6, 5) and np.abs(probabilities - want).max() < 1e-12
     model.head.weight.data *= 1e4  # far beyond what exp can take
     assert np.isfinite(predict(model, x)).all()
+
+
+@pytest.mark.parametrize(("labels", "low", "high"), [([0, 5, 1], 0, 5), ([4, -1, 2], -1, 4)])
+def test_labels_that_name_no_class_are_refused(labels, low, high):
+    model, (x, _) = tiny_model(), batch(3)
+    message = rf"evaluate: labels must lie in 0…4, got values from {low} to {high}"
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, [(x, np.array(labels))])
+
+
+def test_evaluation_gives_every_layer_its_own_mode_back():
+    model, (x, labels) = tiny_model(), batch(3)
+    model.train()
+    model.norm.eval()  # frozen
+    before = [layer.training for layer in model.layers_within()]
+    evaluate(model, [(x, labels)])
+    predict(model, x)
+    assert [layer.training for layer in model.layers_within()] == before
+    assert not model.norm.training and model.head.training
+
+
+def test_the_loss_of_a_model_that_answers_with_no_numbers_is_nan():
+    model, (x, labels) = tiny_model(), batch(3)
+    model.head.bias.data[...] = np.inf
+    assert math.isnan(evaluate(model, [(x, labels)]).loss)
+    assert np.isnan(predict(model, x)).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,10 +30,11 @@ def evaluate(
     """
     losses, hits, labels, classes = [], [], [], 0
     workers = workers or Workers(model)
-    with _evaluating(model):
+    with evaluating(model):
         for x, truth in batches:
             logits = to_numpy(workers.logits(x)).astype(np.float64)  # (B, K)
             truth, classes = to_numpy(truth), logits.shape[1]
+            _require_labels(truth, classes)
             losses.append(_surprise(logits)[np.arange(len(x)), truth])  # (B,)
             hits.append(logits.argmax(1) == truth)  # (B,)
             labels.append(truth)
@@ -48,23 +49,33 @@ def evaluate(
 
 def predict(model: Layer, images: Array) -> np.ndarray:
     """The probability of each class.        images (B, 3, H, W), normalised        gives (B, K)"""
-    with _evaluating(model):
+    with evaluating(model):
         logits = to_numpy(Workers(model).logits(images)).astype(np.float64)  # (B, K)
     return np.exp(-_surprise(logits))
 
 
 def _surprise(logits: np.ndarray) -> np.ndarray:
-    """−log softmax: how unexpected each class would be."""
-    shifted = logits - logits.max(1, keepdims=True)
+    """−log softmax: how unexpected each class would be; NaN where a logit is not finite."""
+    with np.errstate(invalid="ignore"):
+        shifted = logits - logits.max(1, keepdims=True)
     return np.log(np.exp(shifted).sum(1, keepdims=True)) - shifted
 
 
+def _require_labels(labels: np.ndarray, classes: int) -> None:
+    if labels.size and not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(
+            f"evaluate: labels must lie in 0…{classes - 1}, got values from {labels.min()} to "
+            f"{labels.max()}; use a model with as many outputs as there are classes"
+        )
+
+
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode inside this block, the mode that the model had afterwards."""
-    before = model.training
+def evaluating(model: Layer) -> Iterator[None]:
+    """Evaluation mode inside this block; afterwards each layer has its own mode again."""
+    before = [(layer, layer.training) for layer in model.layers_within()]
     model.eval()
     try:
         yield
     finally:
-        model.train(before)
+        for layer, mode in before:
+            layer.training = mode

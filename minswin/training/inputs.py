@@ -18,18 +18,26 @@ Model: TypeAlias = Any  # a Layer that create_model made: it also has name, sett
 
 def load_sets(settings: Settings) -> tuple[Images, Images | None, Images]:
     """The images to train on, those held out to choose the best epoch (or None), and to test."""
-    where: dict[str, Any] = {"data_dir": settings.data_dir, "download": settings.download}
-    train = data.load(settings.data, split="train", count=settings.count, **where)
-    test = data.load(settings.data, split="test", **where)
-    held_out = None
-    if settings.holdout:
-        train, held_out = train.split(settings.holdout, rng=np.random.default_rng(settings.seed))
+    train, held_out = load_training(settings)
+    test = data.load(settings.data, split="test", **_where(settings))
     if len(train) < settings.batch_size:
         raise ValueError(
             f"train: there are {len(train)} training images, fewer than one batch of "
             f"{settings.batch_size}; choose a smaller --batch-size"
         )
     return train, held_out, test
+
+
+def load_training(settings: Settings) -> tuple[Images, Images | None]:
+    """The images to train on, and those held out of them, or None."""
+    train = data.load(settings.data, split="train", count=settings.count, **_where(settings))
+    if not settings.holdout:
+        return train, None
+    return train.split(settings.holdout, rng=np.random.default_rng(settings.seed))
+
+
+def _where(settings: Settings) -> dict[str, Any]:
+    return {"data_dir": settings.data_dir, "download": settings.download}
 
 
 def training_batches(images: Images, settings: Settings) -> data.Batches:

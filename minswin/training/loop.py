@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,12 @@ class Result:
 
 def train(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> Result:
     """Train a model from its beginning; `resume` continues a run that was stopped."""
-    _prepare_folder(settings.folder, overwrite)
-    with closing(Run(settings)) as run:
-        run.begin()
-        return _train(run, quiet)
+    with _writable(settings.folder):
+        if not overwrite:
+            _require_unused(settings.folder)
+        with closing(Run(settings)) as run:
+            run.begin()
+            return _train(run, quiet)
 
 
 def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
@@ -44,10 +48,14 @@ def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
     moved: `data_dir`, `download`, the settings that may differ from those the run began with.
     """
     file = find_run(path)
+    if file.name != LAST and file.exists():
+        raise ValueError(
+            f"train: {file} may be older than the end of its run, which would be overwritten; "
+            f"continue from the last checkpoint with --resume {file.parent}"
+        )
     checkpoint = read_checkpoint(file)
     settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
-    _prepare_folder(settings.folder, overwrite=False, resuming=True)
-    with closing(Run(settings)) as run:
+    with _writable(settings.folder), closing(Run(settings)) as run:
         run.restore(checkpoint, file)
         return _train(run, quiet)
 
@@ -84,9 +92,8 @@ def _finish_epoch(run: Run, progress: Progress) -> None:
     speed = progress.images_per_second
     result = run.evaluate()
     progress.epoch(result, speed)
-    if run.close_epoch(result):
-        run.save(BEST)
-    run.save(LAST)
+    best = run.close_epoch(result)
+    run.save(*((BEST, LAST) if best else (LAST,)))
 
 
 def _finish(run: Run, progress: Progress, began: float) -> Result:
@@ -114,8 +121,23 @@ def _result(run: Run, began: float, interrupted: int | None = None) -> Result:
     )
 
 
-def _prepare_folder(folder: Path, overwrite: bool, resuming: bool = False) -> None:
-    """Find out before the work begins that the results cannot be kept."""
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Find out before the work begins that the results cannot be kept.
+
+    What this block leaves empty of the folders that were made for it is removed again.
+    """
+    new = [f for f in (folder, *folder.parents) if not os.path.exists(f)]
+    try:
+        _try_to_write(folder)
+        yield
+    finally:
+        with suppress(OSError):  # not empty: a run has begun
+            for made in new:
+                made.rmdir()
+
+
+def _try_to_write(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe.tmp"
@@ -125,12 +147,15 @@ def _prepare_folder(folder: Path, overwrite: bool, resuming: bool = False) -> No
         raise OSError(
             f"train: cannot write to the folder {folder} ({error}); choose another one with --out"
         ) from error
-    if resuming:
-        return
-    if (folder / LAST).exists() and not overwrite:
+
+
+def _require_unused(folder: Path) -> None:
+    found = [name for name in FILES if (folder / name).exists()]
+    if LAST in found:
+        what = f"a run; continue it with --resume {folder}, start it anew with --overwrite"
+    else:
+        what = f"{', '.join(found)} of a run; replace it with --overwrite"
+    if found:
         raise FileExistsError(
-            f"train: {folder} already holds a run; continue it with --resume {folder}, start it "
-            "anew with --overwrite, or choose another folder with --out"
+            f"train: {folder} already holds {what}, or choose another folder with --out"
         )
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)

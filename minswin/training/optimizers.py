@@ -33,16 +33,21 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float:
     """Scale all gradients so that their joint length is at most `max_norm`; give the length before.
 
     The factor is max_norm / (length + 1e-6), as in torch.nn.utils.clip_grad_norm_. With None, or
-    where the length is not finite, it is only measured.
+    where the length is not finite, it is only measured. Squares are added up in float64.
     """
     with_gradient = [p for p in parameters if p.grad is not None]
-    squares = (float(array_module(p.grad).vdot(p.grad, p.grad)) for p in with_gradient)
-    norm = math.sqrt(sum(squares))
+    norm = math.sqrt(sum(_square(p.grad) for p in with_gradient))
     if max_norm is not None and max_norm < norm < math.inf:
         factor = max_norm / (norm + 1e-6)
         for p in with_gradient:
             p.grad = p.grad * factor  # a new array: two parameters may share one gradient
     return norm
+
+
+def _square(x: Array) -> float:
+    """The sum of all squares; float32 would turn those of 1e20 into infinity, of 1e-30 into 0."""
+    x = x.astype(np.float64, copy=False).ravel()
+    return float(array_module(x).vdot(x, x))
 
 
 class Optimizer:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from minswin import data
-from minswin.arrays import Array
+import numpy as np
+
+from minswin import data, kernels, ops
+from minswin.arrays import Array, array_module
+from minswin.autograd import Tensor
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST, Checkpoint, version
 from minswin.training.ema import WeightAverage
-from minswin.training.evaluate import Evaluation, evaluate
+from minswin.training.evaluate import Evaluation, evaluate, evaluating
 from minswin.training.inputs import (
     Images,
     Model,
@@ -56,6 +59,9 @@ class Run:
         self.train_set, self.held_out, self.test_set = load_sets(settings)
         self.batches = training_batches(self.train_set, settings)
         self.model: Model = new_model(settings, self.train_set)
+        self.backend = kernels.chosen(next(self.model.parameters()).data)
+        with kernels.using(self.backend):  # an error here, if they cannot be loaded
+            pass
         self.workers = Workers(self.model, settings.threads)
         self.optimizer = new_optimizer(self.model, settings)
         self.average = (
@@ -111,9 +117,37 @@ class Run:
         if math.isfinite(loss) and math.isfinite(norm):
             return
         what = f"the loss became {loss}" if not math.isfinite(loss) else f"a gradient became {norm}"
-        raise Diverged(
-            f"train: {what} in epoch {self.epoch + 1}, step {self.step + 1} (lr {lr:.3g}); this "
-            f"update was not made. Try a smaller --lr (say {self.settings.lr / 4:.2g}), a longer "
+        where = f"in epoch {self.epoch + 1}, step {self.step + 1} (lr {lr:.3g})"
+        raise self._diverged(f"{what} {where}; this update was not made")
+
+    def require_good(self) -> None:
+        """Raise unless all that is to be saved is finite, and the loss of the next batch too.
+
+        That batch is classified without dropout, so no random number is drawn: a run that is saved
+        more often gives the same bits.
+        """
+        for name, array in self._arrays():
+            if not array_module(array).isfinite(array).all():
+                raise self._diverged(f"'{name}' is no longer finite after {self._now()}; not saved")
+        whole = self.step_in_epoch == len(self.batches)
+        place = (self.epoch + 1, 0) if whole else (self.epoch, self.step_in_epoch)
+        x, targets = self.batches.batch(*place)
+        with evaluating(self.model), np.errstate(over="ignore", invalid="ignore"):
+            loss = ops.cross_entropy(Tensor(self.workers.logits(x)), targets).item()
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss became {loss} after {self._now()}; not saved")
+
+    def _arrays(self) -> Iterator[tuple[str, Array]]:
+        for part in (self.model, self.optimizer, self.average):
+            if part is not None:
+                yield from part.state_dict().items()
+
+    def _now(self) -> str:
+        return f"epoch {self.epoch + 1 if self.step_in_epoch else self.epoch}, step {self.step}"
+
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
+            f"train: {what}. Try a smaller --lr (say {self.settings.lr / 4:.2g}), a longer "
             f"--warmup or a smaller --clip; the last good checkpoint is {self.folder / LAST}"
         )
 
@@ -134,7 +168,11 @@ class Run:
         return self._classify(self.test_set)
 
     def _classify(self, images: Images) -> Evaluation:
-        return evaluate(self.model, evaluation_batches(images), workers=self.workers)
+        result = evaluate(self.model, evaluation_batches(images), workers=self.workers)
+        if not math.isfinite(result.loss):
+            what = f"the loss of the {len(images):,} images to evaluate on became {result.loss}"
+            raise self._diverged(f"{what} after {self._now()}")
+        return result
 
     # ── the folder ───────────────────────────────────────────────────────────────────────────────
 
@@ -143,18 +181,29 @@ class Run:
         return self.settings.folder
 
     def begin(self) -> None:
-        """Open the log of a new run, and save it before its first step."""
+        """Clear the folder of an older run, open the log, and save before the first step."""
+        for name in FILES:
+            (self.folder / name).unlink(missing_ok=True)
         self.journal = Journal(self.folder / LOG, position=0)
         self.journal.write(kind="run", minswin=version(), **asdict(self.settings))
         self.save(LAST)
 
-    def save(self, name: str) -> None:
-        """Write the checkpoint `name` of this moment."""
+    def save(self, *names: str) -> None:
+        """Write this moment as the checkpoints `names`, if it is a good one."""
+        self.require_good()
+        average = self.average.state_dict() if self.average else {}
+        arrays = self.model.state_dict(), self.optimizer.state_dict(), average
+        state = Checkpoint(self._describe(), *arrays)
+        for name in names:
+            checkpoints.save_checkpoint(self.folder / name, state)
+
+    def _describe(self) -> dict[str, Any]:
         assert self.journal is not None
-        info = {
+        return {
             "minswin": version(),
             "model": {"name": self.model.name, "settings": self.model.settings},
             "data": self._describe_data(),
+            "kernels": self.backend,
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
             "step": self.step,
@@ -167,14 +216,12 @@ class Run:
             "settings": asdict(self.settings),
             "saved": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        average = self.average.state_dict() if self.average else {}
-        state = Checkpoint(info, self.model.state_dict(), self.optimizer.state_dict(), average)
-        checkpoints.save_checkpoint(self.folder / name, state)
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Stand exactly where the checkpoint of `path` was saved."""
         checkpoints.require_same_model(checkpoint, self.model, path)
         info = checkpoint.info
+        self._require_same_bits(info, path)
         self.model.load_state_dict(dict(checkpoint.weights))
         self.optimizer.load_state_dict(checkpoint.optimizer)
         if self.average is not None:
@@ -185,10 +232,26 @@ class Run:
         self.totals = Totals(**info["totals"])
         self.journal = Journal(self.folder / LOG, position=info["log_position"])
 
+    def _require_same_bits(self, info: Mapping[str, Any], path: Path) -> None:
+        """Raise where the run would go on, but not to the numbers that it was heading for."""
+        backend = info.get("kernels", self.backend)
+        if backend != self.backend:
+            raise ValueError(
+                f"train: {path} was trained with the kernels '{backend}', here '{self.backend}' "
+                f"are chosen; set MINSWIN_KERNELS={backend} to continue it bit for bit"
+            )
+        images, name = info["data"].get("images", len(self.train_set)), self.train_set.name
+        if images != len(self.train_set):
+            raise ValueError(
+                f"train: {path} was trained on {images:,} images of '{name}', here are "
+                f"{len(self.train_set):,}; give the folder of the same files with --data-dir"
+            )
+
     def _describe_data(self) -> Mapping[str, Any]:
         mean, std = data.STATISTICS[self.train_set.name]
         return {
             "name": self.train_set.name,
+            "images": len(self.train_set),
             "classes": list(self.train_set.classes),
             "image": list(self.train_set.images.shape[1:]),
             "mean": list(mean),
