@@ -210,3 +210,13 @@ def test_the_loss_of_a_model_that_answers_with_no_numbers_is_nan():
     model.head.bias.data[...] = np.inf
     assert math.isnan(evaluate(model, [(x, labels)]).loss)
     assert np.isnan(predict(model, x)).all()
+
+
+def test_a_frozen_layer_is_frozen_in_every_thread():
+    model, (x, targets) = tiny_model(rate=0.5), batch(8)
+    model.train()
+    model.layers[0].eval()  # no drop path here, though the model trains
+    workers = Workers(model, 2)
+    _, logits = workers.gradients(x, targets, smoothing=0.0)
+    workers.close()
+    assert np.abs(logits - model.eval()(x).data).max() < 1e-12

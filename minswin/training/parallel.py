@@ -82,11 +82,12 @@ class Workers:
         return [job.result() for job in jobs]
 
     def _prepare(self, twins: Sequence[Any]) -> None:
-        """Twins take the model's mode, and in training fresh random numbers drawn by the model."""
+        """Twins take the model's modes, layer by layer, and in training random numbers it draws."""
         if self._pool is None:
             return
         for twin in twins:
-            twin.train(self.model.training)
+            for own, layer in zip(twin.layers_within(), self.model.layers_within(), strict=True):
+                own.training = layer.training
             if self.model.training:
                 seed = int(self.model.rng.integers(2**63))
                 twin.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
