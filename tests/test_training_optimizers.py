@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minswin import kernels
 from minswin.training.ema import WeightAverage
 from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
 from minswin.training.schedules import warmup_cosine
@@ -71,23 +72,27 @@ def follow(optimizer, parameters, oracle, *, steps, decay, **settings):
             assert abs(p.data[index] - want) < 1e-12, (name, index)
 
 
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
 @pytest.mark.parametrize(
     ("momentum", "nesterov", "decay"),
     [(0.0, False, 0.0), (0.9, False, 0.0), (0.9, False, 0.3), (0.8, True, 0.0), (0.8, True, 0.3)],
 )
-def test_sgd_follows_the_scalar_oracle(momentum, nesterov, decay):
+def test_sgd_follows_the_scalar_oracle(momentum, nesterov, decay, backend):
     parameters = make_parameters(np.random.default_rng(1))
     optimizer = SGD(parameters.items(), 1.0, momentum, nesterov, decay)
     settings = {"momentum": momentum, "nesterov": nesterov}
-    follow(optimizer, parameters, sgd_oracle, steps=10, decay=decay, **settings)
+    with kernels.using(backend):
+        follow(optimizer, parameters, sgd_oracle, steps=10, decay=decay, **settings)
 
 
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
 @pytest.mark.parametrize("decay", [0.0, 0.4])
 @pytest.mark.parametrize(("betas", "eps"), [((0.9, 0.999), 1e-8), ((0.5, 0.8), 0.03)])
-def test_adamw_follows_the_scalar_oracle(betas, eps, decay):
+def test_adamw_follows_the_scalar_oracle(betas, eps, decay, backend):
     parameters = make_parameters(np.random.default_rng(2))
     optimizer = AdamW(parameters.items(), 1.0, betas, eps, decay)
-    follow(optimizer, parameters, adamw_oracle, steps=10, decay=decay, betas=betas, eps=eps)
+    with kernels.using(backend):
+        follow(optimizer, parameters, adamw_oracle, steps=10, decay=decay, betas=betas, eps=eps)
 
 
 @pytest.mark.parity
@@ -131,6 +136,23 @@ def test_a_parameter_without_a_gradient_is_left_alone_and_so_is_its_count():
         optimizer.step()
     assert np.array_equal(parameters["head.weight"].data, before)
     assert optimizer.steps == {n: 0 if n == "head.weight" else 3 for n in SHAPES}
+
+
+@pytest.mark.parametrize("make", [SGD, AdamW])
+def test_a_step_uses_the_kernels_that_are_chosen(make, monkeypatch):
+    kernels.report()  # all are entered in the table
+    name, ran = f"{make.__name__.lower()}_step", []
+    for backend in kernels.BACKENDS:
+        monkeypatch.setitem(
+            kernels.KERNELS[name], backend, lambda *_, b=backend, **__: ran.append(b)
+        )
+    for backend in kernels.BACKENDS:
+        parameters = make_parameters(np.random.default_rng(4))
+        give_gradients(parameters, np.random.default_rng(5))
+        with kernels.using(backend):
+            make(parameters.items(), 0.1).step()
+        assert ran == [backend] * len(SHAPES)
+        ran.clear()
 
 
 @pytest.mark.parametrize("make", [SGD, AdamW])

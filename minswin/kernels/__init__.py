@@ -16,23 +16,25 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 
 from minswin import reference
-from minswin.arrays import Array, Definition, array_module
+from minswin.arrays import Array, array_module
 
 _HOMES = {"reference": None, "numba": "minswin.kernels.cpu"}
 _INSTALL = {"numba": "pip install numba"}
 BACKENDS = tuple(_HOMES)
 
-KERNELS: dict[str, dict[str, Definition]] = {}
+KERNELS: dict[str, dict[str, Callable[..., Any]]] = {}
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def kernel(name: str, backend: str) -> Callable[[Definition], Definition]:
+def kernel(name: str, backend: str) -> Callable[[Function], Function]:
     """Decorator: enter a function as `backend`'s equal of the definition `name`."""
 
-    def enter(function: Definition) -> Definition:
+    def enter(function: Function) -> Function:
         if name not in KERNELS and backend != "reference":
             raise ValueError(f"kernel: {name!r} has no definition; known are {sorted(KERNELS)}")
         KERNELS.setdefault(name, {})[backend] = function
@@ -42,6 +44,7 @@ def kernel(name: str, backend: str) -> Callable[[Definition], Definition]:
 
 
 COMPOSITES: set[str] = set()  # operations whose definition is a text on Tensors, see ops.composite
+UPDATES = {"sgd_step", "adamw_step"}  # these change arrays in place and have no derivative
 
 
 def _enter_definitions(module: ModuleType) -> None:
@@ -55,6 +58,8 @@ def _enter_definitions(module: ModuleType) -> None:
 
 for _module in reference.MODULES:
     _enter_definitions(_module)
+for _name in UPDATES:
+    kernel(_name, "reference")(getattr(reference.updates, _name))
 
 
 # ── choosing ─────────────────────────────────────────────────────────────────────────────────────
@@ -92,7 +97,7 @@ def chosen(array: Array) -> str:
     return backend
 
 
-def select(name: str, array: Array) -> Definition:
+def select(name: str, array: Array) -> Callable[..., Any]:
     """The function that runs operation `name` on `array`: a kernel, or else the definition."""
     backend = chosen(array)
     if backend not in _loaded:

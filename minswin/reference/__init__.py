@@ -1,4 +1,7 @@
-"""The definitions: `value, vjp = f(*arrays, **settings)`, one text for NumPy and CuPy arrays."""
+"""The definitions: `value, vjp = f(*arrays, **settings)`, one text for NumPy and CuPy arrays.
+
+In `updates`, which is not about derivatives, each changes its arrays in place instead.
+"""
 
 from minswin.reference import (
     attention,
@@ -9,7 +12,10 @@ from minswin.reference import (
     normalize,
     reduce,
     shape,
+    updates,
     windows,
 )
 
 MODULES = (elementwise, shape, reduce, linear, conv, normalize, attention, windows, losses)
+
+__all__ = ["MODULES", "updates"]

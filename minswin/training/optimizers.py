@@ -1,4 +1,4 @@
-"""SGD and AdamW, in place on the parameters, with the update formulas of PyTorch."""
+"""SGD and AdamW, in place on the parameters; their formulas stand in reference/updates.py."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin import kernels
 from minswin.arrays import Array, array_module, to_numpy
 
 NO_DECAY_NAMES = (
@@ -111,12 +112,7 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum.     Polyak 1964; Sutskever et al. 2013 (Nesterov)
-
-        g ← g + λ p        v ← μ v + g        p ← p − η v        (Nesterov: p ← p − η (g + μ v))
-
-    The decay λ is part of the gradient here, so momentum carries it, as in torch.optim.SGD.
-    """
+    """Stochastic gradient descent with momentum, as reference.updates.sgd_step defines it."""
 
     slots = ("momentum",)
 
@@ -133,22 +129,12 @@ class SGD(Optimizer):
         self.momentum, self.nesterov = momentum, nesterov
 
     def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
-        (v,) = kept
-        if decay:
-            g = g + decay * p
-        v *= self.momentum
-        v += g
-        p -= lr * (g + self.momentum * v if self.nesterov else v)
+        sgd_step = kernels.select("sgd_step", p)
+        sgd_step(p, g, *kept, lr=lr, momentum=self.momentum, nesterov=self.nesterov, decay=decay)
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay.  Kingma & Ba 2015, alg. 1; Loshchilov & Hutter 2019, alg. 2
-
-        p ← (1 − η λ) p       m ← β₁ m + (1−β₁) g       v ← β₂ v + (1−β₂) g²
-        p ← p − η m̂ / (√v̂ + ε)       m̂ = m / (1−β₁ᵗ)       v̂ = v / (1−β₂ᵗ)
-
-    The decay is multiplied by the learning rate η of the step, as in torch.optim.AdamW.
-    """
+    """Adam with decoupled weight decay, as reference.updates.adamw_step defines it."""
 
     slots = ("mean", "square")
 
@@ -166,17 +152,8 @@ class AdamW(Optimizer):
         self.betas, self.eps = betas, eps
 
     def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
-        m, v = kept
-        beta1, beta2 = self.betas
-        if decay:
-            p *= 1 - lr * decay
-        m += (1 - beta1) * (g - m)
-        v *= beta2
-        v += (1 - beta2) * (g * g)
-        root = array_module(p).sqrt(v)  # √v̂ + ε, built up in place
-        root /= math.sqrt(1 - beta2**t)
-        root += self.eps
-        p -= (lr / (1 - beta1**t)) * (m / root)
+        (beta1, beta2), adamw_step = self.betas, kernels.select("adamw_step", p)
+        adamw_step(p, g, *kept, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, decay=decay, t=t)
 
 
 def _at_least_zero(who: str, **values: float) -> None:

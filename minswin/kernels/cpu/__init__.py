@@ -1,7 +1,8 @@
 """numba kernels for NumPy arrays: importing this package enters them in the table.
 
-`compiled` says how a loop is compiled, `exponential` has the eˣ that several of them need; every
-other file is named after the definitions that it equals.
+`compiled` says how a loop is compiled; `simd` has vectors of eight numbers, `products` tiles of
+matrix products and `heads` attention of one head, which the others are made of. Every other file is
+named after the definitions that it equals.
 """
 
 from __future__ import annotations
@@ -11,9 +12,24 @@ from minswin.kernels.cpu import (
     gelu,
     layer_norm,
     linear,
+    losses,
     matmul,
     softmax,
+    updates,
     window_attention,
 )
+from minswin.kernels.cpu.memory import keep_freed_memory
 
-__all__ = ["attention", "gelu", "layer_norm", "linear", "matmul", "softmax", "window_attention"]
+__all__ = [
+    "attention",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "losses",
+    "matmul",
+    "softmax",
+    "updates",
+    "window_attention",
+]
+
+keep_freed_memory()

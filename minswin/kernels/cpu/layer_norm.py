@@ -1,54 +1,18 @@
-"""Layer normalisation, row by row."""
+"""Layer normalisation, row by row: a row stays in the first cache while it is read three times."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import compiled, contiguous, number, out, rows, same_float, sums
+from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.simd import LANES, fma, load, splat, store, total
 from minswin.reference import normalize
 
-
-@compiled(rows(2), rows(1), rows(1), number, out(2), out(2))
-def _layer_norm(x: Array, weight: Array, bias: Array, eps: float, y: Array, moments: Array) -> None:
-    zero, one, C = x.dtype.type(0), x.dtype.type(1), x.dtype.type(x.shape[1])
-    for i in range(len(x)):
-        x_row, y_row = x[i], y[i]
-        total, squares = zero, zero
-        for j in range(len(x_row)):
-            total += x_row[j]
-        mean = total / C
-        for j in range(len(x_row)):
-            squares += (x_row[j] - mean) * (x_row[j] - mean)
-        rstd = one / np.sqrt(squares / C + eps)
-        for j in range(len(x_row)):
-            y_row[j] = (x_row[j] - mean) * rstd * weight[j] + bias[j]
-        moments[i, 0], moments[i, 1] = mean, rstd
-
-
-@compiled(rows(2), rows(2), rows(1), rows(2), out(2), sums(1), sums(1))
-def _layer_norm_vjp(
-    x: Array, g: Array, weight: Array, moments: Array, dx: Array, dweight: Array, dbias: Array
-) -> None:
-    zero, C = x.dtype.type(0), x.dtype.type(x.shape[1])
-    xhat = np.empty(x.shape[1], x.dtype)
-    for i in range(len(x)):
-        x_row, g_row, dx_row = x[i], g[i], dx[i]
-        mean, rstd = moments[i]
-        mean_g, along = zero, zero
-        for j in range(len(xhat)):
-            xhat[j] = (x_row[j] - mean) * rstd
-        for j in range(len(xhat)):
-            mean_g += g_row[j] * weight[j]
-            along += g_row[j] * weight[j] * xhat[j]  # through the variance
-        mean_g, along = mean_g / C, along / C
-        for j in range(len(xhat)):
-            dx_row[j] = (g_row[j] * weight[j] - mean_g - xhat[j] * along) * rstd
-        for j in range(len(xhat)):
-            dweight[j] += g_row[j] * xhat[j]
-        for j in range(len(xhat)):
-            dbias[j] += g_row[j]
+BLOCK = 64  # rows whose dweight and dbias are summed before they are added to float64 sums
 
 
 @kernel("layer_norm", "numba")
@@ -60,14 +24,103 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> tu
     C = x.shape[-1] if x.ndim else 0
     if C == 0 or not same_float(x, weight, bias) or not weight.shape == bias.shape == (C,):
         return normalize.layer_norm(x, weight, bias, eps=eps)
-    shape = x.shape
-    x, weight, bias = contiguous(x).reshape(-1, C), contiguous(weight), contiguous(bias)
-    y, moments = np.empty_like(x), np.empty((len(x), 2), x.dtype)
-    _layer_norm(x, weight, bias, x.dtype.type(eps), y, moments)
+    shape, numbers = x.shape, contiguous(x).reshape(-1)
+    weight, bias = contiguous(weight), contiguous(bias)
+    mean, rstd = np.empty(x.size // C, x.dtype), np.empty(x.size // C, x.dtype)
+    y = np.empty_like(numbers)
+    _forward(numbers, weight, bias, x.dtype.type(eps), y, mean, rstd)
 
     def vjp(g: Array) -> tuple[Array, Array, Array]:
-        dx, dweight, dbias = np.empty_like(x), np.zeros(C), np.zeros(C)
-        _layer_norm_vjp(x, contiguous(g).reshape(x.shape), weight, moments, dx, dweight, dbias)
-        return dx.reshape(shape), dweight.astype(x.dtype), dbias.astype(x.dtype)
+        dx, dweight, dbias = np.empty_like(numbers), np.zeros(C), np.zeros(C)
+        g = contiguous(g).reshape(-1)
+        _backward(numbers, weight, mean, rstd, g, dx, dweight, dbias)
+        return dx.reshape(shape), dweight.astype(dx.dtype), dbias.astype(dx.dtype)
 
     return y.reshape(shape), vjp
+
+
+@compiled
+def _forward(x: Any, weight: Any, bias: Any, eps: Any, y: Any, mean: Any, rstd: Any) -> None:
+    C, kind = len(weight), x.dtype
+    whole = C - C % LANES
+    for row in range(len(mean)):
+        start = row * C
+        m = _sum(x, start, C) / kind.type(C)
+        r = kind.type(1) / np.sqrt(_squares(x, start, C, m) / kind.type(C) + eps)
+        for j in range(0, whole, LANES):
+            xhat = (load(x, start + j) - splat(m)) * splat(r)
+            store(y, start + j, fma(xhat, load(weight, j), load(bias, j)))
+        for j in range(whole, C):
+            y[start + j] = (x[start + j] - m) * r * weight[j] + bias[j]
+        mean[row], rstd[row] = m, r
+
+
+@compiled
+def _sum(x: Any, start: int, C: int) -> Any:
+    whole, each = C - C % LANES, splat(x.dtype.type(0))
+    for j in range(start, start + whole, LANES):
+        each = each + load(x, j)
+    value = total(each)
+    for j in range(start + whole, start + C):
+        value += x[j]
+    return value
+
+
+@compiled
+def _squares(x: Any, start: int, C: int, mean: Any) -> Any:
+    """Σ (x − mean)²"""
+    whole, each = C - C % LANES, splat(x.dtype.type(0))
+    for j in range(start, start + whole, LANES):
+        centred = load(x, j) - splat(mean)
+        each = fma(centred, centred, each)
+    value = total(each)
+    for j in range(start + whole, start + C):
+        value += (x[j] - mean) * (x[j] - mean)
+    return value
+
+
+@compiled
+def _backward(
+    x: Any, weight: Any, mean: Any, rstd: Any, g: Any, dx: Any, dweight: Any, dbias: Any
+) -> None:
+    C = len(weight)
+    of_weight, of_bias = np.zeros(C, x.dtype), np.zeros(C, x.dtype)
+    for start in range(0, len(mean), BLOCK):
+        of_weight[:] = 0
+        of_bias[:] = 0
+        for row in range(start, min(start + BLOCK, len(mean))):
+            _undo_row(x, weight, mean[row], rstd[row], g, row * C, dx, of_weight, of_bias)
+        for j in range(C):
+            dweight[j] += of_weight[j]
+            dbias[j] += of_bias[j]
+
+
+@compiled
+def _undo_row(
+    x: Any, weight: Any, mean: Any, rstd: Any, g: Any, start: int,
+    dx: Any, of_weight: Any, of_bias: Any,
+) -> None:  # fmt: skip
+    C, kind = len(weight), x.dtype
+    whole, m, r = C - C % LANES, splat(mean), splat(rstd)
+    sums, alongs = splat(kind.type(0)), splat(kind.type(0))
+    for j in range(0, whole, LANES):
+        dy, xhat = load(g, start + j), (load(x, start + j) - m) * r
+        store(of_weight, j, fma(dy, xhat, load(of_weight, j)))
+        store(of_bias, j, load(of_bias, j) + dy)
+        dxhat = dy * load(weight, j)
+        sums, alongs = sums + dxhat, fma(dxhat, xhat, alongs)
+    level, along = total(sums), total(alongs)
+    for j in range(whole, C):
+        dy1, xhat1 = g[start + j], (x[start + j] - mean) * rstd
+        of_weight[j] += dy1 * xhat1
+        of_bias[j] += dy1
+        level += dy1 * weight[j]
+        along += dy1 * weight[j] * xhat1
+    level, along = level / kind.type(C), along / kind.type(C)  # along: through the variance
+    for j in range(0, whole, LANES):
+        xhat = (load(x, start + j) - m) * r
+        dxhat = load(g, start + j) * load(weight, j)
+        store(dx, start + j, (dxhat - splat(level) - xhat * splat(along)) * r)
+    for j in range(whole, C):
+        xhat1 = (x[start + j] - mean) * rstd
+        dx[start + j] = (g[start + j] * weight[j] - level - xhat1 * along) * rstd

@@ -20,8 +20,8 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import contiguous, same_float
-from minswin.kernels.cpu.products import compiled, multiply
+from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.products import LINE, multiply
 from minswin.kernels.cpu.simd import load, store
 from minswin.reference import linear
 from minswin.reference.linear import swap
@@ -74,21 +74,20 @@ def tiled_matmul(x: Array, y: Array) -> Array:
 @compiled
 def _multiply_tiles(x: Any, y: Any, z: Any, batch: int, N: int, K: int, M: int) -> None:
     a, b = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE * TILE, x.dtype)
-    part, total = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE * TILE, x.dtype)
+    total, zero = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE, x.dtype)
+    line = LINE // x.itemsize
     for item in range(batch):
         for i in range(0, N, TILE):
             for j in range(0, M, TILE):
                 rows, columns = min(TILE, N - i), min(TILE, M - j)
-                height, width = rows + -rows % 4, columns + -columns % 8
+                width = columns + -columns % 8
                 for k in range(0, K, TILE):
                     depth = min(TILE, K - k)
                     _copy(x, item * N * K + i * K + k, K, a, 0, depth, rows, depth)
                     _copy(y, item * K * M + k * M + j, M, b, 0, width, depth, columns)
-                    c = part if k else total
-                    multiply(a, 0, depth, 1, b, 0, width, c, 0, width, height, depth, width)
-                    if k:
-                        for t in range(0, height * width, 8):
-                            store(total, t, load(total, t) + load(part, t))
+                    before = (total, 0, width) if k else (zero, 0, 0)
+                    left, right = (a, 0, depth, 1), (b, 0, width, line)
+                    multiply(left, right, before, (total, 0, width), rows, depth, width)
                 _copy(total, 0, width, z, item * N * M + i * M + j, M, rows, columns)
 
 

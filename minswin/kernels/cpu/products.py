@@ -1,75 +1,157 @@
-"""Products of small matrices, in registers.
+"""Products of matrices: tiles of sums that stay in the registers.
 
-Matrices live in 1-D scratch arrays, padded: their rows to a multiple of 4, their columns to a
-multiple of 8. A matrix is (array, offset, row stride), or with a column stride too.
+A matrix lies in a 1-D array. What is read along its rows is (array, offset, row stride, …); what
+is read as the right factor comes in panels, each as wide as a line of the cache.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, register_jitable
 
-from minswin.kernels.cpu.simd import broadcast, fma, load, splat, store, transpose
+from minswin.arrays import Array
+from minswin.kernels.cpu.compiled import compiled
+from minswin.kernels.cpu.simd import LANES, Vector, address, call, spread, transpose
 
-# Without the interpreter lock, kept on disk between runs; x / 0 is inf, as in NumPy.
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+LINE = 64  # bytes of a line of the cache: 16 float32, 8 float64
+HIGH = 6  # rows of a tile: 6 × 64 bytes of sums leave room for the factors in 16 registers
 
 
+@register_jitable
 def padded(n: int, multiple: int) -> int:
+    """n, or the next multiple; in compiled loops too."""
     return n + -n % multiple
 
 
-@compiled
-def multiply(
-    a: Any, a0: int, ar: int, ac: int,
-    b: Any, b0: int, br: int,
-    c: Any, c0: int, cr: int,
-    rows: int, depth: int, columns: int,
-) -> None:  # fmt: skip
-    """C = A B: C[i, j] = Σₜ A[i, t] B[t, j].     A (rows, depth)   B (depth, columns)
+def panels(matrix: Array) -> Array:
+    """The columns of a matrix (K, M), 64 bytes of them at a time: (panels, K, 16 or 8), as 1-D.
 
-    A is read with both strides (so Aᵀ costs nothing), four rows of it against sixteen columns of B
-    at a time: eight sums stay in registers, and every number loaded is used four or two times.
+    So a tile reads it from one end to the other. The last panel is filled up with zeros.
     """
-    zero = splat(c.dtype.type(0))
-    for i in range(0, rows, 4):
-        r0 = a0 + i * ar
-        r1, r2, r3 = r0 + ar, r0 + 2 * ar, r0 + 3 * ar
-        c_row = c0 + i * cr
-        for j in range(0, columns - 8, 16):
-            s00, s10, s20, s30 = zero, zero, zero, zero
-            s01, s11, s21, s31 = zero, zero, zero, zero
-            for t in range(depth):
-                y0, y1 = load(b, b0 + t * br + j), load(b, b0 + t * br + j + 8)
-                x = broadcast(a, r0 + t * ac)
-                s00, s01 = fma(x, y0, s00), fma(x, y1, s01)
-                x = broadcast(a, r1 + t * ac)
-                s10, s11 = fma(x, y0, s10), fma(x, y1, s11)
-                x = broadcast(a, r2 + t * ac)
-                s20, s21 = fma(x, y0, s20), fma(x, y1, s21)
-                x = broadcast(a, r3 + t * ac)
-                s30, s31 = fma(x, y0, s30), fma(x, y1, s31)
-            _store_column(c, c_row + j, cr, s00, s10, s20, s30)
-            _store_column(c, c_row + j + 8, cr, s01, s11, s21, s31)
-        if columns % 16:  # one vector of columns is left
-            j = columns - 8
-            s00, s10, s20, s30 = zero, zero, zero, zero
-            for t in range(depth):
-                y0 = load(b, b0 + t * br + j)
-                s00 = fma(broadcast(a, r0 + t * ac), y0, s00)
-                s10 = fma(broadcast(a, r1 + t * ac), y0, s10)
-                s20 = fma(broadcast(a, r2 + t * ac), y0, s20)
-                s30 = fma(broadcast(a, r3 + t * ac), y0, s30)
-            _store_column(c, c_row + j, cr, s00, s10, s20, s30)
+    (K, M), width = matrix.shape, LINE // matrix.itemsize
+    packed = np.zeros((-(-M // width), K, width), matrix.dtype)
+    for panel, left in zip(packed, range(0, M, width), strict=True):
+        columns = matrix[:, left : left + width]
+        panel[:, : columns.shape[1]] = columns
+    return packed.reshape(-1)
+
+
+# ── tiles ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _tile(height: int, nbytes: int) -> Any:
+    """The loop of a tile of `height` rows, each of `nbytes` bytes, written out in LLVM's language.
+
+    Every number of A that is loaded meets the whole row of B, every vector of B `height` rows of A.
+    """
+
+    @intrinsic
+    def tile(
+        typing: Any,
+        a: Any, a0: Any, ar: Any, ac: Any,
+        b: Any, b0: Any, br: Any,
+        d: Any, d0: Any, dr: Any,
+        c: Any, c0: Any, cr: Any,
+        depth: Any,
+    ) -> Any:  # fmt: skip
+        """C[i, j] = D[i, j] + Σₜ A[i, t] B[t, j]"""
+        size = c.dtype.bitwidth // 8
+        starts = [LANES * v for v in range(nbytes // size // LANES)]  # of the vectors of a row
+
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            a, a0, ar, ac, b, b0, br, d, d0, dr, c, c0, cr, depth = arguments
+            a_kind, b_kind, d_kind, c_kind = (signature.args[i] for i in (0, 4, 7, 10))
+            vector = context.get_value_type(Vector(c_kind.dtype))
+
+            def at(start: Any, step: Any, n: Any) -> Any:
+                n = ir.Constant(start.type, n) if isinstance(n, int) else n
+                return builder.add(start, builder.mul(step, n))
+
+            def place(kind: Any, array: Any, index: Any, start: int) -> Any:
+                index = builder.add(index, ir.Constant(index.type, start))
+                number = address(context, builder, kind, array, index)
+                return builder.bitcast(number, vector.as_pointer())
+
+            sums = {
+                (i, s): cgutils.alloca_once(builder, vector) for i in range(height) for s in starts
+            }
+            for (i, s), total in sums.items():
+                builder.store(builder.load(place(d_kind, d, at(d0, dr, i), s), align=size), total)
+            with cgutils.for_range(builder, depth) as loop:
+                row = at(b0, br, loop.index)
+                ys = {s: builder.load(place(b_kind, b, row, s), align=size) for s in starts}
+                for i in range(height):
+                    index = at(at(a0, ar, i), ac, loop.index)
+                    number = builder.load(address(context, builder, a_kind, a, index))
+                    x = spread(builder, vector, number)
+                    for s in starts:
+                        total = sums[i, s]
+                        builder.store(
+                            call(builder, "llvm.fma", x, ys[s], builder.load(total)), total
+                        )
+            for (i, s), total in sums.items():
+                builder.store(builder.load(total), place(c_kind, c, at(c0, cr, i), s), align=size)
+            return context.get_dummy_value()
+
+        whole = types.intp
+        start, matrix = (whole, whole), (whole, whole, whole)
+        return types.none(a, *matrix, b, *start, d, *start, c, *start, whole), build
+
+    return tile
+
+
+def _panel(nbytes: int) -> Any:
+    """All rows of a panel that is so many bytes wide, from tiles of six, four and one rows."""
+    six, four, one = (_tile(height, nbytes) for height in (HIGH, 4, 1))
+
+    @njit(nogil=True, error_model="numpy")
+    def multiply_panel(A: Any, B: Any, D: Any, C: Any, rows: int, depth: int) -> None:
+        (a, a0, ar, ac), (b, b0, br), (d, d0, dr), (c, c0, cr) = A, B, D, C
+        i = 0
+        while rows - i >= 6 and rows - i != 8:  # 8 is 4 + 4
+            ai, di, ci = a0 + i * ar, d0 + i * dr, c0 + i * cr
+            six(a, ai, ar, ac, b, b0, br, d, di, dr, c, ci, cr, depth)
+            i += 6
+        while rows - i >= 4:
+            ai, di, ci = a0 + i * ar, d0 + i * dr, c0 + i * cr
+            four(a, ai, ar, ac, b, b0, br, d, di, dr, c, ci, cr, depth)
+            i += 4
+        while i < rows:
+            ai, di, ci = a0 + i * ar, d0 + i * dr, c0 + i * cr
+            one(a, ai, ar, ac, b, b0, br, d, di, dr, c, ci, cr, depth)
+            i += 1
+
+    return multiply_panel
+
+
+_whole_line, _half_line = _panel(LINE), _panel(LINE // 2)
 
 
 @compiled
-def _store_column(c: Any, place: int, cr: int, s0: Any, s1: Any, s2: Any, s3: Any) -> None:
-    store(c, place, s0)
-    store(c, place + cr, s1)
-    store(c, place + 2 * cr, s2)
-    store(c, place + 3 * cr, s3)
+def multiply(A: Any, B: Any, D: Any, C: Any, rows: int, depth: int, columns: int) -> None:
+    """C = D + A B: C[i, j] = D[i, j] + Σₜ A[i, t] B[t, j].      columns: a multiple of 8
+
+    A (array, offset, row stride, column stride): both, so Aᵀ costs nothing
+    B (array, offset, row stride, panel stride)
+    D (array, offset, row stride): C itself to add to it; with row stride 0 one row for all, as of
+    a bias or of zeros
+    C (array, offset, row stride)
+    """
+    b, b0, br, bp = B
+    d, d0, dr = D
+    c, c0, cr = C
+    width = LINE // c.itemsize
+    for j in range(0, columns, width):
+        right = b, b0 + j // width * bp, br
+        if columns - j >= width:
+            _whole_line(A, right, (d, d0 + j, dr), (c, c0 + j, cr), rows, depth)
+        else:
+            _half_line(A, right, (d, d0 + j, dr), (c, c0 + j, cr), rows, depth)
 
 
 @compiled

@@ -43,7 +43,8 @@ class _VectorModel(models.PrimitiveModel):
 # ── memory ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+def address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Where array[index] lies."""
     return builder.gep(context.make_array(kind)(context, builder, array).data, [index])
 
 
@@ -52,7 +53,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     """array[index : index + 8]"""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = _address(context, builder, signature.args[0], *arguments)
+        number = address(context, builder, signature.args[0], *arguments)
         vector = context.get_value_type(signature.return_type).as_pointer()
         return builder.load(builder.bitcast(number, vector), align=array.dtype.bitwidth // 8)
 
@@ -64,7 +65,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     """array[index : index + 8] = vector"""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = _address(context, builder, signature.args[0], *arguments[:2])
+        number = address(context, builder, signature.args[0], *arguments[:2])
         place = builder.bitcast(number, arguments[2].type.as_pointer())
         builder.store(arguments[2], place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
@@ -77,8 +78,8 @@ def broadcast(typing: Any, array: Any, index: Any) -> Any:
     """array[index], eight times"""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = builder.load(_address(context, builder, signature.args[0], *arguments))
-        return _splat(builder, context.get_value_type(signature.return_type), number)
+        number = builder.load(address(context, builder, signature.args[0], *arguments))
+        return spread(builder, context.get_value_type(signature.return_type), number)
 
     return Vector(array.dtype)(array, types.intp), build
 
@@ -88,7 +89,7 @@ def splat(typing: Any, number: Any) -> Any:
     """The number, eight times"""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _splat(builder, context.get_value_type(signature.return_type), arguments[0])
+        return spread(builder, context.get_value_type(signature.return_type), arguments[0])
 
     return Vector(number)(number), build
 
@@ -101,12 +102,13 @@ def full(typing: Any, like: Any, number: Any) -> Any:
         like, number = arguments
         if isinstance(like.type.element, ir.FloatType):
             number = builder.fptrunc(number, like.type.element)
-        return _splat(builder, like.type, number)
+        return spread(builder, like.type, number)
 
     return like(like, types.float64), build
 
 
-def _splat(builder: Any, kind: Any, number: Any) -> Any:
+def spread(builder: Any, kind: Any, number: Any) -> Any:
+    """The number in every lane of a vector."""
     lane = ir.IntType(32)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, lane(0))
     zeros = ir.Constant(ir.VectorType(lane, LANES), [0] * LANES)
@@ -116,7 +118,7 @@ def _splat(builder: Any, kind: Any, number: Any) -> Any:
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _call(builder: Any, name: str, *arguments: Any, gives: Any = None) -> Any:
+def call(builder: Any, name: str, *arguments: Any, gives: Any = None) -> Any:
     """Call one of LLVM's own functions, whose name ends in the type it is meant for."""
     kind = arguments[-1].type
     suffix = f"v{LANES}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
@@ -131,7 +133,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """a · b + c, rounded once"""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "llvm.fma", *arguments)
+        return call(builder, "llvm.fma", *arguments)
 
     return a(a, b, c), build
 
@@ -233,7 +235,17 @@ def absolute(typing: Any, vector: Any) -> Any:
     """|x|"""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "llvm.fabs", *arguments)
+        return call(builder, "llvm.fabs", *arguments)
+
+    return vector(vector), build
+
+
+@intrinsic
+def sqrt(typing: Any, vector: Any) -> Any:
+    """√x"""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return call(builder, "llvm.sqrt", *arguments)
 
     return vector(vector), build
 
@@ -259,7 +271,7 @@ def _constant(kind: Any, number: float) -> Any:
 def _horner(builder: Any, coefficients: tuple[float, ...], x: Any) -> Any:
     value = _constant(x.type, coefficients[-1])
     for c in coefficients[-2::-1]:
-        value = _call(builder, "llvm.fma", value, x, _constant(x.type, c))
+        value = call(builder, "llvm.fma", value, x, _constant(x.type, c))
     return value
 
 
@@ -279,13 +291,15 @@ def polynomial(single: tuple[float, ...], double: tuple[float, ...]) -> Any:
 
 
 _LN2_HIGH = 0.693359375  # ln 2 cut off so short that a whole number times it is exact
+_LN2_LOW = math.log(2) - _LN2_HIGH + 2.3190468138462996e-17  # a float64 lacks these digits
 
 
 @intrinsic
 def exp(typing: Any, vector: Any) -> Any:
     """eˣ = 2ⁿ eʳ with x = n ln 2 + r, |r| ≤ ln 2/2, and Taylor's polynomial for eʳ. NaN stays NaN.
 
-    Where the result would be subnormal it is 0: such numbers slow processors down.
+    Where the result would be subnormal it is 0: such numbers slow processors down. Within a factor
+    of two of the largest number it is ∞.
     """
     single = vector.dtype == types.float32
     degree, bits, mantissa = (7, 32, 23) if single else (13, 64, 52)
@@ -300,9 +314,9 @@ def exp(typing: Any, vector: Any) -> Any:
         above = builder.fcmp_ordered(">", inside, _constant(kind, high))
         inside = builder.select(above, _constant(kind, high), inside)
         scaled = builder.fmul(inside, _constant(kind, 1 / math.log(2)))
-        n = _call(builder, "llvm.rint", scaled)
-        r = _call(builder, "llvm.fma", n, _constant(kind, -_LN2_HIGH), x)
-        r = _call(builder, "llvm.fma", n, _constant(kind, _LN2_HIGH - math.log(2)), r)
+        n = call(builder, "llvm.rint", scaled)
+        r = call(builder, "llvm.fma", n, _constant(kind, -_LN2_HIGH), x)
+        r = call(builder, "llvm.fma", n, _constant(kind, -_LN2_LOW), r)
         exponent = builder.add(builder.fptosi(n, whole), ir.Constant(whole, [bias] * LANES))
         power = builder.shl(exponent, ir.Constant(whole, [mantissa] * LANES))  # the bits of 2ⁿ
         y = builder.fmul(_horner(builder, taylor, r), builder.bitcast(power, kind))
@@ -327,7 +341,7 @@ def transpose(typing: Any, a: Any, a0: Any, ar: Any, b: Any, b0: Any, br: Any) -
 
         def row(array_kind: Any, array: Any, start: Any, step: Any, i: int) -> Any:
             index = builder.add(start, builder.mul(step, ir.Constant(step.type, i)))
-            number = _address(context, builder, array_kind, array, index)
+            number = address(context, builder, array_kind, array, index)
             return builder.bitcast(number, kind.as_pointer())
 
         rows = [builder.load(row(a_kind, a, a0, ar, i), align=size) for i in range(LANES)]

@@ -1,89 +1,145 @@
-"""Softmax and its logarithm, row by row."""
+"""Softmax and its logarithm: rows that lie one after the other, filled up to vectors with −∞."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import PIECE, compiled, contiguous, out, rows, same_float
-from minswin.kernels.cpu.exponential import exp
+from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.products import padded
+from minswin.kernels.cpu.simd import LANES, exp, fma, larger, largest, load, splat, store, total
 from minswin.reference import normalize
 
-# ── one row ──────────────────────────────────────────────────────────────────────────────────────
+# ── rows in the cache; their width is a multiple of 8 ────────────────────────────────────────────
 
 
-@njit(**PIECE)
-def largest(x: Array) -> Any:
-    """The largest element; where there is a NaN, anything: the sum becomes NaN all the same."""
-    top = x[0]
-    for j in range(len(x)):
-        top = x[j] if x[j] > top else top
-    return top
+@compiled
+def softmax_rows(p: Any, rows: int, width: int) -> None:
+    """p = softmax(p), for rows one after the other.  All exponentials at once: none waits."""
+    _subtract_largest(p, rows, width)
+    for j in range(0, rows * width, LANES):
+        store(p, j, exp(load(p, j)))
+    for row in range(0, rows * width, width):
+        each = splat(p.dtype.type(0))
+        for j in range(row, row + width, LANES):
+            each = each + load(p, j)
+        share = splat(p.dtype.type(1) / total(each))
+        for j in range(row, row + width, LANES):
+            store(p, j, load(p, j) * share)
 
 
-@njit(**PIECE)
-def softmax_row(x: Array, p: Array) -> None:
-    """p = eˣ / Σ eˣ.  (p must not be x: the loops would not vectorise.)"""
-    top, total = largest(x), x.dtype.type(0)
-    for j in range(len(x)):
-        e = exp(x[j] - top)
-        p[j] = e
-        total += e
-    for j in range(len(x)):
-        p[j] /= total
+@compiled
+def undo_softmax_rows(p: Any, dp: Any, rows: int, width: int) -> None:
+    """dx = p (dp − Σ p dp), in place of dp."""
+    for row in range(0, rows * width, width):
+        each = splat(p.dtype.type(0))
+        for j in range(row, row + width, LANES):
+            each = fma(load(p, j), load(dp, j), each)
+        along = splat(total(each))
+        for j in range(row, row + width, LANES):
+            store(dp, j, load(p, j) * (load(dp, j) - along))
 
 
-@njit(**PIECE)
-def dot(x: Array, y: Array) -> Any:
-    """Σ x y."""
-    total = x.dtype.type(0)
-    for j in range(len(x)):
-        total += x[j] * y[j]
-    return total
+@compiled
+def log_softmax_rows(y: Any, rows: int, width: int) -> None:
+    """y = log softmax(y)."""
+    _subtract_largest(y, rows, width)
+    for row in range(0, rows * width, width):
+        each = splat(y.dtype.type(0))
+        for j in range(row, row + width, LANES):
+            each = each + exp(load(y, j))
+        log_total = splat(np.log(total(each)))
+        for j in range(row, row + width, LANES):
+            store(y, j, load(y, j) - log_total)
 
 
-# ── all rows ─────────────────────────────────────────────────────────────────────────────────────
+@compiled
+def undo_log_softmax_rows(y: Any, dy: Any, rows: int, width: int) -> None:
+    """dx = dy − eʸ Σ dy, in place of dy."""
+    for row in range(0, rows * width, width):
+        each = splat(y.dtype.type(0))
+        for j in range(row, row + width, LANES):
+            each = each + load(dy, j)
+        along = splat(total(each))
+        for j in range(row, row + width, LANES):
+            store(dy, j, load(dy, j) - exp(load(y, j)) * along)
 
 
-@compiled(rows(2), out(2))
-def _softmax(x: Array, p: Array) -> None:
-    for i in range(len(x)):
-        softmax_row(x[i], p[i])
+@compiled
+def _subtract_largest(x: Any, rows: int, width: int) -> None:
+    """A NaN is not seen here; it makes the sum of its row NaN all the same."""
+    for row in range(0, rows * width, width):
+        top = splat(x.dtype.type(-np.inf))
+        for j in range(row, row + width, LANES):
+            top = larger(load(x, j), top)
+        top = splat(largest(top))
+        for j in range(row, row + width, LANES):
+            store(x, j, load(x, j) - top)
 
 
-@compiled(rows(2), rows(2), out(2))
-def _softmax_vjp(p: Array, g: Array, dx: Array) -> None:
-    for i in range(len(p)):
-        along = dot(p[i], g[i])
-        for j in range(p.shape[1]):
-            dx[i, j] = p[i, j] * (g[i, j] - along)
+# ── rows of any width: to the cache, filled up to a multiple of 8, and back ──────────────────────
+
+BLOCK = 2**12  # numbers that are worked on at a time, or else one row
 
 
-@compiled(rows(2), out(2))
-def _log_softmax(x: Array, y: Array) -> None:
-    for i in range(len(x)):
-        top, total = largest(x[i]), x.dtype.type(0)
-        for j in range(x.shape[1]):
-            shifted = x[i, j] - top
-            y[i, j] = shifted
-            total += exp(shifted)
-        log_total = np.log(total)
-        for j in range(x.shape[1]):  # a loop of its own, or it might become x − (top + log_total)
-            y[i, j] -= log_total
+@compiled
+def fill_rows(
+    x: Any, start: int, columns: int, filler: float, p: Any, rows: int, width: int
+) -> None:
+    """p = rows of `columns` numbers each, which lie in x from `start` on, filled up to `width`."""
+    whole = columns - columns % LANES
+    for i in range(rows):
+        here, there = start + i * columns, i * width
+        for j in range(0, whole, LANES):
+            store(p, there + j, load(x, here + j))
+        for j in range(whole, width):
+            p[there + j] = x[here + j] if j < columns else filler
 
 
-@compiled(rows(2), rows(2), out(2))
-def _log_softmax_vjp(y: Array, g: Array, dx: Array) -> None:
-    for i in range(len(y)):
-        total = y.dtype.type(0)
-        for j in range(y.shape[1]):
-            total += g[i, j]
-        for j in range(y.shape[1]):
-            dx[i, j] = g[i, j] - exp(y[i, j]) * total
+@compiled
+def take_rows(p: Any, width: int, x: Any, start: int, columns: int, rows: int) -> None:
+    """The way back, without what was filled up."""
+    whole = columns - columns % LANES
+    for i in range(rows):
+        here, there = start + i * columns, i * width
+        for j in range(0, whole, LANES):
+            store(x, here + j, load(p, there + j))
+        for j in range(whole, columns):
+            x[here + j] = p[there + j]
+
+
+@compiled
+def _forward(x: Any, y: Any, columns: int, log: bool) -> None:
+    width = padded(columns, LANES)
+    step = max(1, BLOCK // width)
+    p = np.empty(step * width, x.dtype)
+    for start in range(0, len(x), step * columns):
+        rows = min(step, (len(x) - start) // columns)
+        fill_rows(x, start, columns, -np.inf, p, rows, width)
+        if log:
+            log_softmax_rows(p, rows, width)
+        else:
+            softmax_rows(p, rows, width)
+        take_rows(p, width, y, start, columns, rows)
+
+
+@compiled
+def _backward(y: Any, g: Any, dx: Any, columns: int, log: bool) -> None:
+    width = padded(columns, LANES)
+    step = max(1, BLOCK // width)
+    p, dp = np.empty(step * width, y.dtype), np.empty(step * width, y.dtype)
+    for start in range(0, len(y), step * columns):
+        rows = min(step, (len(y) - start) // columns)
+        fill_rows(y, start, columns, 0.0, p, rows, width)
+        fill_rows(g, start, columns, 0.0, dp, rows, width)
+        if log:
+            undo_log_softmax_rows(p, dp, rows, width)
+        else:
+            undo_softmax_rows(p, dp, rows, width)
+        take_rows(dp, width, dx, start, columns, rows)
 
 
 # ── any axis ─────────────────────────────────────────────────────────────────────────────────────
@@ -97,7 +153,7 @@ def softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
     """
     if _left_to_definition(x, axis):
         return normalize.softmax(x, axis=axis)
-    return _along(x, axis, _softmax, _softmax_vjp)
+    return _along(x, axis, log=False)
 
 
 @kernel("log_softmax", "numba")
@@ -105,30 +161,29 @@ def log_softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
     """Equals reference.log_softmax, which runs for an empty axis and for 0-d arrays."""
     if _left_to_definition(x, axis):
         return normalize.log_softmax(x, axis=axis)
-    return _along(x, axis, _log_softmax, _log_softmax_vjp)
+    return _along(x, axis, log=True)
 
 
 def _left_to_definition(x: Array, axis: int) -> bool:
     return not same_float(x) or x.ndim == 0 or not -x.ndim <= axis < x.ndim or x.shape[axis] == 0
 
 
-def _along(x: Array, axis: int, forward: Any, backward: Any) -> tuple[Array, Vjp]:
+def _along(x: Array, axis: int, log: bool) -> tuple[Array, Vjp]:
     """Bring the axis to the end, run the loop on rows, and bring it back."""
     shape = np.moveaxis(x, axis, -1).shape
 
     def to_rows(x: Array) -> Array:
-        return contiguous(np.moveaxis(x, axis, -1)).reshape(-1, shape[-1])
+        return contiguous(np.moveaxis(x, axis, -1)).reshape(-1)
 
     def back(rows: Array) -> Array:
         return np.moveaxis(rows.reshape(shape), -1, axis)
 
-    x = to_rows(x)
-    y = np.empty_like(x)
-    forward(x, y)
+    y = np.empty(x.size, x.dtype)
+    _forward(to_rows(x), y, shape[-1], log)
 
     def vjp(g: Array) -> tuple[Array]:
         dx = np.empty_like(y)
-        backward(y, to_rows(g), dx)
+        _backward(y, to_rows(g), dx, shape[-1], log)
         return (back(dx),)
 
     return back(y), vjp

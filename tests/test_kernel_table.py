@@ -1,0 +1,253 @@
+"""The table of kernels: what it chooses, that the fast code runs, and that it is compiled once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_cases import (
+    DTYPES,
+    LAYOUTS,
+    NAMES,
+    change_layout,
+    counting_loops,
+    loops,
+    operation_of,
+    typical_case,
+)
+from tiny_models import batch, tiny_model
+
+from minswin import Tensor, kernels, ops
+from minswin.arrays import Array
+from minswin.kernels import COMPOSITES, KERNELS, UPDATES
+from minswin.kernels.cpu import compiled
+from minswin.training.optimizers import SGD, AdamW
+
+# ── choosing ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def backend_of(name: str) -> str:
+    chosen = kernels.select(name, np.ones(1))
+    return next(backend for backend, function in KERNELS[name].items() if function is chosen)
+
+
+def test_numba_is_the_default_and_using_changes_it_inside_its_block() -> None:
+    assert backend_of("softmax") == "numba"
+    with kernels.using("reference"):
+        assert backend_of("softmax") == "reference"
+        with kernels.using("numba"):
+            assert backend_of("softmax") == "numba"
+        assert backend_of("softmax") == "reference"
+    assert backend_of("softmax") == "numba"
+
+
+def test_the_environment_chooses_and_using_wins_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINSWIN_KERNELS", "reference")
+    assert backend_of("gelu") == "reference"
+    with kernels.using("numba"):
+        assert backend_of("gelu") == "numba"
+
+
+def test_using_is_for_its_own_thread_only() -> None:
+    seen = []
+    with kernels.using("reference"):
+        thread = threading.Thread(target=lambda: seen.append(backend_of("softmax")))
+        thread.start()
+        thread.join()
+    assert seen == ["numba"]
+
+
+def test_an_unknown_backend_is_named() -> None:
+    message = "using: unknown backend 'cuda'; choose one of reference, numba"
+    with pytest.raises(ValueError, match=message), kernels.using("cuda"):
+        pass
+
+
+def test_a_kernel_without_a_definition_is_refused() -> None:
+    with pytest.raises(ValueError, match="'sofmax' has no definition"):
+        kernels.kernel("sofmax", "numba")(lambda x: x)
+
+
+def test_the_report_shows_which_operations_have_a_kernel() -> None:
+    lines = {line.split()[0]: line.split()[1:] for line in kernels.report().splitlines()}
+    assert lines["softmax"] == lines["adamw_step"] == ["yes", "yes"]
+    assert lines["roll"] == ["yes", "·"]
+
+
+def run_python(text: str, **environment: str) -> str:
+    """What a fresh Python prints; its warnings are errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", text],
+        env={k: v for k, v in os.environ.items() if k != "MINSWIN_KERNELS"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_without_numba_the_error_says_how_to_install_it_and_the_definitions_run() -> None:
+    text = """
+import sys
+sys.modules["numba"] = None
+import numpy as np
+from minswin import kernels, ops
+try:
+    ops.softmax(np.ones(3))
+except ImportError as error:
+    print(error)
+with kernels.using("reference"):
+    print(ops.softmax(np.zeros(2)).numpy())
+"""
+    message, result = run_python(text).splitlines()
+    assert "pip install numba" in message and "MINSWIN_KERNELS=reference" in message
+    assert result == "[0.5 0.5]"
+
+
+# ── the fast code runs ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_operation_runs_its_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    row = KERNELS[name]
+
+    def counted(*arrays: Any, **settings: Any) -> Any:
+        value, vjp = row["numba"](*arrays, **settings)
+        calls.append("value")
+        return value, lambda g: (calls.append("vjp"), vjp(g))[1]
+
+    monkeypatch.setitem(KERNELS, name, {**row, "numba": counted})
+    arrays, settings = typical_case(name, np.float32)
+    operation = operation_of(name)
+    inputs = [None if x is None else Tensor(x, requires_grad=True) for x in arrays]
+    y = operation(*inputs, **settings)
+    y.backward(y.data)
+    assert calls == ["value", "vjp"]
+    with kernels.using("reference"):
+        operation(*inputs, **settings)
+    assert calls == ["value", "vjp"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_and_backward_run_compiled_loops_whatever_the_layout(
+    name: str, dtype: type
+) -> None:
+    kernel = KERNELS[name]["numba"]
+    arrays, settings = typical_case(name, dtype)
+    value, vjp = kernel(*arrays, **settings)
+    vjp(value)  # compiled
+    for layout in LAYOUTS:
+        with counting_loops() as ran:
+            value, vjp = kernel(*change_layout(layout, arrays), **settings)
+            assert ran, f"{name} computed its value without a compiled loop ({layout.__name__})"
+            ran.clear()
+            vjp(layout(value) if value.ndim else value)
+            assert ran or name == "linear", f"{name}: no compiled loop in vjp ({layout.__name__})"
+
+
+def test_a_kernel_that_falls_back_to_its_definition_runs_no_loop() -> None:
+    """What the test above looks for, seen where it is right: for unequal dtypes."""
+    with counting_loops() as ran:
+        KERNELS["softmax"]["numba"](np.ones((2, 3), np.int64))
+        KERNELS["layer_norm"]["numba"](np.ones((2, 3)), np.ones(3), np.ones(3, np.float32))
+        KERNELS["cross_entropy"]["numba"](np.ones((2, 3), np.float32), np.ones((2, 3)))
+    assert not ran
+
+
+WITHOUT_KERNEL = {"add", "conv2d", "dropout", "mean", "transpose"}
+
+
+@pytest.mark.parametrize("make", [SGD, AdamW])
+def test_a_training_step_takes_every_fast_path(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (x, targets) = tiny_model(rate=0.3, dtype=np.float32), batch(3, np.float32)
+    optimizer = make(model.named_parameters(), 0.01, weight_decay=0.1)
+
+    def step() -> None:
+        loss = ops.cross_entropy(model(x), targets, smoothing=0.1)
+        loss.backward()
+        optimizer.step()
+
+    step()  # compiled
+    seen: dict[str, str] = {}
+    select = kernels.select
+
+    def noted(name: str, array: Array) -> Callable[..., Any]:
+        function = select(name, array)
+        seen[name] = "numba" if function is KERNELS[name].get("numba") else "reference"
+        return function
+
+    monkeypatch.setattr(kernels, "select", noted)
+    for name in (set(NAMES) | UPDATES) - COMPOSITES:
+        refuse_definition(name, monkeypatch)
+    step()
+    fast = {name for name, backend in seen.items() if backend == "numba"}
+    assert fast == {name for name in seen if "numba" in KERNELS[name]}
+    assert {"shifted_window_attention", "mlp", "layer_norm", "linear", "cross_entropy"} < fast
+    assert fast & UPDATES
+    assert seen.keys() - fast == WITHOUT_KERNEL
+
+
+def refuse_definition(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arrays: Any, **settings: Any) -> Any:
+        raise AssertionError(f"{name}: the kernel fell back to its definition")
+
+    home = sys.modules[KERNELS[name]["reference"].__module__]
+    monkeypatch.setattr(home, name, refuse)
+
+
+def test_a_refused_definition_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, arrays in (("gelu", (1,)), ("linear", (np.ones((2, 3)), np.ones((4, 3), "f"), None))):
+        refuse_definition(name, monkeypatch)
+        with pytest.raises(AssertionError, match=f"{name}: the kernel fell back"):
+            KERNELS[name]["numba"](*(np.asarray(a) if a is not None else a for a in arrays))
+
+
+# ── compiled once ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_layout_and_no_read_only_array_compiles_a_loop_anew() -> None:
+    def run_all(layout: Callable[[Array], Array]) -> dict[str, int]:
+        for dtype in DTYPES:
+            for name in NAMES:
+                arrays, settings = typical_case(name, dtype)
+                value, vjp = KERNELS[name]["numba"](*change_layout(layout, arrays), **settings)
+                vjp(layout(value) if value.ndim else value)
+        return {f"{module.__name__}.{name}": len(f.signatures) for module, name, f in loops()}
+
+    before = run_all(np.ascontiguousarray)
+    assert max(before.values()) >= len(DTYPES)
+    for layout in LAYOUTS:
+        assert run_all(layout) == before, layout.__name__
+
+
+def test_the_second_run_compiles_nothing(tmp_path: Path) -> None:
+    text = """
+import numpy as np
+from minswin.kernels.cpu import layer_norm as module
+row = np.ones(3, np.float32)
+module.layer_norm(row, row, row)
+stats = module._forward.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+    assert run_python(text, NUMBA_CACHE_DIR=str(tmp_path)) == "0 1"
+    assert run_python(text, NUMBA_CACHE_DIR=str(tmp_path)) == "1 0"
+
+
+def test_code_compiled_before_a_source_file_changed_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "__pycache__").mkdir()
+    source, old, new = (tmp_path / f for f in ("a.py", "__pycache__/b.nbi", "__pycache__/c.nbi"))
+    for path, time in ((tmp_path / "b.py", 0), (old, 100), (source, 200), (new, 300)):
+        path.touch()
+        os.utime(path, (time, time))
+    compiled.forget_stale_code(tmp_path)
+    assert new.exists() and not old.exists()
