@@ -3,6 +3,7 @@
 from minswin import kernels, ops
 from minswin.autograd import Tensor, apply, no_grad, vjp
 from minswin.models import create_model, list_models
+from minswin.parallel import data_parallel
 
 __version__ = "0.1.0"
 
@@ -11,6 +12,7 @@ __all__ = [
     "__version__",
     "apply",
     "create_model",
+    "data_parallel",
     "kernels",
     "list_models",
     "no_grad",

@@ -22,14 +22,16 @@ ALLOWED = {
     "kernels": {"arrays", "reference"},
     "ops": {"arrays", "autograd", "reference", "kernels"},
 }
+ALLOWED["parallel"] = {*ALLOWED["ops"]}
 ALLOWED["layers"] = {*ALLOWED["ops"], "ops"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["data"] = set()
 ALLOWED["look"] = {*ALLOWED["models"], "models", "data"}
-ALLOWED["training"] = {*ALLOWED["models"], "models", "data", "look"}
-ALLOWED["cli"] = {*ALLOWED["training"], "training", "check", "__init__"}
+ALLOWED["training"] = {*ALLOWED["models"], "models", "data", "look", "parallel"}
+ALLOWED["bench"] = {*ALLOWED["training"], "training", "__init__"}
+ALLOWED["cli"] = {*ALLOWED["bench"], "bench", "check"}
 ALLOWED["__main__"] = {"cli"}
-ALLOWED["__init__"] = {*ALLOWED["models"], "models"}
+ALLOWED["__init__"] = {*ALLOWED["models"], "models", "parallel"}
 
 
 def imported_rooms(source: str) -> Iterator[str]:

@@ -1,222 +1,381 @@
-"""A batch in parts, one per thread, gives the numbers of the whole batch; and evaluation."""
+"""A batch split over threads gives the numbers of the whole batch, and every choice of the caller
+holds in the threads."""
 
 from __future__ import annotations
 
-import math
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
+from tiny_models import batch, differentiate, tiny_model
 
-from minswin import kernels, ops
-from minswin.models import create_model
-from minswin.training import evaluate, predict
-from minswin.training.parallel import Workers, one_blas_thread
-
-SETTINGS = {
-    "img_size": (8, 12),
-    "patch_size": 2,
-    "embed_dim": 6,
-    "depths": (2,),
-    "num_heads": (2,),
-    "window_size": 2,
-    "num_classes": 5,
-}
+from minswin import Tensor, data_parallel, kernels, no_grad
+from minswin.layers import Layer, Linear, Parameter
+from minswin.parallel import cores, one_blas_thread
 
 
-def tiny_model(rate=0.0, dtype=np.float64):
-    rng = np.random.default_rng(3)
-    model = create_model("swin_shapes", rng=rng, dtype=dtype, drop_path_rate=rate, **SETTINGS)
-    for p in model.parameters():
-        p.data += 0.3 * rng.standard_normal(p.shape)
-    return model
+def assert_close(one, other):
+    """Loss, logits and gradients agree up to the rounding of float64."""
+    assert abs(one[0] - other[0]) < 1e-12
+    assert np.abs(one[1] - other[1]).max() < 1e-12
+    assert one[2].keys() == other[2].keys()
+    for name, g in one[2].items():
+        assert np.abs(g - other[2][name]).max() < 1e-12, name
 
 
-def batch(number, dtype=np.float64):
-    rng = np.random.default_rng(4)
-    return rng.standard_normal((number, 3, 8, 12)).astype(dtype), rng.integers(0, 5, number)
+def assert_same_bits(one, other):
+    assert one[0] == other[0] and np.array_equal(one[1], other[1])
+    assert [n for n, g in one[2].items() if not np.array_equal(g, other[2][n])] == []
 
 
-def plain_gradients(model, x, targets, smoothing):
-    model.zero_grad()
-    loss = ops.cross_entropy(model(x), targets, smoothing=smoothing)
-    loss.backward()
-    return loss.item(), {n: p.grad for n, p in model.named_parameters()}
+# ── the same numbers ─────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 9])
-@pytest.mark.parametrize("soft", [False, True])
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(threads, soft):
+def test_a_split_batch_has_the_value_and_the_gradients_of_the_whole(threads):
     model, (x, targets) = tiny_model(), batch(7)
-    if soft:
-        targets = np.random.default_rng(5).dirichlet(np.ones(5), 7)
-    want_loss, want = plain_gradients(model, x, targets, 0.1)
-    want_logits = model(x).data
-    workers = Workers(model, threads)
-    for _ in range(2):  # the second time finds the gradients of the first
-        loss, logits = workers.gradients(x, targets, smoothing=0.1)
-        assert abs(loss - want_loss) < 1e-12
-        assert np.abs(logits - want_logits).max() < 1e-12
-        for name, p in model.named_parameters():
-            assert np.abs(p.grad - want[name]).max() < 1e-12, name
+    split = data_parallel(model, threads)
+    for _ in range(2):  # the second time the threads find what the first has left
+        assert_close(
+            differentiate(model, split, x, targets), differentiate(model, model, x, targets)
+        )
     x, targets = x[:2], targets[:2]  # fewer images than threads
-    want_loss, want = plain_gradients(model, x, targets, 0.1)
-    assert abs(workers.gradients(x, targets, smoothing=0.1)[0] - want_loss) < 1e-12
-    assert all(np.abs(p.grad - want[n]).max() < 1e-12 for n, p in model.named_parameters())
-    assert np.abs(workers.logits(x) - model(x).data).max() < 1e-12
-    workers.close()
+    assert_close(differentiate(model, split, x, targets), differentiate(model, model, x, targets))
 
 
-def test_twins_share_the_weights_and_nothing_else():
-    model = tiny_model()
-    workers = Workers(model, 2)
-    for twin in workers.twins:
-        assert twin is not model and twin.rng is not model.rng
-        assert all(t.rng is twin.rng for t in twin.layers_within() if hasattr(t, "rng"))
-        pairs = zip(model.parameters(), twin.parameters(), strict=True)
-        assert all(p is not q and p.data is q.data for p, q in pairs)
-    workers.close()
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
+def test_images_that_require_a_gradient_get_that_of_the_whole_batch(threads):
+    model, (x, targets) = tiny_model(), batch(7)
+    whole, split = Tensor(x, requires_grad=True), Tensor(x, requires_grad=True)
+    want = differentiate(model, model, whole, targets)
+    assert_close(differentiate(model, data_parallel(model, threads), split, targets), want)
+    assert split.grad.shape == x.shape and np.abs(split.grad - whole.grad).max() < 1e-12
 
 
-def test_dropped_paths_depend_on_the_state_of_the_models_generator_only():
-    model, (x, targets) = tiny_model(rate=0.6), batch(8)
-    workers = Workers(model, 2)
-    state = model.rng.bit_generator.state
-    first = workers.gradients(x, targets, smoothing=0.0)[1]
-    second = workers.gradients(x, targets, smoothing=0.0)[1]
-    model.rng.bit_generator.state = state
-    assert np.array_equal(workers.gradients(x, targets, smoothing=0.0)[1], first)
-    assert not np.array_equal(first, second)
-    model.eval()
-    assert np.array_equal(workers.logits(x), workers.logits(x))
-    assert np.abs(workers.logits(x) - model(x).data).max() < 1e-12
-    workers.close()
+def test_the_result_is_an_ordinary_tensor_in_a_larger_graph():
+    model, (x, _) = tiny_model(), batch(5)
+    split = data_parallel(model, 2)
+    other = Parameter(np.random.default_rng(6).standard_normal((5, 5)))
+    grads = []
+    for forward in (model, split):
+        model.zero_grad()
+        other.grad = None
+        ((forward(x) * other) @ other).sum().backward()
+        grads.append([other.grad, *(p.grad for p in model.parameters())])
+    assert all(np.abs(a - b).max() < 1e-11 for a, b in zip(*grads, strict=True))
 
 
-def test_the_parts_of_one_step_drop_different_paths():
-    model = tiny_model(rate=0.6)
-    x = np.repeat(batch(1)[0], 40, axis=0)  # one image, forty times
-    workers = Workers(model, 2)
-    logits = workers.gradients(x, np.zeros(40, np.int64), smoothing=0.0)[1]
-    assert not np.array_equal(logits[:20], logits[20:])
-    workers.close()
+def test_gradients_add_up_to_those_that_are_there_already():
+    model, (x, _) = tiny_model(), batch(5)
+    g = np.random.default_rng(7).standard_normal((5, 5))
+    results = []
+    for forward in (model, data_parallel(model, 2)):
+        for p in model.parameters():
+            p.grad = np.full(p.shape, 0.5)
+        for _ in range(2):
+            forward(x).backward(g)
+        results.append([p.grad for p in model.parameters()])
+    assert all(np.abs(a - b).max() < 1e-12 for a, b in zip(*results, strict=True))
+
+
+def test_two_calls_may_come_before_the_backward_of_the_first():
+    model, (x, _) = tiny_model(), batch(7)
+    gs = np.random.default_rng(7).standard_normal((2, 4, 5))
+    results = []
+    for forward in (model, data_parallel(model, 2)):
+        model.zero_grad()
+        first, second = forward(x[:4]), forward(x[3:])
+        first.backward(gs[0])
+        kept = [p.grad.copy() for p in model.parameters()]
+        second.backward(gs[1])
+        results.append([*kept, *(p.grad for p in model.parameters())])
+    assert all(np.abs(a - b).max() < 1e-12 for a, b in zip(*results, strict=True))
+
+
+def test_a_second_backward_is_refused_and_a_second_call_is_not():
+    model, (x, _) = tiny_model(), batch(4)
+    split = data_parallel(model, 2)
+    y, g = split(x), np.random.default_rng(8).standard_normal((4, 5))
+    y.backward(g)
+    with pytest.raises(ValueError, match="already used"):
+        y.backward(g)
+    split(x).backward(g)
+
+
+def test_a_weight_in_two_places_gets_its_gradient_once():
+    class Twice(Layer):
+        def __init__(self):
+            self.one = self.other = Linear(3, 3, rng=np.random.default_rng(1), dtype=np.float64)
+
+        def __call__(self, x):
+            x = x if isinstance(x, Tensor) else Tensor(x)
+            return self.other(self.one(x))
+
+    model, grads = Twice(), []
+    x, g = np.random.default_rng(2).standard_normal((2, 4, 3))
+    for forward in (model, data_parallel(model, 2)):
+        model.zero_grad()
+        forward(x).backward(g)
+        grads.append(model.one.weight.grad)
+    assert np.abs(grads[0] - grads[1]).max() < 1e-14
+
+
+# ── randomness ───────────────────────────────────────────────────────────────────────────────────
+
+RANDOM = {"rate": 0.6, "drop_rate": 0.3, "attn_drop_rate": 0.2}
+
+
+@pytest.mark.parametrize("name", ["swin_shapes", "vit_cifar"])
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
+def test_dropout_does_not_depend_on_the_number_of_threads(name, threads):
+    model, (x, targets) = tiny_model(name, **RANDOM), batch(7)
+    start = model.rng.bit_generator.state
+    want = [differentiate(model, model, x, targets) for _ in range(2)]
+    end = model.rng.bit_generator.state
+    model.rng.bit_generator.state = start
+    split = data_parallel(model, threads)
+    for expected in want:
+        assert_close(differentiate(model, split, x, targets), expected)
+    assert model.rng.bit_generator.state == end != start
+    assert np.abs(want[0][1] - want[1][1]).max() > 1e-3  # other masks in the second step
+
+
+def test_a_fixed_number_of_threads_gives_the_same_bits():
+    model, (x, targets) = tiny_model(dtype=np.float32, **RANDOM), batch(16, np.float32)
+    start, results = model.rng.bit_generator.state, []
+    for _ in range(3):
+        model.rng.bit_generator.state = start
+        results.append(differentiate(model, data_parallel(model, 3), x, targets))
+    assert_same_bits(results[0], results[1])
+    assert_same_bits(results[0], results[2])
+
+
+def test_random_numbers_that_do_not_belong_to_samples_are_refused():
+    class Noisy(Layer):
+        def __init__(self):
+            self.rng = np.random.default_rng(1)
+
+        def __call__(self, x):
+            return Tensor(x + self.rng.random((3,)))
+
+    model = Noisy()
+    assert data_parallel(model, 1)(np.zeros((8, 3))).shape == (8, 3)
+    message = r"first axis of random numbers must be that of the batch, of 4 samples .*threads=1"
+    with pytest.raises(ValueError, match=message):
+        data_parallel(model, 2)(np.zeros((8, 3)))
+
+
+# ── what the caller chose holds in the threads ───────────────────────────────────────────────────
+
+
+def test_no_grad_keeps_nothing():
+    model, (x, _) = tiny_model(), batch(6)
+    split, kept = data_parallel(model, 2), []
+    forward = type(model).__call__
+
+    class Watched(type(model)):
+        def __call__(self, x):
+            y = forward(self, x)
+            kept.append(weakref.ref(y))
+            assert not y.requires_grad
+            return y
+
+    for twin in split._twins:
+        twin.model.__class__ = Watched
+    with no_grad():
+        y = split(Tensor(x, requires_grad=True))
+    gc.collect()
+    assert not y.requires_grad and len(kept) == 2 and all(ref() is None for ref in kept)
+    assert np.abs(y.data - model(x).data).max() < 1e-12
 
 
 def test_the_threads_use_the_kernels_chosen_by_the_caller(monkeypatch):
-    seen = []
-    select = kernels.select
+    seen, select = [], kernels.select
 
     def watching(name, array):
         seen.append((threading.current_thread().name, kernels.chosen(array)))
         return select(name, array)
 
     monkeypatch.setattr(kernels, "select", watching)
-    workers = Workers(tiny_model(), 2)
+    split = data_parallel(tiny_model(), 2)
     for backend in ("reference", "numba"):
         seen.clear()
         with kernels.using(backend):
-            workers.logits(batch(4)[0])
+            split(batch(4)[0])
         assert {chosen for _, chosen in seen} == {backend}
-        assert all(name.startswith("minswin") for name, _ in seen)  # not the main thread
-    workers.close()
+        assert all(name.startswith("minswin") for name, _ in seen)  # not the caller's thread
 
 
-def test_an_error_in_a_thread_reaches_the_caller():
-    workers = Workers(tiny_model(), 2)
+def test_errstate_of_the_caller_holds_in_the_threads():
+    class Huge(Layer):
+        def __call__(self, x):
+            return Tensor(x.data * 1e300)
+
+    split, x = data_parallel(Huge(), 2), np.full((4, 2), 1e300)
+    with np.errstate(over="ignore"):
+        assert np.isinf(split(x).data).all()  # a warning would be an error here
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        split(x)
+
+
+def test_a_frozen_layer_is_frozen_in_every_thread():
+    model, (x, _) = tiny_model(rate=0.5), batch(8)
+    split = data_parallel(model, 2)
+    model.layers[0].eval()  # no drop path here, though the model trains
+    assert np.abs(split(x).data - model.eval()(x).data).max() < 1e-12
+
+
+def test_frozen_parameters_get_no_gradient():
+    model, (x, targets) = tiny_model(), batch(5)
+    split = data_parallel(model, 2)
+    _, _, want = differentiate(model, model, x, targets)
+    model.head.bias.requires_grad = model.norm.weight.requires_grad = False
+    _, _, got = differentiate(model, split, x, targets)
+    assert {name for name, g in got.items() if g is None} == {"head.bias", "norm.weight"}
+    assert all(np.abs(g - want[n]).max() < 1e-12 for n, g in got.items() if g is not None)
+    for p in model.parameters():
+        p.requires_grad = False
+    assert not split(x).requires_grad
+    images = Tensor(x, requires_grad=True)
+    split(images).sum().backward()
+    assert np.abs(images.grad).max() > 0 and all(p.grad is None for p in model.parameters())
+
+
+# ── the model changes ────────────────────────────────────────────────────────────────────────────
+
+
+def test_weights_that_are_updated_loaded_or_replaced_reach_the_threads():
+    model, (x, _) = tiny_model(), batch(5)
+    split = data_parallel(model, 2)
+    rng = np.random.default_rng(9)
+
+    def update():
+        model.head.weight.data += 1.0
+
+    def load():
+        model.load_state_dict(
+            {n: rng.standard_normal(a.shape) for n, a in model.state_dict().items()}
+        )
+
+    def replace():
+        model.head.weight.data = rng.standard_normal(model.head.weight.shape)
+
+    for change in (update, load, replace):
+        before = model(x).data
+        change()
+        assert np.abs(model(x).data - before).max() > 1e-3
+        assert np.abs(split(x).data - model(x).data).max() < 1e-11
+
+
+def test_a_model_that_gained_a_layer_must_be_split_again():
+    model, (x, _) = tiny_model(), batch(4)
+    split = data_parallel(model, 2)
+    model.extra = Linear(2, 3, rng=model.rng)
+    with pytest.raises(
+        ValueError, match=r"gained or lost layers .*call data_parallel\(model\) again"
+    ):
+        split(x)
+
+
+def test_the_threads_share_the_weights_and_nothing_else():
+    model = tiny_model()
+    model(batch(4)[0]).sum().backward()
+    for twin in data_parallel(model, 2)._twins:
+        pairs = list(zip(model.parameters(), twin.model.parameters(), strict=True))
+        assert all(p is not q and p.data is q.data and q.grad is None for p, q in pairs)
+        assert twin.model.rng is not model.rng
+        own = [layer.rng for layer in twin.model.layers_within() if hasattr(layer, "rng")]
+        assert all(rng is twin.model.rng for rng in own) and len(own) > 3
+
+
+# ── errors and limits ────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_error_in_a_thread_reaches_the_caller_and_the_next_call_works():
+    model, (x, targets) = tiny_model(rate=0.5), batch(6)
+    split = data_parallel(model, 2)
+    state = model.rng.bit_generator.state
     with pytest.raises(ValueError, match="images must be"):
-        workers.logits(batch(4)[0][:, :2])
-    workers.close()
+        split(x[:, :2])
+    assert model.rng.bit_generator.state == state
+    got = differentiate(model, split, x, targets)
+    model.rng.bit_generator.state = state
+    assert_close(got, differentiate(model, model, x, targets))
+
+
+def test_after_an_error_no_thread_is_still_at_work():
+    done = threading.Event()
+
+    class Uneven(Layer):
+        def __call__(self, x):
+            if x.data[0, 0] == 0:
+                raise RuntimeError("the first part")
+            done.wait(0.2)
+            done.set()
+            return x
+
+    x = np.arange(8.0).reshape(4, 2)
+    with pytest.raises(RuntimeError, match="the first part"):
+        data_parallel(Uneven(), 2)(x)
+    assert done.is_set()
+
+
+def test_an_empty_batch_gives_no_logits():
+    model = tiny_model()
+    y = data_parallel(model, 3)(batch(0)[0])
+    assert y.shape == model(batch(0)[0]).shape == (0, 5)
+
+
+class Centred(Layer):
+    """Looks at all samples together."""
+
+    whole_batch = True
+
+    def __init__(self):
+        self.weight = Parameter(np.array([2.0, 3.0]))
+        self.seen = 0
+
+    def __call__(self, x):
+        self.seen += len(x)
+        return (Tensor(x) - Tensor(x).mean(axis=0)) * self.weight
+
+
+def test_a_layer_that_needs_the_whole_batch_is_not_split():
+    model, x = Centred(), np.random.default_rng(5).standard_normal((6, 2))
+    y = data_parallel(model)(x)
+    assert np.abs(y.data - (x - x.mean(0)) * [2, 3]).max() < 1e-14
+    assert model.seen == 6  # what it keeps of the batch is kept in the model itself
+    with pytest.raises(ValueError, match=r"Centred needs the whole batch, which 2 .*threads=1"):
+        data_parallel(model, 2)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2.0])
+def test_a_number_of_threads_below_one_is_refused(threads):
+    message = rf"data_parallel: threads must be 1 or more, or None, got {threads}"
+    with pytest.raises(ValueError, match=message):
+        data_parallel(tiny_model(), threads)
+
+
+def test_without_a_number_there_is_a_thread_for_each_core(monkeypatch):
+    assert cores() >= 1
+    monkeypatch.setattr("minswin.parallel.cores", lambda: 3)
+    assert len(data_parallel(tiny_model())._twins) == 3
+
+
+def test_the_threads_end_with_their_object():
+    def count():
+        return sum(t.name.startswith("minswin") for t in threading.enumerate())
+
+    before, split = count(), data_parallel(tiny_model(), 3)
+    split(batch(6)[0])
+    assert count() > before
+    split.close()
+    assert count() == before
 
 
 def test_blas_can_be_held_to_one_thread():
     assert isinstance(one_blas_thread(), bool)
     a = np.random.default_rng(0).standard_normal((300, 300))
     assert np.allclose(a @ a, np.einsum("ij,jk->ik", a, a))
-
-
-# ── evaluation ───────────────────────────────────────────────────────────────────────────────────
-
-
-def evaluate_oracle(model, x, labels):
-    """Image by image, number by number."""
-    loss, right, seen = 0.0, [0] * 5, [0] * 5
-    for image, label in zip(x, labels, strict=True):
-        logits = [float(v) for v in model(image[None]).data[0]]
-        loss -= math.log(math.exp(logits[label]) / sum(math.exp(v) for v in logits))
-        seen[label] += 1
-        right[label] += logits.index(max(logits)) == label
-    return loss / len(x), sum(right) / len(x), right, seen
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_evaluation_counts_like_the_oracle_whatever_the_batches(threads):
-    model, (x, labels) = tiny_model(), batch(11)
-    labels[labels == 3] = 1
-    loss, accuracy, right, seen = evaluate_oracle(model, x, labels)
-    workers = Workers(model, threads)
-    for size in (4, 11):
-        parts = [(x[i : i + size], labels[i : i + size]) for i in range(0, 11, size)]
-        result = evaluate(model, parts, workers=workers)
-        assert abs(result.loss - loss) < 1e-12 and abs(result.accuracy - accuracy) < 1e-12
-        want = [r / s if s else math.nan for r, s in zip(right, seen, strict=True)]
-        assert np.allclose(result.per_class, want, atol=1e-12, equal_nan=True)
-        assert math.isnan(result.per_class[3])
-    workers.close()
-
-
-def test_evaluation_is_without_dropout_and_leaves_the_model_in_its_mode():
-    model, (x, labels) = tiny_model(rate=0.6), batch(6)
-    assert model.training
-    assert evaluate(model, [(x, labels)])[0] == evaluate(model, [(x, labels)])[0]
-    assert model.training
-    with pytest.raises(ValueError, match="images must be"):
-        evaluate(model, [(x[:, :1], labels)])
-    assert model.training
-    with pytest.raises(ValueError, match="evaluate: batches is empty; give at least one batch"):
-        evaluate(model, [])
-
-
-def test_predictions_are_the_softmax_of_the_logits():
-    model, (x, _) = tiny_model(dtype=np.float32), batch(6, np.float32)
-    probabilities = predict(model, x)
-    logits = model(x).data.astype(np.float64)
-    want = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert probabilities.shape == (6, 5) and np.abs(probabilities - want).max() < 1e-12
-    model.head.weight.data *= 1e4  # far beyond what exp can take
-    assert np.isfinite(predict(model, x)).all()
-
-
-@pytest.mark.parametrize(("labels", "low", "high"), [([0, 5, 1], 0, 5), ([4, -1, 2], -1, 4)])
-def test_labels_that_name_no_class_are_refused(labels, low, high):
-    model, (x, _) = tiny_model(), batch(3)
-    message = rf"evaluate: labels must lie in 0…4, got values from {low} to {high}"
-    with pytest.raises(ValueError, match=message):
-        evaluate(model, [(x, np.array(labels))])
-
-
-def test_evaluation_gives_every_layer_its_own_mode_back():
-    model, (x, labels) = tiny_model(), batch(3)
-    model.train()
-    model.norm.eval()  # frozen
-    before = [layer.training for layer in model.layers_within()]
-    evaluate(model, [(x, labels)])
-    predict(model, x)
-    assert [layer.training for layer in model.layers_within()] == before
-    assert not model.norm.training and model.head.training
-
-
-def test_the_loss_of_a_model_that_answers_with_no_numbers_is_nan():
-    model, (x, labels) = tiny_model(), batch(3)
-    model.head.bias.data[...] = np.inf
-    assert math.isnan(evaluate(model, [(x, labels)]).loss)
-    assert np.isnan(predict(model, x)).all()
-
-
-def test_a_frozen_layer_is_frozen_in_every_thread():
-    model, (x, targets) = tiny_model(rate=0.5), batch(8)
-    model.train()
-    model.layers[0].eval()  # no drop path here, though the model trains
-    workers = Workers(model, 2)
-    _, logits = workers.gradients(x, targets, smoothing=0.0)
-    workers.close()
-    assert np.abs(logits - model.eval()(x).data).max() < 1e-12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from tiny_training import install, tiny_load, tiny_settings
 
 from minswin import data, kernels
+from minswin.data import Batches
 from minswin.look.curves import draw_accuracy, draw_loss
 from minswin.models import list_models
 from minswin.training import (
@@ -20,6 +22,7 @@ from minswin.training import (
     Settings,
     evaluate,
     load_trained_model,
+    loop,
     recipe,
     resume,
     train,
@@ -28,7 +31,6 @@ from minswin.training import (
 from minswin.training.checkpoints import BEST, LAST, read_checkpoint
 from minswin.training.inputs import evaluation_batches
 from minswin.training.journal import Journal, read_journal
-from minswin.training.parallel import Workers
 from minswin.training.run import FILES, Run
 
 CLOCK = ("images_per_second",)
@@ -254,6 +256,29 @@ def test_a_run_that_was_moved_continues_in_its_new_place(tmp_path, monkeypatch):
     assert not (tmp_path / "old").exists()
 
 
+def test_a_run_that_recomputes_its_blocks_has_the_same_weights_bit_for_bit(tmp_path):
+    train(tiny_settings(tmp_path / "a", epochs=1, threads=2))
+    train(tiny_settings(tmp_path / "b", epochs=1, threads=2, recompute=True))
+    plain, again = (arrays(tmp_path / name / LAST) for name in "ab")
+    assert plain.keys() == again.keys()
+    assert [n for n in plain if plain[n].tobytes() != again[n].tobytes()] == []
+    assert read_checkpoint(tmp_path / "b").info["model"]["settings"]["recompute"] is True
+
+
+def test_batches_are_made_in_a_thread_ahead_of_the_steps(tmp_path, monkeypatch):
+    makers, batch = [], Batches.batch
+
+    def watching(batches, epoch, step):
+        makers.append((threading.current_thread().name, epoch, step))
+        return batch(batches, epoch, step)
+
+    monkeypatch.setattr(Batches, "batch", watching)
+    train(tiny_settings(tmp_path, epochs=2, checkpoint_every=0))
+    ahead = [place for name, *place in makers if name.startswith("minswin-data")]
+    assert [place for place in ahead if place[0] < 2] == [[e, i] for e in (0, 1) for i in range(7)]
+    assert not any(t.name.startswith("minswin-data") for t in threading.enumerate())
+
+
 def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     count = Run.count
@@ -276,19 +301,19 @@ def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path
 def test_a_loss_or_gradient_that_is_no_number_stops_before_the_weights_change(
     tmp_path, monkeypatch, what
 ):
-    gradients, seen = Workers.gradients, []
+    differentiate, seen = loop._differentiate, []
 
-    def broken(workers, *arguments, **settings):
-        loss, logits = gradients(workers, *arguments, **settings)
-        seen.append({n: p.data.copy() for n, p in workers.model.named_parameters()})
+    def broken(run, *arguments):
+        loss, logits = differentiate(run, *arguments)
+        seen.append({n: p.data.copy() for n, p in run.model.named_parameters()})
         if len(seen) == 6 and what == "loss":
             return float("nan"), logits
         if len(seen) == 6:
-            workers.model.head.weight.grad[1, 2] = np.inf
-        broken.model = workers.model
+            run.model.head.weight.grad[1, 2] = np.inf
+        broken.model = run.model
         return loss, logits
 
-    monkeypatch.setattr(Workers, "gradients", broken)
+    monkeypatch.setattr(loop, "_differentiate", broken)
     message = (
         rf"train: (the loss became nan|a gradient became inf) in epoch 1, step 6 \(lr .*\); this "
         rf"update was not made\. Try a smaller --lr \(say 0\.0025\).*last good checkpoint.*{LAST}"
@@ -340,7 +365,7 @@ def test_saving_changes_neither_the_random_state_nor_the_mode_nor_the_gradients(
     run.begin()
     run.model.train()
     run.model.norm.eval()  # frozen
-    run.workers.gradients(*run.batches.batch(0, 0), smoothing=0.1)
+    loop._differentiate(run, *run.batches.batch(0, 0))
     rng, modes = run.model.rng.bit_generator.state, [m.training for m in run.model.layers_within()]
     gradients = [p.grad for p in run.model.parameters()]
     run.save(LAST)

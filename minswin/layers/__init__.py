@@ -1,17 +1,34 @@
 """Layers: objects that hold parameters and map Tensors to Tensors."""
 
 from minswin.layers.attention import MSA
-from minswin.layers.base import Layer, Parameter
+from minswin.layers.base import Buffer, Layer, Parameter
 from minswin.layers.basic import Dropout, DropPath, LayerNorm, Linear, Mlp
-from minswin.layers.embeddings import Conv2d, Embedding, PatchEmbed
+from minswin.layers.convolutions import BatchNorm2d, Filters
+from minswin.layers.embeddings import (
+    AxisPositions,
+    Conv2d,
+    ConvStem,
+    Embedding,
+    PatchEmbed,
+    RelativePositionBias,
+    SinusoidalPositions,
+)
+from minswin.layers.recompute import recompute
 from minswin.layers.windows import PatchMerging, WindowAttention
+from minswin.layers.windows_v2 import PatchMergingV2, WindowAttentionV2
+from minswin.layers.words import WordEmbed
 
 __all__ = [
     "MSA",
+    "AxisPositions",
+    "BatchNorm2d",
+    "Buffer",
     "Conv2d",
+    "ConvStem",
     "DropPath",
     "Dropout",
     "Embedding",
+    "Filters",
     "Layer",
     "LayerNorm",
     "Linear",
@@ -19,5 +36,11 @@ __all__ = [
     "Parameter",
     "PatchEmbed",
     "PatchMerging",
+    "PatchMergingV2",
+    "RelativePositionBias",
+    "SinusoidalPositions",
     "WindowAttention",
+    "WindowAttentionV2",
+    "WordEmbed",
+    "recompute",
 ]

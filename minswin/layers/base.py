@@ -10,6 +10,8 @@ import numpy as np
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
 
+_NUMBERS = {"f": "floating-point numbers", "i": "integers"}  # by the kind of a dtype
+
 
 class Parameter(Tensor):
     """A Tensor that training changes."""
@@ -20,6 +22,15 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad=True)
 
 
+class Buffer(Tensor):
+    """Numbers that belong to the weights, though no gradient changes them: the layer itself does.
+
+    They are saved and loaded like parameters; optimizers and `parameter_count` do not see them.
+    """
+
+    __slots__ = ()
+
+
 class Layer:
     """Base of everything with parameters: assign Parameters and Layers as attributes, define call.
 
@@ -28,6 +39,7 @@ class Layer:
     """
 
     training: bool = True
+    whole_batch: bool = False  # True: it looks at all samples at once; do not split the batch
 
     def __call__(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
@@ -46,11 +58,18 @@ class Layer:
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """(name, parameter): a layer's own parameters first, then those of its children."""
+        return self._named(Parameter, prefix)
+
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Buffer]]:
+        """(name, buffer), in the same order."""
+        return self._named(Buffer, prefix)
+
+    def _named(self, kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():
-            if isinstance(value, Parameter):
+            if isinstance(value, kind):
                 yield prefix + name, value
         for name, child in self.children():
-            yield from child.named_parameters(f"{prefix}{name}.")
+            yield from child._named(kind, f"{prefix}{name}.")
 
     def parameters(self) -> Iterator[Parameter]:
         return (parameter for _, parameter in self.named_parameters())
@@ -83,11 +102,11 @@ class Layer:
     # ── weights ──────────────────────────────────────────────────────────────────────────────────
 
     def state_dict(self) -> dict[str, Array]:
-        """The arrays of all parameters by name: the live arrays, not copies."""
-        return {name: parameter.data for name, parameter in self.named_parameters()}
+        """The arrays of all parameters and buffers by name: the live arrays, not copies."""
+        return {name: tensor.data for name, tensor in self._named((Parameter, Buffer))}
 
     def load_state_dict(self, state: Mapping[str, Array], strict: bool = True) -> None:
-        """Copy the arrays of `state` into the parameters of the same names.
+        """Copy the arrays of `state` into the parameters and buffers of the same names.
 
         Nothing is changed unless all fits. strict=False leaves out missing and unexpected names;
         a wrong shape is always an error.
@@ -101,9 +120,9 @@ class Layer:
             if name in state and np.shape(state[name]) != own[name].shape
         ]
         mistyped = [
-            f"{name}: expected floating-point numbers, got {np.asarray(state[name]).dtype}"
-            for name in own
-            if name in state and np.asarray(state[name]).dtype.kind != "f"
+            f"{name}: expected {_NUMBERS[array.dtype.kind]}, got {np.asarray(state[name]).dtype}"
+            for name, array in own.items()
+            if name in state and np.asarray(state[name]).dtype.kind != array.dtype.kind
         ]
         problems = {
             "missing": missing,

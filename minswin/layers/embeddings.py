@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from minswin import ops
+from minswin.arrays import array_module
 from minswin.autograd import Tensor
 from minswin.layers.base import Layer, Parameter
 from minswin.layers.basic import LayerNorm
 from minswin.layers.initialize import Dtype, normal, uniform_by_fan_in
+from minswin.reference.windows import relative_position_index
 
 Pair = tuple[int, int]
 
@@ -59,11 +63,15 @@ class Conv2d(Layer):
         return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
 
 
+# ── from an image to a map of tokens ─────────────────────────────────────────────────────────────
+
+
 class PatchEmbed(Layer):
     """Cut an image into p×p patches and map each to a token.                 Liu et al. 2021, §3.1
 
     Learns   proj: Conv2d(3, C, p×p, stride p)   norm: LayerNorm(C)
     Takes    images (B, 3, H, W)        Gives a map (B, H/p, W/p, C)
+    overlap: patches of side 2p−1 that end where those of side p would.     Wang et al. 2021, PVT v2
     """
 
     def __init__(
@@ -73,19 +81,183 @@ class PatchEmbed(Layer):
         *,
         image_channels: int = 3,
         norm: bool = True,
+        overlap: bool = False,
         rng: np.random.Generator,
         dtype: Dtype = np.float32,
     ) -> None:
-        self.proj = Conv2d(image_channels, channels, patch, stride=patch, rng=rng, dtype=dtype)
+        (ph, pw) = patch
+        kernel = (2 * ph - 1, 2 * pw - 1) if overlap else patch
+        padding = (ph - 1, pw - 1) if overlap else (0, 0)
+        self.proj = Conv2d(
+            image_channels, channels, kernel, stride=patch, padding=padding, rng=rng, dtype=dtype
+        )
         self.norm = LayerNorm(channels, dtype=dtype) if norm else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        (ph, pw), size = self.proj.stride, x.shape[2:]
-        if size[0] % ph or size[1] % pw:
-            raise ValueError(
-                f"PatchEmbed: a {size[0]}×{size[1]} image does not divide into {ph}×{pw} patches; "
-                f"pad it to {size[0] + -size[0] % ph}×{size[1] + -size[1] % pw}"
-            )
+        check_divides("PatchEmbed", x, self.proj.stride)
         x = self.proj(x)  # (B, C, H/p, W/p)
         x = x.transpose(0, 2, 3, 1)  # (B, H/p, W/p, C)
         return x if self.norm is None else self.norm(x)
+
+    def macs(self, grid: Pair) -> int:
+        """Products on a map of this size, those of the norm left out."""
+        return grid[0] * grid[1] * self.proj.weight.size
+
+
+class ConvStem(Layer):
+    """A few 3×3 convolutions that halve the map in the place of one p×p.      Xiao et al. 2021, §3
+
+    Learns   convs.i: Conv2d(3×3, stride 2) to C·2ⁱ⁺¹/p channels   norms.i: LayerNorm of as many
+             proj: Conv2d(C, C, 1×1)
+    Takes    images (B, 3, H, W)        Gives a map (B, H/p, W/p, C);   p = 2, 4, 8, …
+    Halving, norm, GELU; the paper has batch norm and ReLU.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        patch: Pair,
+        *,
+        image_channels: int = 3,
+        rng: np.random.Generator,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        p = patch[0]
+        if patch != (p, p) or p < 2 or p & (p - 1) or channels % (p // 2):
+            raise ValueError(
+                f"ConvStem: patches must be square with a side of 2, 4, 8, … and half of it must "
+                f"divide the {channels} channels, got {patch[0]}×{patch[1]}"
+            )
+        self.patch = patch
+        self.convs: list[Conv2d] = []
+        self.norms: list[LayerNorm] = []
+        inputs, outputs = image_channels, 2 * channels // p
+        while outputs <= channels:
+            conv = Conv2d(
+                inputs, outputs, (3, 3), stride=(2, 2), padding=(1, 1), rng=rng, dtype=dtype
+            )
+            self.convs.append(conv)
+            self.norms.append(LayerNorm(outputs, eps=1e-6, dtype=dtype))
+            inputs, outputs = outputs, 2 * outputs
+        self.proj = Conv2d(channels, channels, (1, 1), rng=rng, dtype=dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        check_divides("ConvStem", x, self.patch)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = conv(x).transpose(0, 2, 3, 1)  # (B, H/2, W/2, D)
+            x = ops.gelu(norm(x)).transpose(0, 3, 1, 2)  # (B, D, H/2, W/2)
+        return self.proj(x).transpose(0, 2, 3, 1)  # (B, H/p, W/p, C)
+
+    def macs(self, grid: Pair) -> int:
+        """Products on a map of this size, those of the norms left out."""
+        area = grid[0] * grid[1]
+        products = area * self.proj.weight.size
+        for conv in reversed(self.convs):
+            products += area * conv.weight.size
+            area *= 4
+        return products
+
+
+def check_divides(who: str, x: Tensor, patch: Pair) -> None:
+    (ph, pw), size = patch, x.shape[2:]
+    if size[0] % ph or size[1] % pw:
+        raise ValueError(
+            f"{who}: a {size[0]}×{size[1]} image does not divide into {ph}×{pw} patches; "
+            f"pad it to {size[0] + -size[0] % ph}×{size[1] + -size[1] % pw}"
+        )
+
+
+# ── where a token is ─────────────────────────────────────────────────────────────────────────────
+
+
+class AxisPositions(Layer):
+    """Add a learnt vector of the row and one of the column.          Dosovitskiy et al. 2021, §D.4
+
+    Learns   row (H, 1, C)   column (W, C)        Takes and gives a map (B, H, W, C)
+    The paper puts two vectors of C/2 side by side: this sum, with half of each kept at zero.
+    """
+
+    def __init__(
+        self, channels: int, grid: Pair, *, rng: np.random.Generator, dtype: Dtype = np.float32
+    ) -> None:
+        self.row = Parameter(normal(rng, (grid[0], 1, channels), dtype))
+        self.column = Parameter(normal(rng, (grid[1], channels), dtype))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x + self.row + self.column
+
+
+class SinusoidalPositions(Layer):
+    """Add fixed waves: of the row to the first half of the channels, of the column to the second.
+
+    Learns nothing        Takes and gives a map (B, H, W, C) of any size
+    """
+
+    def __init__(self, channels: int) -> None:
+        if channels % 4:
+            raise ValueError(
+                f"SinusoidalPositions: a sine and a cosine of each axis need channels divisible "
+                f"by 4, got {channels}"
+            )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        _, H, W, C = x.shape
+        row = np.broadcast_to(sinusoids(H, C // 2)[:, None], (H, W, C // 2))
+        column = np.broadcast_to(sinusoids(W, C // 2), (H, W, C // 2))
+        waves = np.concatenate([row, column], axis=-1)  # (H, W, C)
+        return x + array_module(x.data).asarray(waves.astype(x.dtype))
+
+
+def sinusoids(count: int, channels: int) -> np.ndarray:
+    """Waves from a wavelength of 2π to one of 10,000 · 2π.             Vaswani et al. 2017, §3.5
+
+        PE(t, 2i) = sin(t / 10000^(2i/C))        PE(t, 2i+1) = cos(the same)
+
+    gives (count, C) float64
+    """
+    t, wave = np.arange(count)[:, None], np.arange(0, channels, 2)
+    angle = t / 10000.0 ** (wave / channels)  # (count, C/2)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(count, channels)
+
+
+class RelativePositionBias(Layer):
+    """A learnt number for every head and displacement, added to the logits.      Bao et al. 2022
+
+    Learns   relative_position_bias_table ((2H−1)·(2W−1) [+ 3], h)
+    Takes    a grid of tokens (H, W) or smaller, and gives (h, N, N)
+    extra: tokens without a place, in front of the others: for them the table's last three rows are
+    from such a token to a patch, from a patch to it, and between two of them.
+    """
+
+    def __init__(
+        self,
+        grid: Pair,
+        heads: int,
+        *,
+        extra: int = 0,
+        rng: np.random.Generator,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        self.grid, self.extra = grid, extra
+        rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + (3 if extra else 0)
+        self.relative_position_bias_table = Parameter(normal(rng, (rows, heads), dtype))
+
+    def __call__(self, grid: Pair) -> Tensor:  # type: ignore[override]
+        if grid[0] > self.grid[0] or grid[1] > self.grid[1]:
+            raise ValueError(
+                f"RelativePositionBias: a {grid[0]}×{grid[1]} grid is larger than that of the "
+                f"table, {self.grid[0]}×{self.grid[1]}; build the model for larger images"
+            )
+        index = _index_with_extra(grid, self.grid, self.extra)  # (N, N)
+        return ops.take(self.relative_position_bias_table, index).transpose(2, 0, 1)
+
+
+@lru_cache(maxsize=32)
+def _index_with_extra(grid: Pair, table: Pair, extra: int) -> np.ndarray:
+    """Row of the table for every pair of tokens, those without a place first: (N, N)."""
+    places = relative_position_index(grid, table)
+    index = np.pad(places, ((extra, 0), (extra, 0)))
+    last = (2 * table[0] - 1) * (2 * table[1] - 1)
+    index[:extra, extra:], index[extra:, :extra], index[:extra, :extra] = last, last + 1, last + 2
+    index.setflags(write=False)
+    return index

@@ -128,7 +128,7 @@ class WindowAttention(Layer):
         shift = (window[0] // 2, window[1] // 2) if self.shift and may_shift else (0, 0)
         x = pad_map(x, window)  # (B, H', W', C)
         x = self.shifted_windows(self.qkv(x), window, shift)  # (B, H', W', C)
-        x = x[:, :H, :W]  # (B, H, W, C)
+        x = crop_map(x, (H, W))  # (B, H, W, C)
         return self.proj_drop(self.proj(x))
 
     def shifted_windows(self, qkv: Tensor, window: Pair, shift: Pair) -> Tensor:
@@ -156,6 +156,11 @@ def pad_map(x: Tensor, window: Pair) -> Tensor:
     if not (bottom or right):
         return x
     return ops.pad(x, width=((0, 0), (0, bottom), (0, right), (0, 0)))
+
+
+def crop_map(x: Tensor, grid: Pair) -> Tensor:
+    """Take the padding off again: the first rows and columns of a map."""
+    return x if x.shape[1:3] == grid else x[:, : grid[0], : grid[1]]
 
 
 class PatchMerging(Layer):

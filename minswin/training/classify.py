@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import data
+from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.evaluate import Evaluation, evaluate, predict
 from minswin.training.inputs import evaluation_batches, load_training
-from minswin.training.parallel import Workers
+from minswin.training.pretrained import DEFAULT, find_trained
 from minswin.training.settings import Settings
 
 
@@ -33,14 +34,14 @@ def evaluate_checkpoint(
     split: str = "test",
     data_dir: str | None = None,
     download: bool = False,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Test:
     """Classify a set of images (by default that of the run) with the model of a checkpoint.
 
     split: "test", "train" or "held-out"; of the run's own data, train is what it learnt from, and
     held-out what it set aside to choose its best epoch.
     """
-    model, info = load_trained_model(path)
+    model, info = load_trained_model(find_trained(path))
     known = info["data"]
     where: dict[str, Any] = {
         "data_dir": data_dir or info["settings"]["data_dir"],
@@ -55,11 +56,7 @@ def evaluate_checkpoint(
             f"leave out --data, or use a checkpoint trained on '{images.name}'"
         )
     batches = evaluation_batches(images, (known["mean"], known["std"]))
-    workers = Workers(model, threads)
-    try:
-        result = evaluate(model, batches, workers=workers)
-    finally:
-        workers.close()
+    result = evaluate(model, batches, forward=data_parallel(model, threads))
     if not math.isfinite(result.loss):
         raise ValueError(
             f"evaluate: with the model of {path} the loss of the {len(images):,} images is "
@@ -85,9 +82,14 @@ def _images(path: Path | str, settings: Settings, name: str, split: str) -> data
     return data.load(name, split=split, data_dir=settings.data_dir, download=settings.download)
 
 
-def predict_file(image: Path | str, checkpoint: Path | str) -> tuple[list[str], np.ndarray]:
-    """The names of the classes, and the probability that the image shows each of them."""
-    model, info = load_trained_model(checkpoint)
+def predict_file(
+    image: Path | str, checkpoint: Path | str = DEFAULT
+) -> tuple[list[str], np.ndarray]:
+    """The names of the classes, and the probability that the image shows each of them.
+
+    checkpoint: a file, the folder of a run, or a name of `pretrained()`.
+    """
+    model, info = load_trained_model(find_trained(checkpoint))
     size = info["data"]["image"][1:]
     pixels = read_image(image, height=size[0], width=size[1])[None]  # (1, 3, H, W)
     x = data.normalize(pixels, mean=info["data"]["mean"], std=info["data"]["std"])

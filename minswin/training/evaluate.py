@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
 from minswin.arrays import Array, to_numpy
+from minswin.autograd import Tensor, no_grad
 from minswin.layers import Layer
-from minswin.training.parallel import Workers
+from minswin.parallel import data_parallel
+
+Forward = Callable[[Array], Tensor]  # images (B, 3, H, W) to logits (B, K)
 
 
 class Evaluation(NamedTuple):
@@ -22,17 +25,18 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: Layer, batches: Iterable[tuple[Array, Array]], *, workers: Workers | None = None
+    model: Layer, batches: Iterable[tuple[Array, Array]], *, forward: Forward | None = None
 ) -> Evaluation:
     """Classify every image once, without dropout, and compare with its label.
 
     batches: pairs of images (B, 3, H, W) and labels (B,); the last may be smaller.
+    forward: what runs the model, such as data_parallel(model); left out, one for all cores.
     """
     losses, hits, labels, classes = [], [], [], 0
-    workers = workers or Workers(model)
-    with evaluating(model):
+    forward = data_parallel(model) if forward is None else forward
+    with evaluating(model), no_grad(), quiet():
         for x, truth in batches:
-            logits = to_numpy(workers.logits(x)).astype(np.float64)  # (B, K)
+            logits = to_numpy(forward(x).data).astype(np.float64)  # (B, K)
             truth, classes = to_numpy(truth), logits.shape[1]
             _require_labels(truth, classes)
             losses.append(_surprise(logits)[np.arange(len(x)), truth])  # (B,)
@@ -49,8 +53,8 @@ def evaluate(
 
 def predict(model: Layer, images: Array) -> np.ndarray:
     """The probability of each class.        images (B, 3, H, W), normalised        gives (B, K)"""
-    with evaluating(model):
-        logits = to_numpy(Workers(model).logits(images)).astype(np.float64)  # (B, K)
+    with evaluating(model), no_grad(), quiet():
+        logits = to_numpy(data_parallel(model)(images).data).astype(np.float64)  # (B, K)
     return np.exp(-_surprise(logits))
 
 
@@ -79,3 +83,8 @@ def evaluating(model: Layer) -> Iterator[None]:
     finally:
         for layer, mode in before:
             layer.training = mode
+
+
+def quiet() -> np.errstate:
+    """Inside this block overflow is no warning: the caller looks at loss and gradients itself."""
+    return np.errstate(over="ignore", invalid="ignore")

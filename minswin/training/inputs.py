@@ -69,6 +69,8 @@ def new_model(settings: Settings, images: Images) -> Model:
     own: dict[str, Any] = {"img_size": height if height == width else (height, width)}
     if settings.drop_path is not None:
         own["drop_path_rate"] = settings.drop_path
+    if settings.recompute:
+        own["recompute"] = True
     rng = np.random.default_rng(settings.seed)
     return create_model(settings.model, num_classes=len(images.classes), rng=rng, **own)
 

@@ -10,7 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minswin import ops
+from minswin.arrays import Array
+from minswin.data.ahead import ahead
 from minswin.training.checkpoints import BEST, LAST, find_run, read_checkpoint
+from minswin.training.evaluate import quiet
 from minswin.training.interrupts import Interrupts
 from minswin.training.journal import read_journal
 from minswin.training.optimizers import clip_gradients
@@ -66,9 +70,9 @@ def _train(run: Run, quiet: bool) -> Result:
         while run.epoch < settings.epochs and not interrupts.received():
             run.model.train()
             progress.begin_epoch()
-            for x, targets in run.batches.epoch(run.epoch, start=run.step_in_epoch):
+            for x, targets in ahead(run.batches.epoch(run.epoch, start=run.step_in_epoch)):
                 lr = run.learning_rate(run.step)
-                loss, logits = run.workers.gradients(x, targets, smoothing=settings.smoothing)
+                loss, logits = _differentiate(run, x, targets)
                 norm = clip_gradients(run.model.parameters(), settings.clip or None)
                 run.require_finite(loss, norm, lr)
                 run.optimizer.step(lr)
@@ -86,6 +90,16 @@ def _train(run: Run, quiet: bool) -> Result:
             return _finish(run, progress, began)
         run.save(LAST)
         return _result(run, began, interrupted=interrupts.received())
+
+
+def _differentiate(run: Run, x: Array, targets: Array) -> tuple[float, Array]:
+    """Set the gradients of the mean loss of a batch; give the loss, and the logits (B, K)."""
+    run.model.zero_grad()
+    with quiet():
+        logits = run.forward(x)
+        loss = ops.cross_entropy(logits, targets, smoothing=run.settings.smoothing)
+        loss.backward()
+    return float(loss.item()), logits.data
 
 
 def _finish_epoch(run: Run, progress: Progress) -> None:

@@ -9,15 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from minswin import data, kernels, ops
 from minswin.arrays import Array, array_module
-from minswin.autograd import Tensor
+from minswin.autograd import no_grad
+from minswin.parallel import data_parallel
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST, Checkpoint, version
 from minswin.training.ema import WeightAverage
-from minswin.training.evaluate import Evaluation, evaluate, evaluating
+from minswin.training.evaluate import Evaluation, evaluate, evaluating, quiet
 from minswin.training.inputs import (
     Images,
     Model,
@@ -29,7 +28,6 @@ from minswin.training.inputs import (
     training_batches,
 )
 from minswin.training.journal import Journal
-from minswin.training.parallel import Workers
 from minswin.training.schedules import warmup_cosine
 from minswin.training.settings import Settings
 
@@ -62,7 +60,7 @@ class Run:
         self.backend = kernels.chosen(next(self.model.parameters()).data)
         with kernels.using(self.backend):  # an error here, if they cannot be loaded
             pass
-        self.workers = Workers(self.model, settings.threads)
+        self.forward = data_parallel(self.model, settings.threads)
         self.optimizer = new_optimizer(self.model, settings)
         self.average = (
             WeightAverage(self.model.named_parameters(), settings.ema) if settings.ema else None
@@ -132,8 +130,8 @@ class Run:
         whole = self.step_in_epoch == len(self.batches)
         place = (self.epoch + 1, 0) if whole else (self.epoch, self.step_in_epoch)
         x, targets = self.batches.batch(*place)
-        with evaluating(self.model), np.errstate(over="ignore", invalid="ignore"):
-            loss = ops.cross_entropy(Tensor(self.workers.logits(x)), targets).item()
+        with evaluating(self.model), no_grad(), quiet():
+            loss = ops.cross_entropy(self.forward(x), targets).item()
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss} after {self._now()}; not saved")
 
@@ -168,7 +166,7 @@ class Run:
         return self._classify(self.test_set)
 
     def _classify(self, images: Images) -> Evaluation:
-        result = evaluate(self.model, evaluation_batches(images), workers=self.workers)
+        result = evaluate(self.model, evaluation_batches(images), forward=self.forward)
         if not math.isfinite(result.loss):
             what = f"the loss of the {len(images):,} images to evaluate on became {result.loss}"
             raise self._diverged(f"{what} after {self._now()}")
@@ -259,6 +257,6 @@ class Run:
         }
 
     def close(self) -> None:
-        self.workers.close()
+        self.forward.close()
         if self.journal is not None:
             self.journal.close()

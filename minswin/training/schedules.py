@@ -30,3 +30,22 @@ def warmup_cosine(
         return final
     c = (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2  # from 1 to 0
     return c * base + (1 - c) * final
+
+
+def noam(step: int, *, channels: int, warmup: int = 4000, factor: float = 1.0) -> float:
+    """Rise in a straight line, then fall with 1/√t.                 Vaswani et al. 2017, eq. (3)
+
+        factor · C^−½ · min(t^−½, t · w^−1.5)        t = step + 1, C = channels, w = warmup
+
+    Steps count from 0 here, the paper's t from 1. The largest value, at t = w, is
+    factor / √(C w): 0.0007 for the paper's C = 512 and w = 4000.
+    """
+    if warmup < 1 or channels < 1:
+        raise ValueError(
+            f"noam: warmup and channels must be 1 or more, got warmup={warmup} and "
+            f"channels={channels}"
+        )
+    if step < 0:
+        raise ValueError(f"noam: step counts from 0, got {step}")
+    t = step + 1
+    return factor * channels**-0.5 * min(t**-0.5, t * warmup**-1.5)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from minswin.data import LEVELS
+from minswin.parallel import cores
 
 # What differs from the defaults of Settings, for each set of data. The only place of such numbers.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -37,13 +37,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 RECIPES["cifar100"] = dict(RECIPES["cifar10"])
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides the numbers of a run, and where it is kept.
@@ -59,6 +52,7 @@ class Settings:
 
     model: str = "swin_shapes"
     drop_path: float | None = None  # None: what suits the model by its own list
+    recompute: bool = False  # of the model: more time, less memory, the same numbers
 
     epochs: int = 10
     batch_size: int = 64

@@ -1,0 +1,38 @@
+"""Batches made ahead of time, in a thread of their own, while the caller works on earlier ones."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+def ahead(batches: Iterable[Item], *, depth: int = 2) -> Iterator[Item]:
+    """The same batches in the same order; at most `depth` of them wait for the caller.
+
+    An error comes where its batch would. The thread ends with the last batch, or as soon as the
+    caller lets go of the iterator: after the batch that it is making.
+    """
+    if depth < 1:
+        raise ValueError(f"ahead: depth must be 1 or more, got {depth}")
+    return _ahead(iter(batches), depth)
+
+
+def _ahead(batches: Iterator[Item], depth: int) -> Iterator[Item]:
+    end, context = object(), copy_context()  # np.errstate holds in the thread too
+    maker = ThreadPoolExecutor(1, "minswin-data")
+
+    def order() -> Future[Any]:
+        return maker.submit(context.run, lambda: next(batches, end))
+
+    try:
+        waiting = deque(order() for _ in range(depth))
+        while (batch := waiting.popleft().result()) is not end:
+            waiting.append(order())
+            yield batch
+    finally:
+        maker.shutdown(cancel_futures=True)

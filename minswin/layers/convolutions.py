@@ -1,0 +1,106 @@
+"""What a convolutional network is made of: filters, and batch norm with its running statistics."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minswin import ops
+from minswin.arrays import Array
+from minswin.autograd import Tensor
+from minswin.layers.base import Buffer, Layer, Parameter
+from minswin.layers.initialize import Dtype
+from minswin.reference.normalize import batch_moments
+
+Pair = tuple[int, int]
+
+
+class Filters(Layer):
+    """Convolution with square filters of an odd side, padded so that stride 1 keeps the map's size.
+
+    Learns   weight (D, C, side, side); no bias, for the batch norm that follows would take it off
+    Takes    (B, C, H, W)        Gives (B, D, ⌈H/stride⌉, ⌈W/stride⌉)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        side: int,
+        *,
+        stride: int = 1,
+        rng: np.random.Generator,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        spread = math.sqrt(2 / (outputs * side * side))  # He et al. 2015, §2.2, "backward"
+        first = spread * rng.standard_normal((outputs, inputs, side, side))
+        self.weight = Parameter(first.astype(dtype))
+        self.stride, self.padding = (stride, stride), (side // 2, side // 2)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.conv2d(x, self.weight, None, stride=self.stride, padding=self.padding)
+
+    def grid(self, grid: Pair) -> Pair:
+        """The size of the map that follows from one of this size."""
+        return -(-grid[0] // self.stride[0]), -(-grid[1] // self.stride[1])
+
+    def macs(self, grid: Pair) -> int:
+        """Products on a map of this size."""
+        H, W = self.grid(grid)
+        return H * W * self.weight.size
+
+
+class BatchNorm2d(Layer):
+    """Mean 0 and variance 1 for each channel, then scale and shift.        Ioffe & Szegedy 2015
+
+    Learns   weight, bias (C,)   Keeps running_mean, running_var (C,), num_batches_tracked
+    Takes    and gives (B, C, H, W)
+    While training, mean and variance are those of the batch, and the running ones move towards
+    them by `momentum` (towards the unbiased variance, as in PyTorch). In evaluation the running
+    ones take their place: one and the same affine map for every image.
+    """
+
+    whole_batch = True
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        self.weight = Parameter(np.ones(channels, dtype))
+        self.bias = Parameter(np.zeros(channels, dtype))
+        self.running_mean = Buffer(np.zeros(channels, dtype))
+        self.running_var = Buffer(np.ones(channels, dtype))
+        self.num_batches_tracked = Buffer(np.zeros((), np.int64))
+        self.eps, self.momentum = eps, momentum
+
+    def __call__(self, x: Tensor) -> Tensor:
+        C = self.weight.size
+        if x.ndim != 4 or x.shape[1] != C:
+            raise ValueError(f"BatchNorm2d: x must be (B, {C}, H, W), got {x.shape}")
+        if not self.training:
+            return self._by_running_statistics(x)
+        if x.size <= C:
+            raise ValueError(
+                f"BatchNorm2d: one value per channel has no variance, got x of shape {x.shape}; "
+                "train with a larger batch or image, or call eval() first"
+            )
+        moments = batch_moments(x.data)
+        self._follow(*moments, count=x.size // C)
+        return ops.batch_norm(x, self.weight, self.bias, eps=self.eps, moments=moments)
+
+    def _by_running_statistics(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var.data + self.eps) ** -0.5  # (C,)
+        shift = self.bias - scale * self.running_mean.data  # (C,)
+        return x * scale.reshape(-1, 1, 1) + shift.reshape(-1, 1, 1)
+
+    def _follow(self, mean: Array, var: Array, *, count: int) -> None:
+        """Move the running statistics towards those of a batch, in place."""
+        unbiased = var * (count / (count - 1))
+        for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running.data += self.momentum * (seen - running.data)
+        self.num_batches_tracked.data += 1

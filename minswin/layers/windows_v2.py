@@ -1,0 +1,180 @@
+"""What Swin V2 changes in the windows: cosine attention, a position bias from a small network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from minswin import ops
+from minswin.arrays import array_module
+from minswin.autograd import Tensor
+from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
+from minswin.layers.base import Parameter
+from minswin.layers.basic import Dropout, LayerNorm, Linear
+from minswin.layers.initialize import Dtype
+from minswin.layers.windows import (
+    PatchMerging,
+    WindowAttention,
+    check_map,
+    pad_map,
+    relative_position_bias,
+)
+from minswin.reference.windows import attention_mask
+
+Pair = tuple[int, int]
+
+LARGEST = math.log(100)  # of logit_scale; what is learnt beyond it has no effect
+BIAS = 16.0  # the largest position bias
+HIDDEN = 512  # channels of cpb_mlp
+
+
+# ── cosine attention ─────────────────────────────────────────────────────────────────────────────
+
+
+def unit(x: Tensor) -> Tensor:
+    """Vectors of length 1: x / max(‖x‖, 10⁻¹²), over the last axis.
+
+    The maximum is taken of the squares, before the root, which has no derivative at 0: the keys of
+    padding are exactly 0.
+    """
+    squares = (x * x).sum(axis=-1, keepdims=True)  # (..., 1)
+    return x / ops.sqrt(ops.relu(squares - 1e-24) + 1e-24)
+
+
+def cosine_attention(
+    q: Tensor, k: Tensor, v: Tensor, scale: Tensor, bias: Tensor, drop: Dropout | None = None
+) -> Tensor:
+    """softmax(τ cos(q, k) + bias) v.                                    Liu et al. 2022, eq. (2)
+
+    q, k, v (..., h, N, d)   scale: τ (h, 1, 1)   bias -> (..., h, N, N)   gives (..., h, N, d)
+    """
+    scale = scale * q.shape[-1] ** 0.5  # since `attend` divides by √d
+    return attend(unit(q) * scale, unit(k), v, bias, drop)
+
+
+# ── where a token is ─────────────────────────────────────────────────────────────────────────────
+
+
+@lru_cache(maxsize=32)
+def log_spaced(window: Pair, pretrained: Pair) -> np.ndarray:
+    """The coordinates of every displacement in a window: ((2Mh−1)·(2Mw−1), 2), read-only.
+
+        t = sign(Δ) log₂(1 + 8 |Δ| / (W−1)) / 3        Liu et al. 2022, eq. (4), with its code
+
+    Rows as in relative_position_index   W: side of the `pretrained` window, where |Δ| = W−1 gives
+    log₂ 9 / 3 = 1.06. A larger window goes a little beyond it: by the logarithm, not much.
+    """
+    axes = [
+        8 * np.arange(1 - M, M) / max(W - 1, 1) for M, W in zip(window, pretrained, strict=True)
+    ]
+    along = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    t = np.sign(along) * np.log2(1 + abs(along)) / 3
+    t.setflags(write=False)  # it is cached: nobody may change it
+    return t
+
+
+# ── the layers ───────────────────────────────────────────────────────────────────────────────────
+
+
+class WindowAttentionV2(WindowAttention):
+    """WindowAttention by cosines, its bias computed from displacements.     Liu et al. 2022, §3
+
+        logits = τ cos(q, k) + B + mask      τ = exp(min(logit_scale, ln 100))
+        B = 16 σ(cpb_mlp(t))                 t: see log_spaced
+
+    Learns   logit_scale (h, 1, 1)   q_bias, v_bias (C,): there is none of the keys
+             cpb_mlp: Linear(2, 512), ReLU, Linear(512, h)   qkv: Linear(C, 3C)   proj: Linear(C, C)
+    pretrained: the window of the pre-training, if this one is another; None: this one.
+    mask_value: added to the logits of two tokens that may not see each other. The original's −100
+    holds while logits differ by less, but here they may differ by 2 τ + 16 = 216: at the clamp of
+    τ, a masked key of cosine 1 (100 − 100) beats an allowed one of cosine −1 (−100). −np.inf
+    always holds; the published weights were trained with −100, and transformers adds it twice.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        window: Pair,
+        *,
+        shift: bool = False,
+        pretrained: Pair | None = None,
+        mask_value: float = -100.0,
+        qkv_bias: bool = True,
+        attn_drop_rate: float = 0.0,
+        drop_rate: float = 0.0,
+        rng: np.random.Generator,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        check_heads("WindowAttentionV2", channels, heads)
+        if not mask_value < 0:
+            raise ValueError(
+                f"WindowAttentionV2: mask_value must be negative, got {mask_value}; use -100, as "
+                "the original, or -np.inf"
+            )
+        self.heads, self.window, self.shift = heads, window, shift
+        self.pretrained, self.mask_value = pretrained or window, float(mask_value)
+        self.logit_scale = Parameter(np.full((heads, 1, 1), math.log(10), dtype))
+        self.q_bias = Parameter(np.zeros(channels, dtype)) if qkv_bias else None
+        self.v_bias = Parameter(np.zeros(channels, dtype)) if qkv_bias else None
+        self.cpb_mlp: list[Callable[[Tensor], Tensor]] = [
+            Linear(2, HIDDEN, rng=rng, dtype=dtype),
+            ops.relu,
+            Linear(HIDDEN, heads, bias=False, rng=rng, dtype=dtype),
+        ]
+        self.qkv = Linear(channels, 3 * channels, bias=False, rng=rng, dtype=dtype)
+        self.proj = Linear(channels, channels, rng=rng, dtype=dtype)
+        self.attn_drop = Dropout(attn_drop_rate, rng=rng)
+        self.proj_drop = Dropout(drop_rate, rng=rng)
+
+    def shifted_windows(self, qkv: Tensor, window: Pair, shift: Pair) -> Tensor:
+        """The attention of all windows: qkv (B, H, W, 3C) gives (B, H, W, C)."""
+        grid = qkv.shape[1], qkv.shape[2]
+        if self.q_bias is not None and self.v_bias is not None:
+            qkv = qkv + ops.concatenate(self.q_bias, 0 * self.q_bias.data, self.v_bias)
+        if any(shift):
+            qkv = ops.roll(qkv, shift=(-shift[0], -shift[1]))  # up and left
+        qkv = ops.window_partition(qkv, window=window)  # (B, nW, N, 3C)
+        q, k, v = split_heads(qkv, self.heads)  # (B, nW, h, N, d) each
+        bias = self.bias(window)  # (h, N, N)
+        if any(shift):
+            mask = attention_mask(grid, window, shift, self.mask_value)  # (nW, N, N)
+            bias = bias + mask.astype(bias.dtype)[:, None]  # (nW, h, N, N)
+        x = cosine_attention(q, k, v, self.scale(), bias, self.attn_drop)  # (B, nW, h, N, d)
+        x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)
+        return ops.roll(x, shift=shift) if any(shift) else x
+
+    def scale(self) -> Tensor:
+        """τ of every head, 100 at most: (h, 1, 1)."""
+        return ops.exp(LARGEST - ops.relu(LARGEST - self.logit_scale))
+
+    def bias(self, window: Pair) -> Tensor:
+        """B, the bias of every head for every pair of tokens of a window: (h, N, N), in 0…16."""
+        weight = self.logit_scale.data
+        t = log_spaced(window, self.pretrained).astype(weight.dtype)
+        x = Tensor(array_module(weight).asarray(t))  # (displacements, 2)
+        for step in self.cpb_mlp:
+            x = step(x)  # (displacements, h), in the end
+        return relative_position_bias(BIAS * ops.sigmoid(x), window, window)
+
+
+class PatchMergingV2(PatchMerging):
+    """PatchMerging with the norm after the linear map.                     Liu et al. 2022, code
+
+    Learns   reduction: Linear(4C, 2C), no bias   norm: LayerNorm(2C)
+    Takes a map (B, H, W, C); an odd side is padded with zeros   Gives (B, ⌈H/2⌉, ⌈W/2⌉, 2C)
+    """
+
+    def __init__(
+        self, channels: int, *, rng: np.random.Generator, dtype: Dtype = np.float32
+    ) -> None:
+        self.reduction = Linear(4 * channels, 2 * channels, bias=False, rng=rng, dtype=dtype)
+        self.norm = LayerNorm(2 * channels, dtype=dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        check_map("PatchMergingV2", x, self.norm.weight.size // 2)
+        x = ops.patch_merge(pad_map(x, (2, 2)))  # (B, H/2, W/2, 4C)
+        return self.norm(self.reduction(x))  # (B, H/2, W/2, 2C)

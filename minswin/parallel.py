@@ -1,0 +1,229 @@
+"""All cores for one model: a batch is split into parts, and each thread takes a part.
+
+NumPy and the kernels let go of the interpreter lock, so plain threads suffice. That is faster than
+threads inside each operation, most of which are too short to be shared; so BLAS may start none.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from contextvars import copy_context
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minswin import kernels
+from minswin.arrays import Array, Vjp
+from minswin.autograd import Tensor, apply, is_recording, no_grad
+
+
+def data_parallel(model: Any, threads: int | None = None) -> DataParallel:
+    """The model as a callable that splits its batch over threads, by default one for each core.
+
+    The result is an ordinary Tensor. Its `backward` runs in the same threads and adds the parts'
+    gradients, always in one order: a fixed number of threads gives the same bits in every run,
+    and another number changes nothing but the rounding, dropout included. A layer that looks at
+    the batch as a whole (`Layer.whole_batch`) is not split: with threads=None its model runs in
+    one thread, and more are an error. From then on, NumPy's BLAS uses one thread in this process.
+    """
+    joint = [type(layer).__name__ for layer in model.layers_within() if layer.whole_batch]
+    if threads is None:
+        threads = 1 if joint else cores()
+    if not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"data_parallel: threads must be 1 or more, or None, got {threads!r}")
+    if joint and threads > 1:
+        raise ValueError(
+            f"data_parallel: {joint[0]} needs the whole batch, which {threads} threads would "
+            "split; use threads=1"
+        )
+    return DataParallel(model, threads)
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class DataParallel:
+    """A model and its twins, one for each thread: copies of its layers that share its weights.
+
+    A twin has gradients of its own, so the threads need no locks. Switch `model` itself between
+    train() and eval(), load and update its weights: the twins follow. A single thread needs none:
+    it is the caller's, and runs the model.
+    """
+
+    def __init__(self, model: Any, threads: int) -> None:
+        self.model = model
+        self._twins = [_Twin(model) for _ in range(threads)] if threads > 1 else []
+        self._pool = ThreadPoolExecutor(threads, "minswin")
+        one_blas_thread()
+
+    def __call__(self, x: Tensor | Array) -> Tensor:
+        """What model(x) gives.        x (B, …)        gives (B, …)"""
+        if not self._twins:
+            return self.model(x)
+        wanted = isinstance(x, Tensor) and x.requires_grad
+        return apply(self._split, x, *_weights(self.model), wanted=wanted)
+
+    def close(self) -> None:
+        """Let the threads end, as they do anyway once this object is gone."""
+        self._pool.shutdown()
+
+    def _split(self, x: Array, *weights: Array, wanted: bool) -> tuple[Array, Vjp]:
+        """As a definition: the model's value; gradients of the weights, of x where it is wanted."""
+        parts = np.array_split(x, max(1, min(len(self._twins), len(x))))
+        twins = self._twins[: len(parts)]
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        for twin, start, end in zip(twins, [0, *ends], ends, strict=False):
+            twin.follow(self.model, start, end, len(x))
+        here = wanted, kernels.chosen(x), is_recording()
+        runs = self._each(_forward, [(*pair, *here) for pair in zip(twins, parts, strict=True)])
+        twins[0].lead()
+
+        def vjp(g: Array) -> tuple[Array | None, ...]:
+            pieces = np.array_split(g, len(parts))
+            results = self._each(_backward, list(zip(twins, runs, pieces, strict=True)))
+            dx, *gradients = zip(*results, strict=True)
+            whole = None if any(d is None for d in dx) else np.concatenate(dx)
+            return whole, *self._each(_sum, gradients)
+
+        return np.concatenate([y.data for _, y in runs]), vjp
+
+    def _each(self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """work(*a) for every a, at the same time; the results in order, or the first error."""
+        jobs = [self._pool.submit(copy_context().run, work, *a) for a in arguments]
+        try:
+            return [job.result() for job in jobs]
+        finally:
+            wait(jobs)  # after an error: the twins are free again
+
+
+# ── what runs in a thread ────────────────────────────────────────────────────────────────────────
+
+
+class _Twin:
+    """A copy of a model that shares its weights: the very arrays."""
+
+    def __init__(self, model: Any) -> None:
+        values = {id(v): v for layer in model.layers_within() for v in vars(layer).values()}
+        rngs = [v for v in values.values() if isinstance(v, np.random.Generator)]
+        self.shares = [(rng, _Share(rng)) for rng in rngs]
+        known = {id(p.data): p.data for p in model.parameters()}
+        known.update((id(rng), share) for rng, share in self.shares)
+        self.model = copy.deepcopy(model, known)
+        self.model.zero_grad()
+
+    def follow(self, model: Any, start: int, end: int, batch: int) -> None:
+        """Take the model's modes, weights and random state, for samples start…end of a batch."""
+        for own, layer in _pairs(self.model.layers_within(), model.layers_within()):
+            own.training = layer.training
+        for own, p in _pairs(_weights(self.model), _weights(model)):
+            own.data, own.requires_grad = p.data, p.requires_grad
+        for rng, share in self.shares:
+            share.state = rng.bit_generator.state, start, end, batch
+
+    def lead(self) -> None:
+        """Give the model's generators the state that they would have after the whole batch."""
+        for rng, share in self.shares:
+            rng.bit_generator.state = share.rng.bit_generator.state
+
+
+def _weights(model: Any) -> list[Tensor]:
+    """The parameters; one that is used in two places counts once."""
+    return list(dict.fromkeys(model.parameters()))
+
+
+def _pairs(own: Iterable[Any], models: Iterable[Any]) -> list[tuple[Any, Any]]:
+    own, models = list(own), list(models)
+    if len(own) != len(models):
+        raise ValueError(
+            "data_parallel: the model has gained or lost layers since it was split; "
+            "call data_parallel(model) again"
+        )
+    return list(zip(own, models, strict=True))
+
+
+class _Share:
+    """A generator that draws for the whole batch, and gives one part what belongs to it.
+
+    It has what layers use of a numpy Generator: `random`, and `bit_generator.state` to go back to.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = copy.deepcopy(rng)
+        self.start = self.end = self.batch = 0
+
+    @property
+    def bit_generator(self) -> _Share:
+        return self
+
+    @property
+    def state(self) -> tuple[Any, int, int, int]:
+        """State of the generator, and which samples of a batch it draws for: start, end, batch."""
+        return self.rng.bit_generator.state, self.start, self.end, self.batch
+
+    @state.setter
+    def state(self, state: tuple[Any, int, int, int]) -> None:
+        self.rng.bit_generator.state, self.start, self.end, self.batch = state
+
+    def random(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
+        if shape[0] != self.end - self.start:
+            raise ValueError(
+                f"data_parallel: the first axis of random numbers must be that of the batch, of "
+                f"{self.end - self.start} samples here, got {shape}; use threads=1"
+            )
+        return self.rng.random((self.batch, *shape[1:]), dtype=dtype)[self.start : self.end]
+
+
+def _forward(
+    twin: _Twin, x: Array, wanted: bool, backend: str, recording: bool
+) -> tuple[Tensor, Tensor]:
+    """Images and logits of one part, with the choices of the thread that asked."""
+    images = Tensor(x, requires_grad=wanted)
+    with kernels.using(backend), nullcontext() if recording else no_grad():
+        return images, twin.model(images)
+
+
+def _backward(twin: _Twin, run: tuple[Tensor, Tensor], g: Array) -> list[Array | None]:
+    """What one part adds to the gradient of the images and of each weight."""
+    images, y = run
+    twin.model.zero_grad()
+    if y.requires_grad:
+        y.backward(np.ascontiguousarray(g))
+    gradients = [images.grad, *(p.grad for p in _weights(twin.model))]
+    twin.model.zero_grad()
+    return gradients
+
+
+def _sum(*gradients: Array | None) -> Array | None:
+    """Added in the order of the parts, so that the bits do not depend on who was first."""
+    total, *others = [g for g in gradients if g is not None] or [None]
+    for g in others:
+        total += g  # into the first part's own array, which nobody else holds
+    return total
+
+
+# ── BLAS ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def one_blas_thread() -> bool:
+    """Let NumPy's own OpenBLAS use one thread a call; False where NumPy brings another BLAS."""
+    home = Path(np.__file__).parent
+    for folder in (home.with_name("numpy.libs"), home / ".dylibs"):
+        for path in sorted(folder.glob("*openblas*")):
+            library = ctypes.CDLL(str(path))
+            for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads"):
+                if hasattr(library, name):
+                    getattr(library, name)(1)
+                    return True
+    return False

@@ -1,0 +1,49 @@
+"""Weights that come with the package, and how a run becomes such a file: weights alone, halved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from minswin.training.checkpoints import (
+    Checkpoint,
+    find_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+
+FOLDER = Path(__file__).parent.with_name("pretrained")
+DEFAULT = "swin_cifar_small"  # what `minswin predict` asks when no checkpoint is given
+
+
+def pretrained() -> dict[str, Path]:
+    """The weights that come with the package, by name; a model card lies beside each."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def find_trained(name: Path | str) -> Path:
+    """The checkpoint called `name`: a file, the folder of a run, or weights of the package.
+
+    What is on disk comes first.
+    """
+    if not Path(name).exists() and str(name) in pretrained():
+        return pretrained()[str(name)]
+    return find_checkpoint(name)
+
+
+def export(run: Path | str, out: Path | str) -> None:
+    """Write what classifying needs of a checkpoint, and no more: float16 weights, and what it is.
+
+    Where the run kept an average of the weights, the average is taken.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(run))
+    weights = {**checkpoint.weights, **checkpoint.average}
+    far = [name for name, array in weights.items() if not np.abs(array).max() < 65_504]
+    if far:
+        raise ValueError(
+            f"export: {far[0]} of {run} holds numbers beyond the range of float16; keep the "
+            "checkpoint as it is"
+        )
+    halved = {name: array.astype(np.float16) for name, array in weights.items()}
+    save_checkpoint(out, Checkpoint(checkpoint.info, halved))

@@ -1,0 +1,81 @@
+"""The weights that come with the package, and how a run becomes such a file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_training import install, tiny_settings
+
+from minswin.training import train
+from minswin.training.checkpoints import load_trained_model, read_checkpoint, save_checkpoint
+from minswin.training.classify import predict_file
+from minswin.training.pretrained import DEFAULT, FOLDER, export, find_trained, pretrained
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    install(monkeypatch)
+    train(tiny_settings(tmp_path / "run", epochs=1), quiet=True)
+    return tmp_path / "run"
+
+
+def test_an_exported_run_has_its_averaged_weights_as_float16_and_nothing_else(run, tmp_path):
+    export(run, tmp_path / "small.safetensors")
+    small, whole = read_checkpoint(tmp_path / "small.safetensors"), read_checkpoint(run)
+    assert small.info["model"] == whole.info["model"]
+    assert not small.optimizer and not small.average
+    model, _ = load_trained_model(run)
+    for name, p in model.named_parameters():
+        assert small.weights[name].dtype == np.float16
+        assert np.array_equal(small.weights[name], p.data.astype(np.float16))
+
+
+def test_an_exported_run_answers_as_the_run_does(run, tmp_path):
+    export(run, tmp_path / "small.safetensors")
+    models = [load_trained_model(path)[0] for path in (run, tmp_path / "small.safetensors")]
+    x = np.random.default_rng(0).standard_normal((3, 3, *models[0].img_size)).astype(np.float32)
+    full, half = (model(x).data for model in models)
+    assert half.dtype == np.float32
+    assert 0 < np.abs(full - half).max() < 0.02 * np.abs(full).max()  # 11 bits of each weight
+
+
+def test_weights_beyond_float16_are_not_exported(run, tmp_path):
+    spoilt = read_checkpoint(run)
+    name = next(iter(spoilt.average))
+    spoilt.average[name].flat[0] = 70_000
+    save_checkpoint(tmp_path / "last.safetensors", spoilt)
+    with pytest.raises(ValueError, match=f"export: {name} of .* beyond the range of float16"):
+        export(tmp_path, tmp_path / "small.safetensors")
+    assert not (tmp_path / "small.safetensors").exists()
+
+
+def test_what_comes_with_the_package_is_small_and_has_a_model_card():
+    assert DEFAULT in pretrained()
+    for name, path in pretrained().items():
+        assert path.stat().st_size <= 3_000_000
+        card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+        info = read_checkpoint(path).info
+        assert info["model"]["name"] in card
+        assert f"{info['settings']['epochs']} epochs" in card
+
+
+def test_a_file_of_the_name_comes_before_the_weights_of_the_package(tmp_path, monkeypatch):
+    assert find_trained(DEFAULT) == pretrained()[DEFAULT]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT).write_bytes(b"mine")
+    assert str(find_trained(DEFAULT)) == DEFAULT
+
+
+def test_a_picture_is_named_without_any_training(tmp_path):
+    picture = tmp_path / "blue.png"
+    Image.new("RGB", (48, 40), (90, 160, 240)).save(picture)
+    classes, probabilities = predict_file(picture)
+    assert len(classes) == len(probabilities) == 10 and "airplane" in classes
+    assert abs(probabilities.sum() - 1) < 1e-6
+    command = [sys.executable, "-m", "minswin", "predict", str(picture), "--top", "1"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert classes[int(probabilities.argmax())] in said
