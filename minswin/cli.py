@@ -89,7 +89,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         split=options.split,
         data_dir=options.data_dir,
         download=bool(options.download),
-        threads=options.threads or _cores(),
+        threads=options.threads,
     )
     print(bars(test.classes, test.result.per_class.tolist()))
     print(
@@ -99,18 +99,22 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cores() -> int:
-    from minswin.training.settings import cores
-
-    return cores()
-
-
 def _predict(options: argparse.Namespace) -> int:
     from minswin.look.tables import bars
     from minswin.training.classify import predict_file
 
-    classes, probabilities = predict_file(options.image, options.checkpoint)
+    given = () if options.checkpoint is None else (options.checkpoint,)
+    classes, probabilities = predict_file(options.image, *given)
     print(bars(classes, probabilities.tolist(), top=options.top))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from minswin.training.pretrained import export
+
+    export(options.checkpoint, options.out)
+    print(f"{options.out}: {os.path.getsize(options.out):,} bytes; look further with")
+    print(f"    minswin evaluate {options.out}")
     return 0
 
 
@@ -138,6 +142,27 @@ def _kernels(options: argparse.Namespace) -> int:
     return 0
 
 
+# ── measuring ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from minswin.bench.run import ALL_PARTS, PARTS, Bench
+
+    extra = {"reference": options.reference, "compiled": options.compile}
+    Bench(
+        options.configurations,
+        parts=[part for part in ALL_PARTS if getattr(options, part)] or PARTS,
+        contenders=("minswin", "eager", "fused", *(name for name in extra if extra[name])),
+        threads=options.threads,
+        rounds=options.rounds,
+        sides=options.sides,
+        out=options.out,
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+        show=lambda table: print(f"{table}\n", flush=True),
+    ).run()
+    return 0
+
+
 # ── the command line ─────────────────────────────────────────────────────────────────────────────
 
 NOT_SETTINGS = ("command", "run", "resume", "overwrite", "quiet")
@@ -161,9 +186,16 @@ TRAINING: dict[str, tuple[type, str]] = {
     "cutmix": (float, "parameter alpha of cutmix; 0: off"),
     "ema": (float, "decay of the averaged weights; 0: off"),
     "seed": (int, "of weights, order and augmentation"),
-    "threads": (int, "parts that a batch is split into, one per core"),
+    "threads": (int, "parts that a batch is split into; default: one per core"),
     "checkpoint_every": (int, "steps between checkpoints, besides those after epochs"),
     "log_every": (int, "steps between lines of the log, besides those after epochs"),
+}
+
+PARTS_OF_BENCH = {
+    "race": "steps of training and inference, and peak memory, beside PyTorch",
+    "startup": "a fresh process, with compiled kernels on disk and without",
+    "breakdown": "a training step operation by operation, beside what the machine can do",
+    "sweep": "inference against the side of the image",
 }
 
 
@@ -183,11 +215,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
+    export = _add(commands, "export", _export, "write the weights of a run alone, as float16")
+    export.add_argument("checkpoint", help="folder of a run, or a .safetensors file of one")
+    export.add_argument("out", help="the .safetensors file to write")
     _add(commands, "models", _models, "list the named models")
     info = _add(commands, "info", _info, "show the shapes, parameters and cost inside a model")
     info.add_argument("model", help="a name from 'minswin models'")
     info.add_argument("--img-size", type=_size, metavar="N", help="side, or HEIGHTxWIDTH")
     _add(commands, "kernels", _kernels, "show which operations have fast kernels")
+    _add_bench(commands)
     return parser
 
 
@@ -203,6 +239,8 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--data", help="shapes (built in; the default), cifar10 or cifar100")
     parser.add_argument("--download", action="store_true", default=None, help="fetch CIFAR first")
     parser.add_argument("--optimizer", help="sgd or adamw")
+    does = "blocks are computed again in backward: less memory, more time, the same numbers"
+    parser.add_argument("--recompute", action="store_true", default=None, help=does)
     parser.add_argument("--augment", help="none, basic or strong")
     for name, (kind, does) in TRAINING.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=does, metavar="X")
@@ -214,7 +252,7 @@ def _add_train(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     parser = _add(commands, "evaluate", _evaluate, "test a checkpoint, class by class")
-    parser.add_argument("checkpoint", help="folder of a run, or a .safetensors file of one")
+    parser.add_argument("checkpoint", help="folder of a run, a .safetensors file of one, or a name")
     parser.add_argument("--data", help="default: the data of the run")
     splits, does = ("test", "train", "held-out"), "train: the images that the run learnt from"
     parser.add_argument("--split", choices=splits, default="test", help=does)
@@ -226,8 +264,30 @@ def _add_evaluate(commands: Any) -> None:
 def _add_predict(commands: Any) -> None:
     parser = _add(commands, "predict", _predict, "name what an image shows")
     parser.add_argument("image", help="a picture file")
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="folder of a run")
+    does = "folder of a run, or weights of the package (default: a Swin trained on CIFAR-10)"
+    parser.add_argument("--checkpoint", metavar="DIR", help=does)
     parser.add_argument("--top", type=_count, default=5, metavar="N", help="classes to print")
+
+
+def _add_bench(commands: Any) -> None:
+    does = "measure speed and memory beside PyTorch, and where the time goes"
+    parser = _add(commands, "bench", _bench, does)
+    parser.add_argument(
+        "configurations", nargs="*", metavar="NAME", help="some of cifar, tiny, vit; default: all"
+    )
+    parts = parser.add_argument_group("parts", "without any: --race --startup --breakdown")
+    for part, does in PARTS_OF_BENCH.items():
+        parts.add_argument(f"--{part}", action="store_true", help=does)
+    does = "race torch.compile too; the first step takes a minute"
+    parser.add_argument("--compile", action="store_true", help=does)
+    does = "race our definitions, without kernels, too"
+    parser.add_argument("--reference", action="store_true", help=does)
+    does = "of the sweep; default: 112 224 448 672 1024"
+    parser.add_argument("--sides", type=_count, nargs="+", metavar="N", help=does)
+    parser.add_argument("--threads", type=_count, metavar="N", help="default: one per core")
+    parser.add_argument("--rounds", type=_count, default=10, metavar="N", help="turns; default: 10")
+    does = "write all figures here, and a picture beside it"
+    parser.add_argument("-o", "--out", metavar="FILE.json", help=does)
 
 
 def _count(text: str) -> int:

@@ -1,0 +1,1 @@
+"""`minswin bench`: how fast this code is, as ratios to PyTorch measured in the same minutes."""

@@ -1,0 +1,174 @@
+"""Where the time of a training step goes: operation by operation, forward and backward.
+
+with watching(Ledger()) as ledger:
+    loss = ops.cross_entropy(model(images), labels)
+    loss.backward()
+ledger.entries      # one for every operation that ran, in order
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minswin import kernels, ops
+from minswin.arrays import Array, Definition
+from minswin.bench.clock import Step, seconds
+from minswin.bench.contenders import Setup, check_model, data, our_model
+from minswin.bench.counting import backward_work, forward_work, size
+from minswin.training.optimizers import SGD
+
+REST = "Python, the walk, sums of gradients"
+
+
+class Entry(NamedTuple):
+    """One run of an operation, in one direction."""
+
+    operation: str
+    direction: str  # "forward", "backward" or "update"
+    seconds: float
+    flops: int
+    bytes: int
+
+
+class Row(NamedTuple):
+    """All runs of an operation in one direction."""
+
+    operation: str
+    direction: str
+    calls: int
+    seconds: float
+    flops: int
+    bytes: int
+
+
+class Breakdown(NamedTuple):
+    """One training step on one thread; the seconds of the rows add up to `seconds`."""
+
+    model: str
+    batch: int
+    seconds: float
+    rows: list[Row]
+
+
+class Ledger:
+    """The operations that ran, with their times."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    @property
+    def seconds(self) -> float:
+        return sum(entry.seconds for entry in self.entries)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of all products."""
+        return sum(entry.flops for entry in self.entries) // 2
+
+    def timed(self, name: str, function: Definition) -> Definition:
+        """The same function; value and vjp leave an entry each."""
+
+        @wraps(function)
+        def run(*inputs: Any, **settings: Any) -> tuple[Array, Any]:
+            start = time.perf_counter()
+            value, vjp = function(*inputs, **settings)
+            elapsed = time.perf_counter() - start
+            flops, moved = forward_work(name, inputs, settings, value)
+            self.entries.append(Entry(name, "forward", elapsed, flops, moved))
+            return value, self._timed_vjp(name, vjp, flops, size(inputs))
+
+        return run
+
+    def _timed_vjp(self, name: str, vjp: Any, flops: int, input_bytes: int) -> Any:
+        """It holds no array: what backward does not need is freed as ever."""
+
+        def run(g: Array) -> Any:
+            start = time.perf_counter()
+            gradients = vjp(g)
+            elapsed = time.perf_counter() - start
+            work = backward_work(name, flops, input_bytes, g, gradients)
+            self.entries.append(Entry(name, "backward", elapsed, *work))
+            return gradients
+
+        return run
+
+    def update(self, step: Step) -> None:
+        """Run the optimizer's step; operations of its own are not counted twice."""
+        before = self.seconds
+        elapsed = seconds(step)
+        self.entries.append(Entry("optimizer", "update", elapsed - (self.seconds - before), 0, 0))
+
+
+@contextmanager
+def watching(ledger: Ledger) -> Iterator[Ledger]:
+    """Let every operation of this process leave its entries in the ledger.
+
+    A composite without a kernel is a text of operations, and each of them is an entry.
+    """
+    select = kernels.select
+
+    def timed_select(name: str, array: Array) -> Definition:
+        function = select(name, array)
+        text = name in kernels.COMPOSITES and function is kernels.KERNELS[name]["reference"]
+        plain = text or name in kernels.UPDATES  # an update is no operation with a derivative
+        return function if plain else ledger.timed(name, function)
+
+    kernels.select = timed_select
+    try:
+        yield ledger
+    finally:
+        kernels.select = select
+
+
+def break_down(setup: Setup, *, rounds: int = 5) -> Breakdown:
+    """The step of median length among some: half of the batch, as one thread of two would have."""
+    check_model(setup.model)
+    setup = setup._replace(batch=max(1, setup.batch // 2))
+    step = training_step(setup)
+    step(Ledger())  # warm
+    ledgers = [Ledger() for _ in range(rounds)]
+    totals = [seconds(partial(step, ledger)) for ledger in ledgers]
+    middle = int(np.argsort(totals)[(rounds - 1) // 2])
+    rows = rows_of(ledgers[middle].entries, totals[middle])
+    return Breakdown(setup.model, setup.batch, totals[middle], rows)
+
+
+def training_step(setup: Setup) -> Callable[[Ledger], None]:
+    """One step of our model that enters its operations in a ledger."""
+    images, labels = data(setup)
+    model = our_model(setup, np.random.default_rng(0))
+    optimizer = SGD(model.named_parameters(), 0.01, momentum=0.9)
+
+    def step(ledger: Ledger) -> None:
+        with kernels.using("numba"), watching(ledger):
+            model.zero_grad()
+            ops.cross_entropy(model(images), labels).backward()
+            ledger.update(optimizer.step)
+
+    return step
+
+
+def rows_of(entries: Sequence[Entry], total: float) -> list[Row]:
+    """One row per operation and direction, the longest first; then what is left of the total."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.operation, entry.direction), []).append(entry)
+    rows = [
+        Row(
+            *key,
+            len(group),
+            sum(e.seconds for e in group),
+            sum(e.flops for e in group),
+            sum(e.bytes for e in group),
+        )
+        for key, group in groups.items()
+    ]
+    rows.sort(key=lambda row: -row.seconds)
+    rest = total - sum(row.seconds for row in rows)
+    return [*rows, Row(REST, "", 0, rest, 0, 0)]

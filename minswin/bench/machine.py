@@ -1,0 +1,66 @@
+"""What a measurement was made on, and the file that it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("minswin", "numpy", "numba", "torch", "transformers")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and the versions that matter; None for a package that is missing."""
+    from minswin.parallel import cores
+
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "cores_usable": cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def processor() -> str:
+    """The name that the processor gives itself, where there is a way to ask."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def machine_line(found: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {found[name]}" for name in ("python", *PACKAGES) if found[name])
+    return f"{found['processor']}, {found['cores_usable']} of {found['cores']} cores; {versions}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def save_json(results: Any, path: Path) -> None:
+    """Write results to a file, whole or not at all. Named tuples keep their names."""
+    text = json.dumps(plain(results), indent=2, ensure_ascii=False, allow_nan=False)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text + "\n", "utf-8")
+    os.replace(temporary, path)
+
+
+def plain(value: Any) -> Any:
+    """Dictionaries, lists, numbers and texts only."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
