@@ -131,6 +131,10 @@ def samples(rng: np.random.Generator) -> Iterator[Sample]:
     def away_from_zero(*shape: int) -> np.ndarray:
         return positive(*shape) * rng.choice([-1.0, 1.0], shape)
 
+    def apart(*shape: int) -> np.ndarray:
+        """No two numbers closer than 0.1, so that a step does not change which is the largest."""
+        return 0.1 * rng.permutation(int(np.prod(shape))).reshape(shape)
+
     for arithmetic in (elementwise.add, elementwise.subtract, elementwise.multiply):
         yield arithmetic, (normal(2, 3, 4), normal(2, 3, 4)), {}
         yield arithmetic, (normal(2, 1, 4), normal(3, 1)), {}
@@ -177,10 +181,15 @@ def samples(rng: np.random.Generator) -> Iterator[Sample]:
         {"stride": (2, 3), "padding": (1, 2)},
     )
 
+    overlapping = {"kernel": (3, 2), "stride": (2, 1)}
+    yield conv.max_pool2d, (apart(2, 3, 7, 6),), {**overlapping, "padding": (1, 0)}
+    yield conv.avg_pool2d, (normal(2, 3, 7, 6),), overlapping
+
     yield normalize.softmax, (normal(2, 3, 5),), {}
     yield normalize.softmax, (normal(2, 5, 3),), {"axis": 1}
     yield normalize.log_softmax, (normal(3, 5),), {}
     yield normalize.layer_norm, (normal(2, 3, 7), away_from_zero(7), normal(7)), {"eps": 0.1}
+    yield normalize.batch_norm, (normal(2, 5, 3, 4), away_from_zero(5), normal(5)), {"eps": 0.1}
     qkv = normal(2, 3, 5, 4), normal(2, 3, 6, 4), normal(2, 3, 6, 2)
     yield attention.attention, (*qkv, None), {}
     yield attention.attention, (*qkv, normal(3, 5, 6)), {}

@@ -199,6 +199,27 @@ def _check_layer_norm(x: Any, weight: Any, bias: Any, **settings: Any) -> None:
         )
 
 
+def _check_batch_norm(x: Any, weight: Any, bias: Any, **settings: Any) -> None:
+    if x.ndim != 4 or weight.shape != x.shape[1:2] or bias.shape != x.shape[1:2]:
+        raise ValueError(
+            f"batch_norm: expected x (B, C, H, W), weight and bias (C,), got {x.shape}, "
+            f"{weight.shape} and {bias.shape}"
+        )
+
+
+def _check_pool(who: str) -> Check:
+    def check(x: Any, *, kernel: Any, stride: Any, padding: tuple[int, int] = (0, 0)) -> None:
+        if x.ndim != 4:
+            raise ValueError(f"{who}: x must be (B, C, H, W), got {x.shape}")
+        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+            raise ValueError(
+                f"{who}: the padding must be at most half of the kernel {kernel}, got {padding}; "
+                "else a patch holds nothing of the map"
+            )
+
+    return check
+
+
 def _check_attention(q: Any, k: Any, v: Any, bias: Any) -> None:
     if (
         min(q.ndim, k.ndim, v.ndim) < 2
@@ -334,10 +355,13 @@ matmul = _lift(_linear.matmul, _check_matmul)
 linear = _lift(_linear.linear, _check_linear)
 unfold = _lift(_conv.unfold)
 conv2d = _lift(_conv.conv2d, _check_conv2d)
+max_pool2d = _lift(_conv.max_pool2d, _check_pool("max_pool2d"))
+avg_pool2d = _lift(_conv.avg_pool2d, _check_pool("avg_pool2d"))
 
 softmax = _lift(_normalize.softmax)
 log_softmax = _lift(_normalize.log_softmax)
 layer_norm = _lift(_normalize.layer_norm, _check_layer_norm)
+batch_norm = _lift(_normalize.batch_norm, _check_batch_norm)
 attention = _lift(_attention.attention, _check_attention)
 cross_entropy = _lift(_losses.cross_entropy, _check_cross_entropy)
 

@@ -18,7 +18,7 @@ SIDE = 7  # of the filters that make words
 
 
 class WordEmbed(Layer):
-    """Cut an image into patches, and make words of the pixels of each patch by itself.         §3.1
+    """Cut an image into patches, and make words of the pixels of each patch.     Han et al. 2021
 
     Learns   proj: Conv2d(3, c, 7×7, stride s)
     Takes    images (B, 3, H, W)   Gives words (B·patches, m, c), row by row;   m = ⌈p/s⌉² per patch

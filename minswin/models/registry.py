@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from minswin.models.base import Model
+from minswin.models.deit import DistilledVisionTransformer
+from minswin.models.resnet import ResNet
 from minswin.models.swin import SwinTransformer
+from minswin.models.swin_v2 import SwinTransformerV2
+from minswin.models.tnt import TNT
+from minswin.models.vit import VisionTransformer
 
 _TINY: dict[str, Any] = {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
 _SMALL: dict[str, Any] = {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)}
@@ -18,7 +25,7 @@ _CIFAR: dict[str, Any] = {"img_size": 32, "patch_size": 2, "window_size": 4, "nu
 
 # Liu et al. 2021, §3.3 and Table 1, with the drop path rates of the original's configurations;
 # the CIFAR-sized ones are for 32×32 images.
-MODELS: dict[str, dict[str, Any]] = {
+SWIN: dict[str, dict[str, Any]] = {
     "swin_tiny": {**_TINY, "drop_path_rate": 0.2},
     "swin_small": {**_SMALL, "drop_path_rate": 0.3},
     "swin_base": {**_BASE, "drop_path_rate": 0.5},
@@ -66,6 +73,122 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 
+_V2_256: dict[str, Any] = {"img_size": 256, "window_size": 16}
+_V2_192: dict[str, Any] = {"img_size": 192, "window_size": 12, "drop_path_rate": 0.2}
+_V2_TUNED: dict[str, Any] = {"pretrained_window_sizes": (12, 12, 12, 6), "drop_path_rate": 0.2}
+_V2_TUNED_256: dict[str, Any] = {**_V2_TUNED, **_V2_256}
+_V2_TUNED_384: dict[str, Any] = {**_V2_TUNED, "img_size": 384, "window_size": 24}
+
+# Liu et al. 2022 and the configurations of the original: window and image size, or both of
+# pre-training (on ImageNet-22K) and fine-tuning.
+SWIN_V2: dict[str, dict[str, Any]] = {
+    "swinv2_tiny_window8_256": {**_TINY, **_V2_256, "window_size": 8, "drop_path_rate": 0.2},
+    "swinv2_tiny_window16_256": {**_TINY, **_V2_256, "drop_path_rate": 0.2},
+    "swinv2_small_window8_256": {**_SMALL, **_V2_256, "window_size": 8, "drop_path_rate": 0.3},
+    "swinv2_small_window16_256": {**_SMALL, **_V2_256, "drop_path_rate": 0.3},
+    "swinv2_base_window8_256": {**_BASE, **_V2_256, "window_size": 8, "drop_path_rate": 0.5},
+    "swinv2_base_window16_256": {**_BASE, **_V2_256, "drop_path_rate": 0.5},
+    "swinv2_base_window12_192": {**_BASE, **_V2_192},
+    "swinv2_base_window12to16_192to256": {**_BASE, **_V2_TUNED_256},
+    "swinv2_base_window12to24_192to384": {**_BASE, **_V2_TUNED_384},
+    "swinv2_large_window12_192": {**_LARGE, **_V2_192},
+    "swinv2_large_window12to16_192to256": {**_LARGE, **_V2_TUNED_256},
+    "swinv2_large_window12to24_192to384": {**_LARGE, **_V2_TUNED_384},
+    "swinv2_cifar": SWIN["swin_cifar"],
+}
+
+_VIT_TINY: dict[str, Any] = {"embed_dim": 192, "depth": 12, "num_heads": 3}
+_VIT_SMALL: dict[str, Any] = {"embed_dim": 384, "depth": 12, "num_heads": 6}
+_VIT_BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+_VIT_LARGE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+_VIT_HUGE: dict[str, Any] = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
+_VIT_CIFAR: dict[str, Any] = {
+    "img_size": 32,
+    "patch_size": 4,
+    "embed_dim": 192,
+    "depth": 9,
+    "num_heads": 12,
+    "mlp_ratio": 2.0,
+    "drop_path_rate": 0.1,
+    "num_classes": 10,
+}
+
+# Dosovitskiy et al. 2021, Table 1: patches of 16, but for those with another size in their names
+# and for vit_huge, whose patches are 14. The two smallest sizes are those of DeiT; vit_cifar is
+# the plain ViT of the SPT/LSA study, with 2.7 M parameters.
+VIT: dict[str, dict[str, Any]] = {
+    "vit_tiny": _VIT_TINY,
+    "vit_small": _VIT_SMALL,
+    "vit_base": _VIT_BASE,
+    "vit_base_32": {**_VIT_BASE, "patch_size": 32},
+    "vit_base_384": {**_VIT_BASE, "img_size": 384},
+    "vit_base_32_384": {**_VIT_BASE, "patch_size": 32, "img_size": 384},
+    "vit_large": _VIT_LARGE,
+    "vit_large_32": {**_VIT_LARGE, "patch_size": 32},
+    "vit_large_384": {**_VIT_LARGE, "img_size": 384},
+    "vit_huge": {**_VIT_HUGE, "patch_size": 14},
+    "vit_cifar": _VIT_CIFAR,
+    "vit_cifar_small": {**_VIT_CIFAR, "embed_dim": 96, "depth": 6, "num_heads": 6},
+    # Touvron et al. 2021, Table 1: ViT's models, trained with drop path
+    "deit_tiny": {**_VIT_TINY, "drop_path_rate": 0.1},
+    "deit_small": {**_VIT_SMALL, "drop_path_rate": 0.1},
+    "deit_base": {**_VIT_BASE, "drop_path_rate": 0.1},
+    "deit_base_384": {**_VIT_BASE, "img_size": 384, "drop_path_rate": 0.1},
+}
+
+DISTILLED: dict[str, dict[str, Any]] = {
+    "deit_tiny_distilled": VIT["deit_tiny"],
+    "deit_small_distilled": VIT["deit_small"],
+    "deit_base_distilled": VIT["deit_base"],
+    "deit_base_distilled_384": VIT["deit_base_384"],
+    "deit_cifar_distilled": _VIT_CIFAR,
+}
+
+# Han et al. 2021, Table 1, with the drop path rate of its training
+TNTS: dict[str, dict[str, Any]] = {
+    "tnt_small": {"embed_dim": 384, "inner_dim": 24, "num_heads": 6, "drop_path_rate": 0.1},
+    "tnt_base": {"embed_dim": 640, "inner_dim": 40, "num_heads": 10, "drop_path_rate": 0.1},
+    "tnt_cifar": {
+        "img_size": 32,
+        "patch_size": 4,
+        "inner_stride": 2,
+        "embed_dim": 192,
+        "inner_dim": 12,
+        "depth": 9,
+        "num_heads": 6,
+        "inner_num_heads": 2,
+        "mlp_ratio": 2.0,
+        "drop_path_rate": 0.1,
+        "num_classes": 10,
+    },
+}
+
+_RESNET_CIFAR: dict[str, Any] = {
+    "img_size": 32,
+    "width": 16,
+    "stem": "cifar",
+    "shortcut": "padding",
+    "num_classes": 10,
+}
+
+# He et al. 2016: Table 1 with the stride where torchvision has it, and §4.2, for 32×32 images,
+# whose shortcuts have no parameters: 269,722 and 853,018 in all.
+RESNET: dict[str, dict[str, Any]] = {
+    "resnet18": {"depths": (2, 2, 2, 2)},
+    "resnet50": {"depths": (3, 4, 6, 3), "block": "bottleneck"},
+    "resnet20": {**_RESNET_CIFAR, "depths": (3, 3, 3)},
+    "resnet56": {**_RESNET_CIFAR, "depths": (9, 9, 9)},
+}
+
+MODELS: dict[str, dict[str, Any]] = {**SWIN, **SWIN_V2, **VIT, **DISTILLED, **TNTS, **RESNET}
+CLASSES: dict[str, type[Model]] = {  # of all others: SwinTransformer
+    **dict.fromkeys(SWIN_V2, SwinTransformerV2),
+    **dict.fromkeys(VIT, VisionTransformer),
+    **dict.fromkeys(DISTILLED, DistilledVisionTransformer),
+    **dict.fromkeys(RESNET, ResNet),
+    **dict.fromkeys(TNTS, TNT),
+}
+
 
 def list_models() -> list[str]:
     """The names that `create_model` knows."""
@@ -74,7 +197,7 @@ def list_models() -> list[str]:
 
 def create_model(
     name: str, *, rng: np.random.Generator | None = None, dtype: Any = np.float32, **settings: Any
-) -> SwinTransformer:
+) -> Model:
     """Build a named model with fresh weights; `settings` override those of the name.
 
     rng: draws the weights, and later the dropout masks; left out, a new random one.
@@ -86,16 +209,20 @@ def create_model(
         raise ValueError(
             f"create_model: unknown model {name!r}; {hint}known are {', '.join(MODELS)}"
         )
-    try:
-        model = SwinTransformer(**{**MODELS[name], **settings}, rng=rng, dtype=dtype)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        known = SwinTransformer.__init__.__kwdefaults__ or {}
-        wrong = [key for key in settings if key not in known]
+    family: Any = CLASSES.get(name, SwinTransformer)
+    known = known_settings(family)
+    wrong = [key for key in settings if key not in known]
+    if wrong:
         raise ValueError(
             f"create_model: {name} has no setting {', '.join(wrong)}; known are {', '.join(known)}"
-        ) from None
+        )
+    model: Model = family(**{**MODELS[name], **settings}, rng=rng, dtype=dtype)
     model.name = name
     model.settings = {**settings, "dtype": np.dtype(dtype).name}
     return model
+
+
+def known_settings(family: type[Model]) -> list[str]:
+    """The keywords with which a class of models is built, but for those that all have."""
+    own = (getattr(vars(c).get("__init__"), "__kwdefaults__", None) or {} for c in family.__mro__)
+    return [key for key in dict.fromkeys(chain(*own)) if key not in ("rng", "dtype")]

@@ -7,8 +7,6 @@ Read bottom-up: a block, a stage of blocks that ends in a merge, the model. The 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from minswin.arrays import Array
@@ -24,20 +22,26 @@ from minswin.layers import (
     PatchEmbed,
     PatchMerging,
     WindowAttention,
+    recompute,
 )
 from minswin.layers.initialize import Dtype, normal
 from minswin.layers.windows import fit_window
+from minswin.models.base import (
+    Model,
+    Pair,
+    Row,
+    as_images,
+    check_dtype,
+    drop_path_rates,
+    generator,
+    mlp_width,
+    pair,
+    patch_grid,
+    stages,
+    whole,
+)
 
-Pair = tuple[int, int]
-
-
-class Row(NamedTuple):
-    """One line of a model's summary: what it gives, what it learns, what it costs."""
-
-    name: str
-    shape: tuple[int, ...]  # of one image, without the batch axis
-    parameters: int
-    macs: int
+WHO = "SwinTransformer"
 
 
 class SwinBlock(Layer):
@@ -101,13 +105,16 @@ class Stage(Layer):
     Takes a map (B, H, W, C)   Gives the map before the merge, and the one after
     """
 
-    def __init__(self, blocks: list[SwinBlock], downsample: PatchMerging | None) -> None:
+    def __init__(
+        self, blocks: list[SwinBlock], downsample: PatchMerging | None, *, forget: bool = False
+    ) -> None:
         self.blocks = blocks
         self.downsample = downsample
+        self.forget = forget  # and compute the blocks again in backward
 
     def features(self, x: Tensor) -> Tensor:
         for block in self.blocks:
-            x = block(x)
+            x = recompute(block, x) if self.forget else block(x)
         return x
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -115,16 +122,16 @@ class Stage(Layer):
         return x if self.downsample is None else self.downsample(x)
 
 
-class SwinTransformer(Layer):
+class SwinTransformer(Model):
     """The whole model: images (B, 3, H, W) in, logits (B, num_classes) out.
 
     img_size, patch_size, window_size: an int, or (height, width).
+    recompute: backward runs each block again: the same numbers in more time and less memory.
     The image may have another size at call time, except with `ape`: parameters do not depend on
     the size, but for tables of windows that shrank to fit a small map at construction.
     """
 
     name: str = "swin"
-    settings: dict[str, object]
 
     def __init__(
         self,
@@ -143,32 +150,25 @@ class SwinTransformer(Layer):
         ape: bool = False,
         patch_norm: bool = True,
         num_classes: int = 1000,
+        recompute: bool = False,
         rng: np.random.Generator | None = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        depths, num_heads = stages("depths", depths, 0), stages("num_heads", num_heads)
+        depths, num_heads = stages(WHO, "depths", depths, 0), stages(WHO, "num_heads", num_heads)
         if len(depths) != len(num_heads):
             raise ValueError(
                 f"SwinTransformer: depths and num_heads need one entry per stage, "
                 f"got {depths} and {num_heads}"
             )
-        embed_dim, num_classes = whole("embed_dim", embed_dim), whole("num_classes", num_classes)
-        if not mlp_ratio * embed_dim >= 1:
-            raise ValueError(
-                f"SwinTransformer: mlp_ratio must be positive, and mlp_ratio · embed_dim at least "
-                f"1, got {mlp_ratio} for embed_dim {embed_dim}"
-            )
-        if rng is not None and not hasattr(rng, "standard_normal"):
-            raise TypeError(
-                f"SwinTransformer: rng must be a numpy Generator, got {type(rng).__name__}; "
-                "use np.random.default_rng(seed)"
-            )
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise TypeError(f"SwinTransformer: dtype must be float32 or float64, got {dtype}")
-        self.rng = rng = np.random.default_rng() if rng is None else rng
-        self.img_size, self.patch_size = pair("img_size", img_size), pair("patch_size", patch_size)
-        grid = patch_grid(self.img_size, self.patch_size)
-        window = pair("window_size", window_size)
+        embed_dim = whole(WHO, "embed_dim", embed_dim)
+        num_classes = whole(WHO, "num_classes", num_classes)
+        mlp_width(WHO, mlp_ratio, embed_dim)
+        check_dtype(WHO, dtype)
+        self.rng = rng = generator(WHO, rng)
+        self.img_size = pair(WHO, "img_size", img_size)
+        self.patch_size = pair(WHO, "patch_size", patch_size)
+        grid = patch_grid(self.img_size, self.patch_size, who=WHO)
+        window = pair(WHO, "window_size", window_size)
 
         self.absolute_pos_embed: Parameter | None = None
         if ape:
@@ -200,7 +200,7 @@ class SwinTransformer(Layer):
             ]
             last = len(self.layers) == len(depths) - 1
             merge = None if last else PatchMerging(channels, rng=rng, dtype=dtype)
-            self.layers.append(Stage(blocks, merge))
+            self.layers.append(Stage(blocks, merge, forget=recompute))
             if not last:
                 grid, channels = halve(grid), 2 * channels
         self.norm = LayerNorm(channels, dtype=dtype)
@@ -235,16 +235,16 @@ class SwinTransformer(Layer):
 
     def embed(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to the map of tokens (B, H/p, W/p, C)."""
-        x = x if isinstance(x, Tensor) else Tensor(x)
-        self._check_images(x)
-        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size)
+        weight = self.patch_embed.proj.weight
+        x = as_images(WHO, x, weight.shape[1], weight.dtype)
+        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size, who=WHO)
         x = self.patch_embed(x)  # (B, H/p, W/p, C)
         if self.absolute_pos_embed is not None:
             x = x + self._positions(grid)
         return self.pos_drop(x)
 
     def _positions(self, grid: Pair) -> Tensor:
-        own = patch_grid(self.img_size, self.patch_size)
+        own = patch_grid(self.img_size, self.patch_size, who=WHO)
         if grid != own:
             raise ValueError(
                 f"SwinTransformer: the absolute position embedding was made for {own[0]}×{own[1]} "
@@ -254,21 +254,6 @@ class SwinTransformer(Layer):
         assert self.absolute_pos_embed is not None
         return self.absolute_pos_embed.reshape(1, *grid, -1)
 
-    def _check_images(self, x: Tensor) -> None:
-        weight = self.patch_embed.proj.weight
-        if x.ndim != 4 or x.shape[1] != weight.shape[1]:
-            raise ValueError(
-                f"SwinTransformer: images must be (B, {weight.shape[1]}, H, W), got {x.shape}"
-                + ("; move the channels to axis 1" if x.shape[-1:] == weight.shape[1:2] else "")
-            )
-        if x.dtype != weight.dtype:
-            other = f", or build the model with dtype=np.{x.dtype}" if x.dtype.kind == "f" else ""
-            bytes_ = "; bytes are to be normalised first, see data.normalize"
-            raise TypeError(
-                f"SwinTransformer: images must be {weight.dtype} like the weights, got {x.dtype}; "
-                f"use .astype(np.{weight.dtype}){other}{bytes_ if x.dtype.kind in 'iu' else ''}"
-            )
-
     # ── what it is made of ───────────────────────────────────────────────────────────────────────
 
     def summary(self, img_size: int | Pair | None = None) -> list[Row]:
@@ -276,8 +261,8 @@ class SwinTransformer(Layer):
 
         Counts like the original: products, and one per element of a layer norm.
         """
-        size = self.img_size if img_size is None else pair("img_size", img_size)
-        grid, rows = patch_grid(size, self.patch_size), [Row("image", (*size, 3), 0, 0)]
+        size = self.img_size if img_size is None else pair(WHO, "img_size", img_size)
+        grid, rows = patch_grid(size, self.patch_size, who=WHO), [Row("image", (*size, 3), 0, 0)]
         C, inputs, ph, pw = self.patch_embed.proj.weight.shape
         rows.append(Row("patches", (*grid, inputs * ph * pw), 0, 0))
         own = 0 if self.absolute_pos_embed is None else self.absolute_pos_embed.size
@@ -302,57 +287,7 @@ class SwinTransformer(Layer):
         rows.append(Row("head", (classes,), self.head.parameter_count(), C * classes))
         return rows
 
-    def flops(self, img_size: int | Pair | None = None) -> int:
-        """Multiply-adds (MACs) of one image; papers call this "FLOPs"."""
-        return sum(row.macs for row in self.summary(img_size))
-
-
-def pair(name: str, value: int | Pair) -> Pair:
-    """(height, width) from an int or a pair of ints, all positive."""
-    sizes = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(sizes) != 2 or not all(_is_whole(n) for n in sizes):
-        raise ValueError(f"SwinTransformer: {name} must be a positive int or a pair, got {value!r}")
-    return int(sizes[0]), int(sizes[1])
-
-
-def stages(name: str, value: Any, least: int = 1) -> tuple[int, ...]:
-    """One int for every stage, `least` or more."""
-    several = isinstance(value, (tuple, list)) and len(value) > 0
-    if not several or not all(_is_whole(n, least) for n in value):
-        raise ValueError(
-            f"SwinTransformer: {name} must be one int of {least} or more per stage, got {value!r}"
-        )
-    return tuple(int(n) for n in value)
-
-
-def whole(name: str, value: Any) -> int:
-    if not _is_whole(value):
-        raise ValueError(f"SwinTransformer: {name} must be a positive int, got {value!r}")
-    return int(value)
-
-
-def _is_whole(value: Any, least: int = 1) -> bool:
-    """An int, Python's or NumPy's, of `least` or more; True and 2.0 are not meant to be one."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return whole and int(value) >= least
-
-
-def patch_grid(img_size: Pair, patch: Pair) -> Pair:
-    """How many patches an image has along each axis."""
-    (H, W), (ph, pw) = img_size, patch
-    if H % ph or W % pw:
-        raise ValueError(
-            f"SwinTransformer: a {H}×{W} image does not divide into {ph}×{pw} patches; "
-            f"pad it to {H + -H % ph}×{W + -W % pw} or choose patch_size=1"
-        )
-    return H // ph, W // pw
-
 
 def halve(grid: Pair) -> Pair:
     """The size of a merged map: half, rounded up."""
     return (grid[0] + 1) // 2, (grid[1] + 1) // 2
-
-
-def drop_path_rates(rate: float, blocks: int) -> list[float]:
-    """The rate of every block: from 0 for the first, in equal steps, to `rate` for the last."""
-    return [rate * i / max(blocks - 1, 1) for i in range(blocks)]

@@ -1,6 +1,9 @@
-"""Convolution as a matrix product over unfolded patches."""
+"""Convolution as a matrix product over unfolded patches, and pooling."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 from minswin.arrays import Array, Vjp, array_module
 from minswin.reference.linear import linear
@@ -13,26 +16,42 @@ def unfold(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> t
 
     x (B, C, H, W)   gives (B, H', W', C·kh·kw),   H' = ⌊(H + 2 padding − kh) / stride⌋ + 1
     """
-    xp = array_module(x)
-    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    around = ((0, 0), (0, 0), (ph, ph), (pw, pw))
-    padded = xp.pad(x, around) if ph or pw else x
-    B, C, H, W = padded.shape
-    grid = (H - kh) // sh + 1, (W - kw) // sw + 1
-    patches = xp.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
-    patches = patches[:, :, ::sh, ::sw]  # (B, C, H', W', kh, kw), a view
+    patches = _patches(x, kernel, stride, padding)
+    B, C, *grid, kh, kw = patches.shape
     columns = patches.transpose(0, 2, 3, 1, 4, 5).reshape(B, *grid, C * kh * kw)
 
     def vjp(g: Array) -> tuple[Array]:
-        g = g.reshape(B, *grid, C, kh, kw)
-        dx = xp.zeros((B, C, H, W), dtype=x.dtype)
-        for i in range(kh):  # an element lies in several patches: add
-            for j in range(kw):
-                rows, cols = slice(i, i + sh * grid[0], sh), slice(j, j + sw * grid[1], sw)
-                dx[:, :, rows, cols] += g[..., i, j].transpose(0, 3, 1, 2)
-        return (dx[:, :, ph : H - ph, pw : W - pw],)
+        g = g.reshape(B, *grid, C, kh, kw).transpose(4, 5, 0, 3, 1, 2)  # (kh, kw, B, C, H', W')
+        return (_put_back(lambda i, j: g[i, j], x, kernel, stride, padding),)
 
     return columns, vjp
+
+
+def _patches(x: Array, kernel: Pair, stride: Pair, padding: Pair, outside: float = 0) -> Array:
+    """The patches of a map with `outside` around it: a view (B, C, H', W', kh, kw)."""
+    xp, (ph, pw) = array_module(x), padding
+    around = ((0, 0), (0, 0), (ph, ph), (pw, pw))
+    padded = xp.pad(x, around, constant_values=outside) if ph or pw else x
+    patches = xp.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
+    return patches[:, :, :: stride[0], :: stride[1]]
+
+
+def _put_back(
+    part: Callable[[int, int], Array], x: Array, kernel: Pair, stride: Pair, padding: Pair
+) -> Array:
+    """Add up for every element of x what it gets as element (i, j) of patches: undoes _patches.
+
+    part(i, j): for element (i, j) of each patch, (B, C, H', W')
+    """
+    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
+    B, C, H, W = x.shape
+    dx = array_module(x).zeros((B, C, H + 2 * ph, W + 2 * pw), dtype=x.dtype)
+    for i in range(kh):  # an element lies in several patches: add
+        for j in range(kw):
+            g = part(i, j)
+            rows, cols = slice(i, i + sh * g.shape[2], sh), slice(j, j + sw * g.shape[3], sw)
+            dx[:, :, rows, cols] += g
+    return dx[:, :, ph : H + ph, pw : W + pw]
 
 
 def conv2d(
@@ -57,3 +76,39 @@ def conv2d(
         return *undo_unfold(dpatches), dmatrix.reshape(weight.shape), dbias
 
     return y.transpose(0, 3, 1, 2), vjp
+
+
+# ── pooling ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def max_pool2d(
+    x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0)
+) -> tuple[Array, Vjp]:
+    """The largest element of every patch, whose place gets all of its gradient.
+
+    x (B, C, H, W)   gives (B, C, H', W').   Nothing is larger than what is there: the padding is
+    −∞. Of equal maxima the first counts, row by row; NaN counts as the largest.
+    """
+    patches = _patches(x, kernel, stride, padding, outside=-math.inf)
+    rows = patches.reshape(*patches.shape[:4], -1)  # (B, C, H', W', kh·kw)
+    winner = rows.argmax(axis=-1)  # (B, C, H', W')
+    y = array_module(x).take_along_axis(rows, winner[..., None], axis=-1)[..., 0]
+
+    def vjp(g: Array) -> tuple[Array]:
+        def won(i: int, j: int) -> Array:
+            return g * (winner == i * kernel[1] + j)
+
+        return (_put_back(won, x, kernel, stride, padding),)
+
+    return y, vjp
+
+
+def avg_pool2d(x: Array, *, kernel: Pair, stride: Pair) -> tuple[Array, Vjp]:
+    """The mean of every patch.        x (B, C, H, W)   gives (B, C, H', W')"""
+    y = _patches(x, kernel, stride, (0, 0)).mean(axis=(-2, -1))
+
+    def vjp(g: Array) -> tuple[Array]:
+        share = g * (1 / (kernel[0] * kernel[1]))
+        return (_put_back(lambda i, j: share, x, kernel, stride, (0, 0)),)
+
+    return y, vjp

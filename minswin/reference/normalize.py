@@ -1,4 +1,4 @@
-"""Softmax and layer normalisation: each makes a row comparable to every other row."""
+"""Softmax, layer and batch normalisation: each makes a row, or a channel, comparable to others."""
 
 from __future__ import annotations
 
@@ -53,3 +53,48 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> tu
         return dx, dweight, dbias
 
     return xhat * weight + bias, vjp
+
+
+def batch_norm(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    *,
+    eps: float = 1e-5,
+    moments: tuple[Array, Array] | None = None,
+) -> tuple[Array, Vjp]:
+    """Bring each channel to mean 0 and variance 1 over the batch.    Ioffe & Szegedy 2015, alg. 1
+
+        x̂ = (x − mean) / √(var + eps)        y = x̂ · weight + bias
+
+    x (B, C, H, W)   weight, bias (C,)   gives (B, C, H, W).   Every image has a share in the mean
+    and the variance, so its gradient depends on all others.
+    moments: batch_moments(x), where they are known already
+    """
+    mean, var = batch_moments(x) if moments is None else moments
+    rstd = 1 / array_module(x).sqrt(var + eps)  # (C,)
+    xhat = (x - _over_maps(mean)) * _over_maps(rstd)
+
+    def vjp(g: Array) -> tuple[Array, Array, Array]:
+        dweight, dbias = (g * xhat).sum(axis=(0, 2, 3)), g.sum(axis=(0, 2, 3))
+        share = weight.size / x.size  # of one element in the mean of its channel
+        dx = g - _over_maps(dbias * share)  # through the mean
+        dx -= xhat * _over_maps(dweight * share)  # through the variance
+        return dx * _over_maps(weight * rstd), dweight, dbias
+
+    return xhat * _over_maps(weight) + _over_maps(bias), vjp
+
+
+def batch_moments(x: Array) -> tuple[Array, Array]:
+    """Mean and variance of each channel over images and places, added up in float64.
+
+    x (B, C, H, W)   gives (C,), (C,).   The variance divides by the count, not by one less.
+    """
+    mean = x.mean(axis=(0, 2, 3), dtype="float64").astype(x.dtype)
+    centred = x - _over_maps(mean)
+    return mean, (centred * centred).mean(axis=(0, 2, 3), dtype="float64").astype(x.dtype)
+
+
+def _over_maps(v: Array) -> Array:
+    """One number for each channel (C,), to broadcast against maps (B, C, H, W)."""
+    return v[:, None, None]

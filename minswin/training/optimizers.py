@@ -17,6 +17,10 @@ NO_DECAY_NAMES = (
     "pos_embed",
     "cls_token",
     "dist_token",
+    "logit_scale",
+    "cpb_mlp",
+    "inner_pos",
+    "outer_pos",
 )
 
 

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.autograd import Tensor
+from minswin.layers import Layer
 from minswin.models import SwinTransformer
+from minswin.models.base import Model
 
 from .names import State
 from .peers import PEERS, Peer, tensor
@@ -23,13 +25,14 @@ TOLERANCE = 1e-10  # relative; rounding makes 1e-15 to 1e-13, a wrong term 1e-3 
 
 @dataclass(frozen=True)
 class Case:
-    """Settings of SwinTransformer, and which implementations define the same function for them."""
+    """Settings of a model, and which implementations define the same function for them."""
 
     name: str
     settings: dict[str, Any]
     peers: tuple[str, ...] = ("transformers", "timm")
     batch: int = 2
     images: tuple[int, int] | None = None  # None: as the model was built for
+    family: type[Any] = SwinTransformer
 
     def __str__(self) -> str:
         return self.name
@@ -109,15 +112,15 @@ def case_named(start: str) -> Case:
 # ── random weights ───────────────────────────────────────────────────────────────────────────────
 
 
-def build(case: Case, rng: np.random.Generator, dtype: Any = np.float64) -> SwinTransformer:
+def build(case: Case, rng: np.random.Generator, dtype: Any = np.float64) -> Any:
     """Our model with random weights, ready for evaluation."""
-    model = SwinTransformer(**case.settings, drop_path_rate=0.0, rng=rng, dtype=dtype)
+    model = case.family(**case.settings, drop_path_rate=0.0, rng=rng, dtype=dtype)
     randomise(model, rng)
     model.eval()
     return model
 
 
-def randomise(model: SwinTransformer, rng: np.random.Generator) -> None:
+def randomise(model: Layer, rng: np.random.Generator) -> None:
     """Fresh values for every parameter: gains away from 1, biases away from 0, logits of size 1.
 
     Gains of 1 and biases of 0 would hide a missing term.
@@ -125,12 +128,19 @@ def randomise(model: SwinTransformer, rng: np.random.Generator) -> None:
     for name, p in model.named_parameters():
         noise = rng.standard_normal(p.shape)
         if p.ndim == 1:
-            value = 0.3 * noise + (1 if "norm" in name and name.endswith("weight") else 0)
-        elif "relative_position" in name or "absolute_pos" in name:
+            value = 0.3 * noise + (1 if name.endswith("weight") else 0)
+        elif any(word in name for word in ("relative_position", "pos_embed", "_pos", "token")):
             value = 0.7 * noise
+        elif name.endswith("logit_scale"):
+            value = 2 + 0.5 * noise  # τ of 2 to 30: below the clamp, and cosines matter
         else:
             value = noise / np.sqrt(p.size / p.shape[0])  # by the number of inputs
         p.data[...] = value
+    for name, b in model.named_buffers():
+        if name.endswith("running_mean"):
+            b.data[...] = 0.3 * rng.standard_normal(b.shape)
+        elif name.endswith("running_var"):
+            b.data[...] = rng.uniform(0.5, 2, b.shape)
 
 
 # ── comparing ────────────────────────────────────────────────────────────────────────────────────
@@ -158,7 +168,7 @@ def error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return difference if np.isfinite(difference) else float("inf")
 
 
-def our_run(model: SwinTransformer, images: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, State]:
+def our_run(model: Model, images: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, State]:
     """Logits, and the gradients of ⟨g, logits⟩ by all parameters and by the image."""
     model.zero_grad()
     x = Tensor(images, requires_grad=True)
@@ -178,9 +188,7 @@ def their_run(
     return logits.detach().numpy(), {**gradients, "image": x.grad.numpy()}
 
 
-def compare(
-    case: Case, against: str, spoil: Callable[[SwinTransformer], None] | None = None
-) -> Row:
+def compare(case: Case, against: str, spoil: Callable[[Any], None] | None = None) -> Row:
     """Errors of our model against `against`; `spoil` may plant a fault in ours beforehand."""
     rng = np.random.default_rng(20210325)
     peer, model = PEERS[against], build(case, rng)

@@ -13,11 +13,26 @@ from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from .names import TIMM, TRANSFORMERS, TRANSFORMERS_FILES, Layout, State, rename, restore
+from .names import (
+    TIMM,
+    TNT_TIMM,
+    TRANSFORMERS,
+    TRANSFORMERS_FILES,
+    V2_TRANSFORMERS,
+    VIT_TIMM,
+    VIT_TRANSFORMERS,
+    VIT_TRANSFORMERS_FILES,
+    Layout,
+    State,
+    distilled,
+    rename,
+    restore,
+)
 
 INSTALL = {"torch": 'pip install "minswin[parity]"', "timm": "pip install timm"}
 
@@ -46,7 +61,7 @@ def images_last(x: Any) -> np.ndarray:
 
 
 class Peer:
-    """Another implementation of Swin; `module` below is one of its models."""
+    """Another implementation of a model; `module` below is one of its models."""
 
     package: str
     layout: Layout
@@ -55,7 +70,7 @@ class Peer:
         return f"{self.package} {need(self.package).__version__}"
 
     def build(self, settings: dict[str, Any]) -> Any:
-        """A float32 model with the settings of our SwinTransformer, ready for evaluation."""
+        """A float32 model with the settings of ours, ready for evaluation."""
         raise NotImplementedError
 
     def logits(self, module: Any, images: Any) -> Any:
@@ -151,7 +166,216 @@ class Timm(Peer):
         return [images_last(x) for x in maps]
 
 
-PEERS: dict[str, Peer] = {"transformers": Transformers(), "timm": Timm()}
+class TransformersViT(Transformers):
+    @property
+    def layout(self) -> Layout:  # type: ignore[override]
+        return VIT_TRANSFORMERS if self._since_5() else VIT_TRANSFORMERS_FILES
+
+    def config(self, settings: dict[str, Any], family: str = "ViTConfig") -> Any:
+        assert settings.keys() <= {*VIT_NAMES, "mlp_ratio", "representation_size"}, settings
+        own = {VIT_NAMES[name]: value for name, value in settings.items() if name in VIT_NAMES}
+        own["intermediate_size"] = int(settings["embed_dim"] * settings.get("mlp_ratio", 4))
+        own["pooler_output_size"] = settings.get("representation_size")
+        build = getattr(need("transformers"), family)
+        return build(**own, layer_norm_eps=1e-6, attn_implementation="sdpa")
+
+    def build(self, settings: dict[str, Any]) -> Any:
+        config = self.config(settings)
+        if settings.get("representation_size") is None:
+            return need("transformers").ViTForImageClassification(config).eval()
+        module = torch.nn.Module()
+        module.vit = need("transformers").ViTModel(config)  # with what it calls a pooler
+        module.classifier = torch.nn.Linear(config.pooler_output_size, config.num_labels)
+        return module.eval()
+
+    def logits(self, module: Any, images: Any) -> Any:
+        if hasattr(module, "config"):
+            return module(images).logits
+        return module.classifier(module.vit(images).pooler_output)  # put together by `build`
+
+
+VIT_NAMES = {
+    "img_size": "image_size",
+    "patch_size": "patch_size",
+    "embed_dim": "hidden_size",
+    "depth": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "qkv_bias": "qkv_bias",
+    "num_classes": "num_labels",
+}
+
+
+class TransformersDeiT(TransformersViT):
+    @property
+    def layout(self) -> Layout:  # type: ignore[override]
+        return distilled(super().layout)
+
+    def build(self, settings: dict[str, Any]) -> Any:
+        config = self.config(settings, "DeiTConfig")
+        return need("transformers").DeiTForImageClassificationWithTeacher(config).eval()
+
+
+class TimmViT(Timm):
+    layout = VIT_TIMM
+
+    def build(self, settings: dict[str, Any]) -> Any:
+        load_timm()
+        own = {name: value for name, value in settings.items() if name != "positions"}
+        own["class_token"] = own.setdefault("global_pool", "token") == "token"
+        positions = settings.get("positions", "learned")
+        if positions == "relative":
+            relative = importlib.import_module("timm.models.vision_transformer_relpos")
+            kind = {"rel_pos_type": "bias", "init_values": None}
+            module = relative.VisionTransformerRelPos(**own, **kind)
+        else:
+            vit = importlib.import_module("timm.models.vision_transformer")
+            kind = {"pos_embed": {"learned": "learn", "none": "none"}[positions]}
+            module = vit.VisionTransformer(**own, **kind, fc_norm=False)
+        return module.eval()
+
+
+class TimmDeiT(TimmViT):
+    def build(self, settings: dict[str, Any]) -> Any:
+        load_timm()
+        deit = importlib.import_module("timm.models.deit")
+        return deit.VisionTransformerDistilled(**settings).eval()
+
+
+class TransformersV2(Transformers):
+    layout = V2_TRANSFORMERS  # type: ignore[assignment]
+
+    def build(self, settings: dict[str, Any]) -> Any:
+        renamed = {"img_size": "image_size", "num_classes": "num_labels"}
+        own = {renamed.get(name, name): value for name, value in settings.items()}
+        config = need("transformers").Swinv2Config(**own)
+        return need("transformers").Swinv2ForImageClassification(config).eval()
+
+    def load(self, module: Any, state: State) -> None:
+        super().load(module, state)
+        with patch.object(torch.Tensor, "float", torch.Tensor.double):  # its table is of float32
+            for layer in module.modules():
+                if hasattr(layer, "relative_coords_table"):
+                    layer.relative_coords_table = layer.create_coords_table_and_index()[0]
+
+
+class TimmV2(Timm):
+    def build(self, settings: dict[str, Any]) -> Any:
+        load_timm()
+        swin = importlib.import_module("timm.models.swin_transformer_v2")
+        return swin.SwinTransformerV2(**settings).eval()
+
+    def load(self, module: Any, state: State) -> None:
+        super().load(module, state)
+        swin = importlib.import_module("timm.models.swin_transformer_v2")
+        grid = swin.ndgrid
+
+        def in_float64(*axes: Any) -> Any:
+            return grid(*(axis.double() for axis in axes))
+
+        with patch.object(swin, "ndgrid", in_float64):  # its table is of float32
+            for layer in module.modules():
+                if hasattr(layer, "relative_coords_table"):
+                    table, _ = layer._make_pair_wise_relative_positions(dtype=torch.float64)
+                    layer.relative_coords_table = table
+
+
+class TimmTNT(Timm):
+    """Its positions of words are (1, c, rows, columns), ours (1, words, c)."""
+
+    layout = TNT_TIMM
+
+    def build(self, settings: dict[str, Any]) -> Any:
+        load_timm()
+        renamed = {"num_heads": "num_heads_outer", "inner_num_heads": "num_heads_inner"}
+        renamed["inner_stride"] = "first_stride"
+        own = {renamed.get(name, name): value for name, value in settings.items()}
+        return importlib.import_module("timm.models.tnt").TNT(**own).eval()
+
+    def load(self, module: Any, state: State) -> None:
+        shape = module.pixel_pos.shape
+        words = state["inner_pos"].transpose(0, 2, 1).reshape(shape)
+        super().load(module, {**state, "inner_pos": words})
+
+    def gradients(self, module: Any, names: list[str]) -> State:
+        found = super().gradients(module, names)
+        words = found["inner_pos"].reshape(*module.pixel_pos.shape[:2], -1).transpose(0, 2, 1)
+        return {**found, "inner_pos": words}
+
+
+class TimmResNet(Timm):
+    layout = Layout(())  # our names are torchvision's, and so are timm's
+
+    def build(self, settings: dict[str, Any]) -> Any:
+        load_timm()
+        resnet = importlib.import_module("timm.models.resnet")
+        kinds = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}
+        depths, classes = settings["depths"], settings["num_classes"]
+        return resnet.ResNet(kinds[settings["block"]], depths, num_classes=classes).eval()
+
+    def load(self, module: Any, state: State) -> None:
+        module.load_state_dict({name: tensor(array) for name, array in state.items()})
+
+
+class TorchResNet(TimmResNet):
+    """torch's layers put together as §4.2 of the paper says, which timm has not."""
+
+    def version(self) -> str:
+        return f"torch {torch.__version__}"
+
+    def build(self, settings: dict[str, Any]) -> Any:
+        return TorchCifarResNet(**settings).eval()
+
+
+class TorchCifarResNet(torch.nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self, depths: Any, width: int, num_classes: int, **_: Any) -> None:
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(width)
+        inputs = width
+        for i, depth in enumerate(depths):
+            blocks = torch.nn.Sequential()
+            for j in range(depth):
+                blocks.append(TorchBlock(inputs, width * 2**i, 2 if i and not j else 1))
+                inputs = width * 2**i
+            self.add_module(f"layer{i + 1}", blocks)
+        self.fc = torch.nn.Linear(inputs, num_classes)
+
+    def forward(self, x: Any) -> Any:
+        x = self.bn1(self.conv1(x)).relu()
+        for name, blocks in self.named_children():
+            x = blocks(x) if name.startswith("layer") else x
+        return self.fc(torch.nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class TorchBlock(torch.nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(outputs)
+        self.conv2 = torch.nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = torch.nn.BatchNorm2d(outputs)
+        self.stride, self.missing = stride, outputs - inputs
+
+    def forward(self, x: Any) -> Any:
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        x = torch.nn.functional.max_pool2d(x, 1, self.stride)  # a maximum of one element each
+        zeros = x.new_zeros(x.shape[0], self.missing, *x.shape[2:])
+        return (y + torch.cat([x, zeros], dim=1)).relu()
+
+
+PEERS: dict[str, Peer] = {
+    "transformers": Transformers(),
+    "timm": Timm(),
+    "transformers ViT": TransformersViT(),
+    "transformers DeiT": TransformersDeiT(),
+    "timm ViT": TimmViT(),
+    "timm DeiT": TimmDeiT(),
+    "transformers V2": TransformersV2(),
+    "timm V2": TimmV2(),
+    "timm TNT": TimmTNT(),
+    "timm ResNet": TimmResNet(),
+    "torch ResNet": TorchResNet(),
+}
 
 
 # ── timm wants torchvision, of which a Swin needs nothing ────────────────────────────────────────

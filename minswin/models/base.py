@@ -1,0 +1,147 @@
+"""Model: a layer with a name, a summary and a cost; and how all models read their settings."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minswin.arrays import Array
+from minswin.autograd import Tensor
+from minswin.layers import Layer
+from minswin.layers.initialize import Dtype
+
+Pair = tuple[int, int]
+
+
+class Row(NamedTuple):
+    """One line of a model's summary: what it gives, what it learns, what it costs."""
+
+    name: str
+    shape: tuple[int, ...]  # of one image, without the batch axis
+    parameters: int
+    macs: int
+
+
+class Model(Layer):
+    """Images (B, 3, H, W) in, logits (B, num_classes) out; `create_model` makes them by name.
+
+    `name` and `settings` build the same model again; `rng` draws the dropout masks.
+    """
+
+    name: str = "model"
+    settings: dict[str, object]
+    img_size: Pair
+    rng: np.random.Generator
+
+    def __call__(self, x: Tensor | Array) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+
+    def summary(self, img_size: int | Pair | None = None) -> list[Row]:
+        """One row per step: name, shape, parameters, multiply-adds of one image."""
+        raise NotImplementedError(f"{type(self).__name__} does not define summary")
+
+    def flops(self, img_size: int | Pair | None = None) -> int:
+        """Multiply-adds (MACs) of one image; papers call this "FLOPs"."""
+        return sum(row.macs for row in self.summary(img_size))
+
+
+# ── settings: `who` is the class that is being built ─────────────────────────────────────────────
+
+
+def pair(who: str, name: str, value: int | Pair) -> Pair:
+    """(height, width) from an int or a pair of ints, all positive."""
+    sizes = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(sizes) != 2 or not all(_is_whole(n) for n in sizes):
+        raise ValueError(f"{who}: {name} must be a positive int or a pair, got {value!r}")
+    return int(sizes[0]), int(sizes[1])
+
+
+def stages(who: str, name: str, value: Any, least: int = 1) -> tuple[int, ...]:
+    """One int for every stage, `least` or more."""
+    several = isinstance(value, (tuple, list)) and len(value) > 0
+    if not several or not all(_is_whole(n, least) for n in value):
+        raise ValueError(
+            f"{who}: {name} must be one int of {least} or more per stage, got {value!r}"
+        )
+    return tuple(int(n) for n in value)
+
+
+def whole(who: str, name: str, value: Any, least: int = 1) -> int:
+    if not _is_whole(value, least):
+        kind = "a positive int" if least == 1 else f"an int of {least} or more"
+        raise ValueError(f"{who}: {name} must be {kind}, got {value!r}")
+    return int(value)
+
+
+def _is_whole(value: Any, least: int = 1) -> bool:
+    """An int, Python's or NumPy's, of `least` or more; True and 2.0 are not meant to be one."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and int(value) >= least
+
+
+def one_of(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{who}: {name} must be one of {', '.join(choices)}, got {value!r}")
+    return str(value)
+
+
+def mlp_width(who: str, mlp_ratio: float, embed_dim: int) -> int:
+    """Hidden channels of the MLP."""
+    if not mlp_ratio * embed_dim >= 1:
+        raise ValueError(
+            f"{who}: mlp_ratio must be positive, and mlp_ratio · embed_dim at least 1, "
+            f"got {mlp_ratio} for embed_dim {embed_dim}"
+        )
+    return int(embed_dim * mlp_ratio)
+
+
+def generator(who: str, rng: np.random.Generator | None) -> np.random.Generator:
+    if rng is not None and not hasattr(rng, "standard_normal"):
+        raise TypeError(
+            f"{who}: rng must be a numpy Generator, got {type(rng).__name__}; "
+            "use np.random.default_rng(seed)"
+        )
+    return np.random.default_rng() if rng is None else rng
+
+
+def check_dtype(who: str, dtype: Dtype) -> None:
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"{who}: dtype must be float32 or float64, got {dtype}")
+
+
+def drop_path_rates(rate: float, blocks: int) -> list[float]:
+    """The rate of every block: from 0 for the first, in equal steps, to `rate` for the last."""
+    return [rate * i / max(blocks - 1, 1) for i in range(blocks)]
+
+
+# ── images ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def patch_grid(img_size: Pair, patch: Pair, *, who: str = "patch_grid") -> Pair:
+    """How many patches an image has along each axis."""
+    (H, W), (ph, pw) = img_size, patch
+    if H % ph or W % pw:
+        raise ValueError(
+            f"{who}: a {H}×{W} image does not divide into {ph}×{pw} patches; "
+            f"pad it to {H + -H % ph}×{W + -W % pw} or choose patch_size=1"
+        )
+    return H // ph, W // pw
+
+
+def as_images(who: str, x: Tensor | Array, channels: int, dtype: Any) -> Tensor:
+    """x as a Tensor, if it is a batch of images (B, channels, H, W) of this dtype."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(
+            f"{who}: images must be (B, {channels}, H, W), got {x.shape}"
+            + ("; move the channels to axis 1" if x.shape[-1:] == (channels,) else "")
+        )
+    if x.dtype != dtype:
+        other = f", or build the model with dtype=np.{x.dtype}" if x.dtype.kind == "f" else ""
+        bytes_ = "; bytes are to be normalised first, see data.normalize"
+        raise TypeError(
+            f"{who}: images must be {dtype} like the weights, got {x.dtype}; "
+            f"use .astype(np.{dtype}){other}{bytes_ if x.dtype.kind in 'iu' else ''}"
+        )
+    return x

@@ -1,0 +1,295 @@
+"""Transformer in Transformer: patches are sentences, their pixels are words.       Han et al. 2021
+
+Read bottom-up: how pixels become words, a block, the model. The shapes of TNT-S:
+
+    image 224×224×3 → 196 patches 16×16×3 → words 196×(16×24), sentences 197×384 → 384 → classes
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minswin import ops
+from minswin.arrays import Array
+from minswin.autograd import Tensor
+from minswin.layers import Dropout, DropPath, Layer, LayerNorm, Linear, Mlp, Parameter, WordEmbed
+from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
+from minswin.layers.initialize import Dtype, normal
+from minswin.models.base import (
+    Model,
+    Pair,
+    Row,
+    as_images,
+    check_dtype,
+    drop_path_rates,
+    generator,
+    mlp_width,
+    pair,
+    patch_grid,
+    whole,
+)
+
+WHO = "TNT"
+
+
+class Attention(Layer):
+    """Multi-head self-attention whose values have a linear map of their own.
+
+    Learns   qk: Linear(C, 2C)   v: Linear(C, C)   proj: Linear(C, C)   Takes and gives (B, N, C)
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        qkv_bias: bool,
+        attn_drop_rate: float,
+        drop_rate: float,
+        rng: np.random.Generator,
+        dtype: Dtype,
+    ) -> None:
+        check_heads(WHO, channels, heads)
+        self.heads = heads
+        self.qk = Linear(channels, 2 * channels, bias=qkv_bias, rng=rng, dtype=dtype)
+        self.v = Linear(channels, channels, bias=qkv_bias, rng=rng, dtype=dtype)
+        self.proj = Linear(channels, channels, rng=rng, dtype=dtype)
+        self.attn_drop = Dropout(attn_drop_rate, rng=rng)
+        self.proj_drop = Dropout(drop_rate, rng=rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        qkv = ops.concatenate(self.qk(x), self.v(x), axis=-1)  # (B, N, 3C)
+        q, k, v = split_heads(qkv, self.heads)  # (B, h, N, d) each
+        y = attend(q, k, v, None, self.attn_drop)  # (B, h, N, d)
+        return self.proj_drop(self.proj(merge_heads(y)))  # (B, N, C)
+
+
+class Block(Layer):
+    """Words look at each other in every patch, and tell it; then patches look at each other.
+
+    Takes and gives words (B·patches, m, c) and sentences (B, 1 + patches, D), the class token first
+    Dropped paths: those of words for each patch, those of sentences for each image.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        inner: int,
+        words: int,
+        *,
+        heads: int,
+        inner_heads: int,
+        mlp_ratio: float,
+        legacy: bool,
+        qkv_bias: bool,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        rng: np.random.Generator,
+        dtype: Dtype,
+    ) -> None:
+        def attention(channels: int, heads: int) -> Attention:
+            drops = {"attn_drop_rate": attn_drop_rate, "drop_rate": drop_rate}
+            return Attention(channels, heads, qkv_bias=qkv_bias, **drops, rng=rng, dtype=dtype)
+
+        def mlp(channels: int) -> Mlp:
+            hidden = mlp_width(WHO, mlp_ratio, channels)
+            return Mlp(channels, hidden, drop_rate=drop_rate, rng=rng, dtype=dtype)
+
+        self.legacy = legacy
+        self.inner_norm1 = LayerNorm(inner, dtype=dtype)
+        self.inner_attn = attention(inner, inner_heads)
+        self.inner_norm2 = LayerNorm(inner, dtype=dtype)
+        self.inner_mlp = mlp(inner)
+        told = words * inner
+        self.proj_norm1 = LayerNorm(inner if legacy else told, dtype=dtype)
+        self.proj = Linear(told, channels, bias=legacy, rng=rng, dtype=dtype)
+        self.proj_norm2 = None if legacy else LayerNorm(channels, dtype=dtype)
+        self.outer_norm1 = LayerNorm(channels, dtype=dtype)
+        self.outer_attn = attention(channels, heads)
+        self.outer_norm2 = LayerNorm(channels, dtype=dtype)
+        self.outer_mlp = mlp(channels)
+        self.drop_path = DropPath(drop_path_rate, rng=rng)
+
+    def __call__(self, inner: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        inner = inner + self.drop_path(self.inner_attn(self.inner_norm1(inner)))
+        inner = inner + self.drop_path(self.inner_mlp(self.inner_norm2(inner)))
+        patches = outer[:, 1:] + self.sentences(inner, outer.shape[0])  # (B, patches, D)
+        outer = ops.concatenate(outer[:, :1], patches, axis=1)  # the class token hears no words
+        outer = outer + self.drop_path(self.outer_attn(self.outer_norm1(outer)))
+        outer = outer + self.drop_path(self.outer_mlp(self.outer_norm2(outer)))
+        return inner, outer
+
+    def sentences(self, inner: Tensor, images: int) -> Tensor:
+        """What the words (B·patches, m, c) of each patch tell it: (B, patches, D)."""
+        if self.legacy:  # every word is normalised by itself
+            inner = self.proj_norm1(inner)
+        x = inner.reshape(images, -1, inner.shape[1] * inner.shape[2])  # (B, patches, m·c)
+        if self.proj_norm2 is None:
+            return self.proj(x)
+        return self.proj_norm2(self.proj(self.proj_norm1(x)))
+
+    def macs(self, patches: int, words: int) -> int:
+        """Multiply-adds: of the words in each patch, of what they tell it, of the patches."""
+        told = _told_macs(self.proj)
+        if self.proj_norm2 is None:
+            told -= self.proj.weight.shape[0]
+        inner = _block_macs(words, self.inner_mlp) + told
+        return patches * inner + _block_macs(patches + 1, self.outer_mlp)
+
+
+def _block_macs(tokens: int, mlp: Mlp) -> int:
+    C, hidden = mlp.fc2.weight.shape
+    return tokens * (4 * C * C + 2 * tokens * C + 2 * C * hidden + 2 * C)
+
+
+def _told_macs(proj: Linear) -> int:
+    """From the words of a patch to its sentence, with a norm before and after."""
+    return proj.weight.size + sum(proj.weight.shape)
+
+
+class TNT(Model):
+    """The whole model: images (B, 3, H, W) in, logits (B, num_classes) out.
+
+    img_size, patch_size: an int, or (height, width)   inner_stride: pixels from word to word
+    embed_dim, num_heads: of patches   inner_dim, inner_num_heads: of words
+    legacy: the variant of timm's older weights, which is another function. Filters see across the
+    borders of patches; in a block each word is normalised by itself before it tells its patch, the
+    linear map has a bias, and no norm follows.
+    The original's files also hold `outer_tokens` (1, patches, D), which nothing uses or trains; the
+    65.6 M that are published for TNT-B count them.
+    """
+
+    name: str = "tnt"
+
+    def __init__(
+        self,
+        *,
+        img_size: int | Pair = 224,
+        patch_size: int | Pair = 16,
+        embed_dim: int = 384,
+        inner_dim: int = 24,
+        depth: int = 12,
+        num_heads: int = 6,
+        inner_num_heads: int = 4,
+        inner_stride: int = 4,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = False,
+        legacy: bool = False,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        num_classes: int = 1000,
+        rng: np.random.Generator | None = None,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        embed_dim = whole(WHO, "embed_dim", embed_dim)
+        inner_dim = whole(WHO, "inner_dim", inner_dim)
+        depth, num_heads = whole(WHO, "depth", depth, 0), whole(WHO, "num_heads", num_heads)
+        inner_num_heads = whole(WHO, "inner_num_heads", inner_num_heads)
+        inner_stride = whole(WHO, "inner_stride", inner_stride)
+        num_classes = whole(WHO, "num_classes", num_classes)
+        check_dtype(WHO, dtype)
+        self.rng = rng = generator(WHO, rng)
+        self.img_size = pair(WHO, "img_size", img_size)
+        self.patch_size = pair(WHO, "patch_size", patch_size)
+        self.grid = patch_grid(self.img_size, self.patch_size, who=WHO)
+        if legacy and any(side % inner_stride for side in self.patch_size):
+            raise ValueError(
+                f"TNT: legacy words lie on one grid over the image, so inner_stride must divide "
+                f"the {self.patch_size[0]}×{self.patch_size[1]} patches, got {inner_stride}"
+            )
+        embed = WordEmbed(
+            inner_dim, self.patch_size, inner_stride, legacy=legacy, rng=rng, dtype=dtype
+        )
+        patches, words = math.prod(self.grid), math.prod(embed.words)
+
+        self.cls_token = Parameter(normal(rng, (1, 1, embed_dim), dtype))
+        self.outer_pos = Parameter(normal(rng, (1, patches + 1, embed_dim), dtype))
+        self.inner_pos = Parameter(normal(rng, (1, words, inner_dim), dtype))
+        self.patch_embed = embed
+        self.proj_norm1 = LayerNorm(words * inner_dim, dtype=dtype)
+        self.proj = Linear(words * inner_dim, embed_dim, rng=rng, dtype=dtype)
+        self.proj_norm2 = LayerNorm(embed_dim, dtype=dtype)
+        self.pos_drop = Dropout(drop_rate, rng=rng)
+        self.blocks = [
+            Block(
+                embed_dim,
+                inner_dim,
+                words,
+                heads=num_heads,
+                inner_heads=inner_num_heads,
+                mlp_ratio=mlp_ratio,
+                legacy=legacy,
+                qkv_bias=qkv_bias,
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=rate,
+                rng=rng,
+                dtype=dtype,
+            )
+            for rate in drop_path_rates(drop_path_rate, depth)
+        ]
+        self.norm = LayerNorm(embed_dim, dtype=dtype)
+        self.head = Linear(embed_dim, num_classes, rng=rng, dtype=dtype)
+
+    # ── forward ──────────────────────────────────────────────────────────────────────────────────
+
+    def __call__(self, x: Tensor | Array) -> Tensor:
+        """Images (B, 3, H, W) to logits (B, num_classes)."""
+        return self.head(self.forward_features(x)[:, 0])
+
+    def forward_features(self, x: Tensor | Array) -> Tensor:
+        """Images (B, 3, H, W) to the normalised sentences (B, 1 + patches, D)."""
+        inner, outer = self.embed(x)
+        for block in self.blocks:
+            inner, outer = block(inner, outer)
+        return self.norm(outer)
+
+    def embed(self, x: Tensor | Array) -> tuple[Tensor, Tensor]:
+        """Images to words (B·patches, m, c) and sentences (B, 1 + patches, D), with positions."""
+        x = as_images(WHO, x, 3, self.head.weight.dtype)
+        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size, who=WHO)
+        if grid != self.grid:
+            raise ValueError(
+                f"TNT: the positions were made for {self.grid[0]}×{self.grid[1]} patches, got "
+                f"{grid[0]}×{grid[1]}; build the model with img_size=({x.shape[2]}, {x.shape[3]})"
+            )
+        B, D = x.shape[0], self.norm.weight.size
+        inner = self.patch_embed(x) + self.inner_pos  # (B·patches, m, c)
+        outer = inner.reshape(B, math.prod(grid), -1)  # (B, patches, m·c)
+        outer = self.proj_norm2(self.proj(self.proj_norm1(outer)))  # (B, patches, D)
+        cls = ops.broadcast_to(self.cls_token, shape=(B, 1, D))
+        outer = ops.concatenate(cls, outer, axis=1) + self.outer_pos  # (B, 1 + patches, D)
+        return inner, self.pos_drop(outer)
+
+    # ── what it is made of ───────────────────────────────────────────────────────────────────────
+
+    def summary(self, img_size: int | Pair | None = None) -> list[Row]:
+        """One row per step: name, shape, parameters, multiply-adds of one image.
+
+        Counts products, and one per element of a layer norm: so the published totals come out.
+        """
+        size = self.img_size if img_size is None else pair(WHO, "img_size", img_size)
+        grid, (ph, pw) = patch_grid(size, self.patch_size, who=WHO), self.patch_size
+        patches, words = math.prod(grid), math.prod(self.patch_embed.words)
+        D, c = self.norm.weight.size, self.inner_pos.shape[-1]
+        of_words = self.patch_embed.parameter_count() + self.inner_pos.size
+        inside = (*self.blocks, self.norm, self.head)
+        rest = self.parameter_count() - of_words - sum(part.parameter_count() for part in inside)
+        cost = patches * words * self.patch_embed.proj.weight.size
+        rows = [
+            Row("image", (*size, 3), 0, 0),
+            Row("patches", (patches, ph, pw, 3), 0, 0),
+            Row("words", (patches, words, c), of_words, cost),
+            Row("sentences", (patches + 1, D), rest, patches * _told_macs(self.proj)),
+        ]
+        if self.blocks:
+            learnt = sum(block.parameter_count() for block in self.blocks)
+            cost = sum(block.macs(patches, words) for block in self.blocks)
+            rows.append(Row(f"{len(self.blocks)} blocks", (patches + 1, D), learnt, cost))
+        rows.append(Row("norm, class token", (D,), self.norm.parameter_count(), (patches + 1) * D))
+        classes, learnt = self.head.weight.shape[0], self.head.parameter_count()
+        return [*rows, Row("head", (classes,), learnt, self.head.weight.size)]

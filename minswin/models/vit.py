@@ -1,0 +1,296 @@
+"""Vision Transformer: patches are words; every token looks at every token.  Dosovitskiy et al. 2021
+
+Read bottom-up: a block, the model. The shapes of ViT-S/16:
+
+    image 224×224×3 → patches 14×14×768 → 196×384 → with the class token 197×384 → 384 → classes
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minswin import ops
+from minswin.arrays import Array
+from minswin.autograd import Tensor
+from minswin.layers import (
+    MSA,
+    AxisPositions,
+    ConvStem,
+    Dropout,
+    DropPath,
+    Layer,
+    LayerNorm,
+    Linear,
+    Mlp,
+    Parameter,
+    PatchEmbed,
+    RelativePositionBias,
+    SinusoidalPositions,
+    recompute,
+)
+from minswin.layers.initialize import Dtype, normal
+from minswin.models.base import (
+    Model,
+    Pair,
+    Row,
+    as_images,
+    check_dtype,
+    drop_path_rates,
+    generator,
+    mlp_width,
+    one_of,
+    pair,
+    patch_grid,
+    whole,
+)
+
+EPS = 1e-6  # of every layer norm
+POSITIONS = ("learned", "learned_2d", "sinusoidal", "relative", "none")
+STEMS = ("patches", "overlapping", "convolutions")
+POOLS = ("token", "avg")
+
+
+class Block(Layer):
+    """Attention, then an MLP, each on the normalised tokens and added to them.        Eq. (2), (3)
+
+    Takes tokens (B, N, C), and the grid of those that are patches        Gives (B, N, C)
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        hidden: int,
+        *,
+        qkv_bias: bool,
+        rel_pos: RelativePositionBias | None,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        rng: np.random.Generator,
+        dtype: Dtype,
+    ) -> None:
+        self.norm1 = LayerNorm(channels, eps=EPS, dtype=dtype)
+        self.attn = MSA(
+            channels,
+            heads,
+            qkv_bias=qkv_bias,
+            attn_drop_rate=attn_drop_rate,
+            drop_rate=drop_rate,
+            rng=rng,
+            dtype=dtype,
+        )
+        self.rel_pos = rel_pos
+        self.drop_path = DropPath(drop_path_rate, rng=rng)
+        self.norm2 = LayerNorm(channels, eps=EPS, dtype=dtype)
+        self.mlp = Mlp(channels, hidden, drop_rate=drop_rate, rng=rng, dtype=dtype)
+
+    def __call__(self, x: Tensor, grid: Pair) -> Tensor:  # type: ignore[override]
+        bias = None if self.rel_pos is None else self.rel_pos(grid)  # (h, N, N)
+        x = x + self.drop_path(self.attn(self.norm1(x), bias))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def macs(self, tokens: int) -> int:
+        """Multiply-adds: 4NC² + 2N²C for attention, 2·ratio·NC² for the MLP."""
+        C, hidden = self.mlp.fc2.weight.shape
+        return tokens * (4 * C * C + 2 * tokens * C + 2 * C * hidden)
+
+
+class PreLogits(Layer):
+    """The hidden layer of the paper's head while it pre-trains: linear, then tanh.      §3.1
+
+    Learns   fc: Linear(C, D)        Takes (B, C)        Gives (B, D)
+    """
+
+    def __init__(self, channels: int, size: int, *, rng: np.random.Generator, dtype: Dtype) -> None:
+        self.fc = Linear(channels, size, rng=rng, dtype=dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.tanh(self.fc(x))
+
+
+class VisionTransformer(Model):
+    """The whole model: images (B, 3, H, W) in, logits (B, num_classes) out.
+
+    img_size, patch_size: an int, or (height, width)   representation_size: of the pre-logits layer
+    global_pool: "token", the class token goes to the head; "avg", there is none, and the mean does
+    positions: "learned" (a vector for each token), "learned_2d" (for each row and column),
+    "sinusoidal" (the same, fixed), "relative" (a bias per displacement and head in each block),
+    "none". Images of another size go through with "sinusoidal" and "none"; smaller, "relative".
+    stem: "patches", "overlapping" (patches of side 2p−1), "convolutions" (see ConvStem)
+    recompute: backward runs each block again: the same numbers in more time and less memory
+    """
+
+    name: str = "vit"
+    extra_tokens = 0  # beside the class token
+
+    def __init__(
+        self,
+        *,
+        img_size: int | Pair = 224,
+        patch_size: int | Pair = 16,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        global_pool: str = "token",
+        positions: str = "learned",
+        stem: str = "patches",
+        representation_size: int | None = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        num_classes: int = 1000,
+        recompute: bool = False,
+        rng: np.random.Generator | None = None,
+        dtype: Dtype = np.float32,
+    ) -> None:
+        who = type(self).__name__
+        embed_dim, depth = whole(who, "embed_dim", embed_dim), whole(who, "depth", depth, 0)
+        num_heads = whole(who, "num_heads", num_heads)
+        num_classes = whole(who, "num_classes", num_classes)
+        hidden = mlp_width(who, mlp_ratio, embed_dim)
+        check_dtype(who, dtype)
+        self.rng = rng = generator(who, rng)
+        self.img_size = pair(who, "img_size", img_size)
+        self.patch_size = pair(who, "patch_size", patch_size)
+        self.global_pool = one_of(who, "global_pool", global_pool, POOLS)
+        self.positions = one_of(who, "positions", positions, POSITIONS)
+        self.stem = one_of(who, "stem", stem, STEMS)
+        grid = patch_grid(self.img_size, self.patch_size, who=who)
+        extra = self.extra_tokens + (global_pool == "token")
+        tokens = grid[0] * grid[1] + extra
+
+        self.cls_token: Parameter | None = None
+        if global_pool == "token":
+            self.cls_token = Parameter(normal(rng, (1, 1, embed_dim), dtype))
+        self.pos_embed: Parameter | AxisPositions | SinusoidalPositions | None = None
+        if positions == "learned":
+            self.pos_embed = Parameter(normal(rng, (1, tokens, embed_dim), dtype))
+        elif positions == "learned_2d":
+            self.pos_embed = AxisPositions(embed_dim, grid, rng=rng, dtype=dtype)
+        elif positions == "sinusoidal":
+            self.pos_embed = SinusoidalPositions(embed_dim)
+        self.patch_embed: PatchEmbed | ConvStem
+        if stem == "convolutions":
+            self.patch_embed = ConvStem(embed_dim, self.patch_size, rng=rng, dtype=dtype)
+        else:
+            self.patch_embed = PatchEmbed(
+                embed_dim,
+                self.patch_size,
+                norm=False,
+                overlap=stem == "overlapping",
+                rng=rng,
+                dtype=dtype,
+            )
+        self.pos_drop = Dropout(drop_rate, rng=rng)
+        relative = positions == "relative"
+        self.blocks = [
+            Block(
+                embed_dim,
+                num_heads,
+                hidden,
+                qkv_bias=qkv_bias,
+                rel_pos=RelativePositionBias(grid, num_heads, extra=extra, rng=rng, dtype=dtype)
+                if relative
+                else None,
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=rate,
+                rng=rng,
+                dtype=dtype,
+            )
+            for rate in drop_path_rates(drop_path_rate, depth)
+        ]
+        self.forget = recompute  # and compute the blocks again in backward
+        self.norm = LayerNorm(embed_dim, eps=EPS, dtype=dtype)
+        self.pre_logits: PreLogits | None = None
+        if representation_size is not None:
+            size = whole(who, "representation_size", representation_size)
+            self.pre_logits = PreLogits(embed_dim, size, rng=rng, dtype=dtype)
+            embed_dim = size
+        self.head = Linear(embed_dim, num_classes, rng=rng, dtype=dtype)
+
+    # ── forward ──────────────────────────────────────────────────────────────────────────────────
+
+    def __call__(self, x: Tensor | Array) -> Tensor:
+        """Images (B, 3, H, W) to logits (B, num_classes)."""
+        x = self.forward_features(x)  # (B, N, C)
+        x = x[:, 0] if self.global_pool == "token" else x.mean(axis=1)  # (B, C)
+        if self.pre_logits is not None:
+            x = self.pre_logits(x)  # (B, D)
+        return self.head(x)
+
+    def forward_features(self, x: Tensor | Array) -> Tensor:
+        """Images (B, 3, H, W) to the normalised tokens (B, N, C), the class token first."""
+        x, grid = self.embed(x)
+        for block in self.blocks:
+            x = recompute(block, x, grid) if self.forget else block(x, grid)
+        return self.norm(x)
+
+    def embed(self, x: Tensor | Array) -> tuple[Tensor, Pair]:
+        """Images (B, 3, H, W) to tokens (B, N, C) with their positions, and the grid of patches."""
+        x = as_images(type(self).__name__, x, 3, self.head.weight.dtype)
+        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size, who=type(self).__name__)
+        self._check_grid(grid)
+        x = self.patch_embed(x)  # (B, H/p, W/p, C)
+        if isinstance(self.pos_embed, Layer):
+            x = self.pos_embed(x)
+        B, _, _, C = x.shape
+        x = x.reshape(B, -1, C)  # (B, HW/p², C)
+        front = [ops.broadcast_to(token, shape=(B, 1, C)) for token in self.front_tokens()]
+        if front:
+            x = ops.concatenate(*front, x, axis=1)  # (B, N, C)
+        if isinstance(self.pos_embed, Parameter):
+            x = x + self.pos_embed
+        return self.pos_drop(x), grid
+
+    def front_tokens(self) -> list[Parameter]:
+        """The learnt tokens (1, 1, C) before those of the patches."""
+        return [] if self.cls_token is None else [self.cls_token]
+
+    def _check_grid(self, grid: Pair) -> None:
+        own = patch_grid(self.img_size, self.patch_size)
+        if grid != own and self.positions in ("learned", "learned_2d"):
+            height, width = grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
+            raise ValueError(
+                f"{type(self).__name__}: the {self.positions} positions were made for "
+                f"{own[0]}×{own[1]} patches, got {grid[0]}×{grid[1]}; build the model with "
+                f"img_size=({height}, {width}) or positions='sinusoidal'"
+            )
+
+    # ── what it is made of ───────────────────────────────────────────────────────────────────────
+
+    def summary(self, img_size: int | Pair | None = None) -> list[Row]:
+        """One row per step: name, shape, parameters, multiply-adds of one image.
+
+        Counts products of matrices only, as ViT's published figures do; Swin's count norms too.
+        """
+        who = type(self).__name__
+        size = self.img_size if img_size is None else pair(who, "img_size", img_size)
+        grid, (ph, pw) = patch_grid(size, self.patch_size, who=who), self.patch_size
+        C, front = self.norm.weight.size, self.front_tokens()
+        tokens = grid[0] * grid[1] + len(front)
+        inside = (*self.blocks, self.norm, *self._heads())
+        learnt = self.parameter_count() - sum(layer.parameter_count() for layer in inside)
+        rows = [
+            Row("image", (*size, 3), 0, 0),
+            Row("patches", (*grid, 3 * ph * pw), 0, 0),
+            Row("embed", (tokens, C), learnt, self.patch_embed.macs(grid)),
+        ]
+        if self.blocks:
+            learnt = sum(block.parameter_count() for block in self.blocks)
+            cost = sum(block.macs(tokens) for block in self.blocks)
+            rows.append(Row(f"{len(self.blocks)} blocks", (tokens, C), learnt, cost))
+        pool = "class token" if self.global_pool == "token" else "mean"
+        rows.append(Row(f"norm, {pool}", (C,), self.norm.parameter_count(), 0))
+        heads = self._heads()
+        cost = sum(p.size for head in heads for p in head.parameters() if p.ndim == 2)
+        learnt = sum(head.parameter_count() for head in heads)
+        name = "head" if len(heads) == 1 else "heads"
+        return [*rows, Row(name, (self.head.weight.shape[0],), learnt, cost)]
+
+    def _heads(self) -> list[Layer]:
+        """What follows the pooled tokens."""
+        return [self.head] if self.pre_logits is None else [self.pre_logits, self.head]
