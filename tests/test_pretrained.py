@@ -27,6 +27,7 @@ def test_an_exported_run_has_its_averaged_weights_as_float16_and_nothing_else(ru
     export(run, tmp_path / "small.safetensors")
     small, whole = read_checkpoint(tmp_path / "small.safetensors"), read_checkpoint(run)
     assert small.info["model"] == whole.info["model"]
+    assert str(tmp_path) not in str(small.info) and str(tmp_path) in str(whole.info)
     assert not small.optimizer and not small.average
     model, _ = load_trained_model(run)
     for name, p in model.named_parameters():

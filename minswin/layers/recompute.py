@@ -46,6 +46,7 @@ class _Moment:
         values = {id(v): v for inner in layers for v in vars(inner).values()}
         rngs = [v for v in values.values() if hasattr(v, "bit_generator")]
         self.weights = [(p, p.data, p.requires_grad) for p in layer.parameters()]
+        self.buffers = [(b, b.data.copy()) for _, b in layer.named_buffers()]  # changed in place
         self.modes = [(inner, inner.training) for inner in layers]
         self.states = [(rng, rng.bit_generator.state) for rng in rngs]
         self.backend = kernels.chosen(x)
@@ -53,6 +54,8 @@ class _Moment:
     def restore(self) -> None:
         for p, data, requires_grad in self.weights:
             p.data, p.requires_grad = data, requires_grad
+        for buffer, data in self.buffers:
+            buffer.data[...] = data
         for inner, training in self.modes:
             inner.training = training
         for rng, state in self.states:

@@ -46,4 +46,5 @@ def export(run: Path | str, out: Path | str) -> None:
             "checkpoint as it is"
         )
     halved = {name: array.astype(np.float16) for name, array in weights.items()}
-    save_checkpoint(out, Checkpoint(checkpoint.info, halved))
+    elsewhere = {**checkpoint.info["settings"], "data_dir": None, "out": ""}  # no folders of here
+    save_checkpoint(out, Checkpoint({**checkpoint.info, "settings": elsewhere}, halved))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from minswin.data import LEVELS
-from minswin.parallel import cores
 
 # What differs from the defaults of Settings, for each set of data. The only place of such numbers.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -73,7 +72,7 @@ class Settings:
     ema: float = 0.0  # decay of the averaged weights; 0: none are kept
 
     seed: int = 0
-    threads: int = field(default_factory=cores)  # a batch is split into so many parts
+    threads: int | None = None  # parts that a batch is split into; None: see data_parallel
     out: str = ""  # folder of the run; empty: runs/<data>-<model>-<seed>
     checkpoint_every: int = 200  # steps; each epoch ends with one anyway. 0: only then
     log_every: int = 10  # steps; each epoch is logged anyway. 0: only then
@@ -82,7 +81,7 @@ class Settings:
         _choice("data", self.data, tuple(RECIPES))
         _choice("optimizer", self.optimizer, ("sgd", "adamw"))
         _choice("augment", self.augment, tuple(LEVELS))
-        for name in ("epochs", "batch_size", "threads"):
+        for name in ("epochs", "batch_size"):
             _require(name, getattr(self, name), "a whole number of 1 or more", whole=True, low=1)
         for name in ("holdout", "seed", "checkpoint_every", "log_every"):
             _require(name, getattr(self, name), "a whole number of 0 or more", whole=True)
@@ -93,6 +92,8 @@ class Settings:
                 _require(name, getattr(self, name), "0 or more and below 1", below=1)
         _require("final_lr", self.final_lr, "0 to 1, a share of lr", high=1)
         _require("warmup", self.warmup, f"0 to {self.epochs} epochs", high=self.epochs)
+        if self.threads is not None:
+            _require("threads", self.threads, "a whole number of 1 or more", whole=True, low=1)
         if self.count is not None:
             _require("count", self.count, f"{self.batch_size} or more", low=self.batch_size)
 
