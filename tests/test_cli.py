@@ -143,7 +143,7 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
         ),
         (["train", "--resume", "nowhere"], "there is no checkpoint nowhere; expected a file"),
         (["evaluate", "nowhere"], "there is no checkpoint nowhere; expected a file"),
-        (["predict", "no.png"], "the following arguments are required: --checkpoint"),
+        (["predict", "no.png"], "predict: there is no image no.png; give the path of a picture"),
         (["info", "swin_tinny"], "unknown model 'swin_tinny'; did you mean 'swin_tiny'?"),
         (
             ["predict", "a.png", "--checkpoint", "x", "--top", "0"],
