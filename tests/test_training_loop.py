@@ -280,6 +280,7 @@ def test_batches_are_made_in_a_thread_ahead_of_the_steps(tmp_path, monkeypatch):
 
 
 def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path, monkeypatch):
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     before = signal.getsignal(signal.SIGINT)
     count = Run.count
 
@@ -292,6 +293,7 @@ def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path
     with pytest.raises(KeyboardInterrupt):
         train(tiny_settings(tmp_path))
     assert signal.getsignal(signal.SIGINT) is before
+    signal.signal(signal.SIGINT, usual)
 
 
 # ── what must not go on ──────────────────────────────────────────────────────────────────────────
