@@ -1,8 +1,11 @@
 """minswin: Swin Transformer from scratch in NumPy, with hand-written autograd and fast kernels."""
 
-from minswin import kernels, ops
+from typing import Any
+
+from minswin import kernels, models, ops
 from minswin.autograd import Tensor, apply, no_grad, vjp
-from minswin.models import create_model, list_models
+from minswin.models import list_models
+from minswin.models.base import Model
 from minswin.parallel import data_parallel
 
 __version__ = "0.1.0"
@@ -19,3 +22,16 @@ __all__ = [
     "ops",
     "vjp",
 ]
+
+
+def create_model(name: str, *, weights: Any = None, **settings: Any) -> Model:
+    """Build a named model with fresh weights, or with those of a file of any known implementation.
+
+    weights: a file, or arrays by name: see weights.load, also for head= and resize=
+    settings: override those of the name, with rng= and dtype=: see models.create_model
+    """
+    if weights is None:
+        return models.create_model(name, **settings)
+    from minswin.weights.load import load
+
+    return load(name, weights, **settings)

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import data
+from minswin.devices import working_on
 from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.evaluate import Evaluation, evaluate, predict
+from minswin.training.feed import feed
 from minswin.training.inputs import evaluation_batches, load_training
 from minswin.training.pretrained import DEFAULT, find_trained
 from minswin.training.settings import Settings
@@ -35,6 +37,7 @@ def evaluate_checkpoint(
     data_dir: str | None = None,
     download: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Test:
     """Classify a set of images (by default that of the run) with the model of a checkpoint.
 
@@ -56,7 +59,9 @@ def evaluate_checkpoint(
             f"leave out --data, or use a checkpoint trained on '{images.name}'"
         )
     batches = evaluation_batches(images, (known["mean"], known["std"]))
-    result = evaluate(model, batches, forward=data_parallel(model, threads))
+    with working_on(device):
+        forward = data_parallel(model.to(device), threads)
+        result = evaluate(model, feed(batches, device), forward=forward)
     if not math.isfinite(result.loss):
         raise ValueError(
             f"evaluate: with the model of {path} the loss of the {len(images):,} images is "
@@ -83,7 +88,7 @@ def _images(path: Path | str, settings: Settings, name: str, split: str) -> data
 
 
 def predict_file(
-    image: Path | str, checkpoint: Path | str = DEFAULT
+    image: Path | str, checkpoint: Path | str = DEFAULT, *, device: str = "cpu"
 ) -> tuple[list[str], np.ndarray]:
     """The names of the classes, and the probability that the image shows each of them.
 
@@ -93,7 +98,7 @@ def predict_file(
     size = info["data"]["image"][1:]
     pixels = read_image(image, height=size[0], width=size[1])[None]  # (1, 3, H, W)
     x = data.normalize(pixels, mean=info["data"]["mean"], std=info["data"]["std"])
-    probabilities = predict(model, x)[0]  # (K,)
+    probabilities = predict(model.to(device), x)[0]  # (K,)
     if not np.isfinite(probabilities).all():
         raise ValueError(
             f"predict: the model of {checkpoint} answers with nan; its weights are spoilt: use "
@@ -104,6 +109,13 @@ def predict_file(
 
 def read_image(path: Path | str, *, height: int, width: int) -> np.ndarray:
     """A picture file as bytes (3, height, width): upright, on white, squeezed to that size."""
+    Image, _ = _pillow()
+    pixels = open_image(path).resize((width, height), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(pixels, np.uint8).transpose(2, 0, 1))  # (3, H, W)
+
+
+def open_image(path: Path | str) -> Any:
+    """A picture file as a picture of Pillow: upright, on white, in red, green, blue of 8 bits."""
     Image, ImageOps = _pillow()
     if not Path(path).is_file():
         raise FileNotFoundError(f"predict: there is no image {path}; give the path of a picture")
@@ -111,7 +123,7 @@ def read_image(path: Path | str, *, height: int, width: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                opaque = _opaque(ImageOps.exif_transpose(picture), Image)
+                return _opaque(ImageOps.exif_transpose(picture), Image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
             f"predict: {path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; "
@@ -121,8 +133,6 @@ def read_image(path: Path | str, *, height: int, width: int) -> np.ndarray:
         raise ValueError(
             f"predict: {path} cannot be read as a picture ({error}); use PNG, JPEG or the like"
         ) from error
-    pixels = opaque.resize((width, height), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(pixels, np.uint8).transpose(2, 0, 1))  # (3, H, W)
 
 
 def _opaque(picture: Any, Image: Any) -> Any:

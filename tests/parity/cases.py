@@ -154,6 +154,7 @@ class Row(NamedTuple):
     logits: float  # largest error, relative to the largest element
     gradient: float  # the same, of the worst gradient
     worst: str  # its name
+    family: type = SwinTransformer
 
     @property
     def largest(self) -> float:
@@ -204,7 +205,8 @@ def compare(case: Case, against: str, spoil: Callable[[Any], None] | None = None
     assert gradients.keys() == their_gradients.keys()
     errors = {name: error(gradients[name], their_gradients[name]) for name in gradients}
     worst = max(errors, key=lambda name: errors[name])
-    return Row(case.name, peer.version(), error(logits, their_logits), errors[worst], worst)
+    forward = error(logits, their_logits)
+    return Row(case.name, peer.version(), forward, errors[worst], worst, case.family)
 
 
 def table(rows: list[Row]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 ROWS: list[Any] = []
+PROOFS: list[Any] = []
 
 
 @pytest.fixture(scope="session")
@@ -15,9 +16,20 @@ def report() -> list[Any]:
     return ROWS
 
 
+@pytest.fixture(scope="session")
+def proofs() -> list[Any]:
+    """Where a test of one of the columns of the family's table leaves its error."""
+    return PROOFS
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if ROWS:
         from .cases import table  # needs torch, which was there if there are rows
 
         terminalreporter.section("parity in float64: largest relative errors")
         terminalreporter.write_line(table(ROWS))
+    if PROOFS:
+        from .family import family_table, proofs_of
+
+        terminalreporter.section("the family, in float64: the largest error of each")
+        terminalreporter.write_line(family_table([*proofs_of(ROWS), *PROOFS]))

@@ -296,9 +296,15 @@ class TimmTNT(Timm):
         words = state["inner_pos"].transpose(0, 2, 1).reshape(shape)
         super().load(module, {**state, "inner_pos": words})
 
+    def parameters(self, module: Any, names: list[str]) -> State:
+        return self._words_last(super().parameters(module, names))
+
     def gradients(self, module: Any, names: list[str]) -> State:
-        found = super().gradients(module, names)
-        words = found["inner_pos"].reshape(*module.pixel_pos.shape[:2], -1).transpose(0, 2, 1)
+        return self._words_last(super().gradients(module, names))
+
+    def _words_last(self, found: State) -> State:
+        positions = found["inner_pos"]
+        words = positions.reshape(*positions.shape[:2], -1).transpose(0, 2, 1)
         return {**found, "inner_pos": words}
 
 

@@ -18,6 +18,7 @@ from minswin.models import transformer
 from minswin.models.transformer import Transformer, sequence_loss
 
 from .cases import TOLERANCE, error, randomise
+from .family import Proof
 from .names import State
 from .peers import tensor, torch
 
@@ -127,9 +128,12 @@ def compare(settings: dict[str, Any], spoil: Any = None) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("settings", CASES, ids=str)
-def test_logits_and_every_gradient_equal_torch(settings):
+def test_logits_and_every_gradient_equal_torch(settings, proofs: list[Proof]):
     errors = compare(settings)
     worst = max(errors, key=lambda name: errors[name])
+    against = f"torch {torch.__version__}"
+    proofs.append(Proof(Transformer, "forward", against, errors["logits"]))
+    proofs.append(Proof(Transformer, "gradients", against, errors[worst]))
     assert errors[worst] < TOLERANCE, f"{worst}: {errors[worst]:.1e}"
     assert len(errors) == 2 + settings["depth"] * (12 + 18)
 

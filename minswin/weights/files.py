@@ -1,0 +1,241 @@
+"""Reads weights from a file of any known format and writes them; torch is not needed for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from minswin.arrays import Array, to_numpy
+from minswin.weights.archive import Archive
+from minswin.weights.mapped import STORED, BadFile, MappedFile, short
+from minswin.weights.npz_file import is_npz, read_npz, write_npz
+from minswin.weights.safetensors_file import (
+    looks_like_safetensors,
+    read_safetensors,
+    write_safetensors,
+)
+from minswin.weights.torch_legacy import LEGACY, read_torch_legacy
+from minswin.weights.torch_state import find_state, load_state
+from minswin.weights.torch_writer import TORCH_KINDS, write_torch
+from minswin.weights.torch_zip import is_torch, read_torch_zip
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+FORMATS = {".safetensors": "safetensors", ".npz": "npz", ".pth": "torch", ".pt": "torch"}
+
+# The first bytes of files that people take for weights.
+_OTHERS = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file; run 'git lfs pull'"),
+    (b"<", "is a web page; the address was not that of the file, or needs a login"),
+    (b"\x89HDF", "is a HDF5 file of Keras, which is not read; save it as .safetensors"),
+    (b"GGUF", "is a GGUF file, which is not read; use the .safetensors file"),
+    (b"\x1f\x8b", "is packed with gzip; unpack it first"),
+    (b"\x93NUMPY", "is a single array; expected arrays by name, as numpy.savez writes them"),
+    (b"\x80", "is a plain pickle, which can run code; expected torch.save or .safetensors"),
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds. `stored` is the kind of number in the file: bfloat16 is widened.
+
+    `wrapper` names the entry that the arrays were found under, `prefix` what was taken off their
+    names, `foreign` the classes of other libraries that the file mentions and nobody imported.
+    """
+
+    format: str
+    arrays: dict[str, np.ndarray]
+    stored: dict[str, str]
+    metadata: dict[str, str]
+    wrapper: str = ""
+    prefix: str = ""
+    foreign: tuple[str, ...] = ()
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_weights(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    prefixes: Sequence[str] = PREFIXES,
+) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors, .pth, .pt or .npz file by name; nothing in the file is run.
+
+    The arrays are read-only, and where possible views of the mapped file: do not write over the
+    file while they are in use. bfloat16 becomes float32 at once. In a training checkpoint the
+    state dict is looked for under the usual names ("model", "state_dict" ...), or under `key`.
+    A prefix that all names share is taken off; prefixes=() keeps the names as they are.
+    """
+    return read_file(path, key=key, prefixes=prefixes).arrays
+
+
+def read_file(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    prefixes: Sequence[str] = PREFIXES,
+) -> Weights:
+    """Like read_weights, with all that the file says about its arrays."""
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(
+            f"read_weights: {path} {what}; expected a .safetensors, .pth, .pt or .npz file"
+        )
+    try:
+        with MappedFile(path) as file:
+            found = _read(file, key)
+    except BadFile as error:
+        raise ValueError(f"read_weights: {path} {error}") from None
+    prefix = _shared_prefix(found.arrays, prefixes)
+    cut = len(prefix)
+    return Weights(
+        format=found.format,
+        arrays={name[cut:]: array for name, array in found.arrays.items()},
+        stored={name[cut:]: kind for name, kind in found.stored.items()},
+        metadata=found.metadata,
+        wrapper=found.wrapper,
+        prefix=prefix,
+        foreign=found.foreign,
+    )
+
+
+def _read(file: MappedFile, key: str | None) -> Weights:
+    """Choose the reader by the first bytes: a name says little."""
+    head = file.read(0, min(file.size, 512), "its beginning")
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        archive = Archive(file)
+        if is_torch(archive):
+            return _torch(file, key, archive)
+        if not is_npz(archive):
+            names = ", ".join(short(name) for name in list(archive.members)[:8]) or "nothing"
+            raise BadFile(f"is a zip file of {names}; expected data.pkl or .npy files in it")
+        arrays, stored = read_npz(archive)
+        return _flat("npz", arrays, stored, {}, key)
+    if head.startswith(LEGACY):
+        return _torch(file, key, None)
+    if looks_like_safetensors(head):
+        return _flat("safetensors", *read_safetensors(file), key)
+    if head[257:262] == b"ustar":
+        raise BadFile("is a tar file; unpack it, or save it anew if torch wrote it before 0.2")
+    for start, why in _OTHERS:
+        if head.startswith(start):
+            raise BadFile(why)
+    raise BadFile(f"begins with {head[:8]!r}, expected a .safetensors, .pth or .npz file")
+
+
+def _flat(
+    form: str,
+    arrays: dict[str, np.ndarray],
+    stored: dict[str, str],
+    metadata: dict[str, str],
+    key: str | None,
+) -> Weights:
+    if key is not None:
+        raise BadFile(f"is a {form} file, which has no entries to choose from; leave out key=")
+    if not arrays:
+        raise BadFile("holds no arrays")
+    return Weights(form, arrays, stored, metadata)
+
+
+def _torch(file: MappedFile, key: str | None, archive: Archive | None) -> Weights:
+    content = read_torch_zip(archive) if archive is not None else read_torch_legacy(file)
+    state, wrapper = find_state(content.tree, key)
+    return Weights(
+        format="torch" if archive is not None else "torch (legacy)",
+        arrays=load_state(content, state, file),
+        stored={name: view.kind for name, view in state.items()},
+        metadata={},
+        wrapper=wrapper,
+        foreign=tuple(content.foreign),
+    )
+
+
+def _shared_prefix(names: Mapping[str, object], prefixes: Sequence[str]) -> str:
+    """The prefixes that all names begin with, one after the other."""
+    found = ""
+    for _ in range(4):
+        found += next((prefix for prefix in prefixes if _all_begin(names, found + prefix)), "")
+    return found
+
+
+def _all_begin(names: Mapping[str, object], start: str) -> bool:
+    return all(name.startswith(start) and len(name) > len(start) for name in names)
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    state: Mapping[str, Array],
+    *,
+    wrapper: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write arrays by name as .safetensors, .npz, .pth or .pt, whichever the path ends in.
+
+    `wrapper` puts the arrays of a .pth file under a name, as {"model": ...}; `metadata` are texts
+    for a .safetensors file. An older file is replaced in one move, or stays as it was.
+    """
+    path = Path(path)
+    form = FORMATS.get(path.suffix)
+    if form is None:
+        raise ValueError(
+            f"save_weights: {path} ends in '{path.suffix}', expected one of {', '.join(FORMATS)}"
+        )
+    if (wrapper is not None and form != "torch") or (metadata and form != "safetensors"):
+        raise ValueError(
+            f"save_weights: {path} cannot hold {'a wrapper' if wrapper else 'metadata'}; "
+            "wrapper goes with .pth, metadata with .safetensors"
+        )
+    arrays = _writable(path, state, form)
+    writers: dict[str, Callable[[IO[bytes]], None]] = {
+        "safetensors": lambda out: write_safetensors(out, arrays, metadata or {}),
+        "torch": lambda out: write_torch(out, arrays, wrapper),
+        "npz": lambda out: write_npz(out, arrays),
+    }
+    _replace(path, writers[form])
+
+
+def _writable(path: Path, state: Mapping[str, Array], form: str) -> dict[str, np.ndarray]:
+    kinds = (TORCH_KINDS if form == "torch" else frozenset(STORED)) - {"bfloat16"}
+    if form == "safetensors":
+        kinds -= {"complex64", "complex128"}
+    if not state:
+        raise ValueError(f"save_weights: there are no arrays to write to {path}")
+    arrays = {}
+    for name, value in state.items():
+        if not isinstance(name, str) or not name or "\0" in name or name == "__metadata__":
+            raise ValueError(f"save_weights: {name!r} cannot be the name of an array in {path}")
+        array = to_numpy(value)
+        if array.dtype.name not in kinds:
+            raise TypeError(
+                f"save_weights: {name} is of {array.dtype}, expected one of "
+                f"{', '.join(sorted(kinds))} for {path.suffix}; convert it with astype"
+            )
+        arrays[name] = array
+    return arrays
+
+
+def _replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as out:
+            write(out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            f"save_weights: cannot write {path} ({error}); "
+            "check that the folder exists, may be written, and that the disk is not full"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,176 @@
+"""Arrays that files hold beside the weights though they follow from the model: checked, or made.
+
+They are the index of position biases, the masks of shifted windows, and Swin V2's table of
+coordinates; nothing of a file is taken from them but what it says about windows and image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minswin.layers.windows import fit_window
+from minswin.layers.windows_v2 import log_spaced
+from minswin.models.base import patch_grid
+from minswin.models.swin import halve
+from minswin.reference.windows import attention_mask, relative_position_index
+
+Pair = tuple[int, int]
+State = dict[str, np.ndarray]
+
+INDEX, MASK, COORDINATES = "relative_position_index", "attn_mask", "relative_coords_table"
+UNUSED = "outer_tokens"  # of the original TNT: nothing reads them
+BUFFERS = (INDEX, MASK, COORDINATES, UNUSED)
+ROUNDING = 1e-6  # of the coordinates, which others compute in float32
+
+
+def is_buffer(name: str) -> bool:
+    return name.rpartition(".")[2] in BUFFERS
+
+
+def split_off(state: Mapping[str, np.ndarray]) -> tuple[State, State]:
+    """Weights, and the arrays that follow from the model; both under our names."""
+    weights = {name: array for name, array in state.items() if not is_buffer(name)}
+    return weights, {name: array for name, array in state.items() if is_buffer(name)}
+
+
+# ── checking ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Facts(NamedTuple):
+    """What the buffers of a file say that its weights do not."""
+
+    windows: dict[int, Pair]  # by stage
+    grids: dict[int, Pair]  # of the maps, by stage; only where windows are shifted
+    pretrained: dict[int, int]  # side of the pre-training's window, where it is another
+
+
+def check(buffers: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> Facts:
+    """Compare every buffer with the one that we compute; raises where they differ."""
+    facts = Facts({}, {}, {})
+    for name, array in buffers.items():
+        place, _, kind = name.rpartition(".")
+        stage = int(name.split(".")[1]) if name.startswith("layers.") else 0
+        if kind == INDEX:
+            table = weights.get(place + ".relative_position_bias_table")
+            facts.windows[stage] = _check_index(name, array, None if table is None else len(table))
+        elif kind == COORDINATES:
+            side = _check_coordinates(name, array)
+            if side:
+                facts.pretrained[stage] = side
+        elif kind == MASK:
+            facts.grids[stage] = _check_mask(name, array)
+    return facts
+
+
+def _check_index(name: str, index: np.ndarray, rows: int | None) -> Pair:
+    """The window whose index this is."""
+    N = len(index) if index.ndim == 2 else 0
+    for window in _factors(N):
+        fits = rows is None or rows == (2 * window[0] - 1) * (2 * window[1] - 1)
+        if fits and np.array_equal(index, relative_position_index(window)):
+            return window
+    table = "" if rows is None else f" and a bias table of {rows} rows"
+    raise ValueError(
+        f"{name} {index.shape} is not the index of any window of {N} tokens{table}"
+        f"{_first_difference(index)}; with the weights of this file, pairs of tokens would get "
+        "each other's bias"
+    )
+
+
+def _first_difference(index: np.ndarray) -> str:
+    square = next((w for w in _factors(len(index) if index.ndim == 2 else 0) if w[0] == w[1]), None)
+    if square is None or index.shape != relative_position_index(square).shape:
+        return ""
+    ours = relative_position_index(square)
+    p, q = np.argwhere(index != ours)[0] if (index != ours).any() else (0, 0)
+    return (
+        f" (in a {square[0]}×{square[1]} window, tokens {p} and {q} have the bias in row "
+        f"{ours[p, q]}, here {index[p, q]})"
+    )
+
+
+def _check_mask(name: str, mask: np.ndarray) -> Pair:
+    """The size of the map whose mask this is."""
+    count, N = mask.shape[:2] if mask.ndim == 3 else (0, 0)
+    for window in sorted(_factors(N), key=lambda w: abs(w[0] - w[1])):
+        for rows, columns in sorted(_factors(count), key=lambda w: abs(w[0] - w[1])):
+            grid = rows * window[0], columns * window[1]
+            shift = window[0] // 2, window[1] // 2
+            if np.array_equal(mask, attention_mask(grid, window, shift)):
+                return grid
+    raise ValueError(
+        f"{name} {mask.shape} is not the mask of any map of {count} windows of {N} tokens that "
+        "are shifted by half a window; the weights were trained with other masks"
+    )
+
+
+def _check_coordinates(name: str, table: np.ndarray) -> int:
+    """Side of the window of pre-training, or 0 where it is the window itself."""
+    shape = table.shape
+    _, rows, columns, _ = shape if len(shape) == 4 else (0, 0, 0, 0)
+    window = (rows + 1) // 2, (columns + 1) // 2
+    if shape == (1, 2 * window[0] - 1, 2 * window[1] - 1, 2) and np.isfinite(table).all():
+        scale = 2.0 ** (3 * float(table[0, -1, 0, 0])) - 1  # 8 (M−1) / (W−1)
+        side = 1 + round(8 * (window[0] - 1) / scale) if scale > 0 else window[0]
+        for pretrained in (window, (side, side)):
+            ours = log_spaced(window, pretrained).reshape(shape)
+            if side < 1024 and np.allclose(table, ours, rtol=0, atol=ROUNDING):
+                return 0 if pretrained == window else side
+    raise ValueError(
+        f"{name} {shape} is not a table of log-spaced coordinates of any pre-training window; "
+        "the position bias of this file would mean something else here"
+    )
+
+
+def _factors(n: int) -> list[Pair]:
+    return [(k, n // k) for k in range(1, n + 1) if n % k == 0]
+
+
+# ── making ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class StageWindows(NamedTuple):
+    """Windows of one stage."""
+
+    grid: Pair
+    window: Pair
+    depth: int
+    pretrained: int  # 0: as the window
+
+
+def stages_of(settings: Mapping[str, Any]) -> list[StageWindows]:
+    """The windows of a Swin with these settings, which need img_size and window_size."""
+    size, patch, window = (_pair(settings[k]) for k in ("img_size", "patch_size", "window_size"))
+    grid, stages = patch_grid(size, patch), []
+    depths = settings["depths"]
+    sides = settings.get("pretrained_window_sizes") or (0,) * len(depths)
+    for depth, side in zip(depths, sides, strict=True):
+        stages.append(StageWindows(grid, fit_window(grid, window)[0], depth, side))
+        grid = halve(grid)
+    return stages
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def make(stages: list[StageWindows], *, v2: bool) -> State:
+    """The buffers that the original keeps, under its names."""
+    made: State = {}
+    for i, (grid, window, depth, side) in enumerate(stages):
+        for j in range(depth):
+            block = f"layers.{i}.blocks.{j}."
+            if j % 2 and fit_window(grid, window)[1]:
+                shift = window[0] // 2, window[1] // 2
+                padded = grid[0] + -grid[0] % window[0], grid[1] + -grid[1] % window[1]
+                made[block + MASK] = attention_mask(padded, window, shift)
+            if v2:
+                t = log_spaced(window, (side, side) if side else window)
+                shape = (1, 2 * window[0] - 1, 2 * window[1] - 1, 2)
+                made[f"{block}attn.{COORDINATES}"] = t.reshape(shape).astype(np.float32)
+            index = relative_position_index(window).astype(np.int64)
+            made[f"{block}attn.{INDEX}"] = index
+    return made

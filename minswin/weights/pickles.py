@@ -1,0 +1,244 @@
+"""An interpreter for pickles that can run nothing.
+
+A pickle is a program for a stack machine, and Python's own machine imports and calls whatever the
+program names. This one knows the opcodes that torch.save writes, over plain data, and no others.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from minswin.weights.mapped import BadFile, short
+from minswin.weights.pickle_machine import LIMIT, MARKS, Foreign, Machine, decode
+
+_REFUSED = {  # opcodes that call or import, by name
+    0x50: "PERSID",
+    0x69: "INST",
+    0x6F: "OBJ",
+    0x92: "NEWOBJ_EX",
+    0x93: "STACK_GLOBAL",
+    0x82: "EXT1",
+    0x83: "EXT2",
+    0x84: "EXT4",
+}
+
+
+def run_pickle(
+    data: bytes | mmap.mmap,
+    start: int,
+    *,
+    find: Callable[[str, str], object],
+    persistent: Callable[[object], object],
+) -> tuple[Any, int]:
+    """The object that the pickle at `start` describes, and where the pickle ends.
+
+    `find(module, name)` gives what a name means, `persistent(id)` what an id does.
+    """
+    machine = Machine(data, start, find, persistent)
+    try:
+        return _run(machine), machine.at
+    except BadFile as error:
+        raise BadFile(f"{error} (byte {machine.at:,} of its pickle)") from None
+
+
+def _run(machine: Machine) -> Any:
+    while (code := machine.take(1)[0]) != b"."[0]:
+        handler = _HANDLERS.get(code)
+        if handler is None:
+            name = _REFUSED.get(code, "unknown here")
+            raise BadFile(f"has opcode 0x{code:02x} ({name}), which torch.save does not write")
+        handler(machine)
+    return machine.pop()
+
+
+_Handler = Callable[[Machine], None]
+_HANDLERS: dict[int, _Handler] = {}
+
+
+def opcode(*codes: bytes) -> Callable[[_Handler], _Handler]:
+    def enter(handler: _Handler) -> _Handler:
+        _HANDLERS.update({code[0]: handler for code in codes})
+        return handler
+
+    return enter
+
+
+# ── plain values ─────────────────────────────────────────────────────────────────────────────────
+
+
+@opcode(b"\x80")
+def _proto(m: Machine) -> None:
+    if (version := m.take(1)[0]) != 2:
+        raise BadFile(f"has a pickle of protocol {version}, expected 2 as torch.save writes it")
+
+
+def _constant(code: bytes, value: object) -> None:
+    _HANDLERS[code[0]] = lambda m: m.push(value)
+
+
+_constant(b"N", None)
+_constant(b"\x88", True)
+_constant(b"\x89", False)
+_constant(b")", ())
+_constant(b"\x8f", frozenset())
+
+
+def _number(code: bytes, form: str) -> None:
+    unpack, size = struct.Struct(form).unpack, struct.calcsize(form)
+    _HANDLERS[code[0]] = lambda m: m.push(unpack(m.take(size))[0])
+
+
+_number(b"J", "<i")
+_number(b"K", "<B")
+_number(b"M", "<H")
+_number(b"G", ">d")
+
+
+@opcode(b"\x8a")
+def _long1(m: Machine) -> None:
+    m.push(int.from_bytes(m.take(m.take(1)[0]), "little", signed=True))
+
+
+@opcode(b"X")
+def _binunicode(m: Machine) -> None:
+    m.push(decode(m.take(int.from_bytes(m.take(4), "little"))))
+
+
+@opcode(b"U")
+def _short_binstring(m: Machine) -> None:
+    """A text of Python 2, where it is one, or bytes."""
+    raw = m.take(m.take(1)[0])
+    m.push(raw.decode() if raw.isascii() else raw)
+
+
+# ── the stack and the memo ───────────────────────────────────────────────────────────────────────
+
+
+@opcode(b"(")
+def _mark(m: Machine) -> None:
+    if len(m.marks) == MARKS:
+        raise BadFile(f"nests more than {MARKS:,} deep; it is damaged or hostile")
+    m.marks.append(len(m.stack))
+
+
+@opcode(b"q", b"r")
+def _put(m: Machine) -> None:
+    size = 1 if m.data[m.at - 1] == b"q"[0] else 4
+    index = int.from_bytes(m.take(size), "little")
+    if index >= LIMIT:  # entries are counted from 0 on: there are fewer of them than bytes
+        raise BadFile(f"stores an entry {index:,}; it is damaged or hostile")
+    m.memo[index] = m.top()
+
+
+@opcode(b"h", b"j")
+def _get(m: Machine) -> None:
+    size = 1 if m.data[m.at - 1] == b"h"[0] else 4
+    index = int.from_bytes(m.take(size), "little")
+    if index not in m.memo:
+        raise BadFile(f"recalls entry {index:,}, which it did not store; it is damaged")
+    m.push(m.memo[index])
+
+
+# ── collections ──────────────────────────────────────────────────────────────────────────────────
+
+
+@opcode(b"]")
+def _empty_list(m: Machine) -> None:
+    m.push([])
+
+
+@opcode(b"}")
+def _empty_dict(m: Machine) -> None:
+    m.push({})
+
+
+@opcode(b"t")
+def _tuple(m: Machine) -> None:
+    m.push(tuple(m.pop_to_mark()))
+
+
+@opcode(b"\x85", b"\x86", b"\x87")
+def _short_tuple(m: Machine) -> None:
+    count = m.data[m.at - 1] - 0x84
+    m.push(tuple(m.pop() for _ in range(count))[::-1])
+
+
+@opcode(b"a", b"e")
+def _append(m: Machine) -> None:
+    items = [m.pop()] if m.data[m.at - 1] == b"a"[0] else m.pop_to_mark()
+    target = m.top()
+    if isinstance(target, list):
+        target.extend(items)
+    elif not isinstance(target, Foreign):
+        raise BadFile(f"appends to a {type(target).__name__}; it is damaged or hostile")
+
+
+@opcode(b"s", b"u")
+def _set_items(m: Machine) -> None:
+    one = m.data[m.at - 1] == b"s"[0]
+    items = [m.pop(), m.pop()][::-1] if one else m.pop_to_mark()
+    set_items(m.top(), items)
+
+
+def set_items(target: object, items: list[Any]) -> None:
+    """Enter key, value, key, value ... A key that is not a text names no tensor and is left out:
+    hashing what a stranger nested, or numbers that he chose, can be made slow."""
+    if isinstance(target, Foreign):
+        return
+    if not isinstance(target, dict) or len(items) % 2:
+        raise BadFile(f"sets items of a {type(target).__name__}; it is damaged or hostile")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if isinstance(key, str):
+            target[key] = value
+
+
+# ── names and calls ──────────────────────────────────────────────────────────────────────────────
+
+
+@opcode(b"c")
+def _global(m: Machine) -> None:
+    module = m.line()
+    m.push(m.find(module, m.line()))
+
+
+@opcode(b"R", b"\x81")
+def _call(m: Machine) -> None:
+    args = m.pop()
+    m.push(m.call(m.pop(), args))
+
+
+@opcode(b"b")
+def _build(m: Machine) -> None:
+    """The state of an object: the remarks of a state dict (_metadata), or of a label; dropped."""
+    m.pop()
+    if not isinstance(target := m.top(), dict | Foreign):
+        raise BadFile(f"gives a state to a {type(target).__name__}; it is damaged or hostile")
+
+
+@opcode(b"Q")
+def _binpersid(m: Machine) -> None:
+    m.push(m.persistent(m.pop()))
+
+
+def dictionary(*args: object) -> dict[Any, Any]:
+    """Rule for OrderedDict: empty, or from the list of pairs that Python 2 wrote."""
+    made: dict[Any, Any] = {}
+    pairs = args[0] if args else []
+    if not isinstance(pairs, list | tuple):
+        raise BadFile(f"makes a dictionary from a {type(pairs).__name__}; it is damaged")
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise BadFile("makes a dictionary from what is not pairs; it is damaged")
+        set_items(made, list(pair))
+    return made
+
+
+def no_names(module: str, name: str) -> object:
+    raise BadFile(f"names {short(f'{module}.{name}')} where only numbers are expected")
+
+
+def no_ids(pid: object) -> object:
+    raise BadFile("refers to a storage where only numbers are expected; it is damaged")
