@@ -101,6 +101,7 @@ class Tensor:
         def __pow__(self, exponent: float) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
         def astype(self, dtype: Any) -> Tensor: ...
+        def to(self, device: str) -> Tensor: ...
         def reshape(self, *shape: int) -> Tensor: ...
         def transpose(self, *axes: int) -> Tensor: ...
         def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
@@ -126,8 +127,12 @@ class Node:
 # ── recording ────────────────────────────────────────────────────────────────────────────────────
 
 
+Observer = Callable[[Definition, tuple[Any, ...], dict[str, Any]], Tensor]
+
+
 class _State(threading.local):
     recording = True
+    observer: Observer | None = None
 
 
 _state = _State()
@@ -153,8 +158,28 @@ def is_recording() -> bool:
     return _state.recording
 
 
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Inside this block (in this thread) `observer` is called in the place of `apply`.
+
+    It is given definition, inputs and settings, and gives the result: most often that of `run`.
+    """
+    before, _state.observer = _state.observer, observer
+    try:
+        yield
+    finally:
+        _state.observer = before
+
+
 def apply(definition: Definition, *inputs: Any, **settings: Any) -> Tensor:
     """Run `definition` on the arrays of `inputs` (Tensors, arrays or None) and record it."""
+    if _state.observer is not None:
+        return _state.observer(definition, inputs, settings)
+    return run(definition, inputs, settings)
+
+
+def run(definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]) -> Tensor:
+    """What `apply` does when nobody observes it."""
     value, vjp = definition(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
     result = Tensor(value)
     if _state.recording:
@@ -194,7 +219,7 @@ def _cotangent(result: Tensor, g: Any) -> Array:
         return array_module(result.data).ones_like(result.data)
     g = g.data if isinstance(g, Tensor) else g
     if not hasattr(g, "dtype"):
-        g = np.asarray(g, dtype=result.dtype)
+        g = array_module(result.data).asarray(g, dtype=result.dtype)
     if g.shape != result.shape or g.dtype != result.dtype:
         raise ValueError(
             f"backward: g must have the result's shape {result.shape} and dtype {result.dtype}, "

@@ -19,9 +19,11 @@ from minswin.arrays import Definition
 from minswin.reference import (
     attention,
     conv,
+    detection,
     elementwise,
     linear,
     losses,
+    maps,
     normalize,
     reduce,
     shape,
@@ -135,6 +137,11 @@ def samples(rng: np.random.Generator) -> Iterator[Sample]:
         """No two numbers closer than 0.1, so that a step does not change which is the largest."""
         return 0.1 * rng.permutation(int(np.prod(shape))).reshape(shape)
 
+    def boxes(count: int) -> np.ndarray:
+        """Two lists of boxes (2, count, 4), no two edges closer than 1; not all pairs meet."""
+        edges = np.sort(10 * apart(2, count, 2, 2), axis=2)  # x, y of one corner, of the other
+        return edges.reshape(2, count, 4)
+
     for arithmetic in (elementwise.add, elementwise.subtract, elementwise.multiply):
         yield arithmetic, (normal(2, 3, 4), normal(2, 3, 4)), {}
         yield arithmetic, (normal(2, 1, 4), normal(3, 1)), {}
@@ -200,6 +207,13 @@ def samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield windows.window_partition, (normal(2, 4, 9, 5),), {"window": (2, 3)}
     yield windows.window_merge, (normal(2, 6, 6, 5),), {"window": (2, 3), "grid": (4, 9)}
     yield windows.patch_merge, (normal(2, 4, 6, 3),), {}
+
+    for method in ("bilinear", "mean"):
+        yield maps.resize, (normal(2, 5, 3, 4),), {"size": (3, 7), "method": method}
+
+    yield detection.binary_cross_entropy, (2 * normal(4, 3), rng.random((4, 3))), {}
+    yield detection.focal_loss, (2 * normal(4, 3), rng.integers(0, 2, (4, 3))), {"gamma": 1.5}
+    yield detection.giou, tuple(boxes(6)), {}
 
 
 def main() -> None:

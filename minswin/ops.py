@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from minswin import kernels
-from minswin.arrays import Array, Definition, array_module
+from minswin.arrays import Array, Definition, Vjp, array_module
 from minswin.autograd import Tensor, apply, vjp
+from minswin.devices import device_of, to_device
 from minswin.reference import attention as _attention
 from minswin.reference import conv as _conv
+from minswin.reference import detection as _detection
 from minswin.reference import elementwise as _elementwise
 from minswin.reference import linear as _linear
 from minswin.reference import losses as _losses
+from minswin.reference import maps as _maps
 from minswin.reference import normalize as _normalize
 from minswin.reference import reduce as _reduce
 from minswin.reference import shape as _shape
@@ -133,7 +136,20 @@ def _as_inputs(
         )
     like = (floating or arrays or [np.empty(0, np.int64)])[0]
     array = like.data if isinstance(like, Tensor) else like
+    kinds = {type(x.data if isinstance(x, Tensor) else x) for x in arrays}
+    if kinds and kinds != {np.ndarray}:
+        _require_one_device(name, arrays)
     return tuple(_as_input(x, array, arithmetic) for x in inputs), array
+
+
+def _require_one_device(name: str, arrays: list[Any]) -> None:
+    devices = [device_of(x.data if isinstance(x, Tensor) else x) for x in arrays]
+    other = next((device for device in devices if device != devices[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"{name}: the inputs lie on two devices, {devices[0]} and {other}; move one with "
+            f".to({devices[0]!r}), a plain array with devices.to_device, a model with model.to"
+        )
 
 
 def _as_input(x: Any, like: Array, arithmetic: bool) -> Any:
@@ -141,12 +157,21 @@ def _as_input(x: Any, like: Array, arithmetic: bool) -> Any:
     if x is None:
         return None
     given = hasattr(x, "dtype") and not isinstance(x, np.generic)
+    if not given and type(like) is not np.ndarray and np.isscalar(x):
+        return _number(x, like, arithmetic)
     x = x if given else array_module(like).asarray(x)
     number = not given and x.dtype.kind == "f"  # of no dtype of its own
     count = arithmetic and x.dtype.kind in "iub"
     if like.dtype.kind == "f" and (number or count):
         x = (x.data if isinstance(x, Tensor) else x).astype(like.dtype)
     return x
+
+
+def _number(x: Any, like: Array, arithmetic: bool) -> Array:
+    """A number beside an array on a GPU, filled in there: nothing is copied from the CPU."""
+    kind = np.asarray(x).dtype
+    takes = like.dtype.kind == "f" and (kind.kind == "f" or (arithmetic and kind.kind in "iub"))
+    return array_module(like).full((), x, like.dtype if takes else kind)
 
 
 def _plain(setting: Any) -> Any:
@@ -309,8 +334,42 @@ def _check_dropout(x: Any, keep: Any, *, rate: float) -> None:
         )
 
 
+def _check_resize(x: Any, *, size: tuple[int, int], method: str = "bilinear") -> None:
+    if x.ndim != 4 or 0 in x.shape[1:3]:
+        raise ValueError(f"resize: x must be a map (B, H, W, C) with H, W >= 1, got {x.shape}")
+    if method not in _maps.METHODS:
+        raise ValueError(f"resize: method must be one of {', '.join(_maps.METHODS)}, got {method}")
+    if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in size):
+        raise ValueError(f"resize: size must be two positive ints (H, W), got {size!r}")
+
+
+def _check_same_shape(who: str) -> Check:
+    def check(logits: Any, targets: Any, **settings: Any) -> None:
+        if logits.shape != targets.shape:
+            raise ValueError(
+                f"{who}: targets must have the shape {logits.shape} of the logits, "
+                f"got {targets.shape}"
+            )
+
+    return check
+
+
+def _check_focal_loss(logits: Any, targets: Any, **settings: Any) -> None:
+    _check_same_shape("focal_loss")(logits, targets)
+    if targets.dtype.kind not in "iub":
+        raise TypeError(f"focal_loss: targets must be bool or integers, got {targets.dtype}")
+    _check_range("focal_loss", "targets", targets, 2)
+
+
+def _check_giou(a: Any, b: Any) -> None:
+    if a.shape != b.shape or a.shape[-1:] != (4,):
+        raise ValueError(f"giou: expected two arrays of boxes (..., 4), got {a.shape}, {b.shape}")
+
+
 def _check_range(who: str, argument: str, indices: Any, count: int) -> None:
     indices = indices.data if isinstance(indices, Tensor) else indices
+    if not isinstance(indices, np.ndarray):
+        return  # on a GPU the question would wait for all that was asked before
     if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= count):
         raise ValueError(
             f"{who}: {argument} must lie in 0…{count - 1}, "
@@ -369,10 +428,29 @@ window_partition = _lift(_windows.window_partition, _check_window_partition)
 window_merge = _lift(_windows.window_merge, _check_window_merge)
 patch_merge = _lift(_windows.patch_merge, _check_patch_merge)
 
+resize = _lift(_maps.resize, _check_resize)
+binary_cross_entropy = _lift(
+    _detection.binary_cross_entropy, _check_same_shape("binary_cross_entropy")
+)
+focal_loss = _lift(_detection.focal_loss, _check_focal_loss)
+giou = _lift(_detection.giou, _check_giou)
+
 
 def astype(x: Tensor, dtype: Any) -> Tensor:
     """The same numbers in another floating dtype; the gradient is converted back."""
     return apply(lambda a: (a.astype(dtype), lambda g: (g.astype(a.dtype),)), x)
+
+
+def to(x: Tensor, device: str) -> Tensor:
+    """The same numbers on "cpu", "gpu" or "gpu:1"; the gradient is moved back."""
+    home = device_of(x.data)
+    if home == device or (home == "gpu:0" and device == "gpu"):
+        return x
+
+    def moved(a: Array) -> tuple[Array, Vjp]:
+        return to_device(a, device), lambda g: (to_device(g, home),)
+
+    return apply(moved, x)
 
 
 # ── Tensor's operators: attached here, since Tensor knows no operation ───────────────────────────
@@ -411,6 +489,7 @@ _METHODS: dict[str, Callable[..., Tensor]] = {
     "__pow__": _power,
     "__getitem__": lambda x, index: getitem(x, index=_index(index)),
     "astype": astype,
+    "to": to,
     "reshape": lambda x, *shape: reshape(x, shape=_sizes(shape)),
     "transpose": lambda x, *axes: transpose(x, axes=_sizes(axes) or tuple(range(x.ndim))[::-1]),
     "sum": lambda x, axis=None, keepdims=False: sum(x, axis=axis, keepdims=keepdims),

@@ -30,20 +30,30 @@ def data_parallel(model: Any, threads: int | None = None) -> DataParallel:
     The result is an ordinary Tensor. Its `backward` runs in the same threads and adds the parts'
     gradients, always in one order: a fixed number of threads gives the same bits in every run,
     and another number changes nothing but the rounding, dropout included. A layer that looks at
-    the batch as a whole (`Layer.whole_batch`) is not split: with threads=None its model runs in
-    one thread, and more are an error. From then on, NumPy's BLAS uses one thread in this process.
+    the batch as a whole while it trains (`Layer.whole_batch`) is not split: with threads=None its
+    model runs in one thread, and more are an error; after model.eval() it is as any other. From
+    then on, NumPy's BLAS uses one thread in this process.
     """
-    joint = [type(layer).__name__ for layer in model.layers_within() if layer.whole_batch]
+    joint = _needing_the_whole_batch(model)
     if threads is None:
         threads = 1 if joint else cores()
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f"data_parallel: threads must be 1 or more, or None, got {threads!r}")
     if joint and threads > 1:
-        raise ValueError(
-            f"data_parallel: {joint[0]} needs the whole batch, which {threads} threads would "
-            "split; use threads=1"
-        )
+        raise _not_split(joint[0], threads)
     return DataParallel(model, threads)
+
+
+def _needing_the_whole_batch(model: Any) -> list[str]:
+    layers = (layer for layer in model.layers_within() if layer.whole_batch and layer.training)
+    return [type(layer).__name__ for layer in layers]
+
+
+def _not_split(layer: str, threads: int) -> ValueError:
+    return ValueError(
+        f"data_parallel: {layer} needs the whole batch, which {threads} threads would "
+        "split; use threads=1"
+    )
 
 
 def cores() -> int:
@@ -69,8 +79,10 @@ class DataParallel:
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         """What model(x) gives.        x (B, …)        gives (B, …)"""
-        if not self._twins:
-            return self.model(x)
+        if not self._twins or not isinstance(x.data if isinstance(x, Tensor) else x, np.ndarray):
+            return self.model(x)  # a GPU has cores of its own
+        if joint := _needing_the_whole_batch(self.model):
+            raise _not_split(joint[0], len(self._twins))
         wanted = isinstance(x, Tensor) and x.requires_grad
         return apply(self._split, x, *_weights(self.model), wanted=wanted)
 
@@ -111,13 +123,13 @@ class DataParallel:
 
 
 class _Twin:
-    """A copy of a model that shares its weights: the very arrays."""
+    """A copy of a model that shares its weights and buffers: the very arrays."""
 
     def __init__(self, model: Any) -> None:
         values = {id(v): v for layer in model.layers_within() for v in vars(layer).values()}
         rngs = [v for v in values.values() if isinstance(v, np.random.Generator)]
         self.shares = [(rng, _Share(rng)) for rng in rngs]
-        known = {id(p.data): p.data for p in model.parameters()}
+        known = {id(t.data): t.data for t in _shared(model)}
         known.update((id(rng), share) for rng, share in self.shares)
         self.model = copy.deepcopy(model, known)
         self.model.zero_grad()
@@ -126,7 +138,7 @@ class _Twin:
         """Take the model's modes, weights and random state, for samples start…end of a batch."""
         for own, layer in _pairs(self.model.layers_within(), model.layers_within()):
             own.training = layer.training
-        for own, p in _pairs(_weights(self.model), _weights(model)):
+        for own, p in _pairs(_shared(self.model), _shared(model)):
             own.data, own.requires_grad = p.data, p.requires_grad
         for rng, share in self.shares:
             share.state = rng.bit_generator.state, start, end, batch
@@ -140,6 +152,11 @@ class _Twin:
 def _weights(model: Any) -> list[Tensor]:
     """The parameters; one that is used in two places counts once."""
     return list(dict.fromkeys(model.parameters()))
+
+
+def _shared(model: Any) -> list[Tensor]:
+    """What twins have in common with their model."""
+    return [*_weights(model), *(buffer for _, buffer in model.named_buffers())]
 
 
 def _pairs(own: Iterable[Any], models: Iterable[Any]) -> list[tuple[Any, Any]]:

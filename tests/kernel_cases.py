@@ -91,6 +91,16 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         (((2, 3, 5), (4, 5), (4,)), {}),
         (((2, 150, 16), (24, 16), (24,)), {}),  # in tiles
     ],
+    "conv2d": [
+        # overlapping patches; channels and maps that are no multiples of 8 or of the stride
+        *((((2, 3, 7, 9), (5, 3, 3, 3), bias), {"padding": (1, 1)}) for bias in (None, (5,))),
+        (((2, 9, 11, 10), (20, 9, 5, 3), (20,)), {"stride": (2, 3), "padding": (2, 0)}),
+        (((3, 16, 8, 6), (8, 16, 3, 2), (8,)), {"stride": (2, 1), "padding": (0, 2)}),
+        (((2, 1, 5, 1), (1, 1, 5, 1), (1,)), {}),  # a single patch
+        (((0, 3, 5, 5), (4, 3, 3, 3), (4,)), {}),
+        (((2, 3, 6, 8), (4, 3, 2, 4), (4,)), {"stride": (2, 4)}),  # the definition: no overlap
+        (((1, 90, 3, 4), (90, 90, 3, 3), None), {"padding": (1, 1)}),  # the definition: large
+    ],
     "mlp": [
         (((0, 3), (5, 3), (5,), (4, 5), (4,)), {}),
         (((1030, 2), (3, 2), (3,), (4, 3), (4,)), {}),  # two blocks and a bit

@@ -133,6 +133,20 @@ def test_a_model_with_batch_norm_is_not_split_over_threads() -> None:
         data_parallel(model, 2)
 
 
+def test_in_evaluation_it_is_split_and_its_twins_follow_the_running_statistics() -> None:
+    rng = np.random.default_rng(0)
+    model, x = resnet(rng).eval(), images(rng)
+    parallel = data_parallel(model, 2)
+    assert_close(parallel(x), model(x))
+    before = model(x).data
+    model.load_state_dict(resnet(rng).state_dict())
+    assert_far(model(x), before)
+    assert_close(parallel(x), model(x))
+    model.train()
+    with pytest.raises(ValueError, match="BatchNorm2d needs the whole batch, which 2 threads"):
+        parallel(x)
+
+
 # ── batch norm ───────────────────────────────────────────────────────────────────────────────────
 
 

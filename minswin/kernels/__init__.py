@@ -1,11 +1,11 @@
 """The table of kernels: for every operation its definition, and faster functions that equal it.
 
-    KERNELS["softmax"] == {"reference": <the definition>, "numba": <its fast equal>}
+    KERNELS["softmax"] == {"reference": <the definition>, "numba": <its fast equal>, "cupy": …}
 
-`select(name, array)` gives the function to run. NumPy arrays use "numba" unless the environment
-variable MINSWIN_KERNELS or `with using("reference"):` says otherwise. An operation without a kernel
-of the chosen backend runs its definition, as `report()` shows; a backend that cannot be loaded is
-an error, never a silent fallback.
+`select(name, array)` gives the function to run. NumPy arrays use "numba" and CuPy arrays "cupy",
+unless the environment variable MINSWIN_KERNELS or `with using("reference"):` says otherwise. An
+operation without a kernel of the chosen backend runs its definition, as `report()` shows; a backend
+that cannot be loaded is an error, never a silent fallback.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ import numpy as np
 from minswin import reference
 from minswin.arrays import Array, array_module
 
-_HOMES = {"reference": None, "numba": "minswin.kernels.cpu"}
-_INSTALL = {"numba": "pip install numba"}
-BACKENDS = tuple(_HOMES)
+_HOMES = {  # what is imported for each
+    "reference": (),
+    "numba": ("minswin.kernels.cpu",),
+    "cupy": ("cupy", "minswin.kernels.gpu"),
+}
+_INSTALL = {"numba": "pip install numba", "cupy": "pip install cupy-cuda12x"}
+BACKENDS = ("reference", "numba")  # those for NumPy arrays
 
 KERNELS: dict[str, dict[str, Callable[..., Any]]] = {}
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -88,11 +92,16 @@ def chosen(array: Array) -> str:
     backend = _state.backend or os.environ.get("MINSWIN_KERNELS") or None
     on_cpu = array_module(array) is np
     if backend is None:
-        return "numba" if on_cpu else "reference"
+        return "numba" if on_cpu else "cupy"
+    if backend == "cupy" and on_cpu:
+        raise ValueError(
+            "kernels: the backend 'cupy' works on CuPy arrays, got a NumPy array; "
+            "use kernels.using('numba'), or move the data to the GPU"
+        )
     if backend == "numba" and not on_cpu:
         raise ValueError(
             "kernels: the backend 'numba' works on NumPy arrays, got a CuPy array; "
-            "use kernels.using('reference'), or move the data to the CPU"
+            "use kernels.using('cupy'), or move the data to the CPU"
         )
     return backend
 
@@ -112,11 +121,11 @@ _loaded = {"reference"}
 def _load(backend: str, who: str) -> None:
     """Import the kernels of a backend, once; the decorator `kernel` enters them in the table."""
     if backend not in _HOMES:
-        raise ValueError(f"{who}: unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
-    home = _HOMES[backend]
-    if home is not None and backend not in _loaded:
+        raise ValueError(f"{who}: unknown backend {backend!r}; choose one of {', '.join(_HOMES)}")
+    if backend not in _loaded:
         try:
-            importlib.import_module(home)
+            for home in _HOMES[backend]:
+                importlib.import_module(home)
         except ImportError as error:
             raise ImportError(
                 f"{who}: the backend {backend!r} cannot be loaded ({error}); "
@@ -132,9 +141,10 @@ def report() -> str:
     """A table operation × backend; a dot where the definition runs."""
     for backend in BACKENDS:
         _load(backend, "report")
+    importlib.import_module(_HOMES["cupy"][-1])  # can be read without CuPy
     width = max(len(name) for name in KERNELS)
-    lines = [f"{'operation':{width}}  " + "  ".join(f"{b:>9}" for b in BACKENDS)]
+    lines = [f"{'operation':{width}}  " + "  ".join(f"{b:>9}" for b in _HOMES)]
     for name in sorted(KERNELS):
-        marks = ("yes" if b in KERNELS[name] else "·" for b in BACKENDS)
+        marks = ("yes" if b in KERNELS[name] else "·" for b in _HOMES)
         lines.append(f"{name:{width}}  " + "  ".join(f"{mark:>9}" for mark in marks))
     return "\n".join(lines)

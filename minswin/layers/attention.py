@@ -47,11 +47,23 @@ def attend(
     """Attention; while `drop` is active, with dropout on the probabilities, spelled out."""
     if drop is None or not drop.active:
         return ops.attention(q, k, v, bias)
+    return spelled_out(q, k, v, bias, drop)
+
+
+def spelled_out(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | Array | None = None,
+    drop: Dropout | None = None,
+) -> Tensor:
+    """ops.attention step by step, for those who need the steps: dropout, and crosscheck."""
     swapped = (*range(k.ndim - 2), k.ndim - 1, k.ndim - 2)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(*swapped)  # (..., N, M)
     if bias is not None:
         logits = logits + bias
-    return drop(ops.softmax(logits)) @ v
+    probabilities = ops.softmax(logits)  # each row sums to 1
+    return (probabilities if drop is None else drop(probabilities)) @ v  # (..., N, e)
 
 
 class MSA(Layer):

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from minswin.arrays import Array, array_module
+from minswin.arrays import Array
 from minswin.autograd import Tensor
+from minswin.devices import device_of, to_device
 
 _NUMBERS = {"f": "floating-point numbers", "i": "integers"}  # by the kind of a dtype
 
@@ -99,6 +100,20 @@ class Layer:
         for parameter in self.parameters():
             parameter.grad = None
 
+    def to(self, device: str) -> Layer:
+        """Move parameters, buffers, gradients to "cpu", "gpu" or "gpu:1"; gives the layer itself.
+
+        The Parameters stay the same objects with other arrays, so optimizers keep hold of them;
+        what an optimizer has already gathered is moved with its own `to`. A GPU other than the
+        first computes inside `with devices.working_on(device):`.
+        """
+        tensors = list(dict.fromkeys(t for _, t in self._named((Parameter, Buffer))))
+        gradients = [None if t.grad is None else to_device(t.grad, device) for t in tensors]
+        moved = [to_device(t.data, device) for t in tensors]  # nothing is changed unless all fits
+        for t, data, grad in zip(tensors, moved, gradients, strict=True):
+            t.data, t.grad = data, grad
+        return self
+
     # ── weights ──────────────────────────────────────────────────────────────────────────────────
 
     def state_dict(self) -> dict[str, Array]:
@@ -114,15 +129,16 @@ class Layer:
         own = self.state_dict()
         missing = [name for name in own if name not in state] if strict else []
         unexpected = [name for name in state if name not in own] if strict else []
+        arrays = {n: _array(state[n]) for n in own if n in state}
         misshapen = [
-            f"{name}: expected {own[name].shape}, got {np.shape(state[name])}"
-            for name in own
-            if name in state and np.shape(state[name]) != own[name].shape
+            f"{name}: expected {own[name].shape}, got {array.shape}"
+            for name, array in arrays.items()
+            if array.shape != own[name].shape
         ]
         mistyped = [
-            f"{name}: expected {_NUMBERS[array.dtype.kind]}, got {np.asarray(state[name]).dtype}"
-            for name, array in own.items()
-            if name in state and np.asarray(state[name]).dtype.kind != array.dtype.kind
+            f"{name}: expected {_NUMBERS[own[name].dtype.kind]}, got {array.dtype}"
+            for name, array in arrays.items()
+            if array.dtype.kind != own[name].dtype.kind
         ]
         problems = {
             "missing": missing,
@@ -137,6 +153,9 @@ class Layer:
                 + "; ".join(found)
                 + ". Was it saved from another model or configuration?"
             )
-        for name, array in own.items():
-            if name in state:
-                array[...] = array_module(array).asarray(state[name])
+        for name, array in arrays.items():
+            own[name][...] = to_device(array, device_of(own[name]))
+
+
+def _array(x: Array) -> Array:
+    return x if hasattr(x, "dtype") else np.asarray(x)

@@ -6,6 +6,7 @@ import numpy as np
 
 from minswin import ops
 from minswin.autograd import Tensor
+from minswin.devices import like
 from minswin.layers.base import Layer, Parameter
 from minswin.layers.initialize import Dtype, normal
 
@@ -67,7 +68,7 @@ class Dropout(Layer):
         if not self.active:
             return x
         keep = self.rng.random(self.mask_shape(x), dtype=np.float32) >= self.rate
-        return ops.dropout(x, keep, rate=self.rate)
+        return ops.dropout(x, like(x.data, keep), rate=self.rate)
 
     def mask_shape(self, x: Tensor) -> tuple[int, ...]:
         return x.shape

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from minswin import ops
-from minswin.arrays import array_module
 from minswin.autograd import Tensor
+from minswin.devices import constant
 from minswin.layers.base import Layer, Parameter
 from minswin.layers.basic import LayerNorm
 from minswin.layers.initialize import Dtype, normal, uniform_by_fan_in
@@ -202,10 +202,14 @@ class SinusoidalPositions(Layer):
 
     def __call__(self, x: Tensor) -> Tensor:
         _, H, W, C = x.shape
-        row = np.broadcast_to(sinusoids(H, C // 2)[:, None], (H, W, C // 2))
-        column = np.broadcast_to(sinusoids(W, C // 2), (H, W, C // 2))
-        waves = np.concatenate([row, column], axis=-1)  # (H, W, C)
-        return x + array_module(x.data).asarray(waves.astype(x.dtype))
+        return x + constant(x.data, waves_of_map, H, W, C).astype(x.dtype)
+
+
+def waves_of_map(H: int, W: int, C: int) -> np.ndarray:
+    """Of every place of a map, the waves of its row and of its column: (H, W, C) float64."""
+    row = np.broadcast_to(sinusoids(H, C // 2)[:, None], (H, W, C // 2))
+    column = np.broadcast_to(sinusoids(W, C // 2), (H, W, C // 2))
+    return np.concatenate([row, column], axis=-1)
 
 
 def sinusoids(count: int, channels: int) -> np.ndarray:
@@ -248,8 +252,9 @@ class RelativePositionBias(Layer):
                 f"RelativePositionBias: a {grid[0]}×{grid[1]} grid is larger than that of the "
                 f"table, {self.grid[0]}×{self.grid[1]}; build the model for larger images"
             )
-        index = _index_with_extra(grid, self.grid, self.extra)  # (N, N)
-        return ops.take(self.relative_position_bias_table, index).transpose(2, 0, 1)
+        learnt = self.relative_position_bias_table
+        index = constant(learnt.data, _index_with_extra, grid, self.grid, self.extra)  # (N, N)
+        return ops.take(learnt, index).transpose(2, 0, 1)
 
 
 @lru_cache(maxsize=32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minswin import ops
-from minswin.arrays import Array
+from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
 from minswin.layers.attention import check_heads, merge_heads
 from minswin.layers.base import Layer
@@ -73,6 +73,7 @@ def causal_mask(count: int, dtype: Dtype = np.float32) -> np.ndarray:
     return np.triu(np.full((count, count), -np.inf, dtype), 1)
 
 
-def padding_mask(hidden: np.ndarray, dtype: Dtype = np.float32) -> np.ndarray:
+def padding_mask(hidden: Array, dtype: Dtype = np.float32) -> Array:
     """Nobody looks at padding: (B, 1, 1, M), −∞ where `hidden` (B, M) is True, else 0."""
-    return np.where(hidden, -np.inf, 0.0).astype(dtype)[:, None, None, :]
+    mask = array_module(hidden).where(hidden, -np.inf, 0.0)  # (B, M)
+    return mask.astype(dtype)[:, None, None, :]

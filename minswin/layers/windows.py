@@ -6,6 +6,7 @@ import numpy as np
 
 from minswin import ops
 from minswin.autograd import Tensor
+from minswin.devices import constant
 from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
 from minswin.layers.base import Layer, Parameter
 from minswin.layers.basic import Dropout, LayerNorm, Linear
@@ -77,8 +78,8 @@ def shifted_window_attention(
     q, k, v = split_heads(qkv, heads)  # (B, nW, h, N, d) each
     bias = relative_position_bias(table, window, table_window)  # (h, N, N)
     if any(shift):
-        mask = attention_mask(grid, window, shift).astype(bias.dtype)  # (nW, N, N)
-        bias = bias + mask[:, None]  # (nW, h, N, N)
+        mask = constant(bias.data, attention_mask, grid, window, shift)  # (nW, N, N)
+        bias = bias + mask.astype(bias.dtype)[:, None]  # (nW, h, N, N)
     x = attend(q, k, v, bias, drop)  # (B, nW, h, N, d)
     x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)
     return ops.roll(x, shift=shift) if any(shift) else x
@@ -86,7 +87,7 @@ def shifted_window_attention(
 
 def relative_position_bias(table: Tensor, window: Pair, table_window: Pair) -> Tensor:
     """The bias of every head for every pair of tokens of a window: (h, N, N), the B of eq. (4)."""
-    index = relative_position_index(window, table_window)  # (N, N)
+    index = constant(table.data, relative_position_index, window, table_window)  # (N, N)
     return ops.take(table, index).transpose(2, 0, 1)
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 
 from minswin import ops
-from minswin.arrays import array_module
 from minswin.autograd import Tensor
+from minswin.devices import constant
 from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
 from minswin.layers.base import Parameter
 from minswin.layers.basic import Dropout, LayerNorm, Linear
@@ -141,7 +141,8 @@ class WindowAttentionV2(WindowAttention):
         q, k, v = split_heads(qkv, self.heads)  # (B, nW, h, N, d) each
         bias = self.bias(window)  # (h, N, N)
         if any(shift):
-            mask = attention_mask(grid, window, shift, self.mask_value)  # (nW, N, N)
+            geometry = grid, window, shift, self.mask_value
+            mask = constant(bias.data, attention_mask, *geometry)  # (nW, N, N)
             bias = bias + mask.astype(bias.dtype)[:, None]  # (nW, h, N, N)
         x = cosine_attention(q, k, v, self.scale(), bias, self.attn_drop)  # (B, nW, h, N, d)
         x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)
@@ -154,8 +155,8 @@ class WindowAttentionV2(WindowAttention):
     def bias(self, window: Pair) -> Tensor:
         """B, the bias of every head for every pair of tokens of a window: (h, N, N), in 0…16."""
         weight = self.logit_scale.data
-        t = log_spaced(window, self.pretrained).astype(weight.dtype)
-        x = Tensor(array_module(weight).asarray(t))  # (displacements, 2)
+        t = constant(weight, log_spaced, window, self.pretrained)
+        x = Tensor(t.astype(weight.dtype))  # (displacements, 2)
         for step in self.cpb_mlp:
             x = step(x)  # (displacements, h), in the end
         return relative_position_bias(BIAS * ops.sigmoid(x), window, window)

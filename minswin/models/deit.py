@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minswin import ops
-from minswin.arrays import Array
+from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
 from minswin.layers import Layer, Linear, Parameter
 from minswin.layers.initialize import normal
@@ -103,7 +101,7 @@ def soft_distillation_loss(
         raise ValueError(f"soft_distillation_loss: temperature must be positive, got {temperature}")
     log_p = ops.log_softmax(Tensor(_values(teacher) / temperature)).data  # (B, K)
     log_q = ops.log_softmax(both[1] * (1 / temperature))  # (B, K)
-    divergence = ((log_p - log_q) * np.exp(log_p)).mean()
+    divergence = ((log_p - log_q) * array_module(log_p).exp(log_p)).mean()
     of_label = ops.cross_entropy(both[0], targets, smoothing=smoothing)
     return of_label * (1 - alpha) + divergence * (alpha * temperature**2)
 

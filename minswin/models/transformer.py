@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import ops
-from minswin.arrays import Array
+from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
+from minswin.devices import constant
 from minswin.layers import Dropout, Embedding, Layer, LayerNorm
 from minswin.layers.embeddings import sinusoids
 from minswin.layers.initialize import Dtype
@@ -172,7 +173,7 @@ class Transformer(Layer):
     def decode(self, target: Array, memory: Memory) -> Tensor:
         """Tokens (B, T, C) for a target (B, T), each from the words up to its own."""
         x = self.embed(_words("target", target))
-        causal = causal_mask(x.shape[1], x.dtype)
+        causal = constant(x.data, causal_mask, x.shape[1], x.dtype)  # (T, T)
         for block in self.decoder:
             own, source = block.attn.keys_values(x), block.cross.keys_values(memory.x)
             x = block(x, own, source, causal, memory.mask)
@@ -181,8 +182,9 @@ class Transformer(Layer):
     def embed(self, words: Array, start: int = 0) -> Tensor:
         """Words (B, N), of which the first stands at place `start`, to tokens (B, N, C)."""
         N, (_, C) = words.shape[1], self.embedding.weight.shape
-        waves = sinusoids(start + N, C)[start:].astype(self.embedding.weight.dtype)  # (N, C)
-        return self.drop(self.embedding(words) * math.sqrt(C) + waves)
+        x = self.embedding(words) * math.sqrt(C)  # (B, N, C)
+        waves = constant(x.data, sinusoids, start + N, C)[start:]  # (N, C)
+        return self.drop(x + waves.astype(x.dtype))
 
     def logits(self, x: Tensor) -> Tensor:
         """Tokens (..., C) to a number for every word (..., V)."""
@@ -190,7 +192,8 @@ class Transformer(Layer):
 
 
 def _words(which: str, words: Array) -> Array:
-    words = words.data if isinstance(words, Tensor) else np.asarray(words)
+    words = words.data if isinstance(words, Tensor) else words
+    words = words if hasattr(words, "dtype") else np.asarray(words)
     if words.ndim != 2 or words.dtype.kind not in "iu" or 0 in words.shape:
         raise ValueError(
             f"Transformer: the {which} must be words (B, N), integers, at least one of them; "
@@ -212,7 +215,7 @@ def sequence_loss(
             f"got {targets.shape}; leave the first word of the target out"
         )
     words = targets.reshape(-1)  # (B·T,)
-    rows = np.flatnonzero(words != pad)
+    rows = array_module(words).flatnonzero(words != pad)
     if not rows.size:
         raise ValueError("sequence_loss: the targets hold nothing but padding; leave them out")
     logits = logits.reshape(-1, logits.shape[2])  # (B·T, V)

@@ -14,6 +14,7 @@ import numpy as np
 from minswin import ops
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import no_grad
+from minswin.devices import like
 from minswin.layers.sequences import KeysValues
 from minswin.models.base import whole
 from minswin.models.transformer import Transformer
@@ -35,7 +36,8 @@ class Writer:
     def step(self, words: Array) -> np.ndarray:
         """Words (B,) to log-probabilities (B, V) of the words that follow; padding never does."""
         model = self.model
-        x, first = model.embed(words[:, None], self.length), not self.length  # (B, 1, C)
+        words, first = like(self.mask, words), not self.length
+        x = model.embed(words[:, None], self.length)  # (B, 1, C)
         for i, block in enumerate(model.decoder):
             own = block.attn.keys_values(x)
             if first:
@@ -53,6 +55,7 @@ class Writer:
 
     def keep(self, rows: np.ndarray) -> None:
         """Go on with these targets, in this order; one may be taken more than once."""
+        rows = like(self.mask, rows)
         self.target = [(k[rows], v[rows]) for k, v in self.target]
         self.source = [(k[rows], v[rows]) for k, v in self.source]
         self.mask = self.mask[rows]
@@ -99,7 +102,7 @@ def beam_search(
     texts = np.full((B, k, 1), start)
     done = np.zeros((B, k), bool)
     with _writing(model):
-        writer = Writer(model, np.repeat(source, k, axis=0))
+        writer = Writer(model, source.repeat(k, axis=0))
         for _ in range(length):
             more = writer.step(texts[:, :, -1].reshape(-1)).reshape(B, k, V)
             more[done] = -math.inf

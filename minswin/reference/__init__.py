@@ -6,9 +6,11 @@ In `updates`, which is not about derivatives, each changes its arrays in place i
 from minswin.reference import (
     attention,
     conv,
+    detection,
     elementwise,
     linear,
     losses,
+    maps,
     normalize,
     reduce,
     shape,
@@ -16,6 +18,18 @@ from minswin.reference import (
     windows,
 )
 
-MODULES = (elementwise, shape, reduce, linear, conv, normalize, attention, windows, losses)
+MODULES = (
+    elementwise,
+    shape,
+    reduce,
+    linear,
+    conv,
+    normalize,
+    attention,
+    windows,
+    losses,
+    maps,
+    detection,
+)
 
 __all__ = ["MODULES", "updates"]

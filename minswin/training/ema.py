@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from minswin.arrays import Array, array_module
+from minswin.devices import to_device
 
 
 class WeightAverage:
@@ -46,6 +47,10 @@ class WeightAverage:
     def _write(self, values: Mapping[str, Array]) -> None:
         for name, p in self.parameters.items():
             p.data[...] = values[name]
+
+    def to(self, device: str) -> None:
+        """Follow a model that was moved there."""
+        self.average = {name: to_device(a, device) for name, a in self.average.items()}
 
     def state_dict(self) -> dict[str, Array]:
         """The averaged weights by name: live, no copies. The count `step` is saved beside them."""

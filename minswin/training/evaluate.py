@@ -10,6 +10,7 @@ import numpy as np
 
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
+from minswin.devices import like
 from minswin.layers import Layer
 from minswin.parallel import data_parallel
 
@@ -52,8 +53,12 @@ def evaluate(
 
 
 def predict(model: Layer, images: Array) -> np.ndarray:
-    """The probability of each class.        images (B, 3, H, W), normalised        gives (B, K)"""
+    """The probability of each class.        images (B, 3, H, W), normalised        gives (B, K)
+
+    Images on the CPU are copied to the device of the model.
+    """
     with evaluating(model), no_grad(), quiet():
+        images = like(next(model.parameters()).data, images)
         logits = to_numpy(data_parallel(model)(images).data).astype(np.float64)  # (B, K)
     return np.exp(-_surprise(logits))
 

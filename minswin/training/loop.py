@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minswin import ops
 from minswin.arrays import Array
 from minswin.data.ahead import ahead
+from minswin.devices import working_on
 from minswin.training.checkpoints import BEST, LAST, find_run, read_checkpoint
 from minswin.training.evaluate import quiet
 from minswin.training.interrupts import Interrupts
@@ -21,6 +21,7 @@ from minswin.training.optimizers import clip_gradients
 from minswin.training.progress import Progress
 from minswin.training.run import CURVES, FILES, LOG, Run
 from minswin.training.settings import Settings
+from minswin.training.steps import LateSteps, Made, right_answers
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def train(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -
     with _writable(settings.folder):
         if not overwrite:
             _require_unused(settings.folder)
-        with closing(Run(settings)) as run:
+        with working_on(settings.device), closing(Run(settings)) as run:
             run.begin()
             return _train(run, quiet)
 
@@ -49,7 +50,8 @@ def train(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -
 def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
     """Continue the run in a folder where its last checkpoint stands, bit for bit.
 
-    moved: `data_dir`, `download`, the settings that may differ from those the run began with.
+    moved: `data_dir`, `download`, `teacher`, `device`: the settings that may differ from those it
+    began with. On another kind of device the numbers are rounded differently from there on.
     """
     file = find_run(path)
     if file.name != LAST and file.exists():
@@ -59,29 +61,31 @@ def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
         )
     checkpoint = read_checkpoint(file)
     settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
-    with _writable(settings.folder), closing(Run(settings)) as run:
+    place = working_on(settings.device)
+    with _writable(settings.folder), place, closing(Run(settings)) as run:
         run.restore(checkpoint, file)
         return _train(run, quiet)
 
 
 def _train(run: Run, quiet: bool) -> Result:
     began, settings = time.perf_counter(), run.settings
+    late = LateSteps(run) if run.alone else None
     with Interrupts() as interrupts, closing(Progress(run, quiet=quiet)) as progress:
         while run.epoch < settings.epochs and not interrupts.received():
             run.model.train()
             progress.begin_epoch()
-            for x, targets in ahead(run.batches.epoch(run.epoch, start=run.step_in_epoch)):
-                lr = run.learning_rate(run.step)
-                loss, logits = _differentiate(run, x, targets)
-                norm = clip_gradients(run.model.parameters(), settings.clip or None)
-                run.require_finite(loss, norm, lr)
-                run.optimizer.step(lr)
-                if run.average is not None:
-                    run.average.update()
-                right = run.count(loss, logits, targets)
-                progress.step(loss=loss, right=right, images=len(x), lr=lr, norm=norm)
+            batches = ahead(run.batches.epoch(run.epoch, start=run.step_in_epoch))
+            for x, targets in run.feed(batches):
+                if late is None:
+                    _report(run, progress, [_update(run, x, targets)])
+                else:
+                    lr = run.learning_rate(run.step + len(late.unread))
+                    _report(run, progress, late(x, targets, lr))
                 if interrupts.received():
+                    _report(run, progress, late.read() if late else [])
                     break
+                if late and late.unread:
+                    continue
                 if settings.checkpoint_every and run.step % settings.checkpoint_every == 0:
                     run.save(LAST)
             if run.step_in_epoch == len(run.batches):
@@ -92,14 +96,36 @@ def _train(run: Run, quiet: bool) -> Result:
         return _result(run, began, interrupted=interrupts.received())
 
 
+def _update(run: Run, x: Array, targets: Array) -> Made:
+    """One step."""
+    lr = run.learning_rate(run.step)
+    loss, logits = _differentiate(run, x, targets)
+    norm = float(clip_gradients(run.model.parameters(), run.settings.clip or None))
+    run.require_finite(loss, norm, lr)
+    run.optimizer.step(lr)
+    if run.average is not None:
+        run.average.update()
+    return Made(loss, int(right_answers(logits, targets)), norm, len(x), lr)
+
+
+def _report(run: Run, progress: Progress, steps: list[Made]) -> None:
+    """Count the steps that were made, and tell of them."""
+    for made in steps:
+        if run.alone and not made.skipped:
+            run.require_finite(made.loss, made.norm, made.lr)
+        run.count(made)
+        progress.step(
+            loss=made.loss, right=made.right, images=made.images, lr=made.lr, norm=made.norm
+        )
+
+
 def _differentiate(run: Run, x: Array, targets: Array) -> tuple[float, Array]:
     """Set the gradients of the mean loss of a batch; give the loss, and the logits (B, K)."""
     run.model.zero_grad()
     with quiet():
-        logits = run.forward(x)
-        loss = ops.cross_entropy(logits, targets, smoothing=run.settings.smoothing)
+        loss, logits = run.loss(x, targets)
         loss.backward()
-    return float(loss.item()), logits.data
+    return float(loss.item()), logits
 
 
 def _finish_epoch(run: Run, progress: Progress) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from minswin import kernels
 from minswin.arrays import Array, array_module, to_numpy
+from minswin.devices import to_device
 
 NO_DECAY_NAMES = (
     "absolute_pos_embed",
@@ -34,14 +35,17 @@ def decays(name: str, parameter: Any) -> bool:
     return not any(word in name for word in NO_DECAY_NAMES)
 
 
-def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float:
+def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float | Array:
     """Scale all gradients so that their joint length is at most `max_norm`; give the length before.
 
     The factor is max_norm / (length + 1e-6), as in torch.nn.utils.clip_grad_norm_. With None, or
-    where the length is not finite, it is only measured. Squares are added up in float64.
+    where the length is not finite, it is only measured. Squares are added up in float64. On a GPU
+    the length stays there, a 0-d array, and nothing waits for it.
     """
     with_gradient = [p for p in parameters if p.grad is not None]
-    norm = math.sqrt(sum(_square(p.grad) for p in with_gradient))
+    if with_gradient and not isinstance(with_gradient[0].grad, np.ndarray):
+        return _clip_there(with_gradient, math.inf if max_norm is None else max_norm)
+    norm = math.sqrt(sum(float(_square(p.grad)) for p in with_gradient))
     if max_norm is not None and max_norm < norm < math.inf:
         factor = max_norm / (norm + 1e-6)
         for p in with_gradient:
@@ -49,10 +53,21 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float:
     return norm
 
 
-def _square(x: Array) -> float:
+def _clip_there(parameters: list[Any], max_norm: float) -> Array:
+    """clip_gradients without a question to the CPU: where nothing is cut off, the factor is 1."""
+    xp = array_module(parameters[0].grad)
+    norm = xp.sqrt(sum(_square(p.grad) for p in parameters))  # 0-d
+    cut = (norm > max_norm) & xp.isfinite(norm)
+    factor = xp.where(cut, max_norm / (norm + 1e-6), 1.0)
+    for p in parameters:
+        p.grad = p.grad * factor.astype(p.grad.dtype)
+    return norm
+
+
+def _square(x: Array) -> Array:
     """The sum of all squares; float32 would turn those of 1e20 into infinity, of 1e-30 into 0."""
     x = x.astype(np.float64, copy=False).ravel()
-    return float(array_module(x).vdot(x, x))
+    return array_module(x).vdot(x, x)
 
 
 class Optimizer:
@@ -92,6 +107,11 @@ class Optimizer:
 
     def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
         raise NotImplementedError
+
+    def to(self, device: str) -> None:
+        """Follow a model that was moved there."""
+        for arrays in self.state.values():
+            arrays.update({name: to_device(array, device) for name, array in arrays.items()})
 
     def state_dict(self) -> dict[str, Array]:
         """The arrays by name, as "momentum.head.weight", and "steps" (parameters,); no copies."""

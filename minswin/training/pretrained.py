@@ -35,16 +35,19 @@ def find_trained(name: Path | str) -> Path:
 def export(run: Path | str, out: Path | str) -> None:
     """Write what classifying needs of a checkpoint, and no more: float16 weights, and what it is.
 
-    Where the run kept an average of the weights, the average is taken.
+    Where the run kept an average of the weights, the average is taken. Integers, such as the
+    count of batches that a batch norm keeps, stay as they are.
     """
     checkpoint = read_checkpoint(find_checkpoint(run))
     weights = {**checkpoint.weights, **checkpoint.average}
-    far = [name for name, array in weights.items() if not np.abs(array).max() < 65_504]
+    real = {name: array for name, array in weights.items() if array.dtype.kind == "f"}
+    far = [name for name, array in real.items() if not np.abs(array).max() < 65_504]
     if far:
         raise ValueError(
             f"export: {far[0]} of {run} holds numbers beyond the range of float16; keep the "
             "checkpoint as it is"
         )
-    halved = {name: array.astype(np.float16) for name, array in weights.items()}
-    elsewhere = {**checkpoint.info["settings"], "data_dir": None, "out": ""}  # no folders of here
+    halved = {**weights, **{name: array.astype(np.float16) for name, array in real.items()}}
+    here = {"data_dir": None, "teacher": None, "out": ""}  # no folders of this machine
+    elsewhere = {**checkpoint.info["settings"], **here}
     save_checkpoint(out, Checkpoint({**checkpoint.info, "settings": elsewhere}, halved))

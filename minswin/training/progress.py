@@ -40,8 +40,9 @@ class Progress:
         """One update was made; the numbers are those of its batch."""
         self._images += images
         totals, every = self.run.totals, self.run.settings.log_every
+        seen = max(totals.images, 1)  # 0 while all steps were skipped
         self.bar.set_postfix_str(
-            f"loss {totals.loss / totals.images:.3f}, accuracy {totals.right / totals.images:.1%}, "
+            f"loss {totals.loss / seen:.3f}, accuracy {totals.right / seen:.1%}, "
             f"{self.images_per_second:,.0f} images/s",
             refresh=False,
         )
@@ -60,7 +61,8 @@ class Progress:
     def epoch(self, result: Evaluation, speed: float) -> None:
         """All steps of an epoch are made and were evaluated."""
         run, totals = self.run, self.run.totals
-        loss, accuracy = totals.loss / totals.images, totals.right / totals.images
+        seen = max(totals.images, 1)
+        loss, accuracy = totals.loss / seen, totals.right / seen
         on = "test" if run.held_out is None else "held-out"
         self.log(
             "epoch",

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from minswin import data, kernels, ops
 from minswin.arrays import Array, array_module
-from minswin.autograd import no_grad
+from minswin.autograd import Tensor, no_grad
+from minswin.devices import to_device
 from minswin.parallel import data_parallel
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST, Checkpoint, version
+from minswin.training.distillation import Distillation
 from minswin.training.ema import WeightAverage
 from minswin.training.evaluate import Evaluation, evaluate, evaluating, quiet
+from minswin.training.feed import feed
 from minswin.training.inputs import (
     Images,
     Model,
@@ -28,8 +32,10 @@ from minswin.training.inputs import (
     training_batches,
 )
 from minswin.training.journal import Journal
+from minswin.training.precision import LossScale, computing
 from minswin.training.schedules import warmup_cosine
 from minswin.training.settings import Settings
+from minswin.training.steps import Made
 
 LOG, CURVES = "log.jsonl", "curves.png"
 FILES = (LAST, BEST, "last.json", "best.json", LOG, CURVES)  # what a run keeps in its folder
@@ -56,14 +62,25 @@ class Run:
         require_known_model(settings.model)
         self.train_set, self.held_out, self.test_set = load_sets(settings)
         self.batches = training_batches(self.train_set, settings)
-        self.model: Model = new_model(settings, self.train_set)
+        self.model: Model = new_model(settings, self.train_set).to(settings.device)
         self.backend = kernels.chosen(next(self.model.parameters()).data)
         with kernels.using(self.backend):  # an error here, if they cannot be loaded
             pass
-        self.forward = data_parallel(self.model, settings.threads)
+        # A GPU, or float16: the batch is not split, and steps are read late (steps.py).
+        self.alone = settings.device != "cpu" or settings.precision != "float32"
+        threads = 1 if self.alone else settings.threads
+        self.forward = data_parallel(self.model, threads)
+        self.teaching: Distillation | None = None
+        if settings.teacher:
+            self.teaching = Distillation(self.model, settings, self.train_set, threads=threads)
         self.optimizer = new_optimizer(self.model, settings)
         self.average = (
             WeightAverage(self.model.named_parameters(), settings.ema) if settings.ema else None
+        )
+        self.scale = (
+            LossScale(next(self.model.parameters()).data)
+            if settings.precision == "float16"
+            else None
         )
         self.epoch = self.step_in_epoch = 0
         self.best_accuracy: float | None = None
@@ -93,15 +110,29 @@ class Run:
             final=s.lr * s.final_lr,
         )
 
-    def count(self, loss: float, logits: Array, targets: Array) -> int:
-        """Add one step to the totals; give how many of its answers were right."""
-        labels = targets if targets.ndim == 1 else targets.argmax(1)  # (B,)
-        right = int((logits.argmax(1) == labels).sum())
-        self.totals.images += len(labels)
-        self.totals.loss += loss * len(labels)
-        self.totals.right += right
+    def loss(self, x: Array, targets: Array) -> tuple[Tensor, Array]:
+        """The loss of a batch that is trained on, and the logits (B, K)."""
+        if self.teaching is not None:
+            return self.teaching.loss(x, targets)
+        logits = self.forward(x)
+        return ops.cross_entropy(logits, targets, smoothing=self.settings.smoothing), logits.data
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Inside this block operations work in the precision of the run."""
+        return computing(self.settings.precision, self.settings.device)
+
+    def feed(self, batches: Iterable[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
+        """The batches on the device of the run."""
+        return feed(batches, self.settings.device)
+
+    def count(self, made: Made) -> None:
+        """Add one step to the totals, those of its batch only if the update was made."""
         self.step_in_epoch += 1
-        return right
+        if made.skipped:
+            return
+        self.totals.images += made.images
+        self.totals.loss += made.loss * made.images
+        self.totals.right += made.right
 
     def close_epoch(self, result: Evaluation) -> bool:
         """Go on to the next epoch; tell whether this one was the best so far."""
@@ -116,7 +147,8 @@ class Run:
             return
         what = f"the loss became {loss}" if not math.isfinite(loss) else f"a gradient became {norm}"
         where = f"in epoch {self.epoch + 1}, step {self.step + 1} (lr {lr:.3g})"
-        raise self._diverged(f"{what} {where}; this update was not made")
+        when = "nothing was saved since" if self.alone else "this update was not made"
+        raise self._diverged(f"{what} {where}; {when}")
 
     def require_good(self) -> None:
         """Raise unless all that is to be saved is finite, and the loss of the next batch too.
@@ -129,8 +161,8 @@ class Run:
                 raise self._diverged(f"'{name}' is no longer finite after {self._now()}; not saved")
         whole = self.step_in_epoch == len(self.batches)
         place = (self.epoch + 1, 0) if whole else (self.epoch, self.step_in_epoch)
-        x, targets = self.batches.batch(*place)
-        with evaluating(self.model), no_grad(), quiet():
+        x, targets = (to_device(a, self.settings.device) for a in self.batches.batch(*place))
+        with evaluating(self.model), no_grad(), quiet(), self.computing():
             loss = ops.cross_entropy(self.forward(x), targets).item()
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss} after {self._now()}; not saved")
@@ -166,7 +198,9 @@ class Run:
         return self._classify(self.test_set)
 
     def _classify(self, images: Images) -> Evaluation:
-        result = evaluate(self.model, evaluation_batches(images), forward=self.forward)
+        batches = self.feed(evaluation_batches(images))
+        with self.computing():
+            result = evaluate(self.model, batches, forward=self.forward)
         if not math.isfinite(result.loss):
             what = f"the loss of the {len(images):,} images to evaluate on became {result.loss}"
             raise self._diverged(f"{what} after {self._now()}")
@@ -201,6 +235,7 @@ class Run:
             "minswin": version(),
             "model": {"name": self.model.name, "settings": self.model.settings},
             "data": self._describe_data(),
+            "teacher": self.teaching.described if self.teaching else None,
             "kernels": self.backend,
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
@@ -209,6 +244,7 @@ class Run:
             "best_accuracy": self.best_accuracy,
             "totals": asdict(self.totals),
             "log_position": self.journal.position,
+            "loss_scale": self.scale.state() if self.scale else None,
             "average_step": self.average.step if self.average else 0,
             "rng": self.model.rng.bit_generator.state,
             "settings": asdict(self.settings),
@@ -224,6 +260,8 @@ class Run:
         self.optimizer.load_state_dict(checkpoint.optimizer)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.average, step=info["average_step"])
+        if self.scale is not None:
+            self.scale.restore(info["loss_scale"] or self.scale.state())
         self.model.rng.bit_generator.state = info["rng"]
         self.epoch, self.step_in_epoch = info["epoch"], info["step_in_epoch"]
         self.accuracy, self.best_accuracy = info["accuracy"], info["best_accuracy"]
@@ -233,11 +271,14 @@ class Run:
     def _require_same_bits(self, info: Mapping[str, Any], path: Path) -> None:
         """Raise where the run would go on, but not to the numbers that it was heading for."""
         backend = info.get("kernels", self.backend)
-        if backend != self.backend:
+        moved = info["settings"].get("device", "cpu") != self.settings.device  # asked for
+        if backend != self.backend and not moved:
             raise ValueError(
                 f"train: {path} was trained with the kernels '{backend}', here '{self.backend}' "
                 f"are chosen; set MINSWIN_KERNELS={backend} to continue it bit for bit"
             )
+        if self.teaching is not None:
+            self.teaching.require_same_teacher(info["teacher"])
         images, name = info["data"].get("images", len(self.train_set)), self.train_set.name
         if images != len(self.train_set):
             raise ValueError(
@@ -258,5 +299,7 @@ class Run:
 
     def close(self) -> None:
         self.forward.close()
+        if self.teaching is not None:
+            self.teaching.close()
         if self.journal is not None:
             self.journal.close()

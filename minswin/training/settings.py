@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minswin.data import LEVELS
+from minswin.training.precision import check_precision
 
 # What differs from the defaults of Settings, for each set of data. The only place of such numbers.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -53,6 +54,11 @@ class Settings:
     drop_path: float | None = None  # None: what suits the model by its own list
     recompute: bool = False  # of the model: more time, less memory, the same numbers
 
+    teacher: str | None = None  # a run or a file of one, whose model a DeiT is to learn from
+    distillation: str = "hard"  # from the class that the teacher chooses; "soft": its probabilities
+    temperature: float = 3.0  # of soft distillation
+    alpha: float = 0.5  # share of the teacher in the loss
+
     epochs: int = 10
     batch_size: int = 64
     optimizer: str = "adamw"
@@ -71,16 +77,23 @@ class Settings:
     cutmix: float = 0.0
     ema: float = 0.0  # decay of the averaged weights; 0: none are kept
 
+    device: str = "cpu"  # or "gpu", "gpu:1", …
+    precision: str = "float32"  # of products: see precision.py
+
     seed: int = 0
-    threads: int | None = None  # parts that a batch is split into; None: see data_parallel
+    threads: int | None = None  # parts that a batch is split into on a CPU; None: data_parallel's
     out: str = ""  # folder of the run; empty: runs/<data>-<model>-<seed>
     checkpoint_every: int = 200  # steps; each epoch ends with one anyway. 0: only then
     log_every: int = 10  # steps; each epoch is logged anyway. 0: only then
 
     def __post_init__(self) -> None:
+        check_precision(self.precision, self.device)
         _choice("data", self.data, tuple(RECIPES))
         _choice("optimizer", self.optimizer, ("sgd", "adamw"))
         _choice("augment", self.augment, tuple(LEVELS))
+        _choice("distillation", self.distillation, ("hard", "soft"))
+        _require("temperature", self.temperature, "a number above 0", low=math.ulp(0.0))
+        _require("alpha", self.alpha, "0 to 1, the share of the teacher in the loss", high=1)
         for name in ("epochs", "batch_size"):
             _require(name, getattr(self, name), "a whole number of 1 or more", whole=True, low=1)
         for name in ("holdout", "seed", "checkpoint_every", "log_every"):
@@ -116,6 +129,13 @@ def recipe(data: str = "shapes", **overrides: Any) -> Settings:
         raise ValueError(
             f"recipe: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
         )
+    if not overrides.get("teacher"):
+        for name in ("distillation", "temperature", "alpha"):
+            if name in overrides:
+                raise ValueError(
+                    f"recipe: {name} says how to learn from a teacher, and there is none; "
+                    "give a trained run with --teacher"
+                )
     usual = dict(RECIPES[data])
     usual["warmup"] *= overrides.get("epochs", usual["epochs"]) / usual["epochs"]
     if overrides.get("count"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from minswin.kernels.cpu import (
     attention,
+    conv,
     gelu,
     layer_norm,
     linear,
@@ -22,6 +23,7 @@ from minswin.kernels.cpu.memory import keep_freed_memory
 
 __all__ = [
     "attention",
+    "conv",
     "gelu",
     "layer_norm",
     "linear",

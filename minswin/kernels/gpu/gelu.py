@@ -1,0 +1,75 @@
+"""GELU on the GPU, and the MLP: bias and GELU are one pass between the products of cuBLAS."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minswin.arrays import Array, Vjp, array_module
+from minswin.kernels import KERNELS, kernel
+from minswin.kernels.gpu.launch import (
+    by_columns,
+    c_name,
+    ceil_div,
+    chunks,
+    contiguous,
+    launch,
+    same_float,
+    sum_columns,
+)
+from minswin.reference import elementwise
+
+
+@kernel("gelu", "cupy")
+def gelu(x: Array) -> tuple[Array, Vjp]:
+    """Equals reference.gelu; keeps nothing but x."""
+    fits = same_float(x) and x.size > 0
+    return _elementwise(x, "false") if fits else elementwise.gelu(x)
+
+
+@kernel("gelu_tanh", "cupy")
+def gelu_tanh(x: Array) -> tuple[Array, Vjp]:
+    """Equals reference.gelu_tanh; keeps nothing but x."""
+    fits = same_float(x) and x.size > 0
+    return _elementwise(x, "true") if fits else elementwise.gelu_tanh(x)
+
+
+def _elementwise(x: Array, tanh: str) -> tuple[Array, Vjp]:
+    xp, of = array_module(x), f"<{c_name(x.dtype)}, {tanh}>"
+    x = contiguous(x)
+    y, shape = xp.empty(x.shape, x.dtype), ((min(ceil_div(x.size, 256), 4096),), (256,))
+    launch("gelu.cu", "gelu_forward" + of, *shape, x, y, x.size)
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx = xp.empty(x.shape, x.dtype)
+        launch("gelu.cu", "gelu_backward" + of, *shape, x, contiguous(g), dx, x.size)
+        return (dx,)
+
+    return y, vjp
+
+
+@kernel("mlp", "cupy")
+def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
+    """Equals layers.basic.mlp; keeps the first product, and computes GELU again in backward."""
+    if not same_float(x, w1, b1, w2, b2) or 0 in (x.size, w1.size, w2.size):
+        definition: tuple[Array, Vjp] = KERNELS["mlp"]["reference"](x, w1, b1, w2, b2)
+        return definition
+    xp, dtype, of, b1 = array_module(x), x.dtype, f"<{c_name(x.dtype)}>", contiguous(b1)
+    rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, C)
+    hidden = contiguous(rows @ w1.T)  # (R, 4C)
+    (R, columns), act = hidden.shape, xp.empty(hidden.shape, dtype)
+    chunk, count = chunks(R, columns)
+    sizes, grid = (R, columns, chunk), by_columns(columns, count)
+    launch("gelu.cu", "bias_gelu_forward" + of, *grid, hidden, b1, act, *sizes)
+    y = act @ w2.T  # (R, C)
+    y += b2
+
+    def vjp(g: Array) -> tuple[Array, ...]:
+        g = contiguous(g).reshape(-1, g.shape[-1])  # (R, C)
+        dh, act = contiguous(g @ w2), xp.empty(hidden.shape, dtype)  # (R, 4C)
+        sums = xp.empty((count, columns), np.float64)
+        arrays = hidden, b1, dh, act, dh, sums  # in place
+        launch("gelu.cu", "bias_gelu_backward" + of, *grid, *arrays, *sizes)
+        db1, db2 = sum_columns(sums, dtype), sum_columns(g, dtype)
+        return (dh @ w1).reshape(x.shape), dh.T @ rows, db1, g.T @ act, db2
+
+    return y.reshape(*x.shape[:-1], len(w2)), vjp

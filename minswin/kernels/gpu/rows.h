@@ -1,0 +1,55 @@
+// Sums and maxima over the threads of a warp and of a block. All are in a fixed order, so that the
+// same numbers give the same result, bit for bit.
+
+#ifndef ROWS_H
+#define ROWS_H
+
+typedef long long Index;  // counts elements: one array may have more than 2³¹
+
+constexpr int WARP = 32;  // threads that run together
+constexpr int DEEP = 8;   // rows of a block of 32 × 8 threads
+
+template <typename T>
+__device__ T warp_sum(T x) {
+    for (int step = WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;  // all threads of the warp have it
+}
+
+template <typename T>
+__device__ T warp_max(T x) {
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        T other = __shfl_xor_sync(0xffffffffu, x, step);
+        x = other > x ? other : x;
+    }
+    return x;
+}
+
+template <typename T>
+__device__ T minus_infinity() {
+    return log((T)0);
+}
+
+// Maximum of a row, and the sum of e^(x − maximum). One warp; each thread has every 32nd number.
+template <typename T>
+__device__ void softmax_numbers(const T* x, Index columns, T& top, T& total) {
+    top = minus_infinity<T>();
+    for (Index j = threadIdx.x; j < columns; j += WARP) top = x[j] > top ? x[j] : top;
+    top = warp_max(top);
+    total = 0;  // NaN where the row has NaN, which the maximum leaves out
+    for (Index j = threadIdx.x; j < columns; j += WARP) total += exp(x[j] - top);
+    total = warp_sum(total);
+}
+
+// Sum of what the 8 threads of a column hold, in a block of 32 × 8. Only row 0 of the block has it.
+__device__ inline double sum_down(double x) {
+    __shared__ double parts[DEEP][WARP];
+    parts[threadIdx.y][threadIdx.x] = x;
+    __syncthreads();
+    double sum = 0;
+    if (threadIdx.y == 0)
+        for (int i = 0; i < DEEP; i++) sum += parts[i][threadIdx.x];
+    __syncthreads();  // nobody writes the next parts before these are read
+    return sum;
+}
+
+#endif

@@ -1,0 +1,128 @@
+"""Learning from a teacher: a trained model looks at every batch too, and a DeiT listens to it."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+from minswin import ops
+from minswin.arrays import Array, to_numpy
+from minswin.autograd import Tensor, no_grad
+from minswin.devices import device_of
+from minswin.layers import Layer
+from minswin.models.deit import (
+    DistilledVisionTransformer,
+    hard_distillation_loss,
+    soft_distillation_loss,
+)
+from minswin.models.registry import DISTILLED
+from minswin.parallel import data_parallel
+from minswin.training.checkpoints import BEST, LAST, load_trained_model
+from minswin.training.inputs import Images, Model
+from minswin.training.pretrained import find_trained
+from minswin.training.settings import Settings
+
+
+class TwoHeads(Layer):
+    """What both heads of a DeiT say, as one Tensor: so threads can share the batch.
+
+    Takes    images (B, 3, H, W)        Gives (B, 2, num_classes): `head`, then `head_dist`
+    """
+
+    def __init__(self, model: DistilledVisionTransformer) -> None:
+        self.model = model
+
+    def __call__(self, x: Tensor | Array) -> Tensor:
+        return ops.stack(*self.model.both(x), axis=1)  # (B, 2, K)
+
+
+class Distillation:
+    """The teacher of a run, and the loss of the student that listens to it.
+
+    The teacher sees the very batch that the student sees, after augmentation and mixing. It is in
+    evaluation mode; no gradient and no update reaches it.
+    """
+
+    def __init__(
+        self, model: Model, settings: Settings, images: Images, *, threads: int | None
+    ) -> None:
+        assert settings.teacher is not None
+        _require_two_heads(model)
+        file = find_trained(settings.teacher)
+        teacher, info = load_trained_model(file)
+        if file.name in (BEST, LAST) and file.resolve().parent == settings.folder.resolve():
+            raise ValueError(
+                f"train: this run would replace its teacher {file}; choose another folder for "
+                "the run with --out"
+            )
+        _require_same_task(settings.teacher, info["data"], images)
+        self.described = {"model": info["model"]["name"], "weights": _check_sum(teacher)}
+        teacher.to(device_of(next(model.parameters()).data))
+        self.settings = settings
+        self._teacher = data_parallel(teacher, threads)
+        self._student = data_parallel(TwoHeads(model), threads)
+
+    def loss(self, x: Array, targets: Array) -> tuple[Tensor, Array]:
+        """The loss of a batch, and what the student answers: the mean of its heads, (B, K)."""
+        with no_grad():
+            advice = self._teacher(x).data  # (B, K)
+        heads = self._student(x)  # (B, 2, K)
+        both, s = (heads[:, 0], heads[:, 1]), self.settings
+        common = {"alpha": s.alpha, "smoothing": s.smoothing}
+        if s.distillation == "hard":
+            loss = hard_distillation_loss(both, targets, advice, **common)
+        else:
+            loss = soft_distillation_loss(
+                both, targets, advice, temperature=s.temperature, **common
+            )
+        return loss, heads.data.mean(axis=1)
+
+    def require_same_teacher(self, began: dict[str, Any]) -> None:
+        """Raise unless the run began with this very teacher: its bits decide those of the run."""
+        if began != self.described:
+            raise ValueError(
+                "train: the teacher {} is a '{model}' of check sum {weights}, ".format(
+                    self.settings.teacher, **self.described
+                )
+                + "but the run began with a '{model}' of check sum {weights}; ".format(**began)
+                + "say where that one is with --teacher"
+            )
+
+    def close(self) -> None:
+        self._teacher.close()
+        self._student.close()
+
+
+def _check_sum(model: Model) -> str:
+    """Of all weights, as a checkpoint keeps them or rounded for export."""
+    total = 0
+    for name, array in sorted(model.state_dict().items()):
+        total = zlib.crc32(np.ascontiguousarray(to_numpy(array)).tobytes(), total)
+        total = zlib.crc32(name.encode(), total)
+    return f"{total:08x}"
+
+
+def _require_two_heads(model: Model) -> None:
+    if not isinstance(model, DistilledVisionTransformer):
+        raise ValueError(
+            f"train: {model.name} has no distillation head, so it cannot listen to a teacher; "
+            f"leave out --teacher, or choose a --model from {', '.join(DISTILLED)}"
+        )
+
+
+def _require_same_task(teacher: str, known: dict[str, Any], images: Images) -> None:
+    """Raise unless the teacher was trained for images of this size and for these classes."""
+    size, ours = tuple(known["image"]), images.images.shape[1:]
+    if size != ours:
+        raise ValueError(
+            f"train: the teacher {teacher} was trained on images {size}, those of "
+            f"'{images.name}' are {ours}; train a teacher on '{images.name}' first"
+        )
+    if known["classes"] != list(images.classes):
+        raise ValueError(
+            f"train: the teacher {teacher} tells the {len(known['classes'])} classes of "
+            f"'{known['name']}' apart, not the {len(images.classes)} of '{images.name}'; "
+            f"train a teacher on '{images.name}' first"
+        )

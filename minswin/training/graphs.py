@@ -1,0 +1,160 @@
+"""A training step as one launch: its kernels are recorded once, as a CUDA graph, and replayed.
+
+Starting a kernel costs the CPU some microseconds, and a step of a small Swin has thousands. A
+replay reads and writes the very arrays of the recording, so all that changes from step to step
+must lie in arrays that stay: the batch, the scale of the loss, and the random numbers of dropout,
+which are drawn on the CPU, in the order of a plain step, before each replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minswin.arrays import Array
+from minswin.devices import cupy
+
+WARM_UP = 3  # plain calls before the recording: kernels are compiled, tables are moved
+
+
+class Captured:
+    """function(*arrays) of a GPU, which gives one array and sets the gradients of a model.
+
+    The first calls run it plainly, then it is recorded; where that fails, this is said once, and
+    all calls stay plain. The numbers are those of plain calls, to the bit.
+    """
+
+    def __init__(
+        self, function: Callable[..., Array], model: Any, say: Callable[[str], None]
+    ) -> None:
+        self.function, self.model, self.say = function, model, say
+        self.draws = [Draws(rng) for rng in generators(model)]
+        self.plain_calls, self.failed = 0, False
+        self.graph: Any = None
+
+    def __call__(self, *inputs: Array) -> Array:
+        if self.graph is None and self.plain_calls >= WARM_UP and not self.failed:
+            self._record(inputs)
+        fits = self.graph is not None and self.shapes == [x.shape for x in inputs]
+        return self._replay(inputs) if fits else self._plainly(inputs)
+
+    def _plainly(self, inputs: tuple[Array, ...]) -> Array:
+        self.plain_calls += 1
+        if self.graph is not None or self.failed:
+            return self.function(*inputs)
+        with drawing_from(self.draws, self.model):  # to learn what is drawn
+            return self.function(*inputs)
+
+    def _record(self, inputs: tuple[Array, ...]) -> None:
+        """Record one call. Nothing is computed yet."""
+        library, stream = cupy(), cupy().cuda.get_current_stream()
+        self.pool = library.cuda.MemoryPool()  # the recording's own: nobody else gets its arrays
+        self.shapes, self.inputs = [x.shape for x in inputs], [x.copy() for x in inputs]
+        for draws in self.draws:
+            draws.make_room(library)
+        try:
+            with library.cuda.using_allocator(self.pool.malloc), self._capture(stream):
+                self.result = self.function(*self.inputs)
+        except Exception as error:
+            self.failed, self.graph = True, None
+            self.say(f"the step cannot be captured ({error}); it runs kernel by kernel")
+            return
+        self.gradients = [(p, p.grad) for p in self.model.parameters()]
+
+    @contextmanager
+    def _capture(self, stream: Any) -> Iterator[None]:
+        stream.begin_capture()
+        try:
+            with drawing_from(self.draws, self.model):
+                yield
+        except BaseException:
+            try:
+                stream.end_capture()
+            except Exception:  # what is wrong was said by the first error
+                self.graph = None
+            raise
+        self.graph = stream.end_capture()
+
+    def _replay(self, inputs: tuple[Array, ...]) -> Array:
+        stream = cupy().cuda.get_current_stream()
+        for own, x in zip(self.inputs, inputs, strict=True):
+            own[...] = x
+        for draws in self.draws:
+            draws.fill(stream)
+        self.graph.launch(stream)
+        for p, gradient in self.gradients:
+            p.grad = gradient
+        return self.result
+
+
+# ── random numbers ───────────────────────────────────────────────────────────────────────────────
+
+
+class Draws:
+    """Stands for a generator: notes what is drawn, then gives it from arrays that stay.
+
+    It has what layers use of a numpy Generator: `random`, and `bit_generator.state` to go back to.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.place = rng, 0
+        self.noted: list[tuple[tuple[int, ...], Any]] = []
+        self.arrays: list[Array] | None = None
+
+    def random(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
+        place, self.place = self.place, self.place + 1
+        if self.arrays is not None:
+            return self.arrays[place]
+        if place == len(self.noted):
+            self.noted.append((shape, dtype))
+        return self.rng.random(shape, dtype=dtype)
+
+    def make_room(self, library: Any) -> None:
+        self.arrays = [library.empty(shape, dtype) for shape, dtype in self.noted]
+
+    def fill(self, stream: Any) -> None:
+        """Draw for the next replay, in the order of a plain call."""
+        for array, (shape, dtype) in zip(self.arrays or [], self.noted, strict=True):
+            array.set(self.rng.random(shape, dtype=dtype), stream=stream)
+
+    @property
+    def bit_generator(self) -> Draws:
+        return self
+
+    @property
+    def state(self) -> tuple[Any, int]:
+        return self.rng.bit_generator.state, self.place
+
+    @state.setter
+    def state(self, state: tuple[Any, int]) -> None:
+        self.rng.bit_generator.state, self.place = state
+
+
+def generators(model: Any) -> list[np.random.Generator]:
+    """The random generators of a model's layers, each once."""
+    values = {id(v): v for layer in model.layers_within() for v in vars(layer).values()}
+    return [v for v in values.values() if isinstance(v, np.random.Generator)]
+
+
+@contextmanager
+def drawing_from(draws: list[Draws], model: Any) -> Iterator[None]:
+    """Inside this block the layers draw from `draws` in the place of their generators."""
+    stands = {id(d.rng): d for d in draws}
+    places = [
+        (layer, name, value)
+        for layer in model.layers_within()
+        for name, value in vars(layer).items()
+        if id(value) in stands
+    ]
+    for d in draws:
+        d.place = 0
+    for layer, name, value in places:
+        setattr(layer, name, stands[id(value)])
+    try:
+        yield
+    finally:
+        for layer, name, value in places:
+            setattr(layer, name, value)

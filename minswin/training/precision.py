@@ -1,0 +1,170 @@
+"""How exactly the products of a training step are computed; weights and sums stay float32.
+
+    float32   as the definitions say
+    tf32      a GPU rounds the inputs of large products to 10 bits after the point
+    float16   products of 16-bit numbers; the loss is scaled so that small gradients are not lost
+    bfloat16  the same with the range of float32 and 7 bits after the point; needs no scaling
+
+The parameters are float32 in all of them (the "master weights"): each product makes its own short
+copy of its inputs. Norms, softmax, GELU, the loss and the optimizer never see a short number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from minswin import kernels
+from minswin.arrays import Array, Definition, Vjp, array_module
+from minswin.autograd import Tensor, observing, run
+from minswin.devices import cupy, gpu_number
+from minswin.layers.attention import spelled_out
+
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+PRODUCTS = ("linear", "matmul", "conv2d")
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Raise for what the device cannot do."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}; "
+            "float32 is the exact one"
+        )
+    if precision in ("tf32", "bfloat16") and gpu_number(device) is None:
+        what = {"tf32": "a mode of NVIDIA's GPUs", "bfloat16": "no type of NumPy's"}[precision]
+        raise ValueError(
+            f"precision {precision!r} is {what}, and the device is 'cpu'; "
+            "choose float32 or float16, or device 'gpu'"
+        )
+
+
+def computing(precision: str, device: str) -> AbstractContextManager[None]:
+    """Inside this block (in this thread) operations work in this precision, backward included."""
+    check_precision(precision, device)
+    if precision == "float32":
+        return nullcontext()
+    if precision == "tf32":
+        return _tf32()
+    return _short(_dtype(precision), on_cpu=gpu_number(device) is None)
+
+
+def _dtype(precision: str) -> np.dtype[Any]:
+    if precision == "float16":
+        return np.dtype(np.float16)
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ImportError(
+            f"precision 'bfloat16': NumPy has no such type, and ml_dtypes is missing ({error}); "
+            'pip install ml_dtypes "cupy-cuda12x>=14"'
+        ) from error
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    """cuBLAS may use TF32 for products of two matrices, which is what linear layers are."""
+    products: Any = cupy()._core._routines_linalg
+    before = products.get_compute_type(np.float32)
+    products.set_compute_type(np.float32, products.COMPUTE_TYPE_TF32)
+    try:
+        yield
+    finally:
+        products.set_compute_type(np.float32, before)
+
+
+# ── short products ───────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _short(dtype: np.dtype[Any], on_cpu: bool) -> Iterator[None]:
+    """Products of numbers of this dtype. A CPU runs the definitions: kernels take no float16."""
+
+    def observer(
+        definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+    ) -> Tensor:
+        name = getattr(definition, "__name__", "")
+        if name in PRODUCTS:
+            return run(shortened(kernels.KERNELS[name]["reference"], dtype), inputs, settings)
+        if name == "attention" and definition is kernels.KERNELS[name]["reference"]:
+            tensors: list[Any] = [
+                x if x is None or isinstance(x, Tensor) else Tensor(x) for x in inputs
+            ]
+            return spelled_out(*tensors)  # its two products are short, its softmax is not
+        return run(definition, inputs, settings)
+
+    with observing(observer), kernels.using("reference") if on_cpu else nullcontext():
+        yield
+
+
+def shortened(definition: Definition, dtype: Any) -> Definition:
+    """The definition on copies of its arrays in `dtype`; value and gradients as long as before."""
+
+    def short(*arrays: Array, **settings: Any) -> tuple[Array, Vjp]:
+        value, vjp = definition(*(_as(x, dtype) for x in arrays), **settings)
+
+        def pull(g: Array) -> tuple[Any, ...]:
+            gradients = zip(vjp(g.astype(dtype)), arrays, strict=True)
+            return tuple(None if dx is None else dx.astype(x.dtype) for dx, x in gradients)
+
+        return value.astype(arrays[0].dtype), pull
+
+    short.__name__ = definition.__name__
+    return short
+
+
+def _as(x: Array | None, dtype: Any) -> Array | None:
+    return None if x is None else x.astype(dtype)
+
+
+# ── small gradients ──────────────────────────────────────────────────────────────────────────────
+
+
+class LossScale:
+    """Multiply the loss, so that float16 can hold its gradients.    Micikevicius et al. 2018, §3.2
+
+    After a step whose gradients overflow, which is not made, the scale is halved; after `patience`
+    good steps in a row it is doubled. It is a power of 2, so it rounds nothing.
+    """
+
+    SMALLEST = 2.0**-14
+
+    def __init__(self, like: Array, *, start: float = 2.0**16, patience: int = 2000) -> None:
+        self.value, self.good, self.patience = start, 0, patience
+        self.array = array_module(like).zeros((), like.dtype)
+        self._write()
+
+    def follow(self, finite: bool) -> bool:
+        """Adapt to a step; give whether it is to be made."""
+        self.good = self.good + 1 if finite else 0
+        if not finite:
+            self.value /= 2
+        elif self.good == self.patience:
+            self.value, self.good = self.value * 2, 0
+        self._write()
+        return finite
+
+    @property
+    def exhausted(self) -> bool:
+        """Even a tiny scale overflows: it is not the scale that is wrong."""
+        return self.value < self.SMALLEST
+
+    def undo(self, parameters: Iterable[Any]) -> None:
+        """Divide the gradients by the scale."""
+        for p in parameters:
+            if p.grad is not None:
+                p.grad = p.grad / self.array
+
+    def state(self) -> list[float]:
+        return [self.value, self.good]
+
+    def restore(self, state: list[float]) -> None:
+        self.value, self.good = float(state[0]), int(state[1])
+        self._write()
+
+    def _write(self) -> None:
+        self.array[...] = self.value  # in place: a captured step reads it there

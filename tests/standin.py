@@ -1,0 +1,443 @@
+"""A stand-in for CuPy that computes with NumPy, so that code for a GPU can be tested without one.
+
+`use(monkeypatch)` enters it as the module "cupy". Its arrays are foreign to NumPy: every NumPy
+function and every mixture with a NumPy array is a TypeError, as it is, or ought to be, on a GPU.
+
+- A capture runs nothing for good: what was there before is put back at its end, and `launch` makes
+  the recorded calls again, on the same arrays. Reading a number while capturing is an error.
+- Streams are late: what one is asked for is done when it computes, or when somebody waits for it.
+"""
+
+from __future__ import annotations
+
+import operator
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+
+FUNCTIONS = """
+    abs all any arange argmax argsort array_equal broadcast_to concatenate copysign cos empty
+    empty_like exp expand_dims flatnonzero floor full full_like isfinite isnan log log1p matmul max
+    maximum mean min minimum moveaxis ones ones_like pad prod repeat roll sign sin split sqrt
+    square stack sum swapaxes take_along_axis tanh transpose triu tril vdot where zeros zeros_like
+    ascontiguousarray logaddexp einsum clip cumsum tile nonzero invert logical_and logical_or
+"""
+METHODS = """
+    all any argmax argsort astype clip copy cumsum flatten max mean min prod ravel repeat reshape
+    squeeze sum swapaxes transpose
+"""
+BINARY = "add sub mul truediv floordiv mod pow matmul and or xor eq ne lt le gt ge"
+IN_PLACE = "iadd isub imul itruediv iand ior"
+
+
+class Device:
+    """Of which there are two; inside `with`, new arrays are made on it."""
+
+    current = 0
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+    def __enter__(self) -> Device:
+        self._before, Device.current = Device.current, self.id
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Device.current = self._before
+
+    def synchronize(self) -> None:
+        for stream in list(Stream.all):
+            stream.synchronize()
+
+
+class ndarray:  # as CuPy calls it
+    """An array that only functions of this module understand."""
+
+    __array_ufunc__ = None
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, inside: np.ndarray, base: Any = None, device: int | None = None) -> None:
+        self.inside, self.base = inside, base
+        self.device = Device(Device.current if device is None else device)
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed; use .get()")
+
+    def __array_function__(self, *_: Any) -> Any:
+        return NotImplemented
+
+    shape = property(lambda self: self.inside.shape)
+    ndim = property(lambda self: self.inside.ndim)
+    size = property(lambda self: self.inside.size)
+    dtype = property(lambda self: self.inside.dtype)
+    nbytes = property(lambda self: self.inside.nbytes)
+    itemsize = property(lambda self: self.inside.itemsize)
+    strides = property(lambda self: self.inside.strides)
+    flags = property(lambda self: self.inside.flags)
+    T = property(lambda self: self.transpose())
+
+    def __len__(self) -> int:
+        return len(self.inside)
+
+    def __iter__(self) -> Iterator[ndarray]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> ndarray:
+        return call(operator.getitem, self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        change(self, operator.setitem, index, value)
+
+    def fill(self, value: float) -> None:
+        self[...] = value
+
+    # ── what waits for the GPU ───────────────────────────────────────────────────────────────────
+
+    def get(self) -> np.ndarray:
+        Stream.current.synchronize()
+        return self.inside.copy()
+
+    def set(self, array: np.ndarray, stream: Any = None) -> None:
+        """Copy from the CPU; on a stream that is late, later."""
+        if not isinstance(array, np.ndarray) or array.shape != self.shape:
+            raise TypeError(f"set: expected a NumPy array {self.shape}")
+        stream = stream or Stream.current
+
+        def copy() -> None:
+            self.inside[...] = array
+
+        stream.waiting.append(copy)
+
+    def item(self) -> Any:
+        return self.get().item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return operator.index(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __repr__(self) -> str:
+        return f"standin({self.inside!r})"
+
+    def __neg__(self) -> ndarray:
+        return call(operator.neg, self)
+
+    def __abs__(self) -> ndarray:
+        return call(operator.abs, self)
+
+    def __invert__(self) -> ndarray:
+        return call(operator.invert, self)
+
+
+def _methods() -> None:
+    for name in METHODS.split():
+        setattr(ndarray, name, _method(name))
+    for name in BINARY.split():
+        function = getattr(operator, f"{name}_" if name in ("and", "or") else name)
+        setattr(ndarray, f"__{name}__", _operator(function))
+        if name not in ("eq", "ne", "lt", "le", "gt", "ge"):
+            setattr(ndarray, f"__r{name}__", lambda x, y, f=function: call(f, y, x))
+    for name in IN_PLACE.split():
+        function = getattr(operator, name)
+        setattr(ndarray, f"__{name}__", lambda x, y, f=function: change(x, f, y))
+
+
+def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(x: ndarray, y: Any) -> Any:
+        if not isinstance(y, ndarray) and getattr(y, "__array_ufunc__", y) is None:
+            return NotImplemented  # CuPy too lets y.__radd__ and the like have their turn
+        return call(function, x, y)
+
+    return apply
+
+
+def _method(name: str) -> Callable[..., Any]:
+    def method(self: ndarray, *inputs: Any, **settings: Any) -> Any:
+        return call(lambda x, *a, **s: getattr(x, name)(*a, **s), self, *inputs, **settings)
+
+    return method
+
+
+# ── calls ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def call(function: Callable[..., Any], *inputs: Any, **settings: Any) -> Any:
+    """function on the arrays inside; the result is of this module again."""
+    devices = _devices([*inputs, *settings.values()])
+    if len(devices) > 1:
+        raise ValueError(f"arrays of several devices: {sorted(devices)}")
+    device = min(devices) if devices else Device.current
+    if "out" in settings:
+        target = settings.pop("out")
+        return change(target, lambda out, *x: function(*x, **settings, out=out), *inputs)
+    inside, own = [_open(x) for x in inputs], {k: _open(v) for k, v in settings.items()}
+    catch_up()
+    value = function(*inside, **own)
+    result = _close(value, device)
+    if Capture.now is not None:
+        Capture.now.record(function, inside, own, result)
+    return result
+
+
+def change(target: ndarray, function: Callable[..., Any], *inputs: Any) -> ndarray:
+    """function writes into target."""
+    inside = [_open(x) for x in inputs]
+
+    def work() -> None:
+        function(target.inside, *inside)
+
+    if Capture.now is not None:
+        Capture.now.will_write(target)
+        Capture.now.calls.append(work)
+    catch_up()
+    work()
+    return target
+
+
+def _open(x: Any) -> Any:
+    if isinstance(x, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(x, ndarray):
+        return x.inside
+    if isinstance(x, (tuple, list)):
+        return type(x)(_open(item) for item in x)
+    return x
+
+
+def _close(value: Any, device: int) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value)(_close(item, device) for item in value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        return ndarray(array, array.base, device)
+    return value
+
+
+def _devices(inputs: Any) -> set[int]:
+    found: set[int] = set()
+    for x in inputs:
+        if isinstance(x, ndarray):
+            found.add(x.device.id)
+        elif isinstance(x, (tuple, list)):
+            found |= _devices(x)
+    return found
+
+
+# ── from and to the CPU ──────────────────────────────────────────────────────────────────────────
+
+
+def asarray(x: Any, dtype: Any = None) -> ndarray:
+    if isinstance(x, ndarray):
+        return x if dtype is None or x.dtype == dtype else x.astype(dtype)
+    if Capture.now is not None:
+        raise RuntimeError("a copy from the CPU cannot be captured")
+    return ndarray(np.array(x, dtype=dtype))
+
+
+def asnumpy(x: Any) -> np.ndarray:
+    return x.get() if isinstance(x, ndarray) else np.asarray(x)
+
+
+class _Add:
+    """cupy.add, with its `at`."""
+
+    def __call__(self, x: Any, y: Any) -> Any:
+        return call(operator.add, x, y)
+
+    def at(self, x: ndarray, index: Any, y: Any) -> None:
+        change(x, np.add.at, index, y)
+
+
+# ── streams ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Stream:
+    """Work in order. Computing on a stream first does what was asked of that stream before."""
+
+    all: ClassVar[list[Stream]] = []
+    current: ClassVar[Stream]
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.may_capture = non_blocking
+        self.waiting: list[Callable[[], None]] = []
+        self.done = 0
+        Stream.all.append(self)
+
+    def __enter__(self) -> Stream:
+        self._before, Stream.current = Stream.current, self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Stream.current = self._before
+
+    def record(self, event: Event | None = None) -> Event:
+        event = event or Event()
+        event.stream, event.place = self, self.done + len(self.waiting)
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        self.waiting.append(event.synchronize)
+
+    def synchronize(self) -> None:
+        wait_for_all()
+        self.work_until(self.done + len(self.waiting))
+
+    def work_until(self, place: int) -> None:
+        while self.done < place and self.waiting:
+            self.done += 1
+            self.waiting.pop(0)()
+
+    def begin_capture(self) -> None:
+        if not self.may_capture:
+            raise RuntimeError("the default stream cannot capture")
+        self.synchronize()
+        Capture.now = Capture()
+
+    def end_capture(self) -> Capture:
+        capture, Capture.now = Capture.now, None
+        assert capture is not None
+        capture.put_back()
+        return capture
+
+
+class Event:
+    """A place in the work of a stream."""
+
+    def __init__(self, **_: Any) -> None:
+        self.stream: Stream | None = None
+        self.place = 0
+
+    def synchronize(self) -> None:
+        if self.stream is not None:
+            self.stream.work_until(self.place)
+
+
+def catch_up() -> None:
+    if Capture.now is None:
+        Stream.current.synchronize()
+
+
+def wait_for_all() -> None:
+    if Capture.now is not None:
+        raise RuntimeError("nothing can be read while capturing")
+
+
+# ── graphs ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Capture:
+    """Calls that can be made again; also what CuPy calls a Graph."""
+
+    now: Capture | None = None
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self.before: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.launches = 0
+
+    def record(
+        self, function: Callable[..., Any], inputs: list[Any], settings: Any, result: Any
+    ) -> None:
+        results = result if isinstance(result, (tuple, list)) else [result]
+        arrays = [x for x in inputs if isinstance(x, np.ndarray)]
+        if any(np.may_share_memory(results[0].inside, x) for x in arrays):
+            return  # a view sees what its array gets
+
+        def again() -> None:
+            value = function(*inputs, **settings)
+            values = value if isinstance(value, (tuple, list)) else [value]
+            for r, v in zip(results, values, strict=True):
+                r.inside[...] = v
+
+        self.calls.append(again)
+
+    def will_write(self, target: ndarray) -> None:
+        owner = target.inside
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        self.before.setdefault(id(owner), (owner, owner.copy()))
+
+    def put_back(self) -> None:
+        for owner, value in self.before.values():
+            owner[...] = value
+
+    def launch(self, stream: Any = None) -> None:
+        catch_up()
+        self.launches += 1
+        with np.errstate(all="ignore"):  # a GPU gives no warnings
+            for again in self.calls:
+                again()
+
+
+class MemoryPool:
+    def malloc(self, size: int) -> None: ...
+
+
+@contextmanager
+def using_allocator(allocator: Any) -> Iterator[None]:
+    yield
+
+
+# ── the module ───────────────────────────────────────────────────────────────────────────────────
+
+
+def module() -> types.ModuleType:
+    """A module "cupy" made of the above."""
+    cupy = types.ModuleType("cupy")
+    for name in FUNCTIONS.split():
+        setattr(cupy, name, _function(getattr(np, name)))
+    for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool_", "inf", "nan"):
+        setattr(cupy, name, getattr(np, name))
+    own: dict[str, Any] = {"ndarray": ndarray, "asarray": asarray, "array": asarray}
+    own.update(asnumpy=asnumpy, add=_Add(), __version__="0 (stand-in)")
+    for name, value in own.items():
+        setattr(cupy, name, value)
+    windows = _function(np.lib.stride_tricks.sliding_window_view)
+    tricks = types.SimpleNamespace(sliding_window_view=windows)
+    cupy.lib = types.SimpleNamespace(stride_tricks=tricks)
+    cupy.cuda = types.SimpleNamespace(
+        Device=Device,
+        Stream=Stream,
+        Event=Event,
+        MemoryPool=MemoryPool,
+        using_allocator=using_allocator,
+        get_current_stream=lambda: Stream.current,
+        runtime=types.SimpleNamespace(getDeviceCount=lambda: 2),
+    )
+    return cupy
+
+
+def _function(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *inputs, **settings: call(function, *inputs, **settings)
+
+
+def pinned(shape: Any, dtype: Any = float) -> np.ndarray:
+    return np.empty(shape, dtype)
+
+
+def use(monkeypatch: Any) -> types.ModuleType:
+    """Let `import cupy` find the stand-in until the test ends; operations run their definitions."""
+    cupy, cupyx = module(), types.ModuleType("cupyx")
+    cupyx.empty_pinned = pinned
+    monkeypatch.setitem(__import__("sys").modules, "cupy", cupy)
+    monkeypatch.setitem(__import__("sys").modules, "cupyx", cupyx)
+    monkeypatch.setenv("MINSWIN_KERNELS", "reference")
+    Stream.all, Stream.current = [], Stream()
+    Capture.now, Device.current = None, 0
+    from minswin import devices
+
+    devices._kept.cache_clear()
+    return cupy
+
+
+_methods()

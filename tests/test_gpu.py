@@ -1,0 +1,110 @@
+"""The CUDA kernels on a GPU: on CuPy arrays each equals its definition on NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gpu import require_gpu
+from kernel_cases import DTYPES, assert_equals_definition, cases, typical_case, windows_of
+from test_gpu_sources import GEOMETRIES, NAMES
+from test_kernel_updates import SETTINGS, SHAPES, arrays_of
+
+from minswin import Tensor, kernels, ops
+from minswin.arrays import to_numpy
+from minswin.kernels import KERNELS, UPDATES
+from minswin.kernels.gpu import updates
+from minswin.kernels.gpu.window_attention import shifted_window_attention
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def cupy() -> Any:
+    return require_gpu()
+
+
+def on_gpu(function: Any, cupy: Any, *, transposed: bool = False) -> Any:
+    """A function on CuPy arrays as one on NumPy arrays; `transposed`: stored column by column."""
+
+    def there(x: Any) -> Any:
+        if x is None:
+            return None
+        turned = transposed and x.ndim > 1
+        return cupy.asarray(np.ascontiguousarray(x.T)).T if turned else cupy.asarray(x)
+
+    def run(*arrays: Any, **settings: Any) -> Any:
+        value, vjp = function(*map(there, arrays), **settings)
+
+        def gradients(g: Any) -> tuple[Any, ...]:
+            return tuple(None if x is None else to_numpy(x) for x in vjp(there(g)))
+
+        return to_numpy(value), gradients
+
+    return run
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_equals_its_definition(
+    name: str, dtype: type, transposed: bool, cupy: Any
+) -> None:
+    function = on_gpu(KERNELS[name]["cupy"], cupy, transposed=transposed)
+    for arrays, settings in cases(name, dtype, np.random.default_rng(0)):
+        if all(x is None or x.size for x in arrays):  # the empty ones run the definition
+            assert_equals_definition(name, function, arrays, settings)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_shifted_windows_of_every_size_equal_their_definition(
+    geometry: Any, dtype: type, cupy: Any
+) -> None:
+    shape, heads, d, window, shift, table_window = geometry
+    rng = np.random.default_rng(d)
+    qkv = 2 * rng.standard_normal((*shape, 3 * heads * d))
+    rows = (2 * table_window[0] - 1) * (2 * table_window[1] - 1)
+    arrays = qkv.astype(dtype), rng.standard_normal((rows, heads)).astype(dtype)
+    settings = windows_of(heads, window, shift, table_window)
+    function = on_gpu(shifted_window_attention, cupy)
+    assert_equals_definition("shifted_window_attention", function, arrays, settings)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", sorted(UPDATES))
+def test_all_parameters_are_stepped_as_by_the_definition(name: str, dtype: type, cupy: Any) -> None:
+    shapes = [(4097,), *SHAPES, (2, 4096), (9001,)]  # around the 4096 numbers of a block
+    for whole in SETTINGS[name]:
+        settings = {key: value for key, value in whole.items() if key != "decay"}
+        decays = [whole["decay"] * i for i in range(len(shapes))]
+        truth = [arrays_of(name, shape, dtype, seed=i) for i, shape in enumerate(shapes)]
+        before = [[abs(x) for x in arrays] for arrays in truth]
+        ours = [tuple(map(cupy.asarray, arrays)) for arrays in truth]
+        getattr(updates, f"{name}s")(ours, decays=decays, **settings)
+        for arrays, mine, old, decay in zip(truth, ours, before, decays, strict=True):
+            KERNELS[name]["reference"](*arrays, decay=decay, **settings)
+            for x, y, size in zip(mine, arrays, old, strict=True):
+                limit = 4 * np.finfo(dtype).eps * (size + abs(y) + old[1] * (1 + old[1]))
+                assert np.all(abs(to_numpy(x) - y) <= limit), (name, y.shape)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_run_gives_the_same_bits(name: str, cupy: Any) -> None:
+    arrays, settings = typical_case(name, np.float32)
+    results = []
+    for _ in range(2):
+        value, vjp = on_gpu(KERNELS[name]["cupy"], cupy)(*arrays, **settings)
+        g = np.asarray(np.random.default_rng(2).standard_normal(value.shape), np.float32)
+        results.append([value, *vjp(g)])
+    for one, other in zip(*results, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_an_operation_on_cupy_arrays_runs_the_kernels_of_cupy(cupy: Any) -> None:
+    x = cupy.asarray(np.random.default_rng(0).standard_normal((3, 5)))
+    assert kernels.chosen(x) == "cupy"
+    y = ops.softmax(Tensor(x, requires_grad=True))
+    assert isinstance(y.data, cupy.ndarray)
+    np.testing.assert_allclose(y.numpy().sum(axis=-1), 1, rtol=1e-14)
