@@ -1,0 +1,46 @@
+"""What a trained Swin looks at: its windows and its attention, as two pictures.
+
+Run: python examples/5_look_inside.py [FOLDER]        Then read: minswin/look/attention.py
+All there is to see, with attention to point at:      minswin explain IMAGE -o report.html
+"""
+
+import sys
+from pathlib import Path
+
+from minswin import data
+from minswin.look import attention, canvas, masks, windows
+from minswin.training.checkpoints import load_trained_model
+from minswin.training.pretrained import find_trained
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/look")
+folder.mkdir(parents=True, exist_ok=True)
+
+model, info = load_trained_model(find_trained("swin_cifar_small"))
+pixels = data.load("shapes", split="test", count=16).images[15]  # (3, 32, 32): a heart
+x = data.normalize(pixels, mean=info["data"]["mean"], std=info["data"]["std"])
+seen = attention.attention_maps(model, x)  # one record for every block
+
+# Stage 0: the image, its windows, shifted windows, and what the shift costs: a mask.
+grid, window, shift = seen[1].grid, seen[1].window, seen[1].shift
+figure, (top, below) = canvas.figure(4, 2, height=2.4)
+windows.draw_patches(top[0], pixels, (2, 2))
+windows.draw_windows(top[1], pixels, grid, window, (0, 0))
+windows.draw_windows(top[2], pixels, grid, window, shift)
+windows.draw_rolled(top[3], pixels, grid, window, shift)
+windows.draw_regions(below[0], grid, window, shift)
+for axes, mask in zip(below[1:], masks.distinct_masks(grid, window, shift)[1:], strict=True):
+    masks.draw_mask(axes, mask, window)
+canvas.save(figure, folder / "windows.png", dpi=110)
+
+# Every block: what a token of the heart looks at, and what the answer may draw on so far.
+figure, rows = canvas.figure(len(seen), 3, width=1.6, height=1.75)
+shares = attention.rollout(seen)
+for column, record in enumerate(seen):
+    token = record.grid[0] * 3 // 8, record.grid[1] // 4
+    attention.draw_attention(rows[0, column], pixels, record, token, title=record.name)
+    attention.draw_attention(rows[1, column], pixels, record, token, head=0, title="head 0")
+    attention.draw_rollout(rows[2, column], pixels, shares[column], title="rollout")
+    likes = attention.looks_at(record, token).max()
+    print(f"{record.name}: token {token} gives {likes:.0%} of its attention to one other at most")
+canvas.save(figure, folder / "attention.png", dpi=110)
+print(f"{folder / 'windows.png'} and {folder / 'attention.png'} show more")

@@ -1,0 +1,105 @@
+"""What the pictures share: colours, figures, an image under a tint, and a picture as text."""
+
+from __future__ import annotations
+
+import base64
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+INK, FAINT = "#2b2b2b", "#d9d6cf"
+BLUE, ROSE, SAND, GREEN, PLUM = "#4477aa", "#cc6677", "#ddaa33", "#228833", "#aa3377"
+COLOURS = (BLUE, ROSE, SAND, GREEN, PLUM, "#66ccee", "#997700", "#999999", "#332288", "#ee8866")
+TINT = np.array([0.85, 0.27, 0.14])  # of what is attended to
+MODEST: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.edgecolor": "#888888",
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.6,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": "#666666",
+    "ytick.color": "#666666",
+}
+
+
+def figure(columns: int, rows: int = 1, *, width: float = 2.2, height: float = 2.2) -> Any:
+    """(figure, axes (rows, columns)); width and height, in inches, are those of one picture."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('matplotlib is missing; pip install "minswin[plot]"') from error
+    with rc_context(MODEST):
+        drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        return drawn, drawn.subplots(rows, columns, squeeze=False)
+
+
+def save(drawn: Any, path: Path | str, *, dpi: int = 150) -> None:
+    """Write a figure to a picture file, .png or .svg by its name."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    drawn.savefig(temporary, dpi=dpi)
+    os.replace(temporary, path)
+
+
+def as_uri(drawn: Any, *, dpi: int = 110) -> str:
+    """A figure as the text of a PNG, which a page can hold in itself."""
+    stream = BytesIO()
+    drawn.savefig(stream, format="png", dpi=dpi, facecolor="none")  # the page shines through
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def bare(axes: Any, title: str = "") -> Any:
+    """Axes without ticks and frame; give them back."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(title, fontsize=8)
+    return axes
+
+
+def show_image(axes: Any, pixels: np.ndarray, *, tint: np.ndarray | None = None) -> Any:
+    """An image, bytes (3, H, W); with tint (h, w), in 0…1, pale where that is small.
+
+    tint divides the image: each of its places covers H/h × W/w pixels.
+    """
+    shown = pixels.transpose(1, 2, 0) / 255  # (H, W, 3)
+    if tint is not None:
+        share = enlarge(tint, (shown.shape[0], shown.shape[1]))[..., None]  # (H, W, 1)
+        pale = 0.62 + 0.36 * shown.mean(axis=2, keepdims=True)
+        shown = pale * (1 - 0.9 * share) + TINT * 0.9 * share
+    extent = (0, shown.shape[1], shown.shape[0], 0)  # one unit is one pixel
+    axes.imshow(shown.clip(0, 1), interpolation="nearest", extent=extent)
+    return bare(axes)
+
+
+def enlarge(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (h, w) as (H, W): every place becomes a rectangle of its value."""
+    rows = np.arange(size[0]) * x.shape[0] // size[0]
+    columns = np.arange(size[1]) * x.shape[1] // size[1]
+    return x[rows[:, None], columns]
+
+
+def stretch(x: np.ndarray) -> np.ndarray:
+    """x over its largest value: 0…1 for numbers that are not negative."""
+    largest = x.max()
+    return x / largest if largest > 0 else x
+
+
+def lines(axes: Any, size: tuple[int, int], grid: tuple[int, int], **style: Any) -> None:
+    """Cut a picture of H×W pixels into a grid of rectangles."""
+    (H, W), (rows, columns) = size, grid
+    style = {"color": "white", "lw": 0.6, **style}
+    axes.hlines(np.arange(1, rows) * H / rows, 0, W, **style)
+    axes.vlines(np.arange(1, columns) * W / columns, 0, H, **style)
+
+
+def clear(axes: Any) -> None:
+    """Hide axes in which nothing is drawn."""
+    axes.set_axis_off()
