@@ -160,10 +160,10 @@ def _block(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
     labels = rng.permutation(np.arange(BLOCK) % len(KINDS))
     coverage = _objects(rng, labels, size)  # (B, H, W)
-    low, high, top = _colours(rng)  # (B, 3, 1, 1) each
-    image = low + (high - low) * _textures(rng, size)[:, None]  # (B, 3, H, W)
+    low, high, top = colours(rng)  # (B, 3, 1, 1) each
+    image = low + (high - low) * textures(rng, size)[:, None]  # (B, 3, H, W)
     image += (top - image) * coverage[:, None]
-    image *= _light(rng, size)[:, None]
+    image *= light(rng, size)[:, None]
     spread = rng.uniform(0, 0.04, (BLOCK, 1, 1, 1)).astype(np.float32)
     image += spread * rng.standard_normal(image.shape, dtype=np.float32)
     image *= 255
@@ -185,7 +185,7 @@ def _objects(rng: np.random.Generator, labels: NDArray[np.int64], size: int) -> 
     return coverage
 
 
-def _colours(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+def colours(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     """Two colours of a dark background, one of a light object; in three of ten all inverted."""
     dark, light = rng.uniform(0.1, 0.45, BLOCK), rng.uniform(0.6, 0.95, BLOCK)
     other = np.clip(dark + rng.uniform(-0.12, 0.12, BLOCK), 0.1, 0.45)
@@ -205,7 +205,7 @@ def _lit(colour: NDArray[Any], lightness: NDArray[Any]) -> NDArray[Any]:
     return np.where(now > aim, colour * (aim / now), 1 - (1 - colour) * ((1 - aim) / (1 - now)))
 
 
-def _light(rng: np.random.Generator, size: int) -> Floats:
+def light(rng: np.random.Generator, size: int) -> Floats:
     """A gain that rises evenly in one direction.   (B, H, W)"""
     level = rng.uniform(0.85, 1.1, (BLOCK, 1, 1))
     slope = rng.uniform(-0.15, 0.15, (2, BLOCK, 1))
@@ -217,7 +217,7 @@ def _light(rng: np.random.Generator, size: int) -> Floats:
 # ---- background textures: (B, H, W) between 0 and 1 --------------------------------------------
 
 
-def _textures(rng: np.random.Generator, size: int) -> Floats:
+def textures(rng: np.random.Generator, size: int) -> Floats:
     which = rng.integers(0, len(TEXTURES), BLOCK)
     centre = rng.uniform(0, size, (BLOCK, 2))
     angle = rng.uniform(0, 2 * np.pi, BLOCK)

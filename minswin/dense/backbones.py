@@ -1,0 +1,80 @@
+"""Backbones: models that give a pyramid of maps, in one form for all heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minswin.arrays import Array
+from minswin.autograd import Tensor
+from minswin.layers import Layer
+from minswin.layers.initialize import Dtype
+from minswin.models import ResNet, SwinTransformer
+from minswin.models.base import one_of
+
+
+class Backbone(Layer):
+    """The maps of a Swin or ResNet, fine to coarse, as (B, H, W, C).
+
+    keep: how many of the coarsest maps; None for all
+    channels, strides: of each map, what a token has, and how many pixels of the image it is wide
+    """
+
+    def __init__(self, model: SwinTransformer | ResNet, *, keep: int | None = None) -> None:
+        if not isinstance(model, (SwinTransformer, ResNet)):
+            raise TypeError(
+                f"Backbone: a {type(model).__name__} gives no pyramid of maps; use a Swin or ResNet"
+            )
+        self.model = model
+        rows = [row for row in model.summary() if row.name.startswith(("stage", "layer"))]
+        if keep is not None and not 1 <= keep <= len(rows):
+            raise ValueError(f"Backbone: keep must be 1 to {len(rows)} of the maps, got {keep}")
+        first = round(model.img_size[0] / rows[0].shape[0])
+        self.dropped = len(rows) - (keep or len(rows))
+        self.channels = tuple(row.shape[2] for row in rows)[self.dropped :]
+        self.strides = tuple(first * 2**i for i in range(len(rows)))[self.dropped :]
+
+    def __call__(self, x: Tensor | Array) -> list[Tensor]:  # type: ignore[override]
+        maps = self.model.forward_features(x)[self.dropped :]
+        if isinstance(self.model, ResNet):
+            maps = [y.transpose(0, 2, 3, 1) for y in maps]  # (B, C, H, W) to (B, H, W, C)
+        return maps
+
+    def macs(self, img_size: int | tuple[int, int] | None = None) -> int:
+        """Multiply-adds of one image, without the classifier."""
+        return sum(row.macs for row in self.model.summary(img_size) if row.name != "head")
+
+
+# Three maps each, with tokens 2, 4, 8 or 4, 8, 16 pixels wide, and about the same multiply-adds.
+_SWIN: dict[str, Any] = {
+    "embed_dim": 32,
+    "depths": (2, 2, 2),
+    "num_heads": (2, 4, 8),
+    "window_size": 4,
+    "drop_path_rate": 0.0,
+}
+SMALL: dict[str, dict[int, dict[str, Any]]] = {
+    "swin": {2: {**_SWIN, "patch_size": 2}, 4: {**_SWIN, "patch_size": 4}},
+    "resnet": {
+        2: {"stem": "cifar", "depths": (1, 1, 2, 1), "width": 16},
+        4: {"stem": "imagenet", "depths": (1, 1, 2), "width": 33},
+    },
+}
+
+
+def small_backbone(
+    kind: str,
+    *,
+    img_size: int | tuple[int, int],
+    stride: int,
+    rng: np.random.Generator,
+    dtype: Dtype = np.float32,
+) -> Backbone:
+    """A small "swin" or "resnet" with three maps, the finest of tokens `stride` (2 or 4) wide."""
+    one_of("small_backbone", "kind", kind, (*SMALL,))
+    if stride not in SMALL[kind]:
+        raise ValueError(f"small_backbone: stride must be 2 or 4, got {stride}")
+    family: type[Any] = SwinTransformer if kind == "swin" else ResNet
+    settings = {**SMALL[kind][stride], "num_classes": 1, "img_size": img_size}
+    return Backbone(family(**settings, rng=rng, dtype=dtype), keep=3)

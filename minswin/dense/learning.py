@@ -1,0 +1,80 @@
+"""A short training loop for any loss: batch, backward, clip, AdamW, warm-up and cosine."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minswin.arrays import Array
+from minswin.autograd import Tensor
+from minswin.layers import Layer
+from minswin.parallel import data_parallel
+from minswin.training import AdamW, Diverged, clip_gradients, warmup_cosine
+from minswin.training.evaluate import quiet
+
+WARMUP = 0.05  # share of the training in which the learning rate rises
+
+
+def fit(
+    model: Layer,
+    batch: Callable[[np.random.Generator], tuple[Array, Any]],
+    loss: Callable[[Tensor, Any], Tensor],
+    *,
+    steps: int,
+    minutes: float | None = None,
+    lr: float = 2e-3,
+    weight_decay: float = 0.05,
+    clip: float = 5.0,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Train until `steps` are made, or `minutes` are over; give the loss of every step.
+
+    batch(rng): images (B, 3, H, W) and their truth   loss(model(images), truth): a 0-d Tensor
+    The learning rate falls to 0 towards whichever end comes first. Without `minutes`, or where
+    they suffice, the same rng gives the same weights on any machine of as many cores.
+    """
+    from tqdm import tqdm
+
+    if steps < 1 or (minutes is not None and not minutes > 0):
+        raise ValueError(f"fit: steps and minutes must be above 0, got {steps} and {minutes}")
+    forward = data_parallel(model.train())
+    optimizer = AdamW(model.named_parameters(), lr, weight_decay=weight_decay)
+    seconds = math.inf if minutes is None else 60 * minutes
+    losses: list[float] = []
+    began = time.perf_counter()
+    with tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), leave=False) as bar:
+        while (done := max(len(losses) / steps, (time.perf_counter() - began) / seconds)) < 1:
+            x, truth = batch(rng)
+            with quiet():
+                value = loss(forward(x), truth)
+                model.zero_grad()
+                value.backward()
+            norm = clip_gradients(model.parameters(), clip)
+            _require_finite(value.item(), norm, len(losses))
+            optimizer.step(_learning_rate(done, lr))
+            losses.append(value.item())
+            bar.set_postfix_str(f"loss {np.mean(losses[-50:]):.3f}", refresh=False)
+            bar.update()
+    forward.close()
+    return losses
+
+
+def _learning_rate(done: float, lr: float) -> float:
+    """done: the share of the training that is over"""
+    place, parts = round(1000 * done), 1000
+    return warmup_cosine(
+        place, steps=parts, warmup=round(WARMUP * parts), base=lr, start=lr / 50, final=0.0
+    )
+
+
+def _require_finite(loss: float, norm: float, step: int) -> None:
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise Diverged(
+            f"fit: in step {step + 1} the loss became {loss} and its gradient {norm} long; "
+            "try a smaller lr"
+        )
