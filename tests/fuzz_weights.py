@@ -283,7 +283,9 @@ def fuzz(
 def _enter(tally: Tally, verdict: Verdict, label: str, path: Path) -> None:
     fault = verdict.reason if verdict.end == "FAULT" else ""
     if verdict.end == "read" and (other := theirs(tally.form, path)) is not None:
-        fault = differ(read_weights(path, prefixes=()), other)
+        ours = read_weights(path, prefixes=())
+        # torch reads memory that nobody wrote where a local header of the zip file is damaged
+        fault = "" if same(ours, STATE) else differ(ours, other)
         tally.confirmed += not fault
     if fault:
         tally.faults.append(f"{label}: {fault}")

@@ -18,20 +18,25 @@ ALLOWED = {
     "arrays": set(),
     "autograd": {"arrays"},
     "reference": {"arrays"},
+    "devices": {"arrays"},
     "check": {"arrays", "reference"},
     "kernels": {"arrays", "reference"},
-    "ops": {"arrays", "autograd", "reference", "kernels"},
+    "ops": {"arrays", "autograd", "reference", "kernels", "devices"},
 }
 ALLOWED["parallel"] = {*ALLOWED["ops"]}
 ALLOWED["layers"] = {*ALLOWED["ops"], "ops"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
+ALLOWED["weights"] = {*ALLOWED["models"], "models"}
 ALLOWED["data"] = set()
 ALLOWED["look"] = {*ALLOWED["models"], "models", "data"}
-ALLOWED["training"] = {*ALLOWED["models"], "models", "data", "look", "parallel"}
+ALLOWED["training"] = {*ALLOWED["weights"], "weights", "data", "look", "parallel"}
+ALLOWED["dense"] = {*ALLOWED["training"], "training"}
+ALLOWED["crosscheck"] = {*ALLOWED["training"], "training"}
 ALLOWED["bench"] = {*ALLOWED["training"], "training", "__init__"}
-ALLOWED["cli"] = {*ALLOWED["bench"], "bench", "check"}
+ALLOWED["explain"] = {*ALLOWED["bench"], "bench"}
+ALLOWED["cli"] = {*ALLOWED["bench"], "bench", "explain", "check", "crosscheck"}
 ALLOWED["__main__"] = {"cli"}
-ALLOWED["__init__"] = {*ALLOWED["models"], "models", "parallel"}
+ALLOWED["__init__"] = {*ALLOWED["weights"], "weights", "parallel"}
 
 
 def imported_rooms(source: str) -> Iterator[str]:

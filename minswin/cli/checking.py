@@ -1,0 +1,118 @@
+"""trace, compare, conform: another implementation is held against this one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from minswin.cli.parsing import add, count
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from minswin.crosscheck.commands import run_trace
+
+    run_trace(
+        options.model,
+        options.out,
+        weights=options.weights,
+        image=options.input,
+        batch=options.batch,
+        overrides=options.set,
+        form=options.form,
+        grad=not options.no_grad,
+        steps=options.steps,
+        optimizer=options.optimizer,
+        lr=options.lr,
+        tell=lambda line: print(line, file=sys.stderr),
+    )
+    print(
+        f"{options.out}: the trace of {options.model}; hold another implementation against it with"
+    )
+    print(f"    minswin compare {options.out} THEIRS")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from minswin.crosscheck.commands import run_compare
+
+    text, passed = run_compare(
+        options.truth, options.theirs, names=options.names, every=options.all, dtype=options.dtype
+    )
+    print(text)
+    return 0 if passed else 1
+
+
+def _conform(options: argparse.Namespace) -> int:
+    from minswin.crosscheck.conform import run_conform
+
+    return run_conform(
+        module=options.module,
+        files=options.files,
+        write=options.write,
+        functions=options.functions,
+        names=options.list,
+        only=options.only,
+        dtype=options.dtype,
+        form=options.form,
+        markdown=options.markdown,
+        junit=options.junit,
+    )
+
+
+SETTING = "a setting of the model, such as depths='(2, 2)'; may be given several times"
+
+
+def _add_trace(commands: Any) -> None:
+    does = "write every tensor of a forward and backward pass, for others to compare with"
+    parser = add(commands, "trace", _trace, does)
+    parser.add_argument("--model", required=True, help="a name from 'minswin models'")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=SETTING)
+    parser.add_argument("--weights", metavar="F", help="default: made from names, see the recipe")
+    parser.add_argument("--input", metavar="X", help=".npy of images (B, 3, H, W); default: recipe")
+    parser.add_argument("--batch", type=count, default=2, metavar="N", help="images of the recipe")
+    parser.add_argument("--no-grad", action="store_true", help="forward only")
+    does = "optimizer steps on the same batch; their losses and the last weights are kept"
+    parser.add_argument("--steps", type=int, default=0, metavar="N", help=does)
+    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
+    parser.add_argument("--lr", type=float, default=0.01, metavar="X")
+    parser.add_argument("--form", choices=("safetensors", "npz", "npy"), default="safetensors")
+    parser.add_argument("-o", "--out", required=True, metavar="DIR")
+
+
+def _add_compare(commands: Any) -> None:
+    does = "find the first tensor of another implementation that is wrong, and why; status 1 if any"
+    parser = add(commands, "compare", _compare, does)
+    parser.add_argument("truth", help="the folder that 'minswin trace' wrote")
+    parser.add_argument("theirs", help="a trace, a folder of .npy files, .npz, .safetensors, .pth")
+    parser.add_argument("--names", metavar="MAP", help="JSON, or lines 'our name = their name'")
+    parser.add_argument(
+        "--dtype", help="which arrays of THEIRS, if it is a trace; default: the last"
+    )
+    parser.add_argument("--all", action="store_true", help="print every tensor")
+
+
+def _add_conform(commands: Any) -> None:
+    does = "put small hard questions to another implementation of Swin, and judge its answers"
+    parser = add(commands, "conform", _conform, does)
+    what = parser.add_argument_group("what to do").add_mutually_exclusive_group(required=True)
+    does = "a Python module, or file, of functions as --functions lists them"
+    what.add_argument("--module", metavar="NAME", help=does)
+    what.add_argument("--files", metavar="DIR", help="judge the answers in this folder")
+    what.add_argument("--write", metavar="DIR", help="write the probes as files, with the answers")
+    what.add_argument("--functions", action="store_true", help="print what a module may define")
+    what.add_argument("--list", action="store_true", help="print the probes and their aims")
+    does = "only the probes whose names contain one of these"
+    parser.add_argument("--only", nargs="+", default=(), metavar="TEXT", help=does)
+    does = "what the answers were computed in; default: as the module or the files say"
+    parser.add_argument("--dtype", choices=("float32", "float64"), help=does)
+    forms, does = ("npy", "npz", "safetensors", "raw"), "of the files to write; default: npy"
+    parser.add_argument("--form", choices=forms, default="npy", help=does)
+    parser.add_argument("--markdown", metavar="FILE", help="write the report as Markdown too")
+    parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML too")
+
+
+def add_commands(commands: Any) -> None:
+    _add_trace(commands)
+    _add_compare(commands)
+    _add_conform(commands)

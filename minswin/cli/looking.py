@@ -1,0 +1,99 @@
+"""models, info, kernels, explain, convert: what is inside a model or a file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from minswin.cli.parsing import add, size
+
+
+def _models(options: argparse.Namespace) -> int:
+    from minswin.look.tables import models_table
+
+    print(models_table())
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from minswin.look.tables import shapes_table
+    from minswin.models import list_models
+
+    path = os.path.exists(options.model) or os.path.splitext(options.model)[1]
+    if options.model not in list_models() and path:
+        from minswin.weights.convert import describe
+
+        print(describe(options.model))
+        return 0
+    print(shapes_table(options.model, options.img_size))
+    return 0
+
+
+def _kernels(options: argparse.Namespace) -> int:
+    from minswin import kernels
+
+    print(kernels.report())
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from minswin.explain import explain
+
+    page = explain(
+        options.image,
+        options.out,
+        model=options.model,
+        weights=options.weights,
+        data_dir=options.data_dir,
+        measure=options.measure,
+    )
+    print(f"{page}: {os.path.getsize(page):,} bytes; open it in a browser")
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from minswin.weights.convert import convert
+
+    print(convert(options.source, options.out, to=options.to))
+    return 0
+
+
+def _add_explain(commands: Any) -> None:
+    parser = add(commands, "explain", _explain, "write a page that shows how a model sees an image")
+    parser.add_argument("image", help="a picture file")
+    does = "a name from 'minswin models'; without --weights its weights are random"
+    parser.add_argument("--model", metavar="NAME", help=does)
+    does = "a run or weights of the package; with --model, a file of any known implementation"
+    parser.add_argument("--weights", metavar="FILE", help=does)
+    does = "folder of the CIFAR files, to take example images from; default: the built-in set"
+    parser.add_argument("--data-dir", metavar="DIR", help=does)
+    does = "time attention on this machine too"
+    parser.add_argument("--measure", action="store_true", help=does)
+    does = "the page to write; default: report.html"
+    parser.add_argument("-o", "--out", metavar="FILE.html", default="report.html", help=does)
+
+
+def _add_convert(commands: Any) -> None:
+    does = "write a weight file in another format, or under another implementation's names"
+    parser = add(commands, "convert", _convert, does)
+    parser.add_argument("source", metavar="IN", help="a weight file")
+    does = "the file to write; its ending says the format: .safetensors, .pth or .npz"
+    parser.add_argument("out", metavar="OUT", help=does)
+    does = "minswin, microsoft, timm, transformers, transformers5, torchvision or original"
+    parser.add_argument("--to", metavar="WHOSE", help=f"whose names: {does}; default: as they are")
+
+
+def _add_info(commands: Any) -> None:
+    does = "show the shapes, parameters and cost inside a model, or what a weight file is"
+    parser = add(commands, "info", _info, does)
+    parser.add_argument("model", help="a name from 'minswin models', or a weight file")
+    parser.add_argument("--img-size", type=size, metavar="N", help="side, or HEIGHTxWIDTH")
+
+
+def add_commands(commands: Any) -> None:
+    add(commands, "models", _models, "list the named models")
+    _add_info(commands)
+    add(commands, "kernels", _kernels, "show which operations have fast kernels")
+    _add_explain(commands)
+    _add_convert(commands)

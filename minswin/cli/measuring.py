@@ -1,0 +1,73 @@
+"""bench: speed, memory, and where the time goes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from minswin.cli.parsing import add, add_device, count
+
+PARTS_OF_BENCH = {
+    "race": "steps of training and inference, and peak memory, beside PyTorch",
+    "startup": "a fresh process, with compiled kernels on disk and without",
+    "breakdown": "a training step operation by operation, beside what the machine can do",
+    "sweep": "inference against the side of the image",
+}
+
+
+def _bench(options: argparse.Namespace) -> int:
+    if options.device != "cpu":
+        return _bench_gpu(options)
+    from minswin.bench.run import ALL_PARTS, PARTS, Bench
+
+    extra = {"reference": options.reference, "compiled": options.compile}
+    Bench(
+        options.configurations,
+        parts=[part for part in ALL_PARTS if getattr(options, part)] or PARTS,
+        contenders=("minswin", "eager", "fused", *(name for name in extra if extra[name])),
+        threads=options.threads,
+        rounds=options.rounds,
+        sides=options.sides,
+        out=options.out,
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+        show=lambda table: print(f"{table}\n", flush=True),
+    ).run()
+    return 0
+
+
+def _bench_gpu(options: argparse.Namespace) -> int:
+    from minswin.bench import gpu
+
+    gpu.run(
+        options.out,
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+        show=lambda table: print(f"{table}\n", flush=True),
+    )
+    return 0
+
+
+def _add_bench(commands: Any) -> None:
+    does = "measure speed and memory beside PyTorch, and where the time goes"
+    parser = add(commands, "bench", _bench, does)
+    parser.add_argument(
+        "configurations", nargs="*", metavar="NAME", help="some of cifar, tiny, vit; default: all"
+    )
+    parts = parser.add_argument_group("parts", "without any: --race --startup --breakdown")
+    for part, does in PARTS_OF_BENCH.items():
+        parts.add_argument(f"--{part}", action="store_true", help=does)
+    does = "race torch.compile too; the first step takes a minute"
+    parser.add_argument("--compile", action="store_true", help=does)
+    does = "race our definitions, without kernels, too"
+    parser.add_argument("--reference", action="store_true", help=does)
+    does = "of the sweep; default: 112 224 448 672 1024"
+    parser.add_argument("--sides", type=count, nargs="+", metavar="N", help=does)
+    parser.add_argument("--threads", type=count, metavar="N", help="default: one per core")
+    parser.add_argument("--rounds", type=count, default=10, metavar="N", help="turns; default: 10")
+    does = "write all figures here, and a picture beside it"
+    parser.add_argument("-o", "--out", metavar="FILE.json", help=does)
+    add_device(parser)
+
+
+def add_commands(commands: Any) -> None:
+    _add_bench(commands)

@@ -1,0 +1,38 @@
+"""What the commands share: the parser, and values on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"minswin: error: {message} (see {self.prog} --help)\n")
+
+
+def add(commands: Any, name: str, run: Any, does: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=does, description=does)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    does = "cpu (the default), or gpu, gpu:1, … through CuPy"
+    parser.add_argument("--device", default="cpu", metavar="X", help=does)
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text)
+
+
+def size(text: str) -> int | tuple[int, int]:
+    """224 or 224x320."""
+    sides = [int(n) if n.isdecimal() else 0 for n in text.lower().replace("×", "x").split("x")]
+    if len(sides) > 2 or 0 in sides:
+        raise argparse.ArgumentTypeError(f"expected a size as 224 or 224x320, got {text!r}")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
