@@ -1,7 +1,8 @@
-"""Every example runs, and the README's Python runs and prints what it says."""
+"""Every example runs; the Python of the README and of the questions prints what it says."""
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -12,7 +13,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+QUESTIONS_TEXT = (ROOT / "examples/questions.md").read_text("utf-8")
+
+
+def python_of(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = python_of(README)
+START, *QUESTIONS = re.split(r"^### ", QUESTIONS_TEXT, flags=re.MULTILINE)
 
 
 def run(program: list[str]) -> str:
@@ -22,12 +31,75 @@ def run(program: list[str]) -> str:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_and_prints(path: Path) -> None:
-    assert run([str(path)]).strip()
+def test_an_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
+    text = path.read_text("utf-8")
+    quick = ["--quick"] if '"--quick"' in text else []
+    quick += ["-o", str(tmp_path / "picture.png")] if '"-o"' in text else []
+    assert run([str(path), *quick]).strip()
 
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 3
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_says_how_to_run_it_and_what_to_read_next(path: Path) -> None:
+    text = path.read_text("utf-8").split('"""')[1]
+    assert f"python examples/{path.name}" in text
+    named = re.findall(r"\b(?:minswin|tests)/[\w/]+\.\w+", text.split("Then read:")[1])
+    assert named and all((ROOT / name).is_file() for name in named)
+
+
+def test_the_port_with_a_bug_is_right_once_its_line_is_mended() -> None:
+    (path,) = (ROOT / "examples").glob("*_find_the_bug.py")
+    program = path.read_text("utf-8")
+    found = run(["-c", program])
+    assert "32×32 images: the port is right" in found  # square images show nothing
+    assert "48×32 images: the port is wrong" in found
+    assert "[layers.0.blocks.0.attn.map]" in found and "your turn" in found
+    wrong, right = "B, W // M, H // M, M, M, C", "B, H // M, W // M, M, M, C"
+    assert program.count(wrong) == 1
+    mended = run(["-c", program.replace(wrong, right)])
+    assert mended.count("the port is right") == 2 and "your turn" not in mended
+
+
+# ── the questions ────────────────────────────────────────────────────────────────────────────────
+
+
+def doctest_of(text: str) -> doctest.DocTest:
+    """The Python of a question as one doctest, after the lines with which all of them begin."""
+    source = "\n".join(python_of(START) + python_of(text))
+    return doctest.DocTestParser().get_doctest(source, {}, text.splitlines()[0], None, None)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda text: text.split(".")[0])
+def test_the_lines_of_an_answer_print_what_it_says(question: str) -> None:
+    told: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    results = runner.run(doctest_of(question), out=told.append)
+    assert results.attempted > 3  # more than the lines with which all begin
+    assert not results.failed, "".join(told)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda text: text.split(".")[0])
+def test_the_tests_and_files_that_an_answer_names_are_there(question: str) -> None:
+    tests = re.findall(r"`(test_\w+\.py)::(\w+)`", question)
+    assert tests
+    for file, name in tests:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text("utf-8")
+    files = re.findall(r"\]\((.*?)\)|`(\d+_\w+\.py)`", question)
+    assert all((ROOT / "examples" / (link or example)).is_file() for link, example in files)
+
+
+def test_there_are_twenty_questions_in_order() -> None:
+    assert [int(question.split(".")[0]) for question in QUESTIONS] == list(range(1, 21))
+
+
+# ── the README ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_python_of_the_readme_is_tested_here() -> None:
+    assert all("import" in block or block.startswith("def attention") for block in BLOCKS)
 
 
 def test_the_program_in_the_readme_prints_what_its_comments_promise() -> None:

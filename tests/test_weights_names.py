@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,7 @@ from minswin.weights.convert import describe
 from minswin.weights.dialect import dialect, fitting, recognise, settings_of
 from minswin.weights.load import load
 from minswin.weights.names import rename
-from minswin.weights.names_buffers import split_off
+from minswin.weights.names_buffers import check, split_off
 from minswin.weights.names_tables import DIALECTS, TABLES
 
 SWIN = {
@@ -256,6 +259,40 @@ def test_the_window_of_the_pre_training_is_read_from_the_coordinates():
     assert same(rename(file, "microsoft", "microsoft"), file)  # the file itself tells all
 
 
+@pytest.mark.parametrize(("other", "ape"), [("torchvision", False), ("microsoft", True)])
+def test_an_index_is_not_guessed_for_a_table_of_no_square_window(other, ape):
+    made = model("swin", window_size=(2, 4), ape=ape)
+    with pytest.raises(ValueError, match=r"the window that.*model="):
+        rename(made.state_dict(), "minswin", other)
+    file = rename(made.state_dict(), "minswin", other, model=made)
+    assert same(rename(file, other, "minswin"), made.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("attn.relative_position_index", (700, 1)), ("attn_mask", (1, 700, 1))],
+)
+def test_a_thin_buffer_is_refused_before_a_square_one_is_made(name, shape):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="is not the"):
+            check({f"layers.0.blocks.1.{name}": np.zeros(shape, np.int8)}, {})
+        assert tracemalloc.get_traced_memory()[1] < 700 * 700
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("last", [3e38, 350.0])
+def test_coordinates_beyond_all_windows_are_refused(last):
+    made = model("swinv2")
+    file = rename(made.state_dict(), "minswin", "microsoft", model=made)
+    name = "layers.0.blocks.0.attn.relative_coords_table"
+    file[name] = file[name].copy()
+    file[name][0, -1, 0, 0] = last
+    with pytest.raises(ValueError, match="log-spaced"):
+        rename(file, "microsoft", "minswin")
+
+
 def test_masks_need_a_model_where_nothing_tells_the_size_of_the_image():
     made = model("swin")
     with pytest.raises(ValueError, match=r"size of the image.*model="):
@@ -322,6 +359,51 @@ def test_a_file_is_converted_and_described(tmp_path, capsys):
     assert same(loaded.state_dict(), state)
 
 
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [
+        ("patch_embed.proj.weight", None),
+        ("patch_embed.proj.weight", np.ones(3)),
+        ("layers.0.blocks.0.attn.relative_position_bias_table", np.ones(3)),
+        ("layers.1.blocks.0.attn.relative_position_bias_table", None),
+        ("layers.0.blocks.0.mlp.fc1.weight", None),
+        ("head.weight", np.array(3.0)),
+    ],
+)
+def test_a_part_of_a_model_is_described_as_one(name, to, tmp_path, capsys):
+    from minswin import cli
+    from minswin.weights.files import save_weights
+
+    state = model("swin").state_dict()
+    if to is None:
+        del state[name]
+    else:
+        state[name] = to
+    save_weights(tmp_path / "a.npz", state)
+    assert cli.main(["info", str(tmp_path / "a.npz")]) == 0
+    problem = capsys.readouterr().out.splitlines()[-1]
+    assert problem.startswith("problem") and "in one of several files?" in problem
+    assert to is not None or name in problem
+
+
+def test_a_file_that_is_not_there_is_not_taken_for_a_model(tmp_path, capsys):
+    from minswin import cli
+
+    for path, why in (("a.pth", "does not exist"), ("", "is a folder")):
+        assert cli.main(["info", str(tmp_path / path)]) == 2
+        assert why in capsys.readouterr().err
+    assert cli.main(["info", os.devnull]) == 2
+    assert "is no plain file" in capsys.readouterr().err
+
+
+def test_running_averages_are_not_counted_as_parameters(tmp_path):
+    from minswin.weights.files import save_weights
+
+    made = model("resnet")
+    save_weights(tmp_path / "a.pth", made.state_dict())
+    assert f"parameters  {made.parameter_count():,}\n" in describe(tmp_path / "a.pth")
+
+
 def test_predict_prepares_a_picture_as_published_and_numbers_the_classes(tmp_path, capsys):
     Image = pytest.importorskip("PIL.Image")
     from minswin import cli
@@ -352,6 +434,9 @@ def test_predict_prepares_a_picture_as_published_and_numbers_the_classes(tmp_pat
     assert f"{shares.max():.1%}" in lines[0]
     assert cli.main(command) == 2
     assert "belong together" in capsys.readouterr().err
+    command[3:] = ["vit_cifar_small", "--weights", str(tmp_path / "a.safetensors")]
+    assert cli.main(command) == 2
+    assert "a.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -182,3 +182,7 @@ def test_rows_of_a_head_are_chosen_by_a_file(tmp_path):
         choose_rows(np.zeros((5, 2)), [1, 5])
     with pytest.raises(ValueError, match="whole number for each class"):
         choose_rows(np.zeros((5, 2)), [0.5])
+    with pytest.raises(ValueError, match=r"head must be .* no file fersh"):
+        load("deit_cifar_distilled", state, head="fersh", **settings)
+    with pytest.raises(ValueError, match="whole number for each class"):
+        load("deit_cifar_distilled", state, head=3, **settings)

@@ -28,7 +28,7 @@ def predict_published(
     own = in_our_names(state, who)
     head = next((own[f"{name}.weight"] for name in HEADS if f"{name}.weight" in own), None)
     classes: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
-    net: Any = load(model, state, **classes)
+    net: Any = load(model, weights, **classes)
     mean, std = statistics(model, recognise(state).dialect)
     x = prepare(image, net.img_size)[None]  # (1, 3, H, W)
     probabilities = predict(net.to(device), data.normalize(x, mean=mean, std=std))[0]

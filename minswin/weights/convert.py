@@ -24,6 +24,7 @@ REFERENCE = {  # the paper that a family is of
     "tnt": "Transformer in Transformer",
     "resnet": "ResNet",
 }
+STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # nobody learns them
 
 
 def convert(
@@ -62,7 +63,8 @@ def describe(path: Path | str) -> str:
         buffers = known.buffers
         lines.append(("names", f"of {known.dialect}"))
         lines.append(("family", REFERENCE[known.family]))
-        lines.append(("parameters", f"{_numbers(known.weights):,}"))
+        learnt = {n: x for n, x in known.weights.items() if not n.endswith(STATISTICS)}
+        lines.append(("parameters", f"{_numbers(learnt):,}"))
         if buffers:
             check(buffers, known.weights)
             lines.append(("buffers", f"{len(buffers)}, equal to those that minswin computes"))

@@ -120,10 +120,18 @@ def settings_of(known: Known) -> Settings:
     They do not tell a ViT's number of heads, nor, without its buffers, the window of a Swin V2.
     """
     read = {"swin": _swin, "swinv2": _swin, "tnt": _tnt, "resnet": _resnet}.get(known.family, _vit)
-    own = read(known.weights, check(known.buffers, known.weights))
-    head = next((h for h in HEADS if f"{h}.weight" in known.weights), None)
-    if head is not None:
-        own["num_classes"] = len(known.weights[f"{head}.weight"])
+    facts = check(known.buffers, known.weights)
+    try:
+        own = read(known.weights, facts)
+        head = next((h for h in HEADS if f"{h}.weight" in known.weights), None)
+        if head is not None:
+            own["num_classes"] = len(known.weights[f"{head}.weight"])
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        what = f"no {error.args[0]}" if isinstance(error, KeyError) else "a weight of a wrong shape"
+        raise ValueError(
+            f"dialect: a whole {known.family} was expected, and these {len(known.weights):,} "
+            f"weights have {what}; are they damaged, or in one of several files?"
+        ) from None
     return own
 
 
@@ -174,7 +182,8 @@ def _swin(weights: State, facts: Facts) -> Settings:
     shapes = [np.shape(weights[first.format(i, each)]) for i in range(stages)]
     own["num_heads"] = tuple(shape[0 if v2 else 1] for shape in shapes)
     if not v2:
-        own["window_size"] = (isqrt(shapes[0][0]) + 1) // 2
+        rows, side = shapes[0][0], isqrt(shapes[0][0])
+        own["window_size"] = (side + 1) // 2 if side * side == rows else None  # it is not square
     if facts.windows.get(0):
         own["window_size"] = facts.windows[0]
     if facts.pretrained:

@@ -84,7 +84,8 @@ def read_file(
     """Like read_weights, with all that the file says about its arrays."""
     path = Path(path)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is no plain file" if path.exists() else "does not exist"
+        what = "is a folder" if path.is_dir() else what
         raise FileNotFoundError(
             f"read_weights: {path} {what}; expected a .safetensors, .pth, .pt or .npz file"
         )

@@ -111,8 +111,13 @@ def _with_head(own: State, model: Model, head: Head, tell: Callable[[str], None]
     if isinstance(head, str) and head == "fresh":
         tell(f"head: fresh random weights for {classes:,} classes")
         return {**own, **{name: mine[name] for name in names}}
+    if isinstance(head, str) and not Path(head).is_file():
+        raise ValueError(
+            "load: head must be 'file', 'fresh', row numbers or a text file of them; "
+            f"there is no file {head}"
+        )
     rows = read_rows(head) if isinstance(head, (str, Path)) else np.asarray(head)
-    tell(f"head: {len(rows):,} rows of the file's")
+    tell(f"head: {rows.size:,} rows of the file's")
     return {**own, **{name: choose_rows(own[name], rows) for name in names if name in own}}
 
 

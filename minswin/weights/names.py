@@ -6,7 +6,7 @@ What the names are is in names_tables; here it is used.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isqrt
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -153,16 +153,17 @@ def _guess(known: Known, masks: bool) -> list[StageWindows]:
     own = settings_of(known)
     names = fitting(known)
     windows = {_geometry(full_settings(name)) for name in names}
-    if "window_size" in own and "img_size" in own:
+    if own.get("window_size") and "img_size" in own:
         return _fit_tables(stages_of(own), known.weights)
     if len(windows) == 1:
         return stages_of(full_settings(names[0]))
-    if "window_size" in own and not masks:
+    if own.get("window_size") and not masks:
         return _fit_tables(stages_of({**own, "img_size": _large_enough(own)}), known.weights)
     which = f"it may be any of {', '.join(names)}" if names else "it is no named model"
+    unsaid = "size of the image" if own.get("window_size") else "window"
     raise ValueError(
-        f"rename: the weights do not tell the {'size of the image' if masks else 'window'} that "
-        f"their {'masks' if masks else 'index'} depends on, and {which}; give the model as model="
+        f"rename: the weights do not tell the {unsaid} that their "
+        f"{'masks depend' if masks else 'index depends'} on, and {which}; give the model as model="
     )
 
 
@@ -172,8 +173,14 @@ def _fit_tables(stages: list[StageWindows], weights: State) -> list[StageWindows
     for i, stage in enumerate(stages):
         table = weights.get(f"layers.{i}.blocks.0.attn.relative_position_bias_table")
         side = 0 if table is None else (isqrt(len(table)) + 1) // 2
-        square = table is not None and (2 * side - 1) ** 2 == len(table)
-        fitted.append(stage._replace(window=(side, side)) if square else stage)
+        if table is not None and len(table) != prod(2 * M - 1 for M in stage.window):
+            if len(table) != (2 * side - 1) ** 2:
+                raise ValueError(
+                    f"rename: the bias table of stage {i} has {len(table)} rows, which do not "
+                    "tell its window; give the model as model="
+                )
+            stage = stage._replace(window=(side, side))
+        fitted.append(stage)
     return fitted
 
 

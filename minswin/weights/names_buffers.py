@@ -67,7 +67,7 @@ def check(buffers: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) 
 
 def _check_index(name: str, index: np.ndarray, rows: int | None) -> Pair:
     """The window whose index this is."""
-    N = len(index) if index.ndim == 2 else 0
+    N = _tokens(index)
     for window in _factors(N):
         fits = rows is None or rows == (2 * window[0] - 1) * (2 * window[1] - 1)
         if fits and np.array_equal(index, relative_position_index(window)):
@@ -80,9 +80,14 @@ def _check_index(name: str, index: np.ndarray, rows: int | None) -> Pair:
     )
 
 
+def _tokens(index: np.ndarray) -> int:
+    """Tokens of the window of an index (N, N); 0 where its shape is another."""
+    return len(index) if index.ndim == 2 and index.shape[0] == index.shape[1] else 0
+
+
 def _first_difference(index: np.ndarray) -> str:
-    square = next((w for w in _factors(len(index) if index.ndim == 2 else 0) if w[0] == w[1]), None)
-    if square is None or index.shape != relative_position_index(square).shape:
+    square = next((w for w in _factors(_tokens(index)) if w[0] == w[1]), None)
+    if square is None:
         return ""
     ours = relative_position_index(square)
     p, q = np.argwhere(index != ours)[0] if (index != ours).any() else (0, 0)
@@ -94,7 +99,7 @@ def _first_difference(index: np.ndarray) -> str:
 
 def _check_mask(name: str, mask: np.ndarray) -> Pair:
     """The size of the map whose mask this is."""
-    count, N = mask.shape[:2] if mask.ndim == 3 else (0, 0)
+    count, N = mask.shape[:2] if mask.ndim == 3 and mask.shape[1] == mask.shape[2] else (0, 0)
     for window in sorted(_factors(N), key=lambda w: abs(w[0] - w[1])):
         for rows, columns in sorted(_factors(count), key=lambda w: abs(w[0] - w[1])):
             grid = rows * window[0], columns * window[1]
@@ -113,7 +118,7 @@ def _check_coordinates(name: str, table: np.ndarray) -> int:
     _, rows, columns, _ = shape if len(shape) == 4 else (0, 0, 0, 0)
     window = (rows + 1) // 2, (columns + 1) // 2
     if shape == (1, 2 * window[0] - 1, 2 * window[1] - 1, 2) and np.isfinite(table).all():
-        scale = 2.0 ** (3 * float(table[0, -1, 0, 0])) - 1  # 8 (M−1) / (W−1)
+        scale = 2.0 ** min(3 * float(table[0, -1, 0, 0]), 99.0) - 1  # 8 (M−1) / (W−1)
         side = 1 + round(8 * (window[0] - 1) / scale) if scale > 0 else window[0]
         for pretrained in (window, (side, side)):
             ours = log_spaced(window, pretrained).reshape(shape)

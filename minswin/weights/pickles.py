@@ -72,7 +72,10 @@ def opcode(*codes: bytes) -> Callable[[_Handler], _Handler]:
 @opcode(b"\x80")
 def _proto(m: Machine) -> None:
     if (version := m.take(1)[0]) != 2:
-        raise BadFile(f"has a pickle of protocol {version}, expected 2 as torch.save writes it")
+        raise BadFile(
+            f"has a pickle of protocol {version}, expected 2, which torch.save writes unless it is "
+            "told otherwise; save it again without pickle_protocol="
+        )
 
 
 def _constant(code: bytes, value: object) -> None:

@@ -32,7 +32,8 @@ def find_state(tree: object, key: str | None) -> tuple[dict[str, View], str]:
             "can read; load it there and save its state_dict()"
         )
     if not isinstance(tree, dict):
-        raise BadFile(f"holds a {type(tree).__name__}, expected tensors by name")
+        what = "single tensor" if isinstance(tree, View) else type(tree).__name__
+        raise BadFile(f"holds a {what}, expected tensors by name")
     state = {}
     for name, value in tree.items():
         if isinstance(value, Foreign):

@@ -1,6 +1,6 @@
 """What a trained Swin looks at: its windows and its attention, as two pictures.
 
-Run: python examples/5_look_inside.py [FOLDER]        Then read: minswin/look/attention.py
+Run: python examples/12_look_inside.py [FOLDER]        Then read: minswin/look/attention.py
 All there is to see, with attention to point at:      minswin explain IMAGE -o report.html
 """
 

@@ -1,6 +1,6 @@
 """Attention, its derivative, and the proof that the derivative is right.
 
-Run: python examples/1_attention_by_hand.py        Then read: minswin/reference/attention.py
+Run: python examples/01_attention_by_hand.py        Then read: minswin/reference/attention.py
 """
 
 import numpy as np

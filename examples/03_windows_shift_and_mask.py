@@ -1,6 +1,6 @@
 """What a shifted window sees: the roll, the nine regions and the mask, on an 8×8 map.
 
-Run: python examples/2_windows_shift_and_mask.py        Then read: minswin/layers/windows.py
+Run: python examples/03_windows_shift_and_mask.py        Then read: minswin/layers/windows.py
 """
 
 import numpy as np

@@ -4,7 +4,7 @@
 
 Nothing tells it what a digit is. Tested on texts that it never met: 1000 of the 100,000 strings of
 five digits, and a fifth of the 10,000 sums of two numbers below 100.
-Run: python examples/4_reverse_and_add.py        Then read: minswin/models/transformer.py
+Run: python examples/11_reverse_and_add.py        Then read: minswin/models/transformer.py
 """
 
 import time

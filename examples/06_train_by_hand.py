@@ -1,7 +1,7 @@
 """The whole of training in twenty lines: forward, loss, backward, SGD with momentum.
 
 A small Swin learns to tell rings from bars.
-Run: python examples/3_train_by_hand.py        Then read: minswin/training/loop.py
+Run: python examples/06_train_by_hand.py        Then read: minswin/training/loop.py
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 Both DeiTs have two heads and are equal in everything but one: what the second head is told. That
 is the teacher's choice, or the label once more. Images are mirrored and moved at random, and the
 teacher looks at the very pixels that the student sees.
-Run: python examples/8_distil_a_deit.py [--quick]        Then read: minswin/models/deit.py
+Run: python examples/09_distil_a_deit.py [--quick]        Then read: minswin/models/deit.py
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A small Swin learns to find objects: a box, a class and a score for each, in pictures of several.
 
-Run: python examples/7_detect.py [--backbone resnet] [--minutes 5] [-o boxes.png]
+Run: python examples/14_detect.py [--backbone resnet] [--minutes 5] [-o boxes.png]
 Then read: minswin/dense/detection.py
 """
 

@@ -1,6 +1,6 @@
 """A small Swin learns to say for every pixel what it shows: ten kinds of object, or background.
 
-Run: python examples/6_segment.py [--backbone resnet] [--head uper] [--minutes 2] [-o segments.png]
+Run: python examples/13_segment.py [--backbone resnet] [--head uper] [--minutes 2] [-o segments.png]
 Then read: minswin/dense/segmentation.py
 """
 

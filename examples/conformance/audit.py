@@ -1,0 +1,93 @@
+"""Put minswin's probes to the adapters of this folder, and write the README beside it.
+
+    python examples/conformance/audit.py
+
+A package that is not installed is said to be missing, and its adapter is not run.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from minswin.crosscheck.adapter import load_adapter
+from minswin.crosscheck.conform import examine, questions
+from minswin.crosscheck.conform_judge import NOT_COVERED, Verdict
+from minswin.crosscheck.probes import pack
+from minswin.crosscheck.report import differences, function_table, summary, write_text
+
+HERE = Path(__file__).parent
+ADAPTERS = {
+    "transformers_swin.py": ("transformers", "torch"),
+    "timm_swin.py": ("timm", "torch"),
+    "jax_flax.py": ("jax", "flax"),
+}
+
+CAUSES = {
+    "transformers_swin.py": (
+        "Version 2 adds the mask twice. A window that a small image shrinks, and its shift, are "
+        "kept for later images. The bias table has the size of the configured window, where the "
+        "original's shrinks with a small map."
+    ),
+    "timm_swin.py": (
+        "The map is rolled before it is padded. Window and shift are fitted to each axis by "
+        "itself, at construction: an image of another size keeps them."
+    ),
+}
+
+TEXT = """\
+# Other implementations, under minswin's probes
+
+Written by `python examples/conformance/audit.py`: do not edit. Every probe is a small input that is
+aimed at one known mistake; the truth is minswin's definitions in float64, and what is allowed is
+what rounding explains. "Differs" means: another function than the original Swin's for this input,
+not that somebody is to blame: some of these are choices, and both can be trained. "Not covered"
+means that the adapter offers no such function.
+
+| file | what it shows |
+|---|---|
+| `transformers_swin.py`, `timm_swin.py` | adapters of existing models, with `torch_arrays.py` |
+| `jax_flax.py` | an adapter for a port that one writes oneself |
+| `swin_block.c` | attention in windows in C: reads the probes' files, writes its answers |
+| `torch_hooks.py` | keeps what every submodule gives, for `minswin compare` |
+
+Start your own: `minswin conform --functions` says what a module may define, and
+`minswin conform --module mypkg.adapter` puts the probes to it. Other languages:
+`minswin conform --write probes`, then `minswin conform --files answers`.
+"""
+
+
+def audit() -> str:
+    parts = [TEXT]
+    for file, packages in ADAPTERS.items():
+        parts.append(f"## `{file}`\n")
+        try:
+            versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
+            adapter = load_adapter(str(HERE / file))
+        except (ImportError, importlib.metadata.PackageNotFoundError) as error:
+            parts.append(f"Not run: {error}\n")
+            continue
+        laws = "jax" not in packages  # JAX compiles anew for every shape that a law draws
+        verdicts = [examine(adapter, q) for q in (questions() if laws else pack())]
+        parts.append(f"{versions}, in {adapter.dtype}: {summary(verdicts)}.\n")
+        parts += [CAUSES[file] + "\n"] if file in CAUSES else []
+        parts += [*section(verdicts), ""]
+    versions = f"numpy {np.__version__}, minswin {importlib.metadata.version('minswin')}"
+    return "\n".join([*parts, f"Run with {versions}."]) + "\n"
+
+
+def section(verdicts: Sequence[Verdict]) -> list[str]:
+    asked = {v.name.split("/")[0] for v in verdicts if v.status != NOT_COVERED}
+    covered = [v for v in verdicts if v.name.split("/")[0] in asked]
+    wrong = differences(verdicts)
+    lines = [*wrong, ""] if len(wrong) > 2 else ["Nothing differs.", ""]
+    return [*lines, "<details><summary>By function</summary>", "", *function_table(covered), "",
+            "</details>"]  # fmt: skip
+
+
+if __name__ == "__main__":
+    write_text(HERE / "README.md", audit())
+    print(HERE / "README.md")
