@@ -396,6 +396,19 @@ def test_a_file_that_is_not_there_is_not_taken_for_a_model(tmp_path, capsys):
     assert "is no plain file" in capsys.readouterr().err
 
 
+def test_a_wrapper_and_the_rest_of_a_checkpoint_are_described_as_they_are(tmp_path):
+    from minswin.weights.files import save_weights
+
+    state = model("vit").state_dict()
+    save_weights(tmp_path / "a.pth", state, wrapper="model")
+    assert "found       under 'model'\n" in describe(tmp_path / "a.pth")
+    save_weights(tmp_path / "b.pth", {f"module.{name}": x for name, x in state.items()})
+    assert "found       without the prefix 'module.'\n" in describe(tmp_path / "b.pth")
+    run = {f"{group}/{name}": x for group in ("weights", "optimizer") for name, x in state.items()}
+    save_weights(tmp_path / "c.npz", run)
+    assert f"numbers ({len(state)} of float32)" in describe(tmp_path / "c.npz")
+
+
 def test_running_averages_are_not_counted_as_parameters(tmp_path):
     from minswin.weights.files import save_weights
 

@@ -23,12 +23,12 @@ SUFFIXES = (".safetensors", ".npz", ".pth")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_written_is_read_bit_for_bit(suffix, tmp_path) -> None:
     path = tmp_path / f"w{suffix}"
-    kinds = hnp.scalar_dtypes().filter(
-        lambda kind: kind.name in STORED and kind.isnative and kind.name != "bfloat16"
-    )
-    if suffix != ".npz":
-        skipped = ("uint16", "uint32", "uint64", "complex64", "complex128")
-        kinds = kinds.filter(lambda kind: kind.name not in skipped)
+    skipped = {
+        ".safetensors": {"bfloat16", "complex64", "complex128"},
+        ".npz": {"bfloat16"},
+        ".pth": {"bfloat16", "uint16", "uint32", "uint64"},
+    }
+    kinds = st.sampled_from([np.dtype(name) for name in STORED if name not in skipped[suffix]])
     shapes = hnp.array_shapes(min_dims=0, min_side=0, max_side=5)
     names = st.text(st.characters(codec="utf-8", exclude_characters="\0/\\"), min_size=1)
     arrays = st.dictionaries(

@@ -1,0 +1,124 @@
+"""What `minswin trace` and `minswin compare` do, between command line and library."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minswin import kernels
+from minswin.autograd import Tensor, no_grad
+from minswin.crosscheck import folder, recipe
+from minswin.crosscheck.align import read_names, read_theirs
+from minswin.crosscheck.compare import compare
+from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.printed import report
+from minswin.crosscheck.trace import trace
+from minswin.layers.base import Layer
+from minswin.models import create_model
+from minswin.weights.files import read_weights
+from minswin.weights.load import load
+
+
+def run_trace(
+    model: str,
+    out: Path | str,
+    *,
+    weights: str | None = None,
+    image: str | None = None,
+    batch: int = 2,
+    overrides: Sequence[str] = (),
+    form: str = "safetensors",
+    tell: Callable[[str], None] = lambda line: None,
+    **settings: Any,
+) -> folder.Trace:
+    """Trace a named model into the folder `out`.
+
+    weights: a file, or None for those of the recipe   image: an array of images in a .npy file, or
+    None for those of the recipe   overrides: "depths=(2, 1)" and the like, for create_model
+    settings: see crosscheck.trace.trace
+    """
+    changes = dict(_setting(text) for text in overrides)
+
+    def build(dtype: Any) -> Layer:
+        fresh = create_model(model, rng=np.random.default_rng(0), dtype=dtype, **changes)
+        return fresh if weights is None else load(fresh, read_weights(weights))
+
+    example = build(np.dtype("float32"))
+    state = None if weights is None else example.state_dict()
+    x = _images(image, example, batch)
+    with no_grad(), kernels.using("reference"):
+        classes = int(example.eval()(Tensor(x[:1].astype(np.float32))).shape[1])
+    header = {
+        "model": model,
+        "overrides": {name: repr(value) for name, value in changes.items()},
+        "weights": "recipe" if weights is None else Path(weights).name,
+        "input": "recipe" if image is None else Path(image).name,
+        "classes": classes,
+    }
+    found = trace(
+        build,
+        x,
+        recipe.labels(len(x), classes),
+        weights=state,
+        header=header,
+        tell=tell,
+        **settings,
+    )
+    folder.write(found, out, form=form)
+    return found
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        pass
+    raise ValueError(f"trace: --set needs name=value with a Python value, got {text!r}")
+
+
+def _images(file: str | None, model: Any, batch: int) -> np.ndarray:
+    if file is None:
+        return recipe.images(batch, 3, tuple(getattr(model, "img_size", (32, 32))))
+    x = np.load(file, allow_pickle=False)
+    if x.ndim == 3:
+        x = x[None]
+    if x.ndim != 4 or x.dtype.kind != "f":
+        raise ValueError(
+            f"trace: {file} must hold floating-point images (B, 3, H, W), got {x.dtype} {x.shape}"
+        )
+    return x
+
+
+def run_compare(
+    truth: Path | str,
+    theirs: Path | str,
+    *,
+    names: Path | str | None = None,
+    every: bool = False,
+    dtype: str | None = None,
+) -> tuple[str, bool]:
+    """Compare with a trace, and diagnose the first divergence: the text, and if all is right."""
+    trace_of_ours = folder.read(truth)
+    _require_same_pass(trace_of_ours, Path(theirs))
+    given = read_names(names) if names is not None else None
+    comparison = compare(trace_of_ours, read_theirs(theirs, dtype=dtype), given)
+    found = diagnose(trace_of_ours, comparison)
+    return report(trace_of_ours, comparison, found, every=every), comparison.passed
+
+
+def _require_same_pass(ours: folder.Trace, theirs: Path) -> None:
+    """Two traces must be of one model, with one kind of weights and input."""
+    if not (theirs / folder.MANIFEST).is_file():
+        return
+    other = folder.read(theirs).header
+    for word in ("model", "overrides", "weights", "input"):
+        if ours.header.get(word) != other.get(word):
+            raise ValueError(
+                f"compare: the traces are of two passes: {word} is {ours.header.get(word)!r} in "
+                f"the truth, {other.get(word)!r} in {theirs}; trace both with the same options"
+            )

@@ -1,0 +1,274 @@
+"""Walk through a pass in its order and find the first tensor of theirs that is wrong.
+
+A tensor is judged by its own inputs where they are there: it is wrong only if it does not follow
+from them, whatever went wrong before. Where inputs are missing, it is held against the truth, with
+what our own pass in float32 is off as the measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from minswin.crosscheck.align import Theirs, align, losses_of
+from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
+from minswin.crosscheck.recording import Step
+from minswin.crosscheck.replay import between, replay
+from minswin.crosscheck.tolerance import tolerance, unit_roundoff
+
+Array = np.ndarray
+OTHER_ORDER = 16  # so many times our own error in float32: sums may be taken in another order
+GOOD = ("equal", "right", "follows")
+EXACT_INPUTS = ("input", "parameter")
+WITH_MASK, MASKED = ("mask", "bias_and_mask", "logits"), -50.0  # below it, a pair is masked
+
+
+@dataclass
+class Finding:
+    """A row of the comparison.
+
+    verdict: "equal" to the last bit of their dtype   "right" within the tolerance
+    "follows": not equal to ours, but right for the inputs that it had   "wrong"
+    "shape", "not finite": wrong in another way   "missing": not among theirs
+    """
+
+    name: str  # of the array: the step's, with "cotangent/" before it or not
+    step: Step
+    verdict: str
+    theirs: str = ""
+    note: str = ""
+    shape: tuple[int, ...] = ()
+    absolute: float = 0.0  # the largest error
+    relative: float = 0.0  # the same, of the largest element
+    cosine: float = 1.0
+    ulps: float = 0.0  # the same, in units of the last place of the largest element
+    worst: tuple[int, ...] = ()  # where the verdict was decided
+    off: float = 0.0  # the largest error, in tolerances; infinite where the tolerance is 0
+    given: str = "truth"  # held against this, "its own inputs", or "earlier tensors"
+
+
+@dataclass
+class Comparison:
+    findings: list[Finding]
+    first: Finding | None  # the first that is wrong
+    aligned: Mapping[str, Theirs]
+    unused: list[str] = field(default_factory=list)  # tensors of theirs that nothing was found for
+
+    @property
+    def passed(self) -> bool:
+        return self.first is None
+
+
+def compare(
+    truth: Trace, theirs: Mapping[str, Array], names: Mapping[str, str] | None = None
+) -> Comparison:
+    """Compare their tensors with a trace, forward in the order of the steps, then backward."""
+    exact = _exact(truth)
+    aligned = align(exact, theirs, names)
+    if not aligned:
+        raise ValueError(
+            "compare: none of their tensors has the name, or shape and values, of one of ours; "
+            f"ours are called {', '.join(list(exact)[:4])} …, theirs "
+            f"{', '.join(list(theirs)[:4])} …; give a map with --names"
+        )
+    with np.errstate(all="ignore"):  # theirs may hold anything
+        judge = _Judge(truth, exact, aligned)
+        findings = [judge.value(step) for step in truth.steps.values()]
+        findings += [*judge.backward(), *judge.losses()]
+        findings += [judge.weight_after(name) for name in exact if name.startswith(AFTER)]
+    first = next((f for f in findings if f.verdict not in (*GOOD, "missing")), None)
+    used = {match.name for match in aligned.values()}
+    return Comparison(findings, first, judge.aligned, [name for name in theirs if name not in used])
+
+
+def _exact(truth: Trace) -> dict[str, Array]:
+    """The arrays of the exact pass, and the losses of its training steps."""
+    dtype, arrays = next(iter(truth.arrays.items()))
+    return {**arrays, **losses_of(truth, dtype)}
+
+
+class _Judge:
+    def __init__(
+        self, truth: Trace, exact: Mapping[str, Array], aligned: Mapping[str, Theirs]
+    ) -> None:
+        self.steps, self.exact = truth.steps, exact
+        self.aligned = {n: self._unmasked(n, match) for n, match in aligned.items()}
+        single = truth.arrays.get("float32")
+        self.single = None if single is None else {**single, **losses_of(truth, "float32")}
+        self.have = {n: x.array for n, x in self.aligned.items() if x.array.shape == exact[n].shape}
+
+    def _unmasked(self, name: str, match: Theirs) -> Theirs:
+        """−∞, or less than −10⁴, masks as −100 does: it is taken for that, and said so."""
+        ours, y = self.exact[name], match.array
+        kind = self.steps[name].kind if name in self.steps else ""
+        if kind not in WITH_MASK or y.shape != ours.shape or y.dtype.kind != "f":
+            return match
+        deep = (ours < MASKED) & (y < -1e4)
+        if not deep.any():
+            return match
+        note = ", ".join(filter(None, (match.note, "its masked pairs are lower still")))
+        return match._replace(array=np.where(deep, ours.astype(y.dtype), y), note=note)
+
+    # ── values, in the order of the steps ────────────────────────────────────────────────────────
+
+    def value(self, step: Step) -> Finding:
+        found = self._measured(step.name, step)
+        if found.verdict:
+            return found
+        y = self.aligned[step.name].array
+        dtype = dtype_of(y)
+        if step.op in EXACT_INPUTS:
+            return self._decided(found, y, self.exact[step.name].astype(dtype), np.zeros(y.shape))
+        wanted, allowed = self._follows(step, dtype)
+        if wanted is None or wanted.shape != y.shape:
+            return self._held_against_truth(found, y, dtype)
+        direct = all(n in self.have or self.steps[n].op in EXACT_INPUTS for n in step.inputs)
+        found.given = "its own inputs" if direct else "earlier tensors"
+        found = self._decided(found, y, wanted, allowed)
+        if found.verdict == "right" and not self._near_truth(found, dtype):
+            found.verdict = "follows"
+        return found
+
+    def _follows(self, step: Step, dtype: np.dtype) -> tuple[Array | None, Array]:
+        """What a step must be, given the nearest tensors before it, and how far it may be off.
+
+        From its own inputs the tolerance is that of the operation. Over several steps it is what
+        the formulas themselves are off in the dtype, times OTHER_ORDER, besides that.
+        """
+        chain = between(step, self.steps, self.have)
+        wanted = replay(chain, self.steps, self.have)
+        if wanted is None:
+            return None, np.zeros(step.value.shape)
+        inputs = [np.asarray(self.have.get(n, self.steps[n].value)) for n in step.inputs]
+        inputs = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in inputs]
+        allowed = tolerance(step, inputs, wanted, dtype)
+        if len(chain) > 1 and dtype.itemsize < 8:
+            rounded = replay(chain, self.steps, self.have, dtype=np.float32)
+            if rounded is not None:
+                off = float(np.max(np.abs(rounded - wanted), initial=0))
+                u = unit_roundoff(dtype) / unit_roundoff(np.float32)
+                allowed = allowed + OTHER_ORDER * u * off
+        elif len(chain) > 1:
+            allowed = allowed + self._spread(step.name, dtype)
+        return wanted, allowed
+
+    # ── cotangents: from the loss backwards ──────────────────────────────────────────────────────
+
+    def backward(self) -> Iterator[Finding]:
+        """A step's cotangent, then those of its parameters, from the last step to the first."""
+        done = set()
+        for step in reversed(self.steps.values()):
+            parameters = [self.steps[n] for n in step.inputs if self.steps[n].op in EXACT_INPUTS]
+            own = [step] if step.op not in EXACT_INPUTS else []
+            for one in (*own, *parameters):
+                name = COTANGENT + one.name
+                if name in self.exact and name not in done:
+                    done.add(name)
+                    yield self._against_truth(name, one)
+
+    def losses(self) -> Iterator[Finding]:
+        """All losses as one tensor; an error grows from step to step, and so does its limit."""
+        if LOSSES not in self.exact:
+            return
+        ours = self.exact[LOSSES]
+        found = self._measured(LOSSES, Step(LOSSES, LOSSES, LOSSES, ours, axes=("optimizer step",)))
+        if found.verdict:
+            yield found
+            return
+        y = self.aligned[LOSSES].array
+        yield self._decided(found, y, ours, self.limits_of_losses(y))
+
+    def limits_of_losses(self, y: Array) -> Array:
+        ours, u = self.exact[LOSSES], unit_roundoff(dtype_of(y))
+        off = 1024 * u * np.abs(ours)  # where nobody measured it
+        if self.single is not None and LOSSES in self.single:
+            off = np.abs(self.single[LOSSES] - ours) * u / unit_roundoff(np.float32)
+            off = OTHER_ORDER * np.maximum(off, 4 * u * np.abs(ours))
+        return np.maximum.accumulate(off)
+
+    def weight_after(self, name: str) -> Finding:
+        return self._against_truth(name, self.steps[name.removeprefix(AFTER)])
+
+    def _against_truth(self, name: str, step: Step) -> Finding:
+        found = self._measured(name, step)
+        if found.verdict:
+            return found
+        y = self.aligned[name].array
+        return self._held_against_truth(found, y, dtype_of(y))
+
+    # ── one tensor ───────────────────────────────────────────────────────────────────────────────
+
+    def _measured(self, name: str, step: Step) -> Finding:
+        """The row with its numbers; the verdict is open unless the tensor cannot be judged."""
+        ours, match = self.exact[name], self.aligned.get(name)
+        if match is None:
+            return Finding(name, step, "missing", shape=ours.shape)
+        y = match.array
+        found = Finding(name, step, "", match.name, match.note, y.shape)
+        if y.shape != ours.shape or y.dtype.kind not in "fiub":
+            found.verdict, found.note = "shape", f"expected {ours.shape}, got {y.shape} {y.dtype}"
+            return found
+        bad = ~np.isfinite(y.astype(np.float64)) & np.isfinite(ours)
+        if bad.any():
+            found.verdict, found.worst = "not finite", _index(bad, y.shape)
+            found.note = f"{int(bad.sum()):,} of {y.size:,} elements are NaN or infinite"
+            return found
+        a, b = ours.astype(np.float64).ravel(), y.astype(np.float64).ravel()
+        error = np.abs(a - b)
+        found.absolute = float(np.max(error, initial=0))
+        found.relative = found.absolute / max(float(np.max(np.abs(a), initial=0)), 1e-300)
+        norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+        found.cosine = float(a @ b) / norm if norm else float(np.array_equal(a, b))
+        if y.dtype.kind == "f":
+            largest = float(np.max(np.abs(a), initial=0)) or 1.0
+            found.ulps = found.absolute / (2 * unit_roundoff(dtype_of(y)) * largest)
+        return found
+
+    def _held_against_truth(self, found: Finding, y: Array, dtype: np.dtype) -> Finding:
+        ours = self.exact[found.name].astype(np.float64)
+        return self._decided(found, y, ours, np.full(y.shape, self._spread(found.name, dtype)))
+
+    def _near_truth(self, found: Finding, dtype: np.dtype) -> bool:
+        return found.absolute <= self._spread(found.name, dtype)
+
+    def _spread(self, name: str, dtype: np.dtype) -> float:
+        """How far from the truth a right implementation may be here after all steps before."""
+        ours = self.exact[name].astype(np.float64)
+        u = unit_roundoff(dtype)
+        floor = u * float(np.max(np.abs(ours), initial=0))
+        gradient = name.startswith((COTANGENT, AFTER))  # of long sums, whose terms cancel
+        if self.single is None or name not in self.single:
+            return 1024 * floor  # nobody measured it: about as much as a deep model is off
+        off = float(np.max(np.abs(self.single[name].astype(np.float64) - ours), initial=0))
+        off *= u / unit_roundoff(np.float32)
+        return OTHER_ORDER * max(off, (16 if gradient else 4) * floor)
+
+    @staticmethod
+    def _decided(found: Finding, y: Array, wanted: Array, allowed: Array) -> Finding:
+        error = np.abs(y.astype(np.float64) - wanted.astype(np.float64))
+        kind = y.dtype if y.dtype.kind == "f" else np.float64
+        rounding = unit_roundoff(kind) * np.abs(wanted)  # to write the result down
+        allowed = allowed + np.where(allowed > 0, rounding, 0)
+        over = error > allowed
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(error > 0, error / allowed, 0)
+        found.off = float(np.max(ratio, initial=0))
+        if not over.any():
+            found.verdict = "equal" if found.absolute == 0 else "right"
+            return found
+        chosen = error if np.isinf(found.off) else ratio
+        found.verdict, found.worst = "wrong", _index(np.where(over, chosen, 0), y.shape)
+        return found
+
+
+def dtype_of(x: Array) -> np.dtype:
+    """The dtype that the numbers were computed in: float64 may hold what once was float32."""
+    if x.dtype == np.float64 and x.size > 1 and np.array_equal(x, x.astype(np.float32)):
+        return np.dtype(np.float32)
+    return x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+
+
+def _index(x: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(x)), shape))

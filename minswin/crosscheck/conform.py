@@ -1,0 +1,213 @@
+"""`minswin conform`: put every probe to an adapter, or to files of answers, and judge.
+
+As tests: `MINSWIN_ADAPTER=mypkg.adapter pytest --pyargs minswin.crosscheck.conform`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minswin.crosscheck import probes_laws
+from minswin.crosscheck.adapter import Adapter, load_adapter, protocol
+from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, Verdict, judge
+from minswin.crosscheck.probes import Probe, ask, listing, pack, selected
+from minswin.crosscheck.probes_laws import Law
+
+Tell = Callable[[str], None]
+
+
+# ── an adapter ───────────────────────────────────────────────────────────────────────────────────
+
+
+def conform(adapter: Adapter, only: Sequence[str] = ()) -> Iterator[Verdict]:
+    """What becomes of every probe and law, one after the other."""
+    for question in questions(only):
+        yield examine(adapter, question)
+
+
+def questions(only: Sequence[str] = ()) -> tuple[Probe | Law, ...]:
+    """The probes and laws whose names contain one of `only`; all, where it is empty."""
+    laws = [law for law in probes_laws.laws() if not only or any(t in law.name for t in only)]
+    if laws and only and not any(t in p.name for p in pack() for t in only):
+        return tuple(laws)
+    return (*selected(only), *laws)
+
+
+def examine(adapter: Adapter, question: Probe | Law) -> Verdict:
+    """Put one question to an adapter; whatever it raises is a finding."""
+    start = time.perf_counter()
+    found = _law(adapter, question) if isinstance(question, Law) else _probe(adapter, question)
+    return found._replace(seconds=time.perf_counter() - start)
+
+
+def _probe(adapter: Adapter, probe: Probe) -> Verdict:
+    told = _about(probe)
+    function = adapter.functions.get(probe.function)
+    if function is None:
+        return Verdict(probe.name, NOT_COVERED, f"the adapter has no {probe.function}", **told)
+    try:
+        answers = ask(function, probe, adapter.dtype)
+    except NotImplementedError as error:
+        return Verdict(probe.name, NOT_COVERED, f"the adapter says: {_line(error)}", **told)
+    except (Exception, SystemExit) as error:
+        return Verdict(probe.name, DIFFERS, _raised(error), error=np.inf, **told)
+    return judge(probe, answers, adapter.dtype)
+
+
+def _law(adapter: Adapter, law: Law) -> Verdict:
+    told = _about(law)
+    missing = law.missing(adapter)
+    if missing:
+        return Verdict(law.name, NOT_COVERED, missing, **told)
+    try:
+        probes_laws.try_out(law, adapter)
+    except NotImplementedError as error:
+        return Verdict(law.name, NOT_COVERED, f"the adapter says: {_line(error)}", **told)
+    except AssertionError as error:
+        return Verdict(law.name, DIFFERS, _line(error) or "it does not hold", **told)
+    except (Exception, SystemExit) as error:
+        return Verdict(law.name, DIFFERS, _raised(error), **told)
+    return Verdict(law.name, PASSED, **told)
+
+
+def _about(question: Probe | Law) -> dict[str, Any]:
+    return {"aim": question.aim, "threads": question.threads}
+
+
+def _raised(error: BaseException) -> str:
+    return f"raised {type(error).__name__}: {_line(error)}"
+
+
+def _line(error: BaseException) -> str:
+    """The message of an error in one line that is not too long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def conform_files(
+    folder: Path | str, only: Sequence[str] = (), dtype: str | None = None
+) -> tuple[list[Verdict], list[str]]:
+    """Judge the answers in a folder; gives the verdicts and notes on files that match nothing."""
+    from minswin.crosscheck.probes_files import read_answers, unmatched
+
+    kind = None if dtype is None else np.dtype(dtype)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"conform: there is no folder {folder}; give --files the folder of your answers"
+        )
+    verdicts = [_answered(probe, read_answers(folder, probe), kind) for probe in selected(only)]
+    notes = unmatched(folder)
+    if all(v.status == NOT_COVERED for v in verdicts):
+        raise ValueError(
+            f"conform: nothing in {folder} is an answer; expected files such as {folder}/"
+            f"{verdicts[0].name}/y.npy, as the manifest of 'minswin conform --write' says"
+            + (f"; {notes[0]}" if notes else "")
+        )
+    return verdicts, notes
+
+
+def _answered(probe: Probe, answers: Mapping[str, Any], dtype: np.dtype[Any] | None) -> Verdict:
+    if not answers:
+        missing = f"no file {probe.name}/{next(iter(probe.expected))}"
+        return Verdict(probe.name, NOT_COVERED, missing, **_about(probe))
+    return judge(probe, answers, dtype)
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────
+
+
+def run_conform(
+    *,
+    module: str | None = None,
+    files: str | None = None,
+    write: str | None = None,
+    functions: bool = False,
+    names: bool = False,
+    only: Sequence[str] = (),
+    dtype: str | None = None,
+    form: str = "npy",
+    markdown: str | None = None,
+    junit: str | None = None,
+    show: Tell = print,
+) -> int:
+    """What `minswin conform` does; gives the exit status: 0, or 1 where something differs."""
+    given = [x for x in (module, files, write, functions, names) if x]
+    if len(given) != 1:
+        raise ValueError("conform: give one of --module, --files, --write, --list or --functions")
+    if functions or names:
+        show(protocol() if functions else "\n".join([*listing(), *_law_lines()]))
+        return 0
+    if write:
+        from minswin.crosscheck.probes_files import write_pack
+
+        count, size = write_pack(write, form=form, only=only)
+        show(f"{write}: {count} probes, {size / 1024:,.0f} KB; write your answers, and judge them:")
+        show("    minswin conform --files ANSWERS")
+        return 0
+    if module:
+        adapter = load_adapter(module, dtype)
+        title = f"{module}, {adapter.dtype}"
+        verdicts, notes = list(conform(adapter, only)), list(adapter.notes)
+    else:
+        title = str(files)
+        verdicts, notes = conform_files(title, only, dtype)
+    return _report(title, verdicts, notes, markdown, junit, show)
+
+
+def _law_lines() -> Iterator[str]:
+    for law in probes_laws.laws():
+        yield f"{law.name:44}  {law.aim}"
+
+
+def _report(
+    title: str,
+    verdicts: Sequence[Verdict],
+    notes: Sequence[str],
+    markdown: str | None,
+    junit: str | None,
+    show: Tell,
+) -> int:
+    from minswin.crosscheck import report
+    from minswin.crosscheck.junit import junit_xml
+
+    show(report.terminal(title, verdicts, notes))
+    if markdown:
+        report.write_text(markdown, report.markdown(title, verdicts, notes))
+    if junit:
+        report.write_text(junit, junit_xml(title, verdicts))
+    return int(any(v.status == DIFFERS for v in verdicts))
+
+
+# ── pytest ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def pytest_generate_tests(metafunc: Any) -> None:
+    """One test for every probe and law, for the adapter that MINSWIN_ADAPTER names."""
+    from minswin.crosscheck.conform_pytest import chosen_adapter
+
+    if "minswin_question" in metafunc.fixturenames:
+        adapter = chosen_adapter(metafunc.config)
+        every = questions()
+        cases = [(adapter, question) for question in every]
+        metafunc.parametrize("minswin_question", cases, ids=[q.name for q in every])
+
+
+def test_conforms(minswin_question: tuple[Adapter, Probe | Law]) -> None:
+    import pytest
+
+    from minswin.crosscheck.report import explain
+
+    verdict = examine(*minswin_question)
+    if verdict.status == NOT_COVERED:
+        pytest.skip(f"not covered: {verdict.message}")
+    if verdict.status == DIFFERS:
+        pytest.fail("\n".join(explain(verdict)), pytrace=False)

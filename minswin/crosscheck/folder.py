@@ -1,0 +1,190 @@
+"""The files of a trace: a manifest in JSON, and the arrays in a form that any language reads.
+
+    manifest.json          what each step is: name, kind, shape, axes, formula, line, inputs, ...
+    float64.safetensors    the arrays by name, in float64; float32.safetensors the same pass in
+    float32.safetensors    float32. Or .npz files, or folders of .npy files: one for each array.
+
+A step's value goes by its name, its cotangent by "cotangent/" + name, a weight after the steps of
+the optimizer by "after/" + name. The losses of those steps stand in the manifest; another
+implementation gives them as an array "losses": before the first step, and after each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minswin.crosscheck.recording import Step
+from minswin.weights.files import read_weights, save_weights
+
+FORMAT = "minswin trace 1"
+MANIFEST = "manifest.json"
+FORMS = ("safetensors", "npz", "npy")
+COTANGENT, AFTER, LOSSES = "cotangent/", "after/", "losses"
+_WORDS = ("name", "kind", "op", "axes", "formula", "line", "code", "inputs", "settings", "geometry")
+
+
+@dataclass
+class Trace:
+    """A pass: what was run, the steps in their order, and the arrays of each dtype by name.
+
+    The steps carry the arrays of the exact pass: float64 where it was recorded.
+    """
+
+    header: dict[str, Any]
+    steps: dict[str, Step]
+    arrays: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)  # by dtype
+
+
+def arrays_of(steps: Mapping[str, Step]) -> dict[str, np.ndarray]:
+    """The values and cotangents of steps by the names that they have in files."""
+    found = {name: np.asarray(step.value, order="C") for name, step in steps.items()}
+    for name, step in steps.items():
+        if step.cotangent is not None:
+            found[COTANGENT + name] = np.asarray(step.cotangent, order="C")
+    return found
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def write(trace: Trace, folder: Path | str, *, form: str = "safetensors") -> None:
+    """Write a trace into a new folder; an older trace there is replaced when all is written."""
+    if form not in FORMS:
+        raise ValueError(f"trace: form must be one of {', '.join(FORMS)}, got {form!r}")
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
+        raise FileExistsError(
+            f"trace: {folder} exists and is no trace; choose another folder with -o"
+        )
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        for dtype, arrays in trace.arrays.items():
+            _write_arrays(temporary / dtype, arrays, form)
+        entries = [_entry(step, trace.arrays) for step in trace.steps.values()]
+        manifest = {**trace.header, "form": form, "steps": entries}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() or not any(folder.iterdir())
+
+
+def _write_arrays(stem: Path, arrays: Mapping[str, np.ndarray], form: str) -> None:
+    if form != "npy":
+        save_weights(stem.with_name(f"{stem.name}.{form}"), arrays)
+        return
+    for name, array in arrays.items():
+        file = stem / f"{name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, array)
+
+
+def _entry(step: Step, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    entry = {word: getattr(step, word) for word in _WORDS}
+    entry["shape"] = list(step.value.shape)
+    entry["dtype"] = str(step.value.dtype)
+    keys = (step.name, COTANGENT + step.name, AFTER + step.name)
+    entry["arrays"] = [key for key in keys if any(key in held for held in arrays.values())]
+    return entry
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def read(folder: Path | str) -> Trace:
+    """Read a trace that `write` wrote; its arrays are mapped, not copied, where possible."""
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    except OSError as error:
+        raise FileNotFoundError(
+            f"compare: {folder} holds no {MANIFEST} ({error.strerror}); expected the folder that "
+            "'minswin trace' wrote"
+        ) from None
+    except ValueError as error:
+        raise ValueError(
+            f"compare: {folder / MANIFEST} is no JSON ({error}); write it again"
+        ) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(
+            f"compare: {folder / MANIFEST} is no '{FORMAT}'; write it again with 'minswin trace'"
+        )
+    try:
+        arrays = {dtype: _read_arrays(folder, dtype) for dtype in manifest["dtypes"]}
+        exact = next(iter(arrays.values()))
+        entries = manifest.pop("steps")
+        steps = {entry["name"]: _step(entry, exact) for entry in entries}
+    except (KeyError, TypeError, StopIteration, AttributeError) as error:
+        raise ValueError(
+            f"compare: {folder} is incomplete: {error} is missing; write it again"
+        ) from None
+    return Trace(manifest, steps, arrays)
+
+
+def _step(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Step:
+    words = {word: _tuples(entry[word]) for word in _WORDS}
+    name = words["name"]
+    return Step(**words, value=arrays[name], cotangent=arrays.get(COTANGENT + name))
+
+
+def _tuples(x: Any) -> Any:
+    """Lists of JSON as the tuples that they were."""
+    if isinstance(x, list):
+        return tuple(_tuples(part) for part in x)
+    if isinstance(x, dict):
+        return {key: _tuples(value) for key, value in x.items()}
+    return x
+
+
+def _read_arrays(folder: Path, dtype: str) -> Mapping[str, np.ndarray]:
+    for form in FORMS[:2]:
+        file = folder / f"{dtype}.{form}"
+        if file.is_file():
+            return read_weights(file, prefixes=())
+    return read_npy(folder / dtype)
+
+
+def read_npy(folder: Path) -> dict[str, np.ndarray]:
+    """All .npy files below a folder, by their paths without the ending."""
+    files = sorted(folder.rglob("*.npy"))
+    if not files:
+        raise FileNotFoundError(
+            f"compare: {folder} holds no .npy file; expected one for each tensor, such as "
+            f"{folder}/head.npy, or give a .npz or .safetensors file itself"
+        )
+    return {file.relative_to(folder).as_posix().removesuffix(".npy"): _load(file) for file in files}
+
+
+def _load(file: Path) -> np.ndarray:
+    try:
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        if _header_says_empty(file):
+            return np.load(file, allow_pickle=False)  # nothing to map
+        raise ValueError(
+            f"compare: {file} cannot be read ({error}); write it again with numpy.save, as an "
+            "array of numbers"
+        ) from None
+    return found.astype(found.dtype.newbyteorder("=")) if not found.dtype.isnative else found
+
+
+def _header_says_empty(file: Path) -> bool:
+    """Whether a file holds an array without elements."""
+    try:
+        return bool(np.load(file, allow_pickle=False).size == 0)
+    except (ValueError, EOFError):
+        return False

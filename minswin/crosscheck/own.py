@@ -1,0 +1,268 @@
+"""minswin's own adapter: an example of one, and, in float64 on the definitions, the truth.
+
+Each function is a text on Tensors; `value_of` and `gradient_of` make the two functions on arrays.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minswin import kernels, ops
+from minswin.autograd import Tensor, no_grad
+from minswin.layers import (
+    Layer,
+    Mlp,
+    PatchEmbed,
+    PatchMerging,
+    PatchMergingV2,
+    WindowAttention,
+    WindowAttentionV2,
+)
+from minswin.layers.windows import relative_position_bias as bias_of_table
+from minswin.models import SwinTransformer, SwinTransformerV2
+from minswin.models.swin import SwinBlock
+from minswin.models.swin_v2 import SwinBlockV2
+from minswin.reference import windows as definitions
+from minswin.training.optimizers import SGD
+
+dtype = np.dtype("float64")
+Text = Callable[..., Tensor]
+Pair = tuple[int, int]
+RNG = np.random.default_rng(0)  # of the weights before those of the caller
+
+
+def value_of(text: Text) -> Callable[..., np.ndarray]:
+    """The function on arrays that a text on Tensors is."""
+
+    def value(*arguments: Any) -> np.ndarray:
+        with no_grad():
+            return text(*(_tensors(x, False) for x in arguments)).numpy()
+
+    return value
+
+
+def gradient_of(text: Text) -> Callable[..., dict[str, np.ndarray]]:
+    """The gradients of ⟨cotangent, text⟩ by all floating arrays, by name."""
+    names = tuple(inspect.signature(text).parameters)
+
+    def gradients(*arguments: Any) -> dict[str, np.ndarray]:
+        *inputs, cotangent = arguments
+        given = dict(zip(names, (_tensors(x, True) for x in inputs), strict=False))
+        text(*given.values()).backward(cotangent)
+        leaves: dict[str, Any] = {}
+        for name, x in given.items():
+            leaves.update(x if isinstance(x, dict) else {name: x})
+        tensors = {name: x for name, x in leaves.items() if isinstance(x, Tensor)}
+        return {name: x.grad for name, x in tensors.items() if x.grad is not None}
+
+    return gradients
+
+
+def _tensors(x: Any, derive: bool) -> Any:
+    if isinstance(x, dict):
+        return {name: _tensors(value, derive) for name, value in x.items()}
+    if isinstance(x, np.ndarray):
+        return Tensor(x, requires_grad=derive and x.dtype.kind == "f")
+    return x
+
+
+def _filled(layer: Layer, params: dict[str, Tensor]) -> Any:
+    """The layer with these parameters; its own take their place, so their gradients are found."""
+    layer.load_state_dict({name: x.data for name, x in params.items()})
+    params.update(layer.named_parameters())
+    return layer.eval()
+
+
+# ── data is only moved ───────────────────────────────────────────────────────────────────────────
+
+
+def _window_partition(x: Tensor, window: Pair) -> Tensor:
+    return ops.window_partition(x, window=window)
+
+
+def _window_merge(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
+    return ops.window_merge(windows, window=window, grid=grid)
+
+
+def _roll(x: Tensor, shift: Pair) -> Tensor:
+    return ops.roll(x, shift=shift)
+
+
+def _relative_position_bias(table: Tensor, window: Pair) -> Tensor:
+    return bias_of_table(table, window, window)
+
+
+def _patch_merge(x: Tensor) -> Tensor:
+    return ops.patch_merge(x)
+
+
+def relative_position_index(window: Pair) -> np.ndarray:
+    return definitions.relative_position_index(window)
+
+
+def attention_mask(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
+    return definitions.attention_mask(grid, window, shift)
+
+
+# ── functions and layers ─────────────────────────────────────────────────────────────────────────
+
+
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return ops.layer_norm(x, weight, bias, eps=eps)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return ops.gelu(x)
+
+
+def _softmax(x: Tensor) -> Tensor:
+    return ops.softmax(x)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return ops.cross_entropy(logits, labels.data)
+
+
+def _mlp(x: Tensor, params: dict[str, Tensor]) -> Tensor:
+    hidden, channels = params["fc1.weight"].shape
+    return _filled(Mlp(channels, hidden, rng=RNG, dtype=x.dtype), params)(x)
+
+
+def _patch_embed(image: Tensor, params: dict[str, Tensor]) -> Tensor:
+    channels, _, *patch = params["proj.weight"].shape
+    layer = PatchEmbed(channels, (patch[0], patch[1]), norm=True, rng=RNG, dtype=image.dtype)
+    return _filled(layer, params)(image)
+
+
+def _patch_merging(x: Tensor, params: dict[str, Tensor]) -> Tensor:
+    return _filled(PatchMerging(x.shape[3], rng=RNG, dtype=x.dtype), params)(x)
+
+
+def _patch_merging_v2(x: Tensor, params: dict[str, Tensor]) -> Tensor:
+    return _filled(PatchMergingV2(x.shape[3], rng=RNG, dtype=x.dtype), params)(x)
+
+
+def _window_attention(
+    x: Tensor, params: dict[str, Tensor], window: Pair, shift: Pair, heads: int
+) -> Tensor:
+    layer = WindowAttention(
+        x.shape[3], heads, window, shift=any(shift), rng=RNG, dtype=x.dtype
+    )  # its shift is half the window
+    return _filled(layer, params)(x)
+
+
+def _window_attention_v2(
+    x: Tensor, params: dict[str, Tensor], window: Pair, shift: Pair, heads: int
+) -> Tensor:
+    layer = WindowAttentionV2(x.shape[3], heads, window, shift=any(shift), rng=RNG, dtype=x.dtype)
+    return _filled(layer, params)(x)
+
+
+def _continuous_position_bias(
+    params: dict[str, Tensor], window: Pair, pretrained: Pair | None
+) -> Tensor:
+    heads, kind = params["cpb_mlp.2.weight"].shape[0], params["cpb_mlp.2.weight"].dtype
+    layer = WindowAttentionV2(heads, heads, window, pretrained=pretrained, rng=RNG, dtype=kind)
+    own = dict(layer.named_parameters())
+    for name, given in params.items():
+        own[name].data = given.data
+        params[name] = own[name]
+    return layer.bias(window)
+
+
+_NO_DROP = {"qkv_bias": True, "drop_rate": 0.0, "attn_drop_rate": 0.0, "drop_path_rate": 0.0}
+
+
+def _block(
+    x: Tensor, params: dict[str, Tensor], window: Pair, shifted: bool, heads: int, v2: bool = False
+) -> Tensor:
+    hidden, channels = params["mlp.fc1.weight"].shape
+    settings: dict[str, Any] = {"shift": shifted, "mlp_ratio": hidden / channels, **_NO_DROP}
+    settings |= {"pretrained": None, "mask_value": -100.0} if v2 else {}
+    make: Any = SwinBlockV2 if v2 else SwinBlock
+    return _filled(make(channels, heads, window, **settings, rng=RNG, dtype=x.dtype), params)(x)
+
+
+def _block_v2(
+    x: Tensor, params: dict[str, Tensor], window: Pair, shifted: bool, heads: int
+) -> Tensor:
+    return _block(x, params, window, shifted, heads, v2=True)
+
+
+# ── models and learning ──────────────────────────────────────────────────────────────────────────
+
+
+def _model(config: dict[str, Any], state: dict[str, Tensor], image: Tensor) -> Tensor:
+    return _filled(SwinTransformer(**config, rng=RNG, dtype=image.dtype), state)(image)
+
+
+def _model_v2(config: dict[str, Any], state: dict[str, Tensor], image: Tensor) -> Tensor:
+    return _filled(SwinTransformerV2(**config, rng=RNG, dtype=image.dtype), state)(image)
+
+
+def build_model(
+    config: dict[str, Any], state: Mapping[str, np.ndarray]
+) -> Callable[[np.ndarray], np.ndarray]:
+    kind = next(iter(state.values())).dtype
+    model = _filled(SwinTransformer(**config, rng=RNG, dtype=kind), _tensors(dict(state), False))
+    return value_of(model)
+
+
+def train_step(
+    config: dict[str, Any],
+    state: Mapping[str, np.ndarray],
+    image: np.ndarray,
+    labels: np.ndarray,
+    lr: float,
+) -> dict[str, np.ndarray]:
+    model = SwinTransformer(**config, rng=RNG, dtype=image.dtype).eval()
+    model.load_state_dict(state)
+    ops.cross_entropy(model(Tensor(image)), labels).backward()
+    SGD(model.named_parameters(), lr, momentum=0.0).step()
+    return dict(model.state_dict())
+
+
+def adamw(
+    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, beta1: float,
+    beta2: float, eps: float, decay: float, t: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    step = kernels.select("adamw_step", p)
+    step(p, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, decay=decay, t=t)
+    return {"p": p, "m": m, "v": v}
+
+
+# ── the functions of the protocol ────────────────────────────────────────────────────────────────
+
+window_partition, window_partition_grad = (
+    value_of(_window_partition),
+    gradient_of(_window_partition),
+)
+window_merge, window_merge_grad = value_of(_window_merge), gradient_of(_window_merge)
+roll = value_of(_roll)
+relative_position_bias = value_of(_relative_position_bias)
+relative_position_bias_grad = gradient_of(_relative_position_bias)
+patch_merge, patch_merge_grad = value_of(_patch_merge), gradient_of(_patch_merge)
+layer_norm, layer_norm_grad = value_of(_layer_norm), gradient_of(_layer_norm)
+gelu, gelu_grad = value_of(_gelu), gradient_of(_gelu)
+softmax, softmax_grad = value_of(_softmax), gradient_of(_softmax)
+cross_entropy, cross_entropy_grad = value_of(_cross_entropy), gradient_of(_cross_entropy)
+mlp, mlp_grad = value_of(_mlp), gradient_of(_mlp)
+patch_embed, patch_embed_grad = value_of(_patch_embed), gradient_of(_patch_embed)
+patch_merging, patch_merging_grad = value_of(_patch_merging), gradient_of(_patch_merging)
+patch_merging_v2 = value_of(_patch_merging_v2)
+window_attention, window_attention_grad = (
+    value_of(_window_attention),
+    gradient_of(_window_attention),
+)
+window_attention_v2 = value_of(_window_attention_v2)
+window_attention_v2_grad = gradient_of(_window_attention_v2)
+continuous_position_bias = value_of(_continuous_position_bias)
+continuous_position_bias_grad = gradient_of(_continuous_position_bias)
+block, block_grad = value_of(_block), gradient_of(_block)
+block_v2, block_v2_grad = value_of(_block_v2), gradient_of(_block_v2)
+model, model_grad = value_of(_model), gradient_of(_model)
+model_v2 = value_of(_model_v2)

@@ -1,0 +1,189 @@
+"""A comparison as text: the rows around the first divergence, what and where it is, and why."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from minswin.crosscheck.align import losses_of
+from minswin.crosscheck.compare import GOOD, Comparison, Finding
+from minswin.crosscheck.diagnose import Diagnosis
+from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
+from minswin.crosscheck.recording import Step
+from minswin.crosscheck.tolerance import reason
+from minswin.crosscheck.where import describe, place_of
+
+BEFORE, BEHIND = 5, 3  # rows that are shown before and behind the first divergence
+WIDEST = 5  # where nothing is wrong: so many of the largest errors
+HEAD = (
+    f"{'tensor':44} {'shape':>15} {'abs. error':>10} {'relative':>9} {'cosine':>9} {'ULPs':>8} "
+    f"{'of limit':>9}  verdict"
+)
+
+
+def report(
+    truth: Trace, comparison: Comparison, diagnosis: Diagnosis | None, *, every: bool = False
+) -> str:
+    """The whole answer of `minswin compare`."""
+    lines = [HEAD, *_rows(comparison, every), "", *_summary(comparison)]
+    losses = comparison.aligned.get(LOSSES)
+    if losses is not None:
+        lines += ["", *_losses(truth, losses.array)]
+    if comparison.first is not None:
+        lines += ["", *_first(comparison.first, truth.steps)]
+    if diagnosis is not None:
+        lines += ["", *_why(diagnosis)]
+    return "\n".join(lines)
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rows(comparison: Comparison, every: bool) -> Iterator[str]:
+    shown = [f for f in comparison.findings if f.verdict != "missing"]
+    first = comparison.first
+    if every:
+        yield from (_marked(f, first) for f in shown)
+    elif first is None:
+        yield from map(row, sorted(shown, key=lambda f: -f.off)[:WIDEST])
+        if len(shown) > WIDEST:
+            yield f"… {len(shown) - WIDEST} more, all farther below their limits; --all shows them"
+    else:
+        at = next(i for i, f in enumerate(shown) if f is first)
+        start, end = max(at - BEFORE, 0), at + BEHIND + 1
+        if start:
+            yield f"… {_tensors(start)} before, nothing wrong with them"
+        yield from (_marked(f, first) for f in shown[start:end])
+        if end < len(shown):
+            yield f"… {_tensors(len(shown) - end)} behind; --all shows them"
+
+
+def _tensors(count: int) -> str:
+    return f"{count} tensor{'s' * (count != 1)}"
+
+
+def _marked(f: Finding, first: Finding | None) -> str:
+    return row(f) + ("   ◀── the first divergence" if f is first else "")
+
+
+def row(f: Finding) -> str:
+    shape = "×".join(map(str, f.shape)) or "number"
+    off = f"{f.off:9.2g}" if math.isfinite(f.off) else f"{'limit 0':>9}"
+    numbers = f"{f.absolute:10.1e} {f.relative:9.1e} {f.cosine:9.6f} {f.ulps:8.2g} {off}"
+    note = f" ({f.note})" if f.note else ""
+    return f"{f.name:44} {shape:>15} {numbers}  {f.verdict}{note}"
+
+
+def _summary(comparison: Comparison) -> Iterator[str]:
+    counts = Counter(f.verdict for f in comparison.findings)
+    compared = sum(n for verdict, n in counts.items() if verdict != "missing")
+    said = ", ".join(f"{n} {v}" for v, n in counts.items() if v != "missing")
+    yield f"{_tensors(compared)} compared: {said}"
+    if counts["follows"]:
+        yield "  follows: not equal to ours, but right for what came in; the cause is further up"
+    if counts["missing"]:
+        yield f"  {counts['missing']} of ours are not among theirs; what they hide shows later on"
+    if comparison.unused:
+        names = ", ".join(comparison.unused[:5]) + (", …" if len(comparison.unused) > 5 else "")
+        yield f"  {len(comparison.unused)} of theirs were not found among ours: {names}"
+        yield "  (a line 'our name = their name' in --names MAP says what a tensor is)"
+    if comparison.passed:
+        alone = sum(f.given == "its own inputs" and f.verdict in GOOD for f in comparison.findings)
+        yield f"No divergence. {alone} were computed again from their own inputs, all others held"
+        yield "against our values; --all shows every tensor."
+
+
+# ── the losses ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _losses(truth: Trace, theirs: np.ndarray) -> Iterator[str]:
+    """Loss by loss, before the first optimizer step and after each."""
+    ours = next(iter(losses_of(truth, next(iter(truth.arrays))).values()))
+    yield f"{'optimizer steps':>15} {'our loss':>12} {'theirs':>12} {'difference':>11}"
+    for step, (a, b) in enumerate(zip(ours, np.ravel(theirs), strict=False)):
+        yield f"{step:15} {a:12.8f} {b:12.8f} {b - a:11.1e}"
+
+
+# ── the first divergence ─────────────────────────────────────────────────────────────────────────
+
+
+def _first(finding: Finding, steps: Mapping[str, Step]) -> Iterator[str]:
+    step = finding.step
+    yield f"First divergence: {_title(finding)}"
+    if finding.worst or finding.verdict == "wrong":
+        yield f"  where     {describe(step, finding.worst, steps) or 'it is one number'}"
+    if finding.verdict == "wrong":
+        yield f"  how much  {_how_much(finding)}"
+        yield f"  judged    against {_given(finding)}"
+    else:
+        yield f"  how       {finding.note}"
+    if step.formula:
+        yield f"  formula   {step.formula}"
+    if step.line:
+        yield f"  our line  {step.line}   {step.code}"
+    if step.inputs:
+        yield f"  made of   {', '.join(step.inputs)}"
+
+
+def _title(finding: Finding) -> str:
+    title = (place_of(finding.step.name) or finding.step.name) + f"  [{finding.name}]"
+    if finding.name.startswith(COTANGENT):
+        return (
+            f"the gradient of the loss by {title}\n"
+            "  all values that were given are right, and all gradients nearer to the loss"
+        )
+    if finding.name.startswith(AFTER):
+        return f"after the optimizer's steps, {title}; values and gradients are right"
+    return title
+
+
+def _how_much(finding: Finding) -> str:
+    if not math.isfinite(finding.off):
+        return "any difference is too much: this step only moves numbers, or was given"
+    return f"{finding.off:,.0f} times the limit ({_reason(finding)})"
+
+
+def _reason(finding: Finding) -> str:
+    if finding.given == "its own inputs":
+        return reason(finding.step)
+    return "16 times what our own pass in float32 is off there"
+
+
+def _given(finding: Finding) -> str:
+    if finding.given == "its own inputs":
+        return "what follows from its own inputs: the mistake is in this step"
+    if finding.given == "earlier tensors":
+        return "what follows from their nearest earlier tensors: the mistake lies in between"
+    return "our value, in float64"
+
+
+# ── the cause ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _why(diagnosis: Diagnosis) -> Iterator[str]:
+    if diagnosis.named:
+        several = len(diagnosis.mistakes) > 1
+        yield "Diagnosis: " + (
+            "each of these mistakes gives exactly their numbers; more tensors would tell them apart"
+            if several
+            else "this mistake gives exactly their numbers"
+        )
+        for mistake, step in diagnosis.mistakes:
+            yield f"  ✗ {mistake.name}   [{step.name}]"
+            yield f"    remedy    {mistake.remedy}"
+            if step.line:
+                yield f"    our line  {step.line}   {step.code}"
+            if mistake.threads:
+                yield f"    met in    {', '.join(mistake.threads)}"
+        return
+    if diagnosis.tried:
+        yield f"Diagnosis: none of the {diagnosis.tried} known mistakes of such a step gives this"
+    elif diagnosis.observations:
+        yield "Diagnosis:"
+    else:
+        yield "Diagnosis: none is possible here; see 'how' above"
+    for line in diagnosis.observations:
+        yield f"  · {line}"

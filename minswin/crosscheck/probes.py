@@ -1,0 +1,158 @@
+"""Probes: small inputs, each aimed at a known mistake, with the answer that the definitions give.
+
+The inputs are exact in float32, so float32 and float64 start from the same numbers. The truth is
+computed in float64 by minswin's definitions when it is asked for, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from minswin import kernels
+from minswin.crosscheck import own, recipe
+from minswin.crosscheck.adapter import FUNCTIONS
+
+Arrays = dict[str, np.ndarray]
+LIMIT = 64 * 1024  # bytes of a probe in files: inputs, parameters and answers
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """One question to one function of the protocol.
+
+    length: terms of the longest chain of sums; 0: data is only moved, and no digit may differ
+    condition: how much larger a rounding error of the inputs' size may come out
+    """
+
+    name: str  # window_attention/padded
+    aim: str  # what goes wrong elsewhere
+    arguments: dict[str, Any]  # by name, in the order of the call
+    threads: tuple[str, ...] = ()  # where others met it: owner/repository#number
+    length: int = 0
+    condition: float = 1.0
+
+    @property
+    def function(self) -> str:
+        return self.name.split("/")[0]
+
+    @cached_property
+    def expected(self) -> Arrays:
+        """The outputs by name, in float64."""
+        with kernels.using("reference"):
+            return ask(getattr(own, self.function), self, np.dtype("float64"))
+
+    def arrays(self) -> Arrays:
+        """The inputs by name, those inside params, state and images among them."""
+        found: Arrays = {}
+        for name, value in self.arguments.items():
+            if isinstance(value, np.ndarray):
+                found[name] = value
+            elif is_arrays(value):
+                found.update(value)
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """What is no array."""
+        given = self.arguments.items()
+        return {n: x for n, x in given if not isinstance(x, np.ndarray) and not is_arrays(x)}
+
+
+def is_arrays(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(x, np.ndarray) for x in value.values())
+
+
+def ask(function: Callable[..., Any], probe: Probe, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Call a function of an adapter with fresh copies of the inputs; its answers by name."""
+    arguments = [cast(value, dtype) for value in probe.arguments.values()]
+    if probe.function == "build_model":
+        config, state, images = arguments
+        forward = function(config, state)
+        return {name.replace("image", "logits"): forward(x) for name, x in images.items()}
+    answer = function(*arguments)
+    return dict(answer) if isinstance(answer, Mapping) else {"y": answer}
+
+
+def cast(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A copy of its own, floating arrays in `dtype`."""
+    if isinstance(value, dict):
+        return {name: cast(inner, dtype) for name, inner in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.astype(dtype if value.dtype.kind == "f" else value.dtype)
+    return value
+
+
+def probe(
+    name: str,
+    aim: str,
+    *arguments: Any,
+    threads: Sequence[str] = (),
+    length: int = 0,
+    condition: float = 1.0,
+) -> Probe:
+    """A probe from the arguments in the order of the protocol."""
+    names = FUNCTIONS[name.split("/")[0]].arguments
+    if name.startswith("build_model/"):
+        names = (*names, "images")
+    named = dict(zip(names, map(_exact, arguments), strict=True))
+    return Probe(name, aim, named, tuple(threads), length, condition)
+
+
+def _exact(value: Any) -> Any:
+    """Floating arrays rounded to float32, in float64."""
+    return cast(cast(value, np.dtype("float32")), np.dtype("float64"))
+
+
+def gradient(base: Probe, aim: str = "", *, length: int = 0) -> Probe:
+    """The probe of all gradients at the same inputs, for a random cotangent.
+
+    length: terms in the sums of the gradients, besides those of the way there and back
+    """
+    function, case = base.name.split("/")
+    (y,) = base.expected.values()
+    cotangent = recipe.array(f"cotangent/{base.name}", y.shape)
+    aim = aim or "gradients by all inputs, at a random cotangent: of ones, half of them vanish"
+    arguments = {**base.arguments, "cotangent": cotangent}
+    chain = 3 * base.length + length if base.length else 0
+    return Probe(f"{function}_grad/{case}", aim, arguments, base.threads, chain, 4 * base.condition)
+
+
+def values(name: str, *shape: int) -> np.ndarray:
+    """Numbers of the recipe: between −1 and 1, exact in float32."""
+    return recipe.array(name, shape)
+
+
+def counted(*shape: int) -> np.ndarray:
+    """0, 1, 2, …: every element is told from every other."""
+    return np.arange(int(np.prod(shape)), dtype=np.float64).reshape(shape)
+
+
+@lru_cache(maxsize=1)
+def pack() -> tuple[Probe, ...]:
+    """All probes, in the order in which a model is built: what fails first is the cause."""
+    from minswin.crosscheck import probes_layers, probes_models, probes_v2, probes_windows
+
+    parts = (probes_windows, probes_layers, probes_v2, probes_models)
+    every = [probe for part in parts for probe in part.probes()]
+    order = {name: i for i, name in enumerate(FUNCTIONS)}
+    return tuple(sorted(every, key=lambda p: order[p.function.removesuffix("_grad")]))
+
+
+def selected(only: Sequence[str]) -> tuple[Probe, ...]:
+    """The probes whose names contain one of `only`; all, where it is empty."""
+    found = tuple(p for p in pack() if not only or any(text in p.name for text in only))
+    if not found:
+        raise ValueError(
+            f"conform: no probe's name contains {' or '.join(only)}; "
+            "'minswin conform --list' shows them"
+        )
+    return found
+
+
+def listing() -> Iterator[str]:
+    for p in pack():
+        yield f"{p.name:44}  {p.aim}"

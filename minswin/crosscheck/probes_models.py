@@ -1,0 +1,183 @@
+"""Probes of whole tiny models: awkward maps, memory between calls, gradients, a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minswin.crosscheck import recipe
+from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
+from minswin.crosscheck.probes_layers import PADDING
+from minswin.crosscheck.probes_v2 import HIDDEN
+from minswin.models import SwinTransformer, SwinTransformerV2
+
+Config = dict[str, Any]
+LENGTH = 600  # terms of the sums on the way through the deepest of these models
+MEMORY = ("pytorch/vision#6266",)
+FITS = ("pytorch/vision#6222", "microsoft/Swin-Transformer#34")
+DROPOUT = ("pytorch/vision#7103", "huggingface/pytorch-image-models#1978")
+
+
+def config(**changes: Any) -> Config:
+    """Two stages of two blocks, 4 and 8 channels, on maps of 8×12 and 4×6 tokens."""
+    base = {
+        "img_size": (16, 24), "patch_size": 2, "window_size": 2, "embed_dim": 4, "depths": (2, 2),
+        "num_heads": (1, 2), "mlp_ratio": 2.0, "num_classes": 5,
+    }  # fmt: skip
+    return {**base, **changes}
+
+
+def state_of(settings: Config, family: Any = SwinTransformer) -> Arrays:
+    """Weights by the recipe for a model of these settings."""
+    model = family(**settings, rng=np.random.default_rng(0))
+    state = recipe.weights(model.state_dict())
+    for name in state:
+        if name.endswith("logit_scale"):
+            state[name] = state[name] + 2
+    return state
+
+
+def images(settings: Config, batch: int = 2) -> np.ndarray:
+    return recipe.images(batch, 3, settings["img_size"])
+
+
+def probes() -> Iterator[Probe]:
+    yield from _models()
+    yield from _gradients()
+    yield from _memories()
+    yield from _learning()
+    yield from _second_version()
+
+
+def _models() -> Iterator[Probe]:
+    one = {"depths": (2,), "num_heads": (2,)}
+    rows: tuple[tuple[str, str, Config, int, tuple[str, ...]], ...] = (
+        ("divisible", "all maps divide: the whole model in the ordinary case", {}, 2, ()),
+        (
+            "padded",
+            "maps of 9×10 and 5×5 under windows of 4: padded before the roll",
+            {"img_size": (18, 20), "window_size": 4},
+            2,
+            PADDING,
+        ),
+        (
+            "odd_merges",
+            "maps of 7×10, 4×5 and 2×3: zeros at the right edges of every merge",
+            {"img_size": (14, 20), "depths": (1, 1, 1), "num_heads": (1, 2, 4)},
+            2,
+            ("huggingface/pytorch-image-models#2285",),
+        ),
+        (
+            "small_map",
+            "the last map is 2×2 under windows of 4: window and table shrink, as the original",
+            {"img_size": (16, 16), "window_size": 4, "depths": (1, 2, 2), "num_heads": (1, 2, 4)},
+            2,
+            FITS,
+        ),
+        (
+            "flat_map",
+            "a map of 4×12 under windows of 4: no shift on either axis",
+            {"img_size": (8, 24), "window_size": 4, **one},
+            2,
+            FITS,
+        ),
+        (
+            "window_2x4",
+            "windows that are not square",
+            {"img_size": (12, 24), "window_size": (2, 4), **one},
+            2,
+            (),
+        ),
+        (
+            "positions",
+            "absolute positions: added after the norm of the patches",
+            {"img_size": (8, 12), "ape": True, **one},
+            2,
+            ("huggingface/transformers#37161",),
+        ),
+        (
+            "no_qkv_bias",
+            "without biases of q, k and v, as some weights are",
+            {"img_size": (8, 12), "qkv_bias": False, **one},
+            2,
+            (),
+        ),
+    )
+    for case, aim, changes, batch, threads in rows:
+        settings = config(**changes)
+        yield probe(
+            f"model/{case}", aim, settings, state_of(settings), images(settings, batch),
+            threads=threads, length=LENGTH, condition=4,
+        )  # fmt: skip
+
+
+def _gradients() -> Iterator[Probe]:
+    """Smaller still: the gradients are as large as the weights and the image."""
+    small = {"depths": (2, 1), "mlp_ratio": 1.0}
+    rows: tuple[tuple[str, Config, tuple[str, ...]], ...] = (
+        ("small_divisible", {"img_size": (8, 16)}, ()),
+        ("small_padded", {"img_size": (10, 14), "window_size": 3}, PADDING),
+    )
+    for case, changes, threads in rows:
+        settings = config(**changes, **small)
+        model = probe(
+            f"model/{case}", "the model whose gradients are asked for next",
+            settings, state_of(settings), images(settings),
+            threads=threads, length=LENGTH, condition=4,
+        )  # fmt: skip
+        yield model
+        yield gradient(model, "the gradients of all weights and of the image", length=512)
+
+
+def _memories() -> Iterator[Probe]:
+    settings = config(img_size=(16, 24), window_size=4, depths=(2,), num_heads=(2,))
+    state, big = state_of(settings), images(settings)
+    small = recipe.images(2, 3, (8, 8))
+    sequence = {"image_0": big, "image_1": small, "image_2": big}
+    yield probe(
+        "build_model/big_small_big",
+        "a small image, whose map the window covers, must not take the shift from later ones",
+        settings, state, sequence, threads=MEMORY, length=LENGTH, condition=4,
+    )  # fmt: skip
+    rates = {"drop_rate": 0.5, "attn_drop_rate": 0.5, "drop_path_rate": 0.5}
+    settings = {**config(img_size=(8, 16), depths=(2,), num_heads=(2,)), **rates}
+    x = images(settings)
+    yield probe(
+        "build_model/twice_with_dropout",
+        "in evaluation nothing is dropped: twice the same, and as without dropout",
+        settings, state_of(settings), {"image_0": x, "image_1": x.copy()},
+        threads=DROPOUT, length=LENGTH, condition=4,
+    )  # fmt: skip
+
+
+def _learning() -> Iterator[Probe]:
+    settings = config(img_size=(12, 20), depths=(2, 1), mlp_ratio=1.0)
+    yield probe(
+        "train_step/one",
+        "w − lr · gradient for every weight, tables and gains too",
+        settings, state_of(settings), images(settings, 3), np.array([4, 1, 1]), 0.5,
+        threads=("microsoft/Swin-Transformer#369",), length=3 * LENGTH, condition=4,
+    )  # fmt: skip
+    p, g, m, v = (values(name, 3, 4) for name in ("p", "g", "m", "v"))
+    numbers = 2.0**-6, 0.875, 1 - 2.0**-9, 1e-8
+    aim = "corrected by 1 − βᵗ, eps outside the root, the decay apart from the gradient"
+    for case, start, t, decay in (("first", 0.0, 1, 0.25), ("fifth", 0.5, 5, 0.0)):
+        arrays = p, g, start * m, start * abs(v)
+        yield probe(f"adamw/{case}", aim, *arrays, *numbers, decay, t, length=64)
+
+
+def _second_version() -> Iterator[Probe]:
+    settings = config(img_size=(12, 20), depths=(2,), num_heads=(1,))
+    yield probe(
+        "model_v2/one_stage", "two blocks of Swin V2 on a map of 6×10",
+        settings, state_of(settings, SwinTransformerV2), images(settings),
+        length=LENGTH + HIDDEN, condition=32,
+    )  # fmt: skip
+    settings = config(img_size=(14, 10), window_size=3, depths=(1, 2))
+    yield probe(
+        "model_v2/padded", "maps of 7×5 and 4×3 under windows of 3: padded before the roll",
+        settings, state_of(settings, SwinTransformerV2), images(settings),
+        threads=PADDING, length=LENGTH + HIDDEN, condition=32,
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""The report of `minswin conform`: for the terminal, and as Markdown."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, Verdict
+
+STATUSES = (PASSED, DIFFERS, NOT_COVERED)
+Row = tuple[str, int, int, int]
+
+
+def terminal(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
+    """One line per function, then every probe that differs, then the sum."""
+    lines = [f"{title}", "", f"{'function':34}{'passed':>8}{'differs':>9}{'not covered':>13}"]
+    for name, *counts in by_function(verdicts):
+        shown = [str(n) if n else "·" for n in counts]
+        lines.append(f"{name:34}{shown[0]:>8}{shown[1]:>9}{shown[2]:>13}")
+    for verdict in wrong(verdicts):
+        lines += ["", *explain(verdict)]
+    lines += [""] + [f"note: {note}" for note in notes]
+    return "\n".join([*lines, summary(verdicts)])
+
+
+def explain(verdict: Verdict) -> list[str]:
+    """A probe that differs: where, what it is aimed at, and who met it before."""
+    lines = [f"{verdict.name} DIFFERS"]
+    for text in (verdict.message, f"aimed at: {verdict.aim}"):
+        lines += textwrap.wrap(text, 100, initial_indent="    ", subsequent_indent="    ")
+    if verdict.threads:
+        lines.append(f"    seen in: {', '.join(verdict.threads)}")
+    return lines
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    passed, differ, missing = (sum(v.status == s for v in verdicts) for s in STATUSES)
+    return f"{len(verdicts)} probes: {passed} passed, {differ} differ, {missing} not covered"
+
+
+def by_function(verdicts: Sequence[Verdict]) -> Iterator[Row]:
+    """(function, passed, differing, not covered), in the order of the probes."""
+    for name in dict.fromkeys(v.name.split("/")[0] for v in verdicts):
+        own = [v.status for v in verdicts if v.name.split("/")[0] == name]
+        yield name, own.count(PASSED), own.count(DIFFERS), own.count(NOT_COVERED)
+
+
+def wrong(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    return [v for v in verdicts if v.status == DIFFERS]
+
+
+# ── Markdown ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def markdown(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
+    """The same with a row for every probe."""
+    lines = [f"# {_cell(title)}", "", summary(verdicts) + ".", ""]
+    lines += function_table(verdicts)
+    if wrong(verdicts):
+        lines += ["", "## What differs", "", *differences(verdicts)]
+    lines += ["", "## Every probe", "", "| probe | result | largest error | allowed |"]
+    lines.append("|---|---|---|---|")
+    for v in verdicts:
+        numbers = [_number(v.error), _number(v.allowed)] if _compared(v) else ["", ""]
+        lines.append(f"| `{v.name}` | {v.status} | {' | '.join(numbers)} |")
+    lines += ["", *(f"Note: {_cell(note)}" for note in notes)] if notes else []
+    return "\n".join(lines) + "\n"
+
+
+def function_table(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = ["| function | passed | differs | not covered |", "|---|---|---|---|"]
+    for name, *counts in by_function(verdicts):
+        lines.append(f"| `{name}` | {' | '.join(str(n) if n else '' for n in counts)} |")
+    return lines
+
+
+def differences(verdicts: Sequence[Verdict]) -> list[str]:
+    """A row for every probe that differs, with its threads as links."""
+    lines = ["| probe | aimed at | what came | seen in |", "|---|---|---|---|"]
+    for v in wrong(verdicts):
+        links = ", ".join(f"[{t}]({link(t)})" for t in v.threads)
+        lines.append(f"| `{v.name}` | {_cell(v.aim)} | {_cell(v.message)} | {links} |")
+    return lines
+
+
+def link(thread: str) -> str:
+    """The address of a public thread.
+
+    >>> link("pytorch/vision#6266")
+    'https://github.com/pytorch/vision/issues/6266'
+    """
+    repository, _, number = thread.partition("#")
+    return f"https://github.com/{repository}/issues/{number}"
+
+
+def _compared(verdict: Verdict) -> bool:
+    return verdict.status != NOT_COVERED and not verdict.name.startswith("law/")
+
+
+def _number(x: float) -> str:
+    return f"{x:.1e}" if math.isfinite(x) and x else "0" if not x else "—"
+
+
+def _cell(text: str) -> str:
+    """Text that does not break a table."""
+    return re.sub(r"([|<*_`\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def write_text(file: str | Path, text: str) -> None:
+    """Write a whole file, or leave the old one."""
+    file = Path(file)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""Trace a model: the steps of forward and backward in float64 and float32, and training steps."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minswin import kernels, ops
+from minswin.arrays import Array
+from minswin.autograd import Tensor, no_grad
+from minswin.crosscheck import recipe
+from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
+from minswin.crosscheck.recording import Recording, recording
+from minswin.layers.base import Layer
+from minswin.training.optimizers import SGD, AdamW, Optimizer
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": SGD}
+IMAGE = ("image", "channel", "row", "column")
+
+
+def trace(
+    build: Callable[[Any], Layer],
+    image: Array,
+    labels: Array,
+    *,
+    weights: Mapping[str, Array] | None = None,
+    grad: bool = True,
+    steps: int = 0,
+    optimizer: str = "sgd",
+    lr: float = 0.01,
+    dtypes: Sequence[str] = ("float64", "float32"),
+    backend: str = "reference",
+    header: Mapping[str, Any] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Trace:
+    """Run a model on images (B, 3, H, W) and labels (B,), and keep every step of the way.
+
+    build: makes the model from a dtype; its weights are then those of `weights`, by default those
+    of the recipe. grad: cotangents too. steps: so many optimizer steps on the same batch after it,
+    of which the losses and the last weights are kept. The first of dtypes is the exact one.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"trace: optimizer must be one of {', '.join(OPTIMIZERS)}")
+    told = {"format": FORMAT, "minswin": importlib.metadata.version("minswin"), **(header or {})}
+    told |= {"dtypes": list(dtypes), "backend": backend, "losses": {}}
+    if steps:
+        told["optimizer"] = {"name": optimizer, "lr": lr, "steps": steps}
+    found: Trace | None = None
+    for dtype in dtypes:
+        tell(f"{dtype}: forward{' and backward' if grad else ''}")
+        model = build(np.dtype(dtype)).eval()
+        state = recipe.weights(model.state_dict()) if weights is None else weights
+        model.load_state_dict(state)
+        x = image.astype(dtype)
+        with kernels.using(backend):
+            record = record_pass(model, x, labels, grad=grad)
+            arrays = arrays_of(record.steps)
+            for step in range(steps):
+                tell(f"{dtype}: optimizer step {step + 1} of {steps}")
+            losses = _train(model, x, labels, OPTIMIZERS[optimizer], lr, steps)
+        told["losses"][dtype] = losses
+        arrays |= {AFTER + n: p.data for n, p in model.named_parameters() if steps}
+        found = found or Trace(told, record.steps)
+        found.arrays[dtype] = arrays
+    assert found is not None, "trace: dtypes is empty"
+    return found
+
+
+def record_pass(
+    model: Layer, image: Array, labels: Array, *, grad: bool = True, explain: bool = True
+) -> Recording:
+    """The steps of one forward pass, of the loss, and of backward."""
+    model.zero_grad()
+    with recording(model, explain=explain) as record:
+        x = Tensor(image, requires_grad=grad)
+        record.given("image", x, axes=IMAGE)
+        record.given("labels", labels, axes=("image",))
+        result = loss(model, x, labels)
+        if grad:
+            result.backward()
+            record.gather_gradients()
+    return record
+
+
+def loss(model: Any, x: Tensor, labels: Array) -> Tensor:
+    return ops.cross_entropy(model(x), labels)
+
+
+def _train(
+    model: Layer, x: Array, labels: Array, make: Callable[..., Optimizer], lr: float, steps: int
+) -> list[float]:
+    """The loss before the first optimizer step, after each, and so on: steps + 1 numbers."""
+    if not steps:
+        return []
+    optimizer, losses = make(model.named_parameters(), lr), []
+    # a recording may have left gradients, and the pass must own its weights
+    for parameter in model.parameters():
+        parameter.data = parameter.data.copy()
+    for _ in range(steps):
+        model.zero_grad()
+        value = loss(model, Tensor(x), labels)
+        losses.append(value.item())
+        value.backward()
+        optimizer.step()
+    with no_grad():
+        losses.append(loss(model, Tensor(x), labels).item())
+    return losses

@@ -1,0 +1,52 @@
+"""All planted faults against probes, compare and diagnosis; and the tests that some of them need.
+
+The table with every fault: `python -m minswin.crosscheck.score`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minswin.crosscheck import planting, score
+from minswin.crosscheck.planting import planted
+
+pytestmark = pytest.mark.parity
+
+TESTS = str(Path(__file__).parents[1])
+WITH_TEST = [fault for fault in score.faults() if fault.test]
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The tests of the folder above can be imported, and faults reach into them."""
+    monkeypatch.setattr(sys, "path", [TESTS, *sys.path])
+    homes = {fault.test.split(".py::")[0] for fault in WITH_TEST}
+    monkeypatch.setattr(planting, "HOMES", planting.HOMES | homes)
+    yield
+
+
+def test_no_fault_survives_and_none_is_called_something_else() -> None:
+    kill = score.killer()
+    outcomes = [score.judge(fault, kill) for fault in score.faults()]
+    assert [o.fault.name for o in outcomes if not (o.killed_by or o.first)] == []
+    assert [(o.fault.name, o.named) for o in outcomes if o.diagnosis == "wrong"] == []
+    assert [(o.fault.name, o.first) for o in outcomes if not score.as_expected(o)] == []
+    unnamed = [o.fault.name for o in outcomes if o.fault.names and o.diagnosis != "right"]
+    assert unnamed == []
+    needless = [o.fault.name for o in outcomes if o.fault.test and o.killed_by != o.fault.test]
+    assert needless == []  # a probe kills it, so no test need be named
+
+
+@pytest.mark.parametrize("fault", WITH_TEST, ids=lambda fault: fault.name)
+def test_the_test_that_a_fault_names_turns_red(fault: planting.Fault, beside: None) -> None:
+    module, name = fault.test.split(".py::")
+    test = getattr(importlib.import_module(module), name)
+    test = getattr(test, "quick", test)
+    test()
+    with planted(fault), pytest.raises((AssertionError, ValueError)):
+        test()

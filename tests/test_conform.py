@@ -1,0 +1,271 @@
+"""The cross-check kit's probes: what is right passes, and every planted mistake is found."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from faults_in_adapters import FAULTS, attention
+
+from minswin import kernels
+from minswin.crosscheck import own, report
+from minswin.crosscheck.adapter import FUNCTIONS, adapter_of, protocol
+from minswin.crosscheck.conform import conform, examine, questions
+from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, Verdict, judge
+from minswin.crosscheck.junit import junit_xml
+from minswin.crosscheck.probes import Probe, pack
+
+PROBES = {probe.name: probe for probe in pack()}
+OWN = {name: getattr(own, name) for name in FUNCTIONS}
+
+
+def asked(dtype: str = "float64", **functions):
+    """An adapter of these functions alone."""
+    return adapter_of(SimpleNamespace(dtype=dtype, **functions), "a test")
+
+
+def said(function, probe, dtype="float64"):
+    """What becomes of one probe where an adapter has this function."""
+    return examine(asked(dtype, **{PROBES[probe].function: function}), PROBES[probe])
+
+
+# ── what is right ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("dtype, backend", [("float64", "numba"), ("float32", "reference")])
+def test_minswins_own_adapter_passes_everything(dtype, backend):
+    with kernels.using(backend):
+        verdicts = list(conform(asked(dtype, **OWN)))
+    assert [v for v in verdicts if v.status != PASSED] == []
+    assert len(verdicts) == len(questions())
+
+
+def test_minswins_own_adapter_passes_in_float32_with_numba():
+    adapter = asked("float32", **OWN)
+    with kernels.using("numba"):
+        verdicts = [examine(adapter, probe) for probe in pack()]
+    assert [v for v in verdicts if v.status != PASSED] == []
+
+
+@pytest.mark.parametrize("name", [n for n in PROBES if n.startswith("window_attention/")])
+def test_attention_by_loops_passes(name):
+    verdict = said(attention, name)
+    assert verdict.status == PASSED, verdict.message
+
+
+# ── what is wrong ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_mistake_is_found_by_the_probe_that_is_aimed_at_it(name):
+    fault = FAULTS[name]
+    with kernels.using("reference"):
+        verdict = said(fault.wrong, fault.probe, fault.dtype)
+    assert verdict.status == DIFFERS
+    assert not verdict.message.startswith("raised"), verdict.message
+    assert verdict.error > 10 * verdict.allowed
+
+
+@pytest.mark.parametrize(
+    "fault, kind",
+    [
+        ("partition without a transposition", "law/merge_undoes_partition"),
+        ("rolled along the wrong axes", ""),
+        ("meshgrid counts columns first", "law/index_mirrors"),
+        ("mask always zero", "law/mask_counts"),
+        ("softmax of queries", "law/softmax_rows"),
+        ("heads before q, k, v", ""),
+    ],
+)
+def test_laws_find_what_breaks_them(fault, kind):
+    wrong = FAULTS[fault]
+    adapter = asked(**{**OWN, wrong.function: wrong.wrong})
+    laws = [q for q in questions() if not isinstance(q, Probe) and q.function == wrong.function]
+    laws += [q for q in questions() if q.name == kind and q not in laws]
+    found = {law.name for law in laws if examine(adapter, law).status == DIFFERS}
+    assert (kind in found) if kind else not found
+
+
+def test_a_wrong_function_with_the_right_numbers_somewhere_else_is_not_blamed():
+    verdict = said(FAULTS["windows of a column for those of a row"].wrong, "window_merge/wide")
+    assert "the same numbers in another order" in verdict.message
+    flat = said(lambda x: 0 * x, "gelu/far")
+    assert "all zeros" in flat.message
+
+
+def test_a_probe_that_differs_says_where_why_and_who_met_it():
+    verdict = said(FAULTS["rolled before it is padded"].wrong, "window_attention/padded")
+    told = "\n".join(report.explain(verdict))
+    assert "y[" in told and "expected" in told and "padded before the roll" in told
+    assert "huggingface/pytorch-image-models#2438" in told
+
+
+# ── not covered ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_missing_is_not_covered_and_not_passed():
+    verdicts = list(conform(asked(gelu=own.gelu)))
+    passed = {v.name for v in verdicts if v.status == PASSED}
+    assert passed == {"gelu/near_-2.7", "gelu/far", "law/gelu_mirrors"}
+    assert {v.status for v in verdicts if v.name not in passed} == {NOT_COVERED}
+    text = report.terminal("a test", verdicts)
+    assert f"3 passed, 0 differ, {len(verdicts) - 3} not covered" in text
+
+
+def test_what_an_adapter_does_not_implement_is_not_covered():
+    def squares_only(x, window):
+        raise NotImplementedError("square windows only")
+
+    verdict = said(squares_only, "window_partition/window_2x5")
+    assert verdict.status == NOT_COVERED and "square windows only" in verdict.message
+
+
+def test_laws_are_not_covered_without_hypothesis(monkeypatch):
+    from minswin.crosscheck import probes_laws
+
+    monkeypatch.setattr(probes_laws, "find_spec", lambda name: None)
+    verdicts = [examine(asked(**OWN), q) for q in questions() if not isinstance(q, Probe)]
+    assert {v.status for v in verdicts} == {NOT_COVERED}
+    assert "minswin[test]" in verdicts[0].message
+
+
+# ── adapters that answer nonsense ────────────────────────────────────────────────────────────────
+
+
+class Ragged:
+    def __array__(self, dtype=None, copy=None):
+        raise ValueError("setting an array element with a sequence")
+
+
+@pytest.mark.parametrize(
+    "answer, expected",
+    [
+        (None, "None"),
+        (np.zeros((2, 3)), "the shape is (2, 3), expected (3, 7)"),
+        (np.full((3, 7), np.nan), "21 of 21 are NaN, the first at (0, 0)"),
+        (np.full((3, 7), np.inf), "is inf"),
+        (np.zeros((3, 7), np.float16), "float16, expected float64"),
+        (np.zeros((3, 7), np.float32), "float32, expected float64"),
+        (np.zeros((3, 7), np.int64), "int64, expected floating-point numbers"),
+        (np.zeros((3, 7), complex), "no numbers"),
+        (np.full((3, 7), "x"), "no numbers"),
+        ([[1.0], [2.0, 3.0]], "no array"),
+        (Ragged(), "no array but Ragged"),
+        ({}, "y is missing"),
+        ({"z": np.zeros((3, 7))}, "y is missing"),
+        (object(), "no numbers"),
+    ],
+    ids=lambda x: str(x)[:20] if isinstance(x, str) else type(x).__name__,
+)
+def test_an_answer_that_is_none_is_a_finding(answer, expected):
+    verdict = said(lambda x: answer, "gelu/far")
+    assert verdict.status == DIFFERS and expected in verdict.message, verdict.message
+
+
+def test_lists_and_the_other_byte_order_are_numbers_too():
+    truth = PROBES["gelu/far"].expected["y"]
+    assert said(lambda x: truth.tolist(), "gelu/far").status == PASSED
+    assert said(lambda x: truth.astype(">f8"), "gelu/far").status == PASSED
+
+
+@pytest.mark.parametrize("error", [ValueError("no\nluck"), KeyError("x"), SystemExit(1)])
+def test_an_adapter_that_raises_is_a_finding(error):
+    def wrong(x):
+        raise error
+
+    verdict = said(wrong, "gelu/far")
+    assert verdict.status == DIFFERS
+    assert (
+        verdict.message.startswith(f"raised {type(error).__name__}") and "\n" not in verdict.message
+    )
+
+
+def test_an_adapter_that_writes_into_its_inputs_spoils_no_later_probe():
+    def spoil(x):
+        y = own.gelu(x)
+        x[...] = 7
+        return y
+
+    assert said(spoil, "gelu/far").status == PASSED
+    assert said(own.gelu, "gelu/far").status == PASSED
+
+
+def test_a_gradient_that_is_left_out_is_a_finding():
+    def without_bias(*arguments):
+        found = own.layer_norm_grad(*arguments)
+        return {name: g for name, g in found.items() if name != "bias"}
+
+    verdict = said(without_bias, "layer_norm_grad/rows")
+    assert verdict.status == DIFFERS and "bias is missing" in verdict.message
+
+
+def test_minus_infinity_and_booleans_are_masks_or_not():
+    def infinite(*geometry):
+        return np.where(own.attention_mask(*geometry) < 0, -np.inf, 0.0)
+
+    assert said(infinite, "attention_mask/wide").status == PASSED
+    weak = said(lambda *g: own.attention_mask(*g) / 2, "attention_mask/wide")
+    assert weak.status == DIFFERS
+
+
+# ── the probes themselves ────────────────────────────────────────────────────────────────────────
+
+
+def test_every_function_of_the_protocol_has_a_probe_and_is_in_its_description():
+    assert {p.function for p in PROBES.values()} == set(FUNCTIONS)
+    assert all(f"{name}(" in protocol() for name in FUNCTIONS if not name.endswith("_grad"))
+
+
+def test_inputs_are_exact_in_float32_and_cotangents_are_random():
+    for probe in PROBES.values():
+        for name, x in probe.arrays().items():
+            assert np.array_equal(x.astype(np.float32), x), (probe.name, name)
+        g = probe.arguments.get("cotangent")
+        assert g is None or g.size == 1 or len(np.unique(g)) > g.size // 2, probe.name
+
+
+def test_attention_probes_have_maps_larger_than_the_window():
+    """So that the shift is that of the call, and no rule for small maps takes it away."""
+    for probe in PROBES.values():
+        if probe.function in ("window_attention", "window_attention_v2"):
+            grid, window = probe.arguments["x"].shape[1:3], probe.arguments["window"]
+            larger = all(n > M for n, M in zip(grid, window, strict=True))
+            assert larger or not any(probe.arguments["shift"]), probe.name
+
+
+def test_an_error_of_rounding_passes_and_a_hundred_times_as_much_does_not():
+    probe = PROBES["mlp/tokens"]
+    (truth,) = probe.expected.values()
+    for factor, status in ((0.5, PASSED), (100.0, DIFFERS)):
+        limit = np.finfo(np.float32).eps * probe.length * abs(truth).max()
+        answer = {"y": truth + factor * limit}
+        assert judge(probe, answer, np.dtype("float32")).status == status
+
+
+# ── reports ──────────────────────────────────────────────────────────────────────────────────────
+
+VERDICTS = [
+    Verdict("gelu/far", PASSED, "", "an aim", error=1e-9, allowed=1e-8),
+    Verdict("gelu/near", DIFFERS, "a | b \x07 <c> & 'd'", "an aim", ("a/b#1",), np.inf, 0.0),
+    Verdict("roll/one", NOT_COVERED, "the adapter has no roll", "an aim"),
+]
+
+
+def test_junit_counts_failures_and_skips_and_holds_any_text():
+    root = ElementTree.fromstring(junit_xml("a\x00test", VERDICTS))
+    (suite,) = root
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    first, second, third = suite
+    assert len(first) == 0
+    assert second[0].tag == "failure" and "<c> & 'd'" in second[0].get("message")
+    assert third[0].tag == "skipped" and third.get("classname") == "minswin.roll"
+
+
+def test_markdown_has_a_row_for_every_probe_and_links_the_threads():
+    text = report.markdown("a | test", VERDICTS)
+    assert "[a/b#1](https://github.com/a/b/issues/1)" in text and "a \\| b" in text
+    rows = [line for line in text.splitlines() if line.startswith("| `") and "/" in line]
+    assert len({row.split("|")[1] for row in rows}) == 3
+    assert "| `roll/one` | not covered |" in text

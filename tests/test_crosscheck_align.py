@@ -1,0 +1,153 @@
+"""Whose tensor is whose: by name, by a map, by shape and value; nothing is turned in silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minswin.crosscheck import score
+from minswin.crosscheck.align import align, fit, read_names, read_theirs
+from minswin.crosscheck.compare import compare
+from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.printed import report
+from minswin.weights import save_weights
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+# ── pairing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_equal_names_come_first_though_the_values_differ() -> None:
+    ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal((2, 3)) + 1}
+    theirs = {"a": ours["b"].copy(), "b": ours["a"].copy()}
+    found = align(ours, theirs)
+    assert {n: f.name for n, f in found.items()} == {"a": "a", "b": "b"}
+
+
+def test_a_map_comes_before_equal_names() -> None:
+    ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal((2, 3))}
+    found = align(ours, {"a": ours["b"], "c": ours["a"]}, {"a": "c", "b": "a"})
+    assert {n: f.name for n, f in found.items()} == {"a": "c", "b": "a"}
+
+
+def test_without_names_values_decide_and_rounding_does_not_matter() -> None:
+    ours = {n: rng().standard_normal((2, 3, 4)) + i for i, n in enumerate("abc")}
+    theirs = {f"t{n}": ours[n].astype("f4") * np.float32(1.0001) for n in "cab"}
+    found = align(ours, theirs)
+    assert {n: f.name for n, f in found.items()} == {"a": "ta", "b": "tb", "c": "tc"}
+    assert all(f.note == "found by its values" for f in found.values())
+
+
+def test_what_is_left_over_goes_to_the_only_one_of_its_shape() -> None:
+    ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal(7)}
+    found = align(ours, {"x": np.zeros((2, 3)), "y": ours["b"]})
+    assert found["a"].name == "x" and found["a"].note == "the only one of this shape"
+
+
+def test_what_a_map_leaves_out_stays_out_and_no_gradient_is_guessed() -> None:
+    ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal(7)}
+    theirs = {"x": np.zeros((2, 3)), "y": ours["b"]}
+    assert align(ours, theirs, {"b": "y"}).keys() == {"b"}
+    gradients = {"cotangent/a": ours["a"], "after/c": rng().standard_normal((4, 1, 4))}
+    assert align(gradients, {"x": np.zeros((2, 3)), "y": np.zeros((4, 1, 4))}) == {}
+
+
+def test_of_two_alike_none_is_guessed() -> None:
+    ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal((2, 3))}
+    assert align(ours, {"x": np.zeros((2, 3))}) == {}
+    assert align(ours, {"x": np.zeros((2, 3)), "y": np.ones((2, 3))}) == {}
+
+
+# ── shapes ───────────────────────────────────────────────────────────────────────────────────────
+
+x = np.random.default_rng(1).standard_normal((3, 4, 2, 5, 6))  # (B, nW, h, N, d)
+
+
+def test_images_and_windows_may_be_one_axis() -> None:
+    found = fit(x, x.reshape(12, 2, 5, 6), "t")
+    assert np.array_equal(found.array, x) and found.note == "reshaped from (12, 2, 5, 6)"
+
+
+def test_joined_axes_are_parted_though_the_values_are_wrong() -> None:
+    found = fit(x, x.reshape(12, 2, 5, 6) + 7, "t")
+    assert np.array_equal(found.array, x + 7) and "reshaped" in found.note
+
+
+def test_channels_first_is_taken_and_said() -> None:
+    found = fit(x[0, 0], np.moveaxis(x[0, 0], -1, 0), "t")
+    assert np.array_equal(found.array, x[0, 0])
+    assert found.note == "from (6, 2, 5), equal after transposing to (2, 0, 1)"
+
+
+def test_channels_first_with_wrong_values_is_no_match_but_a_wrong_shape() -> None:
+    found = fit(x[0, 0], np.moveaxis(x[0, 0], -1, 0) + 9, "t")
+    assert found.array.shape == (6, 2, 5) and not found.note
+
+
+@given(st.integers(2, 6))
+def test_a_square_matrix_that_is_transposed_is_not_turned_back(n: int) -> None:
+    a = np.random.default_rng(n).standard_normal((n, n))
+    found = fit(a, a.T.copy(), "t")
+    assert np.array_equal(found.array, a.T) and not found.note
+
+
+def test_a_transposed_square_weight_is_a_finding() -> None:
+    truth = score.truth("square")
+    theirs = dict(truth.arrays["float32"])
+    name = "layers.0.blocks.0.attn.proj.weight"
+    theirs[name] = theirs[name].T.copy()
+    found = compare(truth, theirs)
+    assert found.first is not None and found.first.name == name
+    assert "exchanging its axes" in report(truth, found, diagnose(truth, found))
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_map_is_json_or_lines(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(json.dumps({"head": "fc", "norm": "ln"}))
+    (tmp_path / "b").write_text("# mine\nhead = fc   # the classifier\n\nnorm=ln\n")
+    assert read_names(tmp_path / "a") == read_names(tmp_path / "b") == {"head": "fc", "norm": "ln"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("head fc", "expected lines 'ours = theirs', got 'head fc'"),
+        ("{'head': 'fc'}", "is no JSON"),
+        ('{"head": 3}', "must map names to names"),
+    ],
+)
+def test_a_map_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "map").write_text(text)
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        read_names(tmp_path / "map")
+
+
+@pytest.mark.parametrize("form", ["npz", "safetensors", "pth"])
+def test_tensors_come_from_a_file(tmp_path: Path, form: str) -> None:
+    own = {"a": x.astype("f4"), "b": np.arange(5)}
+    save_weights(tmp_path / f"t.{form}", own)
+    found = read_theirs(tmp_path / f"t.{form}")
+    assert found.keys() == own.keys()
+    assert all(np.array_equal(found[n], own[n]) for n in own)
+
+
+def test_tensors_come_from_npy_files_in_folders_and_of_both_byte_orders(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    np.save(tmp_path / "deep" / "a.b.npy", x.astype(">f4"))
+    np.save(tmp_path / "n.npy", np.float64(3.5))
+    np.save(tmp_path / "e.npy", np.zeros((0, 3), "f4"))
+    found = read_theirs(tmp_path)
+    assert found.keys() == {"deep/a.b", "n", "e"}
+    assert found["deep/a.b"].dtype == np.float32
+    assert np.array_equal(found["deep/a.b"], x.astype("f4"))
+    assert found["n"].shape == () and found["n"] == 3.5 and found["e"].shape == (0, 3)

@@ -1,0 +1,248 @@
+"""A trace tells every step of a pass and changes none; its files come back bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_models import batch, tiny_model
+
+from minswin import kernels
+from minswin.autograd import Tensor
+from minswin.cli import main
+from minswin.crosscheck import commands, folder, formulas, recipe, score
+from minswin.crosscheck.recording import recording
+from minswin.crosscheck.trace import loss, record_pass
+from minswin.models import create_model
+
+ROOT = Path(commands.__file__).parents[2]
+SMALL = {"embed_dim": 6, "depths": (2, 1), "num_heads": (2, 3), "patch_size": 2, "num_classes": 5}
+
+
+def small(dtype: Any, **settings: Any) -> Any:
+    """A small Swin with the weights of the recipe."""
+    own = {**SMALL, **settings}
+    model = create_model("swin_tiny", **own, rng=np.random.default_rng(0), dtype=dtype).eval()
+    model.load_state_dict(recipe.weights(model.state_dict()))
+    return model
+
+
+def recorded(dtype: Any = np.float64, batch: int = 3, **settings: Any) -> Any:
+    """The recording of a small Swin on the recipe's images."""
+    model = small(dtype, **settings)
+    x = recipe.images(batch, 3, model.img_size, dtype)
+    with kernels.using("reference"):
+        return record_pass(model, x, recipe.labels(batch, 5))
+
+
+# ── it changes nothing ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba"])
+def test_recording_changes_no_bit_of_forward_and_gradients(backend: str) -> None:
+    model, (x, labels) = tiny_model(), batch(3)
+
+    def run() -> list[np.ndarray]:
+        model.zero_grad()
+        result = loss(model, Tensor(x), labels)
+        result.backward()
+        return [result.data, *(p.grad for p in model.parameters())]
+
+    with kernels.using(backend):
+        plain = run()
+        with recording(model, explain=False) as record:
+            watched = run()
+        after = run()
+    assert len(record.steps) > len(model.state_dict())
+    for a, b, c in zip(plain, watched, after, strict=True):
+        assert np.array_equal(a, b) and np.array_equal(a, c)
+
+
+def test_explaining_attention_changes_rounding_alone() -> None:
+    model, (x, labels) = tiny_model(), batch(3)
+    with kernels.using("reference"):
+        plain = record_pass(model, x, labels, explain=False).steps
+        told = record_pass(model, x, labels).steps
+    assert "layers.0.blocks.0.attn.logits" in told and told.keys() > plain.keys()
+    for name, step in plain.items():
+        np.testing.assert_allclose(told[name].value, step.value, rtol=1e-12, atol=1e-14)
+        if step.cotangent is not None:
+            np.testing.assert_allclose(told[name].cotangent, step.cotangent, rtol=1e-9, atol=1e-14)
+
+
+# ── what a step tells ────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_step_of_swin_has_axes_a_formula_and_a_line_of_its_file() -> None:
+    steps = score.truth("square").steps
+    assert len(steps) > 150
+    for step in steps.values():
+        if step.op == "parameter":
+            continue
+        assert len(step.axes) == step.value.ndim, step.name
+        if step.op == "input":
+            continue
+        assert step.formula and step.formula != step.op, step.name
+        file, number = step.line.rsplit(":", 1)
+        line = (ROOT / file).read_text("utf-8").splitlines()[int(number) - 1]
+        assert step.code and line.strip() == step.code, step.name
+
+
+CASES = {
+    "divides": {"img_size": (32, 24), "window_size": 4, "batch": 2},
+    "padded": {"img_size": (22, 18), "window_size": 4},
+    "wide windows": {"img_size": (24, 34), "window_size": (3, 4)},
+    "window as large as the map": {"img_size": (8, 12), "window_size": 4},
+    "positions": {"img_size": (16, 24), "window_size": 3, "ape": True},
+    "no bias of qkv": {"img_size": (16, 24), "window_size": 3, "qkv_bias": False},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_step_is_its_formula_of_its_inputs(case: str) -> None:
+    record, seen = recorded(**CASES[case]), set()
+    for step in record.steps.values():
+        if step.op in ("input", "parameter"):
+            continue
+        inputs = [np.asarray(s.value) for s in formulas.named(record.steps, step)]
+        value = formulas.expected(step, inputs)
+        assert value is not None, step.name
+        size = np.abs(step.value).max(initial=1)
+        assert value.shape == step.value.shape, step.name
+        assert np.abs(value - step.value).max() <= 1e-13 * size, step.name
+        seen.add(step.kind)
+    assert {"scores", "probabilities", "neighbours", "loss", "index"} <= seen
+    assert ("mask" in seen) == (case != "window as large as the map")
+
+
+def test_the_cotangent_of_the_image_is_the_derivative_of_the_loss() -> None:
+    """Along a random direction, by differences."""
+    record = recorded(img_size=(22, 18), window_size=4)
+    image, labels = record.steps["image"], record.steps["labels"].value
+    model = small(np.float64, img_size=(22, 18), window_size=4)
+    tangent = recipe.array("tangent", image.value.shape)
+
+    def at(t: float) -> float:
+        return loss(model, Tensor(image.value + t * tangent), labels).item()
+
+    slope = (at(1e-5) - at(-1e-5)) / 2e-5
+    assert np.sum(image.cotangent * tangent) == pytest.approx(slope, rel=1e-6)
+
+
+OTHERS = {
+    "vit_cifar": {"img_size": (8, 12), "patch_size": 4, "embed_dim": 6, "depth": 2, "num_heads": 2},
+    "deit_tiny_distilled": {"img_size": 32, "embed_dim": 12, "depth": 2, "num_heads": 3},
+    "swinv2_cifar": {**SMALL, "img_size": (16, 24), "window_size": 4},
+    "tnt_cifar": {"depth": 2},
+    "resnet20": {},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_steps_of_other_models_have_names_of_their_own_and_finite_numbers(name: str) -> None:
+    model = create_model(name, **OTHERS[name], rng=np.random.default_rng(0)).eval()
+    x = recipe.images(2, 3, getattr(model, "img_size", (8, 8)), "f4")
+    with kernels.using("reference"):
+        record = record_pass(model, x, recipe.labels(2, 5))
+    made = [s for s in record.steps.values() if s.op not in ("input", "parameter", "constant")]
+    assert len(made) > 15
+    for step in made:
+        assert step.name and np.isfinite(step.value).all(), step.name
+        assert step.cotangent is None or np.isfinite(step.cotangent).all(), step.name
+    assert sum(s.cotangent is not None for s in made) > 0.8 * len(made)
+    assert not [n for n in record.steps if n.startswith(".") or ".." in n]
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("form", folder.FORMS)
+def test_a_trace_comes_back_bit_for_bit(tmp_path: Path, form: str) -> None:
+    before = score.run("trained")
+    folder.write(before, tmp_path / "t", form=form)
+    after = folder.read(tmp_path / "t")
+    assert after.header == {**before.header, "form": form}
+    assert list(after.steps) == list(before.steps)
+    for dtype, arrays in before.arrays.items():
+        assert arrays.keys() == after.arrays[dtype].keys()
+        for name, x in arrays.items():
+            y = after.arrays[dtype][name]
+            assert (y.dtype, y.shape) == (x.dtype, x.shape) and x.tobytes() == y.tobytes(), name
+    for a, b in zip(before.steps.values(), after.steps.values(), strict=True):
+        words = ("kind", "op", "inputs", "axes", "formula", "line", "settings", "geometry")
+        assert [getattr(a, w) for w in words] == [getattr(b, w) for w in words]
+
+
+def test_a_write_that_is_interrupted_leaves_the_old_trace(tmp_path: Path, monkeypatch: Any) -> None:
+    found, out = score.truth("square"), tmp_path / "t"
+    folder.write(found, out)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder, "_write_arrays", stop)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write(found, out)
+    assert [p.name for p in tmp_path.iterdir()] == ["t"]
+    assert folder.read(out).steps.keys() == found.steps.keys()
+
+
+def test_only_a_trace_or_an_empty_folder_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    folder.write(score.truth("square"), tmp_path / "mine")
+    folder.write(score.truth("square"), tmp_path / "mine", form="npz")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is no trace; choose another folder"):
+        folder.write(score.truth("square"), tmp_path / "other")
+    assert (tmp_path / "other" / "thesis.txt").read_text() == "years of work"
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────
+
+TINY = ["--model", "swin_shapes", "--set", "embed_dim=6", "--set", "depths=(1,)"]
+TINY += ["--set", "num_heads=(2,)", "--set", "img_size=(8, 12)", "--set", "window_size=2"]
+
+
+def test_a_trace_is_written_and_equals_itself(tmp_path: Path, capsys: Any) -> None:
+    out = str(tmp_path / "t")
+    assert main(["trace", *TINY, "--steps", "2", "-o", out]) == 0
+    assert f"minswin compare {out} THEIRS" in capsys.readouterr().out
+    header = folder.read(out).header
+    assert header["model"] == "swin_shapes" and header["weights"] == "recipe"
+    assert [len(x) for x in header["losses"].values()] == [3, 3]
+    assert main(["compare", out, out]) == 0
+    assert "No divergence" in capsys.readouterr().out
+
+
+def test_images_of_ones_own_are_traced(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 3, 8, 12)).astype("f4")
+    np.save(tmp_path / "x.npy", x)
+    main(
+        ["trace", *TINY, "--input", str(tmp_path / "x.npy"), "--no-grad", "-o", str(tmp_path / "t")]
+    )
+    found = folder.read(tmp_path / "t")
+    assert np.array_equal(found.steps["image"].value, x)
+    assert not [n for n in found.arrays["float64"] if n.startswith("cotangent/")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "depths"], "trace: --set needs name=value with a Python value, got 'depths'"),
+        (["--set", "depths=two"], "--set needs name=value with a Python value"),
+        (["--input", "labels.npy"], "must hold floating-point images (B, 3, H, W), got int64 (4,)"),
+        (["--input", "nothing.npy"], "nothing.npy"),
+        (["--weights", "nothing.safetensors"], "nothing.safetensors"),
+    ],
+)
+def test_a_trace_that_cannot_be_made_is_refused(
+    tmp_path: Path, monkeypatch: Any, capsys: Any, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("labels.npy", np.arange(4))
+    assert main(["trace", *TINY, *options, "-o", "t"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
