@@ -484,7 +484,8 @@ def test_every_recipe_is_valid_and_names_a_model(tmp_path):
     assert recipe("cifar10", epochs=2, warmup=1.5).warmup == 1.5
     assert recipe("cifar10", count=2_000).holdout == 200
     assert recipe("cifar10", count=2_000, holdout=0).holdout == 0
-    with pytest.raises(ValueError, match="unknown setting 'learning_rate'; known are alpha, augment, "):
+    known = "unknown setting 'learning_rate'; known are alpha, augment, "
+    with pytest.raises(ValueError, match=known):
         recipe("shapes", learning_rate=1)
 
 

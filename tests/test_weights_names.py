@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minswin
+from minswin.cli import main
 from minswin.models import create_model
 from minswin.weights.convert import describe
 from minswin.weights.dialect import dialect, fitting, recognise, settings_of
@@ -482,3 +483,32 @@ def test_the_room_has_one_small_public_list():
     assert weights.dialect(theirs) == "transformers"
     loaded = weights.load("vit_cifar", theirs, **VIT)
     assert same(loaded.state_dict(), made.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "base"), [("vit_cifar_small", "vit."), ("swin_cifar_small", "swin.")]
+)
+def test_a_model_that_transformers_saved_without_its_head_is_recognised(name, base):
+    model = create_model(name)
+    theirs = rename(model.state_dict(), "minswin", "transformers", model=model)
+    theirs = {n.removeprefix(base): x for n, x in theirs.items() if n.startswith(base)}
+    again = load(name, theirs, head="fresh")
+    for own, array in model.state_dict().items():
+        assert own.startswith("head.") or np.array_equal(again.state_dict()[own], array), own
+
+
+def test_an_entry_of_a_checkpoint_is_chosen_on_the_command_line(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    model = create_model("swin_cifar_small")
+    state = {name: torch.tensor(x) for name, x in model.state_dict().items()}
+    halves = {name: x / 2 for name, x in state.items()}
+    torch.save({"first": state, "second": halves}, tmp_path / "two.pth")
+    given = ["convert", str(tmp_path / "two.pth"), str(tmp_path / "out.npz")]
+    assert main(given) == 2 and "--key" in capsys.readouterr().err
+    assert main([*given, "--key", "second", "--to", "minswin"]) == 0
+    with np.load(tmp_path / "out.npz") as out:
+        assert np.array_equal(out["head.weight"], model.head.weight.data / 2)
+    assert main(["info", given[1], "--key", "first"]) == 0
+    assert "under 'first'" in capsys.readouterr().out
+    whole = ["--to", "microsoft", "--model", "swin_cifar_small", "--key", "first"]
+    assert main([*given, *whole]) == 0 and "100 arrays" in capsys.readouterr().out

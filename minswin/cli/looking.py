@@ -24,7 +24,7 @@ def _info(options: argparse.Namespace) -> int:
     if options.model not in list_models() and path:
         from minswin.weights.convert import describe
 
-        print(describe(options.model))
+        print(describe(options.model, key=options.key))
         return 0
     print(shapes_table(options.model, options.img_size))
     return 0
@@ -53,10 +53,15 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
+    from minswin.models import create_model
     from minswin.weights.convert import convert
 
-    print(convert(options.source, options.out, to=options.to))
+    model = None if options.model is None else create_model(options.model)
+    print(convert(options.source, options.out, to=options.to, model=model, key=options.key))
     return 0
+
+
+ENTRY = "of a checkpoint that holds several: where the weights are, such as model or ema"
 
 
 def _add_explain(commands: Any) -> None:
@@ -82,6 +87,11 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument("out", metavar="OUT", help=does)
     does = "minswin, microsoft, timm, transformers, transformers5, torchvision or original"
     parser.add_argument("--to", metavar="WHOSE", help=f"whose names: {does}; default: as they are")
+    does = (
+        "the model they are of, where the weights alone do not tell: a name from 'minswin models'"
+    )
+    parser.add_argument("--model", metavar="NAME", help=does)
+    parser.add_argument("--key", metavar="ENTRY", help=ENTRY)
 
 
 def _add_info(commands: Any) -> None:
@@ -89,6 +99,7 @@ def _add_info(commands: Any) -> None:
     parser = add(commands, "info", _info, does)
     parser.add_argument("model", help="a name from 'minswin models', or a weight file")
     parser.add_argument("--img-size", type=size, metavar="N", help="side, or HEIGHTxWIDTH")
+    parser.add_argument("--key", metavar="ENTRY", help=ENTRY)
 
 
 def add_commands(commands: Any) -> None:

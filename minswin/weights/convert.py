@@ -28,14 +28,20 @@ STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # nobody
 
 
 def convert(
-    source: Path | str, out: Path | str, *, to: str | None = None, model: Model | None = None
+    source: Path | str,
+    out: Path | str,
+    *,
+    to: str | None = None,
+    model: Model | None = None,
+    key: str | None = None,
 ) -> str:
     """Write the weights of a file to another, whose ending says its format.
 
-    to: whose names they get (see weights.rename); None: they keep their own
+    to: whose names they get, and model: the model they are of, for names that need more than the
+    weights tell (see weights.rename); None: they keep their own   key: see read_weights
     Gives a line that says what was done.
     """
-    state, _ = read(source)
+    state, _ = read(source, key)
     if to is None:
         save_weights(out, dict(state))
         return f"{out}: {len(state):,} arrays, {os.path.getsize(out):,} bytes, names as they were"
@@ -46,16 +52,19 @@ def convert(
     return f"{out}: {size}, names of {to} (were those of {known.dialect})"
 
 
-def describe(path: Path | str) -> str:
+def describe(path: Path | str, *, key: str | None = None) -> str:
     """What a weight file is, line by line: size, kinds of numbers, whose names, which model."""
-    file = read_file(path)
+    file = read_file(path, key=key)
     state = weights_of_run(file.arrays)
+    stored = {name: file.stored.get(name, array.dtype.name) for name, array in state.items()}
     lines = [
         ("file", f"{file.format}, {os.path.getsize(path):,} bytes"),
-        ("arrays", f"{len(state):,} with {_numbers(state):,} numbers ({_kinds(file.stored)})"),
+        ("arrays", f"{len(state):,} with {_numbers(state):,} numbers ({_kinds(stored)})"),
     ]
-    if file.wrapper or file.prefix:
-        lines.append(("found", f"under {file.wrapper!r}, without the prefix {file.prefix!r}"))
+    under = [f"under {file.wrapper!r}"] if file.wrapper else []
+    without = [f"without the prefix {file.prefix!r}"] if file.prefix else []
+    if under or without:
+        lines.append(("found", ", ".join(under + without)))
     if file.foreign:
         lines.append(("foreign", f"{', '.join(file.foreign)}: left alone"))
     try:

@@ -32,6 +32,7 @@ FAMILIES: dict[str, type[Model]] = {
     "resnet": ResNet,
 }
 HEADS = ("head", "head_dist", "fc")
+BASES = ("swin", "swinv2", "vit", "deit")  # what transformers' models without a head leave out
 
 
 class Known(NamedTuple):
@@ -62,13 +63,21 @@ def dialect(state: Mapping[str, np.ndarray]) -> str:
 def recognise(state: Mapping[str, np.ndarray]) -> Known:
     """The table that has most of the names and whose shapes fit, and the state under our names."""
     known = nearest(state, list(TABLES))
-    if known is None or len(known.unknown) > len(state) / 2:
+    for base in BASES:
+        if _good(known, state):
+            break
+        known = nearest({f"{base}.{name}": x for name, x in state.items()}, list(TABLES))
+    if known is None or not _good(known, state):
         raise ValueError(
             f"dialect: none of the known families and namings fits these {len(state):,} names "
             f"({_several(list(state))}); known are "
             + ", ".join(f"{family} ({of})" for family, of in TABLES)
         )
     return known
+
+
+def _good(known: Known | None, state: Mapping[str, np.ndarray]) -> bool:
+    return known is not None and len(known.unknown) <= len(state) / 2
 
 
 def nearest(state: Mapping[str, np.ndarray], tables: list[tuple[str, str]]) -> Known | None:

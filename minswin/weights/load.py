@@ -70,13 +70,13 @@ def load(
     return model
 
 
-def read(weights: Source) -> tuple[Mapping[str, np.ndarray], str]:
-    """The arrays by name, and what to call them in errors."""
+def read(weights: Source, key: str | None = None) -> tuple[Mapping[str, np.ndarray], str]:
+    """The arrays by name, and what to call them in errors; key: see read_weights."""
     if isinstance(weights, Mapping):
         return weights, "the given weights"
     from minswin.weights.files import read_weights
 
-    return weights_of_run(read_weights(weights)), str(weights)
+    return weights_of_run(read_weights(weights, key=key)), str(weights)
 
 
 def weights_of_run(state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

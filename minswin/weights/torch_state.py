@@ -45,7 +45,9 @@ def find_state(tree: object, key: str | None) -> tuple[dict[str, View], str]:
             state[name] = value
     if not state:
         found = ", ".join(short(name) for name in list(tree)[:12]) or "nothing"
-        raise BadFile(f"has no tensors where they are expected; found: {found}. Choose by key=...")
+        raise BadFile(
+            f"has no tensors where they are expected; found: {found}. Choose with key= (--key)"
+        )
     return state, wrapper
 
 
