@@ -123,7 +123,7 @@ def test_what_an_adapter_does_not_implement_is_not_covered():
 
 
 def test_laws_are_not_covered_without_hypothesis(monkeypatch):
-    from minswin.crosscheck import probes_laws
+    from minswin.crosscheck.probes import laws as probes_laws
 
     monkeypatch.setattr(probes_laws, "find_spec", lambda name: None)
     verdicts = [examine(asked(**OWN), q) for q in questions() if not isinstance(q, Probe)]

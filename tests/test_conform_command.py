@@ -17,7 +17,7 @@ from minswin import cli
 from minswin.crosscheck.conform import conform_files
 from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED
 from minswin.crosscheck.probes import LIMIT, pack, selected
-from minswin.crosscheck.probes_files import FORMS, write_pack
+from minswin.crosscheck.probes.files import FORMS, write_pack
 
 ROOT = Path(__file__).parents[1]
 ONLY = ["gelu/", "relative_position_index/window_2x3", "layer_norm_grad/rows", "cross_entropy/"]

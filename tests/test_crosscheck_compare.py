@@ -14,7 +14,7 @@ import pytest
 from minswin.cli import main
 from minswin.crosscheck import folder, recipe, score
 from minswin.crosscheck.compare import GOOD, Comparison, compare
-from minswin.crosscheck.planting import planted
+from minswin.crosscheck.faults import planted
 from minswin.crosscheck.trace import trace
 from minswin.crosscheck.where import describe
 from minswin.models import create_model

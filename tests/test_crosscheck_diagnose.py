@@ -11,7 +11,7 @@ from minswin.crosscheck import formulas, score
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
 from minswin.crosscheck.mistakes import known, signs
-from minswin.crosscheck.mistakes_in_derivatives import SLIPS
+from minswin.crosscheck.mistakes.derivatives import SLIPS
 from minswin.crosscheck.observations import observe
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.recording import Step

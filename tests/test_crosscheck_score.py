@@ -8,7 +8,7 @@ import pytest
 from minswin import ops
 from minswin.autograd import Tensor
 from minswin.crosscheck import score
-from minswin.crosscheck.planting import FAULTS, Fault, planted
+from minswin.crosscheck.faults import FAULTS, Fault, planted
 from minswin.layers.initialize import normal
 from minswin.models.deit import soft_distillation_loss
 from minswin.weights.resize import resize_positions

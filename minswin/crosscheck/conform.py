@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from minswin.crosscheck import probes_laws
 from minswin.crosscheck.adapter import Adapter, load_adapter, protocol
 from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, Verdict, judge
 from minswin.crosscheck.probes import Probe, ask, listing, pack, selected
-from minswin.crosscheck.probes_laws import Law
+from minswin.crosscheck.probes import laws as probes_laws
+from minswin.crosscheck.probes.laws import Law
 
 Tell = Callable[[str], None]
 
@@ -96,7 +96,7 @@ def conform_files(
     folder: Path | str, only: Sequence[str] = (), dtype: str | None = None
 ) -> tuple[list[Verdict], list[str]]:
     """Judge the answers in a folder; gives the verdicts and notes on files that match nothing."""
-    from minswin.crosscheck.probes_files import read_answers, unmatched
+    from minswin.crosscheck.probes.files import read_answers, unmatched
 
     kind = None if dtype is None else np.dtype(dtype)
     folder = Path(folder)
@@ -147,7 +147,7 @@ def run_conform(
         show(protocol() if functions else "\n".join([*listing(), *_law_lines()]))
         return 0
     if write:
-        from minswin.crosscheck.probes_files import write_pack
+        from minswin.crosscheck.probes.files import write_pack
 
         count, size = write_pack(write, form=form, only=only)
         show(f"{write}: {count} probes, {size / 1024:,.0f} KB; write your answers, and judge them:")

@@ -15,7 +15,7 @@ import numpy as np
 from minswin.crosscheck.compare import GOOD, Comparison, Finding, dtype_of
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.mistakes import Mistake, Sign, known, signs
-from minswin.crosscheck.mistakes_in_derivatives import errors
+from minswin.crosscheck.mistakes.derivatives import errors
 from minswin.crosscheck.observations import observe
 from minswin.crosscheck.recording import Step
 from minswin.crosscheck.replay import GIVEN, between, replay

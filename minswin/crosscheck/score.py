@@ -19,8 +19,8 @@ from minswin.crosscheck.adapter import adapter_of
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.conform_judge import DIFFERS
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
+from minswin.crosscheck.faults import FAULTS, Fault, planted, planted_everywhere
 from minswin.crosscheck.folder import Trace
-from minswin.crosscheck.planting import FAULTS, Fault, planted, planted_everywhere
 from minswin.crosscheck.trace import trace
 from minswin.layers.base import Layer
 from minswin.models import create_model
@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "trained": {**_TINY, "img_size": (44, 38), "window_size": 4},
 }
 IMAGES = 3
-PARTS = ("faults", "faults_backward", "faults_elsewhere")
+PARTS = ("forward", "backward", "elsewhere")
 
 
 class Outcome(NamedTuple):
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 def faults() -> list[Fault]:
     """The whole list."""
     for part in PARTS:
-        importlib.import_module(f"minswin.crosscheck.{part}")
+        importlib.import_module(f"minswin.crosscheck.faults.{part}")
     return FAULTS
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from minswin.crosscheck import planting, score
-from minswin.crosscheck.planting import planted
+from minswin.crosscheck import faults as planting
+from minswin.crosscheck import score
+from minswin.crosscheck.faults import planted
 
 pytestmark = pytest.mark.parity
 

@@ -1,12 +1,12 @@
 """The defects that ports of Swin were really found to have, each as one change of minswin's text.
 
-Forward faults here, wrong derivatives and training in faults_backward.py. `source` names public
+Forward faults here, wrong derivatives and training in backward.py. `source` names public
 threads, or "porting" for bugs that every second port goes through.
 """
 
 from __future__ import annotations
 
-from minswin.crosscheck.planting import fault
+from minswin.crosscheck.faults import fault
 
 TEXT = "layers.windows.shifted_window_attention"
 BLOCK = "models.swin.SwinBlock.__call__"

@@ -179,7 +179,7 @@ def _gelu_mirrors(adapter: Adapter, draw: Any) -> None:
 
 def _images_are_apart(adapter: Adapter, draw: Any) -> None:
     """The layer on a batch is the layer on each image."""
-    from minswin.crosscheck.probes_layers import attention_shapes, weights
+    from minswin.crosscheck.probes.layers import attention_shapes, weights
 
     M, C, heads = draw(2, 3), 4, 2
     grid = M * 2 + draw(0, 1), M * 3

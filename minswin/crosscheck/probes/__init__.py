@@ -134,9 +134,9 @@ def counted(*shape: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def pack() -> tuple[Probe, ...]:
     """All probes, in the order in which a model is built: what fails first is the cause."""
-    from minswin.crosscheck import probes_layers, probes_models, probes_v2, probes_windows
+    from minswin.crosscheck.probes import layers, models, v2, windows
 
-    parts = (probes_windows, probes_layers, probes_v2, probes_models)
+    parts = (windows, layers, v2, models)
     every = [probe for part in parts for probe in part.probes()]
     order = {name: i for i, name in enumerate(FUNCTIONS)}
     return tuple(sorted(every, key=lambda p: order[p.function.removesuffix("_grad")]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
-from minswin.crosscheck.probes_layers import attention_length, mlp_shapes, norm_shapes, weights
+from minswin.crosscheck.probes.layers import attention_length, mlp_shapes, norm_shapes, weights
 
 Pair = tuple[int, int]
 HIDDEN = 512  # of cpb_mlp

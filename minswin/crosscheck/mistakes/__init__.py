@@ -2,7 +2,7 @@
 
 A mistake belongs to one or more kinds of step. It has the signature of a formula, (step, *inputs),
 and gives what the step would be. `threads` name public places where others met it: owner/repo#N.
-The catalogue is spread over mistakes_in_*.py by the part of the model that they are about.
+The catalogue is spread over the files beside this one, by parts of the model.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _none(*_: Array) -> Array:
 def known() -> list[Mistake]:
     """The whole catalogue."""
     for part in PARTS:
-        importlib.import_module(f"minswin.crosscheck.mistakes_in_{part}")
+        importlib.import_module(f"minswin.crosscheck.mistakes.{part}")
     return MISTAKES
 
 

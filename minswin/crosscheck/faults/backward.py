@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minswin.crosscheck.planting import fault
+from minswin.crosscheck.faults import fault
 
 NORM = "reference.normalize.layer_norm"
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from minswin.crosscheck import recipe
 from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
-from minswin.crosscheck.probes_layers import PADDING
-from minswin.crosscheck.probes_v2 import HIDDEN
+from minswin.crosscheck.probes.layers import PADDING
+from minswin.crosscheck.probes.v2 import HIDDEN
 from minswin.models import SwinTransformer, SwinTransformerV2
 
 Config = dict[str, Any]

@@ -5,7 +5,7 @@ Each is killed by a probe of `minswin conform`, or by the test that stands besid
 
 from __future__ import annotations
 
-from minswin.crosscheck.planting import fault
+from minswin.crosscheck.faults import fault
 
 V2 = "layers.windows_v2.WindowAttentionV2.shifted_windows"
 RATES = "test_model_laws.py::test_drop_path_rates_are_an_arithmetic_progression_from_zero"
