@@ -29,7 +29,8 @@ from kernel_cases import (
 )
 from test_kernel_updates import SETTINGS, SHAPES, arrays_of
 
-from minswin import kernels, ops
+from minswin import Tensor, kernels, ops
+from minswin.arrays import to_numpy
 from minswin.kernels import KERNELS, UPDATES
 from minswin.kernels.gpu import launch, updates
 from minswin.kernels.gpu.window_attention import shifted_window_attention
@@ -40,6 +41,7 @@ from minswin.reference.windows import (
     shift_regions,
     window_partition,
 )
+from minswin.training.optimizers import SGD, AdamW
 
 SOURCES = sorted(path.name for path in launch.FOLDER.glob("*.cu"))
 ALL = sorted(name for name, row in KERNELS.items() if "cupy" in row)
@@ -346,6 +348,26 @@ def test_a_parameter_with_gaps_and_one_of_another_dtype_are_stepped_too(host: An
         for x, y in zip(mine, arrays, strict=True):
             np.testing.assert_allclose(x.get(), y, rtol=1e-6, atol=1e-6)
     assert sorted(RawKernel.ran) == ["sgd_steps<double>", "sgd_steps<float>"]
+
+
+@pytest.mark.parametrize("optimizer", [SGD, AdamW])
+def test_an_optimizer_moves_all_parameters_in_one_launch(host: Any, optimizer: Any) -> None:
+    rng = np.random.default_rng(0)
+    values = {f"{i}.weight": rng.standard_normal((3 + i, 5)) for i in range(4)}
+    slopes = {name: rng.standard_normal(x.shape) for name, x in values.items()}
+    moved = []
+    for place in (host.asarray, np.array):
+        own = {name: Tensor(place(x), requires_grad=True) for name, x in values.items()}
+        steps = optimizer(own.items(), 0.1, weight_decay=0.2)
+        for _ in range(2):
+            for name, p in own.items():
+                p.grad = place(slopes[name])
+            RawKernel.ran.clear()
+            steps.step()
+            assert len(RawKernel.ran) == (place is host.asarray)
+        moved.append([to_numpy(p.data) for p in own.values()])
+    for mine, right in zip(*moved, strict=True):
+        np.testing.assert_allclose(mine, right, rtol=1e-13)
 
 
 # ── choosing ─────────────────────────────────────────────────────────────────────────────────────

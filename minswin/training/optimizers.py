@@ -77,6 +77,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()  # the arrays kept for each parameter
+    update: str = ""  # the name of its kernel
 
     def __init__(
         self, named_parameters: Iterable[tuple[str, Any]], lr: float, weight_decay: float
@@ -97,15 +98,31 @@ class Optimizer:
     def step(self, lr: float | None = None) -> None:
         """Move every parameter that has a gradient once, with the learning rate of this step."""
         lr = float(self.lr if lr is None else lr)  # a NumPy float would widen float32
+        at: dict[int, list[str]] = {}  # those that take the same step of theirs, nearly always all
         for name, p in self.parameters.items():
             if p.grad is not None:
                 self.steps[name] += 1
-                kept = [self.state[slot][name] for slot in self.slots]
-                self.update(
-                    p.data, p.grad, *kept, lr=lr, decay=self.decay[name], t=self.steps[name]
-                )
+                at.setdefault(self.steps[name], []).append(name)
+        for t, names in at.items():
+            self._move(names, self.settings(lr, t))
 
-    def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
+    def _move(self, names: list[str], settings: dict[str, Any]) -> None:
+        """One launch for all parameters where the kernel can do that, else one after the other."""
+        rows = []
+        for name in names:
+            p = self.parameters[name]
+            rows.append((p.data, p.grad, *(self.state[slot][name] for slot in self.slots)))
+        decays = [self.decay[name] for name in names]
+        update = kernels.select(self.update, rows[0][0])
+        together = getattr(update, "together", None)
+        if together is not None:
+            together(rows, decays=decays, **settings)
+            return
+        for row, decay in zip(rows, decays, strict=True):
+            update(*row, decay=decay, **settings)
+
+    def settings(self, lr: float, t: int) -> dict[str, Any]:
+        """What the update is given besides the arrays, at step t."""
         raise NotImplementedError
 
     def to(self, device: str) -> None:
@@ -139,6 +156,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent with momentum, as reference.updates.sgd_step defines it."""
 
     slots = ("momentum",)
+    update = "sgd_step"
 
     def __init__(
         self,
@@ -152,15 +170,15 @@ class SGD(Optimizer):
         _below_one("SGD", momentum=momentum)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
-        sgd_step = kernels.select("sgd_step", p)
-        sgd_step(p, g, *kept, lr=lr, momentum=self.momentum, nesterov=self.nesterov, decay=decay)
+    def settings(self, lr: float, t: int) -> dict[str, Any]:
+        return {"lr": lr, "momentum": self.momentum, "nesterov": self.nesterov}
 
 
 class AdamW(Optimizer):
     """Adam with decoupled weight decay, as reference.updates.adamw_step defines it."""
 
     slots = ("mean", "square")
+    update = "adamw_step"
 
     def __init__(
         self,
@@ -175,9 +193,9 @@ class AdamW(Optimizer):
         _at_least_zero("AdamW", eps=eps)
         self.betas, self.eps = betas, eps
 
-    def update(self, p: Array, g: Array, *kept: Array, lr: float, decay: float, t: int) -> None:
-        (beta1, beta2), adamw_step = self.betas, kernels.select("adamw_step", p)
-        adamw_step(p, g, *kept, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, decay=decay, t=t)
+    def settings(self, lr: float, t: int) -> dict[str, Any]:
+        beta1, beta2 = self.betas
+        return {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": self.eps, "t": t}
 
 
 def _at_least_zero(who: str, **values: float) -> None:

@@ -67,6 +67,11 @@ def adamw_steps(
         launch("updates.cu", name, (blocks,), (256,), *tables, np.float64(lr), *numbers)
 
 
+# An optimizer asks the kernel of one parameter for that of many.
+sgd_step.together = sgd_steps  # type: ignore[attr-defined]
+adamw_step.together = adamw_steps  # type: ignore[attr-defined]
+
+
 # ── which arrays there are ───────────────────────────────────────────────────────────────────────
 
 
