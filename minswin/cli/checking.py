@@ -20,7 +20,7 @@ def _trace(options: argparse.Namespace) -> int:
         batch=options.batch,
         overrides=options.set,
         form=options.form,
-        grad=not options.no_grad,
+        grad=options.grad,
         steps=options.steps,
         optimizer=options.optimizer,
         lr=options.lr,
@@ -71,7 +71,8 @@ def _add_trace(commands: Any) -> None:
     parser.add_argument("--weights", metavar="F", help="default: made from names, see the recipe")
     parser.add_argument("--input", metavar="X", help=".npy of images (B, 3, H, W); default: recipe")
     parser.add_argument("--batch", type=count, default=2, metavar="N", help="images of the recipe")
-    parser.add_argument("--no-grad", action="store_true", help="forward only")
+    does = "derivatives too (the default), or forward only"
+    parser.add_argument("--grad", action=argparse.BooleanOptionalAction, default=True, help=does)
     does = "optimizer steps on the same batch; their losses and the last weights are kept"
     parser.add_argument("--steps", type=int, default=0, metavar="N", help=does)
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
