@@ -6,6 +6,7 @@ The quick version of fuzz_weights.py, and its judge judged: a reader that errs m
 from __future__ import annotations
 
 import functools
+import mmap
 import struct
 import sys
 import tracemalloc
@@ -237,7 +238,8 @@ def test_the_judge_sees_another_file_that_is_opened(monkeypatch, tmp_path) -> No
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory as Linux does")
 def test_the_judge_sees_memory_that_a_refusal_took(monkeypatch, tmp_path) -> None:
     def greedy(path, prefixes) -> None:
-        np.ones(10 * ALLOWANCE, np.uint8)
+        fresh = mmap.mmap(-1, 10 * ALLOWANCE)  # not memory that earlier tests have left behind
+        np.frombuffer(fresh, np.uint8)[:] = 1
         raise ValueError(f"read_weights: {path} is damaged")
 
     faulty(monkeypatch, greedy)
