@@ -85,3 +85,14 @@ def test_weights_hide_nothing() -> None:
             assert 0.5 <= gain <= 2, name
         else:
             assert w.std() > 0.1, name
+
+
+def test_a_resnet_of_the_recipe_has_positive_variances_and_counts_from_zero() -> None:
+    model = create_model("resnet20", rng=np.random.default_rng(0), dtype=np.float64).eval()
+    weights = recipe.weights(model.state_dict())
+    variances = [w for name, w in weights.items() if name.endswith("running_var")]
+    assert variances and min(w.min() for w in variances) >= 0.75
+    counts = [w for name, w in weights.items() if name.endswith("num_batches_tracked")]
+    assert counts and not any(counts) and all(w.dtype.kind == "i" for w in counts)
+    model.load_state_dict(weights)
+    assert np.isfinite(model(recipe.images(2, 3, (32, 32))).data).all()

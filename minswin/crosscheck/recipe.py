@@ -60,8 +60,13 @@ def labels(batch: int, classes: int) -> np.ndarray:
 
 
 def weights(state: Mapping[str, Array], dtype: Any = np.float64) -> dict[str, np.ndarray]:
-    """Weights for every name of `state`, by its shape: the rule is in `scale_of`."""
-    return {name: weight(name, np.shape(old), dtype) for name, old in state.items()}
+    """Weights for every name of `state`, by its shape: see `weight`. Whole numbers become zero."""
+    return {
+        name: weight(name, np.shape(old), dtype)
+        if np.asarray(old).dtype.kind == "f"
+        else np.zeros_like(old)
+        for name, old in state.items()
+    }
 
 
 def weight(name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
@@ -73,8 +78,8 @@ def weight(name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> np.nda
 
 
 def is_gain(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether `name` is the gain of a norm: the only weights of one axis."""
-    return len(shape) == 1 and name.endswith("weight")
+    """Whether `name` is the gain of a norm, or a variance: numbers of one axis around 1."""
+    return len(shape) == 1 and name.endswith(("weight", "running_var"))
 
 
 def scale_of(name: str, shape: tuple[int, ...]) -> float:
