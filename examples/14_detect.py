@@ -41,7 +41,7 @@ def loss(output, aims):
 
 began = time.perf_counter()
 batches = dense.detection_batches(train.images, train.boxes, train.labels, 16, locations=locations)
-losses = dense.fit(model, batches, loss, steps=steps, minutes=args.minutes, rng=rng)
+losses = dense.fit(model, batches, loss, steps=steps, minutes=args.minutes, lr=1e-3, rng=rng)
 print(f"{len(losses)} steps in {time.perf_counter() - began:.0f} s, "
       f"loss {losses[0]:.3f} → {np.mean(losses[-50:]):.3f}")  # fmt: skip
 
