@@ -47,10 +47,14 @@ def _lift(
     arithmetic: integer arrays are numbers like any other, and take the dtype of the floating ones.
     """
     name, signature = definition.__name__, _positional_only(definition)
+    known: set[tuple[Any, ...]] = set()  # calls that fit the signature: how many inputs, what names
 
     @wraps(definition)
     def operation(*inputs: Any, **settings: Any) -> Tensor:
-        _check_call(name, signature, inputs, settings)
+        call = len(inputs), *settings
+        if call not in known:
+            _check_call(name, signature, inputs, settings)
+            known.add(call)
         inputs, array = _as_inputs(name, inputs, arithmetic)
         settings = {key: _plain(value) for key, value in settings.items()}
         if check is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from contextvars import copy_context
@@ -95,8 +95,9 @@ class DataParallel:
         parts = np.array_split(x, max(1, min(len(self._twins), len(x))))
         twins = self._twins[: len(parts)]
         ends = np.cumsum([len(part) for part in parts]).tolist()
+        layers, shared = list(self.model.layers_within()), _shared(self.model)
         for twin, start, end in zip(twins, [0, *ends], ends, strict=False):
-            twin.follow(self.model, start, end, len(x))
+            twin.follow(layers, shared, start, end, len(x))
         here = wanted, kernels.chosen(x), is_recording()
         runs = self._each(_forward, [(*pair, *here) for pair in zip(twins, parts, strict=True)])
         twins[0].lead()
@@ -106,7 +107,9 @@ class DataParallel:
             results = self._each(_backward, list(zip(twins, runs, pieces, strict=True)))
             dx, *gradients = zip(*results, strict=True)
             whole = None if any(d is None for d in dx) else np.concatenate(dx)
-            return whole, *self._each(_sum, gradients)
+            share = -(-len(gradients) // len(parts))  # how many of them each thread adds up
+            jobs = [(gradients[i : i + share],) for i in range(0, len(gradients), share)]
+            return whole, *(total for sums in self._each(_sums, jobs) for total in sums)
 
         return np.concatenate([y.data for _, y in runs]), vjp
 
@@ -132,16 +135,27 @@ class _Twin:
         known = {id(t.data): t.data for t in _shared(model)}
         known.update((id(rng), share) for rng, share in self.shares)
         self.model = copy.deepcopy(model, known)
-        self.model.zero_grad()
+        self.layers, self.shared = list(self.model.layers_within()), _shared(self.model)
+        self.weights = _weights(self.model)
+        self.zero_grad()
 
-    def follow(self, model: Any, start: int, end: int, batch: int) -> None:
-        """Take the model's modes, weights and random state, for samples start…end of a batch."""
-        for own, layer in _pairs(self.model.layers_within(), model.layers_within()):
+    def follow(
+        self, layers: list[Any], shared: list[Tensor], start: int, end: int, batch: int
+    ) -> None:
+        """Take the modes of the model's layers, its arrays and random state.
+
+        For the samples start…end of a batch.
+        """
+        for own, layer in _pairs(self.layers, layers):
             own.training = layer.training
-        for own, p in _pairs(_shared(self.model), _shared(model)):
+        for own, p in _pairs(self.shared, shared):
             own.data, own.requires_grad = p.data, p.requires_grad
         for rng, share in self.shares:
             share.state = rng.bit_generator.state, start, end, batch
+
+    def zero_grad(self) -> None:
+        for p in self.weights:
+            p.grad = None
 
     def lead(self) -> None:
         """Give the model's generators the state that they would have after the whole batch."""
@@ -159,8 +173,7 @@ def _shared(model: Any) -> list[Tensor]:
     return [*_weights(model), *(buffer for _, buffer in model.named_buffers())]
 
 
-def _pairs(own: Iterable[Any], models: Iterable[Any]) -> list[tuple[Any, Any]]:
-    own, models = list(own), list(models)
+def _pairs(own: list[Any], models: list[Any]) -> list[tuple[Any, Any]]:
     if len(own) != len(models):
         raise ValueError(
             "data_parallel: the model has gained or lost layers since it was split; "
@@ -213,17 +226,21 @@ def _forward(
 def _backward(twin: _Twin, run: tuple[Tensor, Tensor], g: Array) -> list[Array | None]:
     """What one part adds to the gradient of the images and of each weight."""
     images, y = run
-    twin.model.zero_grad()
+    twin.zero_grad()
     if y.requires_grad:
         y.backward(np.ascontiguousarray(g))
-    gradients = [images.grad, *(p.grad for p in _weights(twin.model))]
-    twin.model.zero_grad()
+    gradients = [images.grad, *(p.grad for p in twin.weights)]
+    twin.zero_grad()
     return gradients
 
 
-def _sum(*gradients: Array | None) -> Array | None:
+def _sums(gradients: Sequence[tuple[Array | None, ...]]) -> list[Array | None]:
     """Added in the order of the parts, so that the bits do not depend on who was first."""
-    total, *others = [g for g in gradients if g is not None] or [None]
+    return [_sum(parts) for parts in gradients]
+
+
+def _sum(parts: tuple[Array | None, ...]) -> Array | None:
+    total, *others = [g for g in parts if g is not None] or [None]
     for g in others:
         total += g  # into the first part's own array, which nobody else holds
     return total

@@ -15,6 +15,7 @@ from minswin.data.augment import (
     flip,
     mixup,
     one_hot,
+    piece,
     rand_augment,
     random_erasing,
 )
@@ -133,6 +134,33 @@ def test_crop_refuses_a_mirror_wider_than_the_image_and_unknown_modes():
         crop(batch(0), padding=-1, rng=generator())
     with pytest.raises(ValueError, match="mode is 'wrap'"):
         crop(batch(0), padding=2, rng=generator(), mode="wrap")
+
+
+@given(seed=seeds, side=st.integers(1, H))
+def test_a_piece_is_a_slice_of_the_image(seed, side):
+    images = batch(seed)
+    out = piece(images, side=side, rng=generator(seed))
+    assert out.shape == (*images.shape[:2], side, side) and out.dtype == images.dtype
+    for got, image in zip(out, images, strict=True):
+        assert any(
+            np.array_equal(got, image[:, y : y + side, x : x + side])
+            for y in range(H - side + 1)
+            for x in range(W - side + 1)
+        )
+
+
+def test_a_piece_comes_from_every_place_equally_often():
+    images = np.broadcast_to(np.arange(20).reshape(4, 5), (6000, 3, 4, 5))
+    first = piece(images, side=3, rng=generator())[:, 0, 0, 0]  # of 2 × 3 places
+    counts = np.bincount(first, minlength=20).reshape(4, 5)
+    assert counts[:2, :3].min() > 880  # of 1000 expected: 4 standard deviations
+    assert counts[:2, :3].sum() == 6000
+
+
+@pytest.mark.parametrize("side", [0, H + 1])
+def test_piece_refuses_a_side_that_the_image_does_not_have(side):
+    with pytest.raises(ValueError, match=f"side is {side}, expected 1 to {H}, the image's"):
+        piece(batch(0), side=side, rng=generator())
 
 
 # ---- erasing ---------------------------------------------------------------------------------

@@ -237,6 +237,20 @@ def test_mean_and_std_are_those_of_the_named_set_unless_given():
     )
 
 
+def test_the_first_epochs_are_shown_pieces_of_the_same_samples():
+    settings = {"seed": 3, "augment": "basic", **{k: FULL[k] for k in ("mixup", "smoothing")}}
+    whole, pieces = (
+        Batches(numbered(), 6, **settings, **own) for own in ({}, {"piece": 7, "piece_epochs": 2})
+    )
+    for epoch in range(4):
+        for (x, targets), (y, wanted) in zip(whole.epoch(epoch), pieces.epoch(epoch), strict=True):
+            assert y.shape == ((6, 3, 7, 7) if epoch < 2 else x.shape)
+            assert targets.shape == wanted.shape
+            if epoch >= 2:
+                assert same((x, targets), (y, wanted))
+    assert all(np.array_equal(whole.order(e), pieces.order(e)) for e in range(4))
+
+
 # ---- what is refused -------------------------------------------------------------------------
 
 
@@ -252,6 +266,8 @@ def test_mean_and_std_are_those_of_the_named_set_unless_given():
         ({"mixup": -0.1}, "mixup is -0.1"),
         ({"cutmix": -1}, "cutmix is -1"),
         ({"smoothing": 1.0}, "smoothing is 1.0"),
+        ({"piece": 17, "piece_epochs": 1}, "piece is 17, expected 1 to 16"),
+        ({"piece_epochs": 1}, "piece is 0, expected 1 to 16"),
         ({"dataset": numbered(name="mine")}, "colours of 'mine'; give mean and std"),
         ({"std": (1, 0, 1)}, "std above 0"),
     ],

@@ -32,6 +32,8 @@ OPTIONS = {
     "mixup": 0.4,
     "cutmix": 0.4,
     "smoothing": 0.1,
+    "piece": 6,
+    "piece_epochs": 15,
 }
 
 

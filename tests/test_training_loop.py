@@ -29,7 +29,7 @@ from minswin.training import (
     warmup_cosine,
 )
 from minswin.training.checkpoints import BEST, LAST, read_checkpoint
-from minswin.training.inputs import evaluation_batches
+from minswin.training.inputs import evaluation_batches, training_batches
 from minswin.training.journal import Journal, read_journal
 from minswin.training.run import FILES, Run
 
@@ -468,12 +468,21 @@ def test_too_few_images_for_one_batch_is_said(tmp_path):
         ({"smoothing": 1.0}, "smoothing must be 0 or more and below 1, got 1.0"),
         ({"epochs": 3, "warmup": 4.0}, "warmup must be 0 to 3 epochs, got 4.0"),
         ({"count": 3, "batch_size": 4}, "count must be 4 or more, got 3"),
+        ({"piece": 24}, "piece and piece_epochs belong together, .*; got 24 and 0"),
+        ({"piece_epochs": 3}, "piece and piece_epochs belong together, .*; got 0 and 3"),
         ({"seed": True}, "seed must be a whole number of 0 or more, got True"),
     ],
 )
 def test_a_bad_setting_is_named(setting, message):
     with pytest.raises(ValueError, match=f"Settings: {message}"):
         Settings(**setting)
+
+
+def test_pieces_are_shown_in_the_first_epochs_of_a_run(tmp_path):
+    settings = tiny_settings(tmp_path, piece=6, piece_epochs=2)
+    batches = training_batches(tiny_load("shapes", split="train"), settings)
+    assert [batches.batch(epoch, 0)[0].shape[2:] for epoch in range(3)] == [(6, 6), (6, 6), (8, 8)]
+    assert train(settings).epochs == 3
 
 
 def test_every_recipe_is_valid_and_names_a_model(tmp_path):

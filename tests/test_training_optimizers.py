@@ -210,6 +210,8 @@ def test_a_bad_optimizer_setting_is_named(make, settings, message):
         make(make_parameters(np.random.default_rng(0)).items(), **settings)
     with pytest.raises(ValueError, match="named_parameters is empty"):
         make([], 0.1)
+    with pytest.raises(TypeError, match=r"got SimpleNamespace; pass model\.named_parameters\(\)"):
+        make(make_parameters(np.random.default_rng(0)).values(), 0.1)
 
 
 # ── clipping and decay ───────────────────────────────────────────────────────────────────────────

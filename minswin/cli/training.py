@@ -117,6 +117,8 @@ TRAINING: dict[str, tuple[type, str]] = {
     "smoothing": (float, "label smoothing"),
     "mixup": (float, "parameter alpha of mixup; 0: off"),
     "cutmix": (float, "parameter alpha of cutmix; 0: off"),
+    "piece": (int, "side of the random squares that the first epochs are shown: faster"),
+    "piece_epochs": (int, "how many epochs these are"),
     "ema": (float, "decay of the averaged weights; 0: off"),
     "device": (str, "cpu (the default), or gpu, gpu:1, … through CuPy"),
     "precision": (str, "float32 (the default); float16; on a GPU also tf32, bfloat16"),

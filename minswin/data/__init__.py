@@ -13,6 +13,7 @@ from minswin.data.augment import (
     flip,
     mixup,
     one_hot,
+    piece,
     rand_augment,
     random_erasing,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "mixup",
     "normalize",
     "one_hot",
+    "piece",
     "rand_augment",
     "random_erasing",
     "read_cifar",

@@ -41,9 +41,27 @@ def crop(images: Images, *, padding: int, rng: Random, mode: str = "constant") -
         raise ValueError(f"crop: padding is {padding}, which a {height}×{width} image cannot have")
     margin = (padding, padding)
     wide = np.pad(images, ((0, 0), (0, 0), margin, margin), mode=mode)  # type: ignore[call-overload]
-    places = np.lib.stride_tricks.sliding_window_view(wide, (height, width), axis=(2, 3))
     y, x = rng.integers(0, 2 * padding + 1, (2, number))
-    return places[np.arange(number), :, y, x]  # (B, 3, H, W)
+    return _cut(wide, y, x, height, width)
+
+
+def piece(images: Images, *, side: int, rng: Random) -> Images:
+    """Cut a square at a random place out of each image: gives (B, 3, side, side).
+
+    Smaller images cost less: progressive resizing shows them first, and whole ones in the end.
+    """
+    number, _, height, width = images.shape
+    if not 1 <= side <= min(height, width):
+        raise ValueError(f"piece: side is {side}, expected 1 to {min(height, width)}, the image's")
+    y = rng.integers(0, height - side + 1, number)
+    x = rng.integers(0, width - side + 1, number)
+    return _cut(images, y, x, side, side)
+
+
+def _cut(images: Images, y: Any, x: Any, height: int, width: int) -> Images:
+    """The box of each image whose first pixel is (y, x), each (B,): gives (B, 3, height, width)."""
+    places = np.lib.stride_tricks.sliding_window_view(images, (height, width), axis=(2, 3))
+    return places[np.arange(len(images)), :, y, x]
 
 
 # ---- erasing ---------------------------------------------------------------------------------

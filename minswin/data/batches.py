@@ -59,8 +59,9 @@ class Batches:
              (B, K) float32 as soon as mixup, cutmix or smoothing is above 0
 
     `mixup` and `cutmix` are the α of their Beta distribution; with both, a coin is tossed for each
-    batch. Smoothing is done here, so the loss must not do it again. Where mean and std are left
-    out they are those of the named set.
+    batch. Smoothing is done here, so the loss must not do it again. In the first `piece_epochs`
+    epochs x holds a random piece × piece square of each augmented image (progressive resizing).
+    Where mean and std are left out they are those of the named set.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Batches:
         mixup: float = 0.0,
         cutmix: float = 0.0,
         smoothing: float = 0.0,
+        piece: int = 0,
+        piece_epochs: int = 0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         shuffle: bool = True,
@@ -88,7 +91,11 @@ class Batches:
                 f"Batches: mixup is {mixup}, cutmix is {cutmix}, smoothing is {smoothing}; "
                 "expected 0 or more, 0 or more, and 0 to below 1"
             )
+        side = min(dataset.images.shape[2:])
+        if piece_epochs and not 1 <= piece <= side:
+            raise ValueError(f"Batches: piece is {piece}, expected 1 to {side}, the images' side")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.piece, self.piece_epochs = piece, piece_epochs
         self.augment = _augmentation(augment)
         self.mixup, self.cutmix, self.smoothing = mixup, cutmix, smoothing
         self.mean, self.std = _statistics(dataset.name, mean, std)
@@ -124,6 +131,8 @@ class Batches:
         chosen = self.order(epoch)[step * self.batch_size :][: self.batch_size]
         rng = stream(self.seed, STEP, epoch, step)
         images = self.augment(self.dataset.images[chosen], rng=rng)
+        if epoch < self.piece_epochs:
+            images = change.piece(images, side=self.piece, rng=rng)
         x = normalize(images, mean=self.mean, std=self.std)
         return self._mixed(x, self.dataset.labels[chosen], rng)
 

@@ -48,6 +48,8 @@ def training_batches(images: Images, settings: Settings) -> data.Batches:
         augment=settings.augment,
         mixup=settings.mixup,
         cutmix=settings.cutmix,
+        piece=settings.piece,
+        piece_epochs=settings.piece_epochs,
     )
 
 

@@ -83,7 +83,13 @@ class Optimizer:
         self, named_parameters: Iterable[tuple[str, Any]], lr: float, weight_decay: float
     ) -> None:
         who = type(self).__name__
-        self.parameters = dict(named_parameters)
+        pairs = list(named_parameters)
+        if any(not isinstance(pair, tuple) or len(pair) != 2 for pair in pairs):
+            raise TypeError(
+                f"{who}: named_parameters must be pairs of a name and a parameter, got "
+                f"{type(pairs[0]).__name__}; pass model.named_parameters()"
+            )
+        self.parameters = dict(pairs)
         if not self.parameters:
             raise ValueError(f"{who}: named_parameters is empty; pass model.named_parameters()")
         _at_least_zero(who, lr=lr, weight_decay=weight_decay)

@@ -75,6 +75,8 @@ class Settings:
     augment: str = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
+    piece: int = 0  # side of the random square of each image that the first epochs are shown,
+    piece_epochs: int = 0  # and how many epochs these are; 0: whole images from the beginning
     ema: float = 0.0  # decay of the averaged weights; 0: none are kept
 
     device: str = "cpu"  # or "gpu", "gpu:1", …
@@ -96,13 +98,18 @@ class Settings:
         _require("alpha", self.alpha, "0 to 1, the share of the teacher in the loss", high=1)
         for name in ("epochs", "batch_size"):
             _require(name, getattr(self, name), "a whole number of 1 or more", whole=True, low=1)
-        for name in ("holdout", "seed", "checkpoint_every", "log_every"):
+        for name in ("holdout", "seed", "checkpoint_every", "log_every", "piece", "piece_epochs"):
             _require(name, getattr(self, name), "a whole number of 0 or more", whole=True)
         for name in ("lr", "weight_decay", "mixup", "cutmix", "start_lr", "clip"):
             _require(name, getattr(self, name), "a number of 0 or more")
         for name in ("drop_path", "momentum", "smoothing", "ema"):
             if getattr(self, name) is not None:
                 _require(name, getattr(self, name), "0 or more and below 1", below=1)
+        if bool(self.piece) != bool(self.piece_epochs):
+            raise ValueError(
+                "Settings: piece and piece_epochs belong together, the side of the pieces and the "
+                f"epochs that are shown them; got {self.piece!r} and {self.piece_epochs!r}"
+            )
         _require("final_lr", self.final_lr, "0 to 1, a share of lr", high=1)
         _require("warmup", self.warmup, f"0 to {self.epochs} epochs", high=self.epochs)
         if self.threads is not None:

@@ -15,8 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 from minswin.arrays import Array
-from minswin.kernels.cpu.compiled import compiled
-from minswin.kernels.cpu.simd import LANES, Vector, address, call, spread, transpose
+from minswin.kernels.cpu.compiled import compiled, contiguous
+from minswin.kernels.cpu.simd import LANES, Vector, address, call, load, spread, store, transpose
 
 LINE = 64  # bytes of a line of the cache: 16 float32, 8 float64
 HIGH = 6  # rows of a tile: 6 × 64 bytes of sums leave room for the factors in 16 registers
@@ -33,12 +33,43 @@ def panels(matrix: Array) -> Array:
 
     So a tile reads it from one end to the other. The last panel is filled up with zeros.
     """
-    (K, M), width = matrix.shape, LINE // matrix.itemsize
-    packed = np.zeros((-(-M // width), K, width), matrix.dtype)
-    for panel, left in zip(packed, range(0, M, width), strict=True):
-        columns = matrix[:, left : left + width]
-        panel[:, : columns.shape[1]] = columns
-    return packed.reshape(-1)
+    K, M = matrix.shape
+    packed = np.empty(padded(M, LINE // matrix.itemsize) * K, matrix.dtype)
+    if matrix.flags.f_contiguous:
+        _pack_columns(matrix.T.reshape(-1), packed, K, M)
+    else:
+        _pack_rows(contiguous(matrix).reshape(-1), packed, K, M)
+    return packed
+
+
+@compiled
+def _pack_columns(matrix: Any, packed: Any, K: int, M: int) -> None:
+    """From a matrix that lies column after column."""
+    width = LINE // packed.itemsize
+    for column in range(padded(M, width)):
+        start = column // width * width * K + column % width
+        if column < M:
+            for k in range(K):
+                packed[start + k * width] = matrix[column * K + k]
+        else:
+            packed[start : start + K * width : width] = 0
+
+
+@compiled
+def _pack_rows(matrix: Any, packed: Any, K: int, M: int) -> None:
+    """From a matrix that lies row after row."""
+    width = LINE // packed.itemsize
+    for left in range(0, M, width):
+        here = min(width, M - left)
+        for k in range(K):
+            to, start = left * K + k * width, k * M + left
+            if here == width:
+                for v in range(0, width, LANES):
+                    store(packed, to + v, load(matrix, start + v))
+            else:
+                packed[to : to + width] = 0
+                for j in range(here):
+                    packed[to + j] = matrix[start + j]
 
 
 # ── tiles ────────────────────────────────────────────────────────────────────────────────────────
