@@ -184,7 +184,7 @@ def test_a_recorded_step_gives_the_numbers_of_a_plain_one(cupy, settings):
     models = [tiny_model(dtype=np.float32, **settings) for _ in range(2)]
     losses, weights, step = steps_of(cupy, record=True, model=models[0])
     truth, true_weights, _ = steps_of(cupy, record=False, model=models[1])
-    assert step.graph.launches == 7 - WARM_UP
+    assert [r.graph.launches for r in step.recordings.values()] == [7 - WARM_UP]
     assert losses == truth and len(set(losses)) == 7
     assert all(np.array_equal(a, b) for a, b in zip(weights, true_weights, strict=True))
     states = [model.rng.bit_generator.state for model in models]
@@ -218,28 +218,27 @@ def test_what_cannot_be_captured_is_said_once_and_runs_plainly(cupy, monkeypatch
         patch.setattr(ops, "cross_entropy", curious)
         losses, _, step = steps_of(cupy, record=True, model=models[0], said=said)
     assert losses == steps_of(cupy, record=False, model=models[1])[0]
-    assert step.graph is None
+    assert step.failed and all(r.graph is None for r in step.recordings.values())
     assert said == [
         "the step cannot be captured (nothing can be read while capturing); "
         "it runs kernel by kernel"
     ]
 
 
-def test_a_batch_of_another_size_runs_plainly(cupy):
-    said = []
-    calls = []
+def test_each_size_of_batch_has_a_recording(cupy):
+    said, calls = [], []
 
     def double(x):
-        calls.append(x.shape)
+        calls.append(len(x))
         return x * 2
 
     with cupy.cuda.Stream(non_blocking=True):
         step = Captured(double, tiny_model(), said.append)
-        sizes = [4, 4, 4, 4, 4, 3, 4]
-        for n in sizes:
+        for n in [4, 4, 4, 4, 4, 3, 4, 3, 3, 3, 3, 4]:
             x = np.random.default_rng(n).standard_normal((n, 2))
             assert np.array_equal(step(cupy.asarray(x)).get(), 2 * x)
-    assert calls == [(4, 2)] * (WARM_UP + 1) + [(3, 2)] and said == []
+    assert calls == [4] * (WARM_UP + 1) + [3] * (WARM_UP + 1) and said == []
+    assert [r.graph.launches for r in step.recordings.values()] == [4, 2]
 
 
 # ── batches on their way ─────────────────────────────────────────────────────────────────────────

@@ -23,45 +23,66 @@ WARM_UP = 3  # plain calls before the recording: kernels are compiled, tables ar
 class Captured:
     """function(*arrays) of a GPU, which gives one array and sets the gradients of a model.
 
-    The first calls run it plainly, then it is recorded; where that fails, this is said once, and
-    all calls stay plain. The numbers are those of plain calls, to the bit.
+    For each size of batch, the first calls run it plainly, then it is recorded; where that fails,
+    this is said once, and all calls stay plain. The numbers are those of plain calls, to the bit.
     """
 
     def __init__(
         self, function: Callable[..., Array], model: Any, say: Callable[[str], None]
     ) -> None:
         self.function, self.model, self.say = function, model, say
-        self.draws = [Draws(rng) for rng in generators(model)]
-        self.plain_calls, self.failed = 0, False
-        self.graph: Any = None
+        self.recordings: dict[tuple[tuple[int, ...], ...], _Recording] = {}
+        self.failed = False
 
     def __call__(self, *inputs: Array) -> Array:
-        if self.graph is None and self.plain_calls >= WARM_UP and not self.failed:
-            self._record(inputs)
-        fits = self.graph is not None and self.shapes == [x.shape for x in inputs]
-        return self._replay(inputs) if fits else self._plainly(inputs)
+        if self.failed:
+            return self.function(*inputs)
+        size = tuple(x.shape for x in inputs)
+        if size not in self.recordings:
+            self.recordings[size] = _Recording(self.function, self.model)
+        try:
+            return self.recordings[size](inputs)
+        except _NotCaptured as error:
+            self.failed = True
+            self.say(f"the step cannot be captured ({error}); it runs kernel by kernel")
+            return self.function(*inputs)
 
-    def _plainly(self, inputs: tuple[Array, ...]) -> Array:
-        self.plain_calls += 1
-        if self.graph is not None or self.failed:
-            return self.function(*inputs)
-        with drawing_from(self.draws, self.model):  # to learn what is drawn
-            return self.function(*inputs)
+
+class _NotCaptured(Exception):
+    """What stood in the way."""
+
+
+class _Recording:
+    """The same for batches of one size."""
+
+    def __init__(self, function: Callable[..., Array], model: Any) -> None:
+        self.function, self.model = function, model
+        self.draws = [Draws(rng) for rng in generators(model)]
+        self.plain_calls = 0
+        self.graph: Any = None
+
+    def __call__(self, inputs: tuple[Array, ...]) -> Array:
+        if self.plain_calls < WARM_UP:
+            self.plain_calls += 1
+            with drawing_from(self.draws, self.model):  # to learn what is drawn
+                return self.function(*inputs)
+        if self.graph is None:
+            self._record(inputs)
+        return self._replay(inputs)
 
     def _record(self, inputs: tuple[Array, ...]) -> None:
         """Record one call. Nothing is computed yet."""
         library, stream = cupy(), cupy().cuda.get_current_stream()
         self.pool = library.cuda.MemoryPool()  # the recording's own: nobody else gets its arrays
-        self.shapes, self.inputs = [x.shape for x in inputs], [x.copy() for x in inputs]
+        self.inputs = [x.copy() for x in inputs]
         for draws in self.draws:
             draws.make_room(library)
         try:
             with library.cuda.using_allocator(self.pool.malloc), self._capture(stream):
                 self.result = self.function(*self.inputs)
         except Exception as error:
-            self.failed, self.graph = True, None
-            self.say(f"the step cannot be captured ({error}); it runs kernel by kernel")
-            return
+            self.graph = None
+            raise _NotCaptured(error) from error
         self.gradients = [(p, p.grad) for p in self.model.parameters()]
 
     @contextmanager
