@@ -11,6 +11,7 @@ import numpy as np
 
 from minswin import data, dense
 from minswin.dense.pictures import save_segments
+from minswin.look.canvas import picture_path
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--backbone", choices=("swin", "resnet"), default="swin")
@@ -21,6 +22,7 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--quick", action="store_true", help="only to see that it runs")
 parser.add_argument("-o", "--output", default="segments.png")
 args = parser.parse_args()
+output = picture_path(args.output)  # an error now, not after the training
 steps, images = (12, 200) if args.quick else (args.steps, 10_000)
 
 rng = np.random.default_rng(args.seed)
@@ -49,5 +51,5 @@ for name, iou in zip(names, per_class, strict=True):
     print(f"{name:>10}  {iou:6.1%}")
 print(f"mean IoU {mean:.1%}, {np.trace(table) / table.sum():.1%} of the pixels right, "
       f"on {len(test)} new images")  # fmt: skip
-save_segments(test.images[:10], truth[:10], found[:10], test.classes, args.output)
-print(f"ten of them are drawn in {args.output}")
+save_segments(test.images[:10], truth[:10], found[:10], test.classes, output)
+print(f"ten of them are drawn in {output}")

@@ -12,6 +12,7 @@ import numpy as np
 from minswin import dense
 from minswin.data.scenes import scenes
 from minswin.dense.pictures import save_boxes
+from minswin.look.canvas import picture_path
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--backbone", choices=("swin", "resnet"), default="swin")
@@ -21,6 +22,7 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--quick", action="store_true", help="only to see that it runs")
 parser.add_argument("-o", "--output", default="boxes.png")
 args = parser.parse_args()
+output = picture_path(args.output)  # an error now, not after the training
 steps, pictures = (6, 80) if args.quick else (args.steps, 2400)
 size = 64 if args.quick else 96  # maps of 24×24, 12×12 and 6×6 tokens
 
@@ -53,5 +55,5 @@ for name, ap in zip(test.classes, result.per_class, strict=True):
 objects = sum(len(boxes) for boxes in test.boxes)
 print(f"AP50 {result.ap50:.3f}, AP50:95 {result.ap:.3f} "
       f"on {objects} objects in {len(test)} new pictures")  # fmt: skip
-save_boxes(test.images[:12], test.boxes[:12], found[:12], test.classes, args.output)
-print(f"twelve of them are drawn in {args.output}")
+save_boxes(test.images[:12], test.boxes[:12], found[:12], test.classes, output)
+print(f"twelve of them are drawn in {output}")

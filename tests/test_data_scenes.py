@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minswin.data.dataset import STATISTICS
+from minswin.data.dataset import STATISTICS, stream
 from minswin.data.scenes import IGNORED, Scenes, scenes
-from minswin.data.shapes import KINDS, shapes
+from minswin.data.shapes import BLOCK, KINDS, draw, shapes
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,40 @@ def test_the_same_arguments_give_the_same_bytes_and_fewer_pictures_are_the_first
 
 
 def test_splits_and_seeds_share_nothing(some) -> None:
-    for other in (scenes(5, seed=3, size=72, most=4, split="test"), scenes(5, seed=4, size=72)):
+    for wish in ({"seed": 3, "split": "test"}, {"seed": 4}):
+        other = scenes(5, size=72, most=4, **wish)
         assert not (other.images == some.images[:5]).all(axis=(1, 2, 3)).any()
-    assert not np.array_equal(shapes(1, seed=3, size=72).images, some.images[:1])
+
+
+def test_scenes_and_shapes_draw_from_streams_of_their_own(monkeypatch) -> None:
+    drawn: dict[Any, set[Any]] = {scenes: set(), shapes: set()}
+    for make, places in drawn.items():
+
+        def noted(*place: int, places: set[Any] = places) -> np.random.Generator:
+            places.add(place)
+            return stream(*place)
+
+        monkeypatch.setattr(sys.modules[make.__module__], "stream", noted)
+        for split in ("train", "test"):
+            make(1, seed=3, size=48, split=split)
+        assert len(places) == 2
+    assert not drawn[scenes] & drawn[shapes]
+
+
+def test_a_pixel_belongs_to_the_object_that_covers_half_of_it_or_more(monkeypatch) -> None:
+    covered = []
+
+    def noted(*place: Any, **more: Any) -> np.ndarray:
+        covered.append(draw(*place, **more))  # (b, H, W)
+        return covered[-1]
+
+    monkeypatch.setattr(sys.modules[scenes.__module__], "draw", noted)
+    masks = scenes(BLOCK, seed=5, size=48, most=1).masks  # one object each
+    coverage = np.concatenate(covered)
+    assert len(coverage) == BLOCK
+    partly = (coverage > 0.02) & (coverage < 0.98)
+    assert partly.sum() > 10 * BLOCK
+    assert (masks > 0).sum() == (coverage >= 0.5).sum()
 
 
 def test_every_box_is_tight_around_pixels_of_its_class(some) -> None:

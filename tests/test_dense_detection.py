@@ -13,7 +13,6 @@ from strategies import fill, law, seeds
 from test_dense_maps import slow_giou
 from test_dense_segmentation import backbone
 
-from minswin import ops
 from minswin.autograd import Tensor
 from minswin.dense import (
     Backbone,
@@ -42,6 +41,7 @@ def some(rng: np.random.Generator, count: int, size: tuple[int, int] = SIZE) -> 
 
 
 def slow_iou(a: Any, b: Any) -> float:
+    a, b = np.asarray(a).tolist(), np.asarray(b).tolist()
     wide = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     high = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - wide * high
@@ -51,11 +51,14 @@ def slow_iou(a: Any, b: Any) -> float:
 # ── boxes ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_iou_by_hand() -> None:
-    a = np.array([[0.0, 0, 4, 2], [5, 5, 5, 5]])
-    b = np.array([[2.0, 1, 6, 3], [0, 0, 4, 2], [4, 0, 6, 2], [5, 5, 5, 5]])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_iou_by_hand(dtype: Any) -> None:
+    a = np.array([[0, 0, 4, 2], [5, 5, 5, 5]], dtype)
+    b = np.array([[2, 1, 6, 3], [0, 0, 4, 2], [4, 0, 6, 2], [5, 5, 5, 5]], dtype)
     assert_close(box_iou(a, b), [[2 / 14, 1, 0, 0], [0, 0, 0, 0]])
     assert box_iou(NONE, b).shape == (0, 4)
+    large = np.array([[0, 0, 200, 100]], dtype)  # 20,000 pixels
+    assert_close(box_iou(large, large // 2), [[1 / 4]])
 
 
 def test_clipping_keeps_what_lies_inside_and_says_what_does() -> None:
@@ -307,13 +310,50 @@ def test_boxes_that_reach_beyond_the_image_are_cut_at_its_edge_or_dropped() -> N
     found = detect(model, images[2:])
     assert_same(found[0].boxes, [[0, 0, 34, 26]])
     model.output[2, :, 3:7] = -40.0  # no area is left
-    assert detect(model, images[2:], overlap=0.99)[0].boxes.shape[1] == 4
+    assert detect(model, images[2:], overlap=0.99)[0].boxes.shape == (0, 4)
 
 
 def test_at_most_so_many_objects_are_found_and_none_below_the_threshold() -> None:
     model, images, *_ = perfect(10)
-    assert len(detect(model, images, most=1)[0].boxes) == 1
-    assert not any(len(f.boxes) for f in detect(model, images, threshold=1.0))
+    every = detect(model, images)
+    for most in (1, 2):
+        few = detect(model, images, most=most)
+        assert [len(f.boxes) for f in few] == [most, 0, 1]
+        assert_same(few[0].scores, every[0].scores[:most])
+    threshold = float(every[0].scores.mean())
+    for few, all_ in zip(detect(model, images, threshold=threshold), every, strict=True):
+        assert_same(few.scores, all_.scores[all_.scores > threshold])
+
+
+def test_an_object_is_found_though_many_tokens_are_surer_of_another_one() -> None:
+    model, images, *_ = perfect(14)
+    (first, second) = (np.nonzero(model.output[0, :, k] > 0)[0] for k in (0, 2))
+    model.output[0, second, 7] = model.output[0, first, 7].min() - 1
+    assert 3 < len(first) < 15
+    assert detect(model, images, most=3)[0].labels.tolist() == [0, 2]
+
+
+def test_a_worse_box_stays_if_it_overlaps_a_better_one_by_no_more_than_is_asked() -> None:
+    model, images, boxes, _ = perfect(11)
+    token = np.nonzero(model.output[2, :, 2] > 0)[0][0]
+    locations = model.locations(SIZE)
+    to_right = 21 - locations.places[token, 0]  # instead of 33: 18 of 30 pixels overlap
+    model.output[2, token, 5] = np.log(to_right / locations.strides[token, 0])
+    (alone,) = detect(model, images[2:], overlap=0.58)
+    assert_close(alone.boxes, boxes[2], 1e-5)
+    (both,) = detect(model, images[2:], overlap=0.62)
+    assert_close(both.boxes, [boxes[2][0], [3, 6, 21, 19]], 1e-5)
+
+
+def test_detect_finds_the_same_whatever_the_batch_and_leaves_the_mode() -> None:
+    rng = np.random.default_rng(12)
+    model, x = detector("resnet", rng), rng.standard_normal((5, 3, 10, 14))
+    whole = detect(model.eval(), x)
+    assert all(len(f.boxes) > 1 for f in whole)
+    for f, g in zip(whole, detect(model.train(), x, batch=2), strict=True):
+        for ours, theirs in zip(f, g, strict=True):
+            assert_close(ours, theirs)
+    assert model.training
 
 
 def test_mirrored_pictures_come_with_mirrored_aims() -> None:
@@ -394,6 +434,15 @@ def test_average_precision_by_hand(case: str) -> None:
     assert_close(result.ap, ap)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize(("height", "ap"), [(13, 0.4), (14, 0.5), (18, 0.9), (19, 1.0)])
+def test_an_overlap_that_equals_a_threshold_reaches_it(dtype: Any, height: int, ap: float) -> None:
+    """13/20 = 0.65 is right at 0.50, 0.55, 0.60 and 0.65, as COCO has it."""
+    true = np.array([[0, 0, 20, 20]], dtype), np.array([0])
+    found = np.array([[0, 0, 20, height]], dtype), np.array([0.9]), np.array([0])
+    assert_close(average_precision([found], [true], 1).ap, ap)
+
+
 def slow_average_precision(found: Any, truth: Any, classes: int) -> float:
     """From the definition: every cut through the ranking is one pair of precision and recall."""
     each = []
@@ -448,8 +497,3 @@ def test_nothing_to_find_and_results_that_are_missing_are_errors() -> None:
         average_precision([image(A, scores=(0.9,))], [image()], 3)
     with pytest.raises(ValueError, match="2 images need as many results, got 1"):
         average_precision([image(A, scores=(0.9,))], [image(A), image()], 3)
-
-
-def test_focal_loss_is_what_the_detector_uses() -> None:
-    """The kernel table knows the losses by name, so a faster one can take their place."""
-    assert {"focal_loss", "giou", "binary_cross_entropy"} <= set(ops.kernels.KERNELS)

@@ -24,10 +24,10 @@ from minswin.dense import (
     segmentation_batches,
     small_backbone,
 )
-from minswin.dense.layers import FeaturePyramid
+from minswin.dense.layers import FeaturePyramid, PyramidPooling
 from minswin.dense.learning import _learning_rate
 from minswin.dense.segmentation import HEADS
-from minswin.layers import Linear
+from minswin.layers import Layer, Linear
 from minswin.models import ResNet, SwinTransformer
 from minswin.training import Diverged
 
@@ -53,6 +53,16 @@ def segmenter(kind: str, head: str, rng: np.random.Generator) -> Segmenter:
     return fill(Segmenter(backbone(kind, rng), 3, **own), rng)
 
 
+class Without(Layer):
+    """Leaves the first k channels out: what goes in can be read from what comes out."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x[..., self.k :]
+
+
 # ── the model ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -75,6 +85,25 @@ def test_the_two_small_backbones_cost_the_same_within_two_percent(stride: int, s
         for kind in ("swin", "resnet")
     )
     assert abs(swin / resnet - 1) < 0.02
+
+
+@pytest.mark.parametrize("side", [10, 13, 16, 17])
+@pytest.mark.parametrize(("stem", "first"), [("cifar", 1), ("imagenet", 4)])
+def test_strides_do_not_depend_on_the_size_that_a_model_was_made_for(
+    side: int, stem: str, first: int
+) -> None:
+    own = {"img_size": (side, 23), "depths": (1, 1, 1), "width": 2, "num_classes": 1}
+    made = Backbone(ResNet(**own, stem=stem))
+    assert made.strides == (first, 2 * first, 4 * first)
+    maps = made(np.zeros((1, 3, side, 23), np.float32))
+    for y, s in zip(maps, made.strides, strict=True):
+        assert y.shape[1:3] == (-(-side // s), -(-23 // s))
+
+
+def test_tokens_that_are_no_squares_are_an_error() -> None:
+    model = SwinTransformer(**TINY, **{**SWIN, "patch_size": (5, 2)})
+    with pytest.raises(ValueError, match="tokens of a pyramid must be squares, got patch_size 5×2"):
+        Backbone(model)
 
 
 def test_what_gives_no_pyramid_is_no_backbone() -> None:
@@ -110,13 +139,13 @@ def test_each_map_of_the_pyramid_has_a_say_in_every_head() -> None:
         model = segmenter("swin", head, rng)
         x = rng.standard_normal((2, 3, 10, 14))
         before = model(x).data
-        for i, lateral in enumerate(model.pyramid.laterals):
+        assert len(model.pyramid.laterals) == 2
+        for lateral in model.pyramid.laterals:
             assert isinstance(lateral, Linear)
             kept = lateral.weight.data.copy()
             lateral.weight.data[...] *= 2
             assert_far(model(x), before)
             lateral.weight.data[...] = kept
-            assert i < 2
         assert_same(model(x), before)
 
 
@@ -128,6 +157,18 @@ def test_fine_maps_of_a_pyramid_know_what_coarse_ones_see_and_not_the_reverse() 
     other = pyramid([Tensor(fine), Tensor(coarse[::-1])])
     assert_far(other[0], before[0].data)
     assert_same(pyramid([Tensor(fine[::-1]), Tensor(coarse)])[1], before[1].data)
+
+
+def test_pyramid_pooling_sets_the_means_of_regions_beside_the_map() -> None:
+    rng = np.random.default_rng(14)
+    pooling, x = PyramidPooling(8, rng=rng, dtype=np.float64), rng.standard_normal((2, 6, 12, 8))
+    pooling.branches = [Without(k) for k in range(4)]
+    pooling.fuse = Without(0)
+    wanted = [x]
+    for k, side in enumerate((1, 2, 3, 6)):
+        means = x.reshape(2, side, 6 // side, side, 12 // side, 8).mean(axis=(2, 4))
+        wanted.append(ops.resize(Tensor(means[..., k:]), size=(6, 12)).data)
+    assert_close(pooling(Tensor(x)), np.concatenate(wanted, axis=-1))
 
 
 def test_a_batch_split_over_threads_gives_the_logits_of_the_whole() -> None:
@@ -208,6 +249,23 @@ def test_mean_iou_is_that_of_sets_of_pixels(seed: int, K: int) -> None:
     assert_close(mean_iou(confusion(found, truth, K))[0], np.mean(each))
 
 
+@pytest.mark.parametrize("wrong", [3, -1, 255])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8])
+def test_a_class_that_there_is_not_is_an_error_where_it_is_found(wrong: int, dtype: Any) -> None:
+    truth, found = np.array([[0, 2], [1, 255]]), np.array([[0, 2], [1, 2]], dtype)
+    assert_same(confusion(found, truth, 3), np.eye(3, dtype=int))
+    found[1, 1] = np.array(wrong).astype(dtype)  # the truth is ignored there: no matter
+    assert_same(confusion(found, truth, 3), np.eye(3, dtype=int))
+    for i, j in ((0, 0), (0, 1)):
+        called = found.copy()
+        called[i, j] = found[1, 1]
+        message = f"confusion: found must hold 0…2 where a pixel counts, got {found[1, 1]}"
+        with pytest.raises(ValueError, match=message):
+            confusion(called, truth, 3)
+    with pytest.raises(TypeError, match="found must hold integers, got float64; use argmax"):
+        confusion(found.astype(float), truth, 3)
+
+
 def test_masks_of_another_size_and_no_pixel_at_all_are_errors() -> None:
     with pytest.raises(ValueError, match=r"masks must be \(2, 3, 4\), .* got \(2, 4, 3\)"):
         confusion(np.zeros((2, 3, 4), int), np.zeros((2, 4, 3), int), 3)
@@ -251,10 +309,33 @@ def test_fit_lowers_the_loss_and_repeats_itself() -> None:
     for _ in range(2):
         rng = np.random.default_rng(6)
         model, batch = problem(rng)
-        losses = fit(model, batch, pixel_cross_entropy, steps=16, lr=1e-2, rng=rng)
+        losses = fit(model.eval(), batch, pixel_cross_entropy, steps=16, lr=1e-2, rng=rng)
+        assert model.training
         runs.append(losses)
     assert runs[0] == runs[1]
     assert np.mean(runs[0][-5:]) < np.mean(runs[0][:5]) - 0.2
+
+
+def test_fit_clips_the_gradient_and_lets_the_weights_decay() -> None:
+    """A gradient of almost no length moves nothing: what is left is the decay of the weights."""
+    rng = np.random.default_rng(13)
+    model, batch = problem(rng)
+    before = model.classifier.weight.data.copy()
+    own = {"steps": 1, "lr": 0.5, "clip": 1e-14, "weight_decay": 0.3, "rng": rng}
+    fit(model, batch, pixel_cross_entropy, **own)
+    assert_close(model.classifier.weight.data, before * (1 - 0.01 * 0.3), 1e-7)  # lr/50 at first
+
+
+def test_each_step_of_fit_has_the_gradient_of_its_own_batch() -> None:
+    rng = np.random.default_rng(15)
+    model, batch = problem(rng)
+    x, masks = batch(rng)
+    own = {"steps": 3, "lr": 1e-13, "clip": 1e9, "rng": rng}
+    fit(model, lambda rng: (x, masks), pixel_cross_entropy, **own)
+    last = model.classifier.weight.grad.copy()
+    model.zero_grad()
+    pixel_cross_entropy(model(x), masks).backward()
+    assert_close(last, model.classifier.weight.grad, 1e-9)
 
 
 def test_fit_ends_when_the_time_is_over() -> None:
@@ -286,7 +367,11 @@ def test_fit_refuses_no_time_and_stops_when_the_loss_is_no_number() -> None:
 def test_segment_takes_the_likeliest_class_whatever_the_batch() -> None:
     rng = np.random.default_rng(9)
     model, x = segmenter("resnet", "fpn", rng), rng.standard_normal((5, 3, 10, 14))
+    model.classifier.weight.data -= model.classifier.weight.data.mean()
+    assert model.classifier.bias is not None
+    model.classifier.bias.data[...] = 0
     whole = segment(model, x)
+    assert set(np.unique(whole)) == {0, 1, 2}
     assert_same(whole, model.eval()(x).data.argmax(-1))
     model.train()
     assert_same(segment(model, x, batch=2), whole)

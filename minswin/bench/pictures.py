@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from minswin.bench.race import Result, ratios
 from minswin.bench.sweep import Sweep, base
+from minswin.look.canvas import COLOURS, empty_figure, save
 
-COLOURS = ("#4477aa", "#cc6677", "#ddaa33", "#228833", "#aa3377")
 WHAT = {"train": "training step", "infer": "inference", "memory": "peak memory of training"}
 
 
@@ -20,15 +19,13 @@ def save_pictures(races: Mapping[str, Result], sweep: Sweep | None, path: Path) 
     panels = len(shown) + bool(sweep)
     if not panels:
         return False
-    figure = _figure()(figsize=(4.6 * panels, 3.8), layout="constrained")
+    figure = empty_figure(4.6 * panels, 3.8)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     for (name, by_ours), below in zip(shown.items(), axes, strict=False):
         draw_ratios(below, name, by_ours)
     if sweep:
         draw_sweep(axes[-1], sweep)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary, dpi=150)
-    os.replace(temporary, path)
+    save(figure, path)
     return True
 
 
@@ -68,11 +65,3 @@ def draw_sweep(axes: Any, sweep: Sweep) -> Any:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('matplotlib is missing; pip install "minswin[plot]"') from error
-    return Figure

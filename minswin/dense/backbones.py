@@ -30,7 +30,7 @@ class Backbone(Layer):
         rows = [row for row in model.summary() if row.name.startswith(("stage", "layer"))]
         if keep is not None and not 1 <= keep <= len(rows):
             raise ValueError(f"Backbone: keep must be 1 to {len(rows)} of the maps, got {keep}")
-        first = round(model.img_size[0] / rows[0].shape[0])
+        first = _first_stride(model)
         self.dropped = len(rows) - (keep or len(rows))
         self.channels = tuple(row.shape[2] for row in rows)[self.dropped :]
         self.strides = tuple(first * 2**i for i in range(len(rows)))[self.dropped :]
@@ -44,6 +44,19 @@ class Backbone(Layer):
     def macs(self, img_size: int | tuple[int, int] | None = None) -> int:
         """Multiply-adds of one image, without the classifier."""
         return sum(row.macs for row in self.model.summary(img_size) if row.name != "head")
+
+
+def _first_stride(model: SwinTransformer | ResNet) -> int:
+    """How many pixels a token of the finest map is wide; on each further map, twice as many."""
+    if isinstance(model, ResNet):
+        return {"cifar": 1, "imagenet": 4}[model.stem]
+    height, width = model.patch_size
+    if height != width:
+        raise ValueError(
+            f"Backbone: the tokens of a pyramid must be squares, got patch_size {height}×{width}; "
+            "build the model with one number"
+        )
+    return height
 
 
 # Three maps each, with tokens 2, 4, 8 or 4, 8, 16 pixels wide, and about the same multiply-adds.

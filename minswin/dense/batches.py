@@ -1,4 +1,4 @@
-"""Batches to learn from: random pictures, every other one mirrored, and their masks or boxes."""
+"""Batches to learn from: random pictures, about half of them mirrored, with masks or boxes."""
 
 from __future__ import annotations
 

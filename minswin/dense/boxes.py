@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 Boxes = NDArray[Any]
 
 
-def box_iou(a: Boxes, b: Boxes) -> NDArray[Any]:
+def box_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
     """Intersection over union of every box of a with every box of b.  (n, 4), (m, 4) to (n, m)
 
-    Two boxes without area have 0.
+    Two boxes without area have 0. In float64 for boxes of any type: rounded to float32, an overlap
+    of 0.7 falls below a threshold of 0.7, and differences of unsigned integers wrap around.
     """
     check_boxes("box_iou", a)
     check_boxes("box_iou", b)
+    a, b = a.astype(np.float64), b.astype(np.float64)
     low = np.maximum(a[:, None, :2], b[:, :2])  # (n, m, 2)
     high = np.minimum(a[:, None, 2:], b[:, 2:])
     both = np.maximum(high - low, 0).prod(axis=-1)  # (n, m)

@@ -19,11 +19,19 @@ def confusion(
 ) -> NDArray[np.int64]:
     """How many pixels of class i were called j, without those that are ignored.  (K, K)
 
-    found, truth: integers of one shape
+    found, truth: integers of one shape, 0 to K − 1; truth also `ignore`
     """
     check_masks("confusion", truth, found.shape, classes, ignore)
     counted = truth != ignore
-    pairs = truth[counted].astype(np.int64) * classes + found[counted]
+    called = found[counted]  # (P,)
+    if called.dtype.kind not in "iu":
+        raise TypeError(f"confusion: found must hold integers, got {called.dtype}; use argmax")
+    for wrong in called[(called < 0) | (called >= classes)][:1]:
+        raise ValueError(
+            f"confusion: found must hold 0…{classes - 1} where a pixel counts, got {wrong}; "
+            "classes is the number of all of them, the background too"
+        )
+    pairs = truth[counted].astype(np.int64) * classes + called.astype(np.int64)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 

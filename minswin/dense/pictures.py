@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,11 @@ from numpy.typing import NDArray
 
 from minswin.dense.boxes import nms
 from minswin.dense.detection import Found
+from minswin.dense.segmentation import IGNORED
+from minswin.look.canvas import COLOURS, INK, empty_figure, rgb, save
 
-COLOURS = np.array(
-    [
-        (0.93, 0.40, 0.47), (0.13, 0.53, 0.20), (0.27, 0.47, 0.67), (0.80, 0.73, 0.27),
-        (0.40, 0.80, 0.93), (0.67, 0.20, 0.47), (0.93, 0.47, 0.20), (0.20, 0.73, 0.65),
-        (0.60, 0.60, 0.60), (0.45, 0.30, 0.85),
-    ]
-)  # fmt: skip
+PALETTE = np.array([rgb(colour) for colour in COLOURS])  # (10, 3), one for each class
+UNKNOWN = rgb(INK)  # of the pixels that do not count
 
 
 def save_segments(
@@ -30,7 +26,7 @@ def save_segments(
     path: Path | str,
 ) -> None:
     """Three rows: the images (N, 3, H, W), their true masks (N, H, W), and what was found."""
-    figure, N = _figure()(figsize=(1.1 * len(images), 3.9), layout="constrained"), len(images)
+    figure, N = empty_figure(1.1 * len(images), 3.9), len(images)
     axes = figure.subplots(3, N, squeeze=False)
     for i in range(N):
         picture = images[i].transpose(1, 2, 0)
@@ -39,16 +35,24 @@ def save_segments(
             axes[row, i].set(xticks=[], yticks=[])
     for row, name in enumerate(("image", "truth", "found")):
         axes[row, 0].set_ylabel(name)
-    marks = [_patch(COLOURS[k % len(COLOURS)]) for k in range(len(classes))]
+    names, marks = [*classes], [_patch(PALETTE[k % len(PALETTE)]) for k in range(len(classes))]
+    if (truth == IGNORED).any():
+        names, marks = [*names, "does not count"], [*marks, _patch(UNKNOWN)]
     figure.legend(
-        marks, classes, loc="outside lower center", ncols=len(classes), frameon=False, fontsize=8
+        marks, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8
     )
-    _save(figure, path)
+    save(figure, path, dpi=130)
 
 
 def painted(mask: NDArray[Any]) -> NDArray[np.float64]:
-    """A colour for every class, white for the background.        (H, W) to (H, W, 3)"""
-    return np.concatenate([np.ones((1, 3)), COLOURS])[np.where(mask > 0, (mask - 1) % 10 + 1, 0)]
+    """A colour for every class, white for the background, nearly black for what does not count.
+
+    mask (H, W)   gives (H, W, 3)
+    """
+    kinds = np.where(mask > 0, (mask - 1) % len(PALETTE) + 1, 0)
+    colours = np.concatenate([np.ones((1, 3)), PALETTE])[kinds]  # (H, W, 3)
+    colours[mask == IGNORED] = UNKNOWN
+    return colours
 
 
 def save_boxes(
@@ -66,7 +70,7 @@ def save_boxes(
     least: boxes with a lower score are left out; of boxes in one place the best alone is drawn
     """
     rows = -(-len(images) // columns)
-    figure = _figure()(figsize=(2.6 * columns, 2.6 * rows), layout="constrained")
+    figure = empty_figure(2.6 * columns, 2.6 * rows)
     for axes in figure.subplots(rows, columns, squeeze=False).ravel():
         axes.set_axis_off()
     for axes, image, true, objects in zip(figure.axes, images, truth, found, strict=False):
@@ -78,12 +82,12 @@ def save_boxes(
         for i in alone:
             box, score, label = objects.boxes[i], objects.scores[i], objects.labels[i]
             if score >= least:
-                colour = COLOURS[label % len(COLOURS)]
+                colour = PALETTE[label % len(PALETTE)]
                 _outline(axes, box, colour)
                 note = {"boxstyle": "square,pad=0.1", "facecolor": colour, "linewidth": 0}
                 text = f"{classes[label]} {score:.0%}"
                 axes.text(box[0], box[1] - 1, text, fontsize=6, color="white", bbox=note)
-    _save(figure, path)
+    save(figure, path, dpi=130)
 
 
 def _outline(axes: Any, box: NDArray[Any], colour: Any, linestyle: str = "-") -> None:
@@ -95,19 +99,3 @@ def _patch(colour: Any) -> Any:
     from matplotlib.patches import Patch
 
     return Patch(color=colour)
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('matplotlib is missing; pip install "minswin[plot]"') from error
-    return Figure
-
-
-def _save(figure: Any, path: Path | str) -> None:
-    """Under another name first, so that a picture is whole or not there."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary, dpi=130)
-    os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""What the pictures share: colours, figures, an image under a tint, and a picture as text."""
+"""What the pictures share: colours, figures and their files, an image under a tint."""
 
 from __future__ import annotations
 
@@ -27,24 +27,60 @@ MODEST: dict[Any, Any] = {
 }
 
 
-def figure(columns: int, rows: int = 1, *, width: float = 2.2, height: float = 2.2) -> Any:
-    """(figure, axes (rows, columns)); width and height, in inches, are those of one picture."""
+def rgb(colour: str) -> np.ndarray:
+    """Red, green and blue, 0…1, of a colour like "#4477aa".        gives (3,)"""
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+
+
+def empty_figure(width: float, height: float) -> Any:
+    """A figure of so many inches, with nothing on it."""
     try:
-        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('matplotlib is missing; pip install "minswin[plot]"') from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def figure(columns: int, rows: int = 1, *, width: float = 2.2, height: float = 2.2) -> Any:
+    """(figure, axes (rows, columns)); width and height, in inches, are those of one picture."""
+    drawn = empty_figure(width * columns, height * rows)
+    from matplotlib import rc_context
+
     with rc_context(MODEST):
-        drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
         return drawn, drawn.subplots(rows, columns, squeeze=False)
 
 
 def save(drawn: Any, path: Path | str, *, dpi: int = 150) -> None:
-    """Write a figure to a picture file, .png or .svg by its name."""
-    path = Path(path)
+    """Write a figure to a picture file, .png or .svg by its name, whole or not at all."""
+    path = picture_path(path)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    drawn.savefig(temporary, dpi=dpi)
-    os.replace(temporary, path)
+    try:
+        drawn.savefig(temporary, dpi=dpi)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def picture_path(path: Path | str) -> Path:
+    """Where `save` writes: .png is added to a name without an ending.
+
+    Ask before a long computation: what would keep the picture from being saved is an error now.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"picture_path: {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"picture_path: {path.name} cannot be written, there is no folder {path.parent}; "
+            "make it first"
+        )
+    kinds = empty_figure(1, 1).canvas.get_supported_filetypes()
+    if path.suffix and path.suffix[1:].lower() not in kinds:
+        raise ValueError(
+            f"picture_path: {path.name} ends in {path.suffix}, which is no kind of picture that "
+            f"matplotlib writes; use one of .{', .'.join(sorted(kinds))}"
+        )
+    return path if path.suffix else path.with_name(f"{path.name}.png")
 
 
 def as_uri(drawn: Any, *, dpi: int = 110) -> str:

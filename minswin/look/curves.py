@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-TRAINING, EVALUATION, FAINT = "#4477aa", "#cc6677", "#b9cbe0"
+from minswin.look.canvas import BLUE, ROSE, empty_figure, save
+
+TRAINING, EVALUATION, FAINT = BLUE, ROSE, "#b9cbe0"
 
 
 def draw_loss(axes: Any, records: Sequence[dict[str, Any]]) -> Any:
@@ -27,14 +28,11 @@ def draw_accuracy(axes: Any, records: Sequence[dict[str, Any]]) -> Any:
 
 def save_curves(records: Sequence[dict[str, Any]], path: Path | str) -> None:
     """Write the curves of a run's log to a picture, .png or .svg by its name."""
-    Figure, path = _figure(), Path(path)
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = empty_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     draw_loss(left, records)
     draw_accuracy(right, records)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary, dpi=150)
-    os.replace(temporary, path)
+    save(figure, path)
 
 
 def _draw(axes: Any, records: Sequence[dict[str, Any]], what: str) -> Any:
@@ -54,11 +52,3 @@ def _draw(axes: Any, records: Sequence[dict[str, Any]], what: str) -> Any:
     axes.set_ylabel(what)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('matplotlib is missing; pip install "minswin[plot]"') from error
-    return Figure
