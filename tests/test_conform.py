@@ -170,7 +170,13 @@ def test_lists_and_the_other_byte_order_are_numbers_too():
     assert said(lambda x: truth.astype(">f8"), "gelu/far").status == PASSED
 
 
-@pytest.mark.parametrize("error", [ValueError("no\nluck"), KeyError("x"), SystemExit(1)])
+class PanicException(BaseException):
+    """What a panic in Rust is on this side of PyO3: no Exception."""
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no\nluck"), KeyError("x"), SystemExit(1), PanicException("at index 3")]
+)
 def test_an_adapter_that_raises_is_a_finding(error):
     def wrong(x):
         raise error
@@ -180,6 +186,25 @@ def test_an_adapter_that_raises_is_a_finding(error):
     assert (
         verdict.message.startswith(f"raised {type(error).__name__}") and "\n" not in verdict.message
     )
+
+
+def test_a_panic_is_a_finding_everywhere_and_only_ctrl_c_stops():
+    def panic(*given, **options):
+        raise PanicException("at index 3")
+
+    law = next(q for q in questions() if q.name == "law/gelu_mirrors")
+    verdict = examine(asked(gelu=panic), law)
+    assert verdict.status == DIFFERS and "PanicException: at index 3" in verdict.message
+    lazy = type("Lazy", (), {"__array__": panic})
+    verdict = said(lambda x: lazy(), "gelu/far")
+    assert verdict.status == DIFFERS and "at index 3" in verdict.message
+
+    def stop(x):
+        raise KeyboardInterrupt
+
+    for question in (PROBES["gelu/far"], law):
+        with pytest.raises(KeyboardInterrupt):
+            examine(asked(gelu=stop), question)
 
 
 def test_an_adapter_that_writes_into_its_inputs_spoils_no_later_probe():
@@ -208,6 +233,15 @@ def test_minus_infinity_and_booleans_are_masks_or_not():
     assert said(infinite, "attention_mask/wide").status == PASSED
     weak = said(lambda *g: own.attention_mask(*g) / 2, "attention_mask/wide")
     assert weak.status == DIFFERS
+
+
+@pytest.mark.parametrize("depth", [-1e-3, -100.0, -np.inf])
+def test_a_mask_without_a_shift_must_be_zero(depth):
+    def masked(grid, window, shift):
+        return own.attention_mask(grid, window, shift) + depth
+
+    assert said(masked, "attention_mask/no_shift").status == DIFFERS
+    assert said(own.attention_mask, "attention_mask/no_shift").status == PASSED
 
 
 # ── the probes themselves ────────────────────────────────────────────────────────────────────────

@@ -102,6 +102,17 @@ def test_functions_and_probes_are_listed(capsys):
     assert "window_attention/padded" in out and "law/mask_counts" in out
 
 
+def test_a_pipe_that_does_not_know_our_letters_gets_the_report_all_the_same(here):
+    Path("right_one.py").write_text(RIGHT)
+    text = "import sys; from minswin.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    for command in (["--functions"], ["--module", "right_one", "--only", "gelu"]):
+        given = [sys.executable, "-c", text, "conform", *command]
+        known = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "MINSWIN_KERNELS": "reference"}
+        done = subprocess.run(given, env=known, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.isascii(), done.stderr
+        assert "gelu" in done.stdout and "error" not in done.stderr
+
+
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -143,6 +154,9 @@ def test_a_pack_is_written_over_a_pack_and_over_nothing_else(tmp_path):
     with pytest.raises(FileExistsError, match="choose a new folder"):
         write_pack(tmp_path / "mine", only=["roll/"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "pack"]
+    (tmp_path / "pack" / "answers").mkdir()
+    with pytest.raises(FileExistsError, match="or other files too"):
+        write_pack(tmp_path / "pack", only=["roll/"])
 
 
 @pytest.fixture
@@ -199,6 +213,26 @@ def test_files_that_are_no_arrays_are_findings(answers):
         (folder / name).unlink()
     np.save(folder / "y.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     assert "cannot be read" in verdict_of(answers, "gelu/far").message
+
+
+def test_answers_that_are_too_narrow_are_told_what_files_may_be(answers):
+    folder = answers / "gelu" / "far"
+    y = np.fromfile(folder / "y.f64", "<f8").reshape(3, 7)
+    (folder / "y.f64").unlink()
+    np.save(folder / "y.npy", y.astype("f2"))
+    said = verdict_of(answers, "gelu/far").message
+    assert said == "y: float16, expected float32; write float32 or float64"
+    np.save(folder / "y.npy", y.astype("f4"))
+    verdicts, _ = conform_files(answers, ["gelu/far"], "float64")
+    assert "expected float64; --dtype says what they were computed in" in verdicts[0].message
+
+
+def test_several_arrays_in_one_npy_file_are_a_finding(answers):
+    folder = answers / "gelu" / "far"
+    (folder / "y.f64").unlink()
+    with open(folder / "y.npy", "wb") as file:
+        np.savez(file, a=np.zeros(3))
+    assert "y.npy cannot be read: it is an .npz" in verdict_of(answers, "gelu/far").message
 
 
 def test_a_folder_without_answers_is_refused(here, capsys):

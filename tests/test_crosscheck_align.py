@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,25 @@ def test_what_a_map_leaves_out_stays_out_and_no_gradient_is_guessed() -> None:
     assert align(gradients, {"x": np.zeros((2, 3)), "y": np.zeros((4, 1, 4))}) == {}
 
 
+def test_what_the_map_gives_to_another_is_not_taken_by_its_name() -> None:
+    ours = {n: rng().standard_normal((2, 3)) + i for i, n in enumerate("ab")}
+    found = align(ours, {"b": ours["a"] + 7}, {"a": "b"})
+    assert {n: f.name for n, f in found.items()} == {"a": "b"}
+
+
+def test_equal_names_of_other_sizes_are_first_looked_for_by_value() -> None:
+    """Another library counts its stages from where the merge stands."""
+    names = [f"layers.{i}.downsample.norm" for i in range(3)]
+    ours = {names[0]: rng().standard_normal((2, 3, 8)), names[1]: rng().standard_normal((2, 2, 16))}
+    theirs = {names[1]: ours[names[0]], names[2]: ours[names[1]]}
+    found = align(ours, theirs)
+    assert {n: f.name for n, f in found.items()} == dict(pairwise(names))
+    theirs[names[1]] = theirs[names[1]] + 1  # wrong: then the shape is what can be said
+    assert align(ours, {names[1]: theirs[names[1]]})[names[0]].name == names[1]
+    theirs[names[1]] = np.zeros((2, 5, 3))
+    assert align(ours, {names[1]: theirs[names[1]]})[names[1]].array.shape == (2, 5, 3)
+
+
 def test_of_two_alike_none_is_guessed() -> None:
     ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal((2, 3))}
     assert align(ours, {"x": np.zeros((2, 3))}) == {}
@@ -109,6 +129,23 @@ def test_a_transposed_square_weight_is_a_finding() -> None:
     assert "exchanging its axes" in report(truth, found, diagnose(truth, found))
 
 
+def test_square_weights_are_turned_where_all_others_are() -> None:
+    truth = score.truth("square")
+    theirs = dict(truth.arrays["float32"])
+    for name, x in truth.arrays["float32"].items():
+        if x.ndim == 2 and name.endswith("weight") and not name.startswith("cotangent/"):
+            theirs[name] = x.T.copy()
+    found = compare(truth, theirs)
+    assert found.passed, found.first
+    notes = {f.name: f.note for f in found.findings}
+    assert "equal after transposing" in notes["layers.0.blocks.0.attn.proj.weight"]
+    own = {f"t/{n}": x for n, x in theirs.items()}
+    assert compare(truth, own).passed
+    theirs["head.weight"] = theirs["head.weight"].T.copy()  # not all: then each is a finding
+    first = compare(truth, theirs).first
+    assert first is not None and first.name == "layers.0.blocks.0.attn.proj.weight"
+
+
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -118,9 +155,22 @@ def test_a_map_is_json_or_lines(tmp_path: Path) -> None:
     assert read_names(tmp_path / "a") == read_names(tmp_path / "b") == {"head": "fc", "norm": "ln"}
 
 
+def test_a_hash_inside_a_name_begins_no_comment(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("#a = b\na = act#1 # the first\n  # b = c\nb = act#2\t#x\n")
+    assert read_names(tmp_path / "a") == {"a": "act#1", "b": "act#2"}
+
+
+@pytest.mark.parametrize("text", ["head = fc\n", '{"head": "fc"}'])
+def test_a_map_may_begin_with_the_mark_of_windows(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a").write_text(text, "utf-8-sig")
+    assert read_names(tmp_path / "a") == {"head": "fc"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a = x\nb = x\na = y", "says twice what 'a' is"),
+        ('{"a": "x", "a": "x"}', "says twice what 'a' is"),
         ("head fc", "expected lines 'ours = theirs', got 'head fc'"),
         ("{'head': 'fc'}", "is no JSON"),
         ('{"head": 3}', "must map names to names"),
@@ -139,6 +189,15 @@ def test_tensors_come_from_a_file(tmp_path: Path, form: str) -> None:
     found = read_theirs(tmp_path / f"t.{form}")
     assert found.keys() == own.keys()
     assert all(np.array_equal(found[n], own[n]) for n in own)
+
+
+def test_several_arrays_in_one_npy_file_are_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "head.npy", "wb") as file:
+        np.savez(file, a=np.zeros(3), b=np.ones(2))
+    for size in (None, 40):
+        (tmp_path / "head.npy").write_bytes((tmp_path / "head.npy").read_bytes()[:size])
+        with pytest.raises(ValueError, match=r"head\.npy cannot be read \(it is an \.npz"):
+            read_theirs(tmp_path)
 
 
 def test_tensors_come_from_npy_files_in_folders_and_of_both_byte_orders(tmp_path: Path) -> None:

@@ -231,7 +231,9 @@ def test_half_precision_has_its_own_limits() -> None:
     chosen = {n: half[n] for n in names}
     found = compare(truth(), chosen)
     assert {f.verdict for f in found.findings} <= {*FINE}
-    as_single = {n: x.astype("f4") + 0 for n, x in chosen.items()}
+    as_single = {n: x.astype("f4") for n, x in chosen.items()}
+    assert compare(truth(), as_single).passed  # the hook widened it
+    as_single["patch_embed.proj"] = as_single["patch_embed.proj"] * np.float32(1.0001)
     assert not compare(truth(), as_single).passed
     chosen["patch_embed.proj"] = -chosen["patch_embed.proj"]
     assert first(compare(truth(), chosen)).name == "patch_embed.proj"
@@ -288,6 +290,21 @@ def _of_another_model(t: Path) -> None:
     folder.write(other, t / "x")
 
 
+def _of_two_images(t: Path) -> None:
+    other = folder.read(t / "truth")
+    for name in ("image", "labels"):
+        other.steps[name].value = other.steps[name].value[:2]
+        for arrays in other.arrays.values():
+            arrays[name] = other.steps[name].value  # type: ignore[index]
+    folder.write(other, t / "x")
+
+
+def _of_sgd(t: Path) -> None:
+    other = folder.read(t / "truth")
+    other.header["optimizer"] = {**other.header["optimizer"], "lr": 0.5}
+    folder.write(other, t / "x")
+
+
 BAD = {
     "an empty folder": (lambda t: (t / "x").mkdir(), "holds no .npy file; expected one for each"),
     "nothing there": (lambda t: None, "does not exist; expected a trace, a folder of .npy files"),
@@ -303,6 +320,8 @@ BAD = {
     "a manifest that is no JSON": (_no_json, "manifest.json is no JSON"),
     "a manifest of something else": (_no_trace, "is no 'minswin trace 1'"),
     "a manifest without axes": (_incomplete, "is incomplete: 'axes' is missing"),
+    "a trace of another batch": (_of_two_images, "of two passes: the shape of its inputs is {"),
+    "a trace of another optimizer": (_of_sgd, "of two passes: optimizer is {'name': 'adamw', "),
     "a trace of another model": (_of_another_model, "of two passes: model is None in the truth"),
 }
 
@@ -339,3 +358,23 @@ def test_another_dtype_of_a_trace_is_chosen_or_refused(traced: Path, capsys: Any
     assert " equal\n" in capsys.readouterr().out
     assert main(["compare", t, t, "--dtype", "float16"]) == 2
     assert "holds float64, float32, not float16" in capsys.readouterr().err
+    npy(traced / "x", head=truth().arrays["float32"]["head"])
+    assert main(["compare", t, str(traced / "x"), "--dtype", "float32"]) == 2
+    assert "chooses among the arrays of a trace" in capsys.readouterr().err
+
+
+def test_a_trace_without_the_steps_of_the_optimizer_is_compared(traced: Path) -> None:
+    other = folder.read(traced / "truth")
+    del other.header["optimizer"]
+    folder.write(other, traced / "x")
+    assert main(["compare", str(traced / "truth"), str(traced / "x")]) == 0
+
+
+def test_where_the_truth_is_no_number_nothing_is_right() -> None:
+    found = folder.Trace(truth().header, dict(truth().steps), {})
+    found.arrays["float64"] = {
+        **truth().arrays["float64"],
+        "cotangent/norm.bias": np.full(24, np.nan),
+    }
+    theirs = {"head": truth().arrays["float32"]["head"], "cotangent/norm.bias": np.ones(24, "f4")}
+    assert first(compare(found, theirs)).name == "cotangent/norm.bias"

@@ -186,6 +186,18 @@ def test_of_noise_nothing_is_said() -> None:
     assert list(observe(STEP, noise, RIGHT)) == []
 
 
+def test_slices_that_are_wrong_themselves_are_in_no_other_order() -> None:
+    """Their sums, or any one number of each, may be right all the same."""
+    theirs = RIGHT.copy()
+    theirs[0, :, 0, 0] += 0.01
+    theirs[0, :, 0, 1] -= 0.01 / np.cos(1.7)
+    weights = np.cos(np.arange(50) * 1.7).reshape(2, 1, 5, 5)
+    assert np.allclose((theirs * weights).sum((0, 2, 3)), (RIGHT * weights).sum((0, 2, 3)))
+    assert not any("order" in line for line in observe(STEP, theirs, RIGHT))
+    moved = RIGHT[:, [1, 2, 0]]
+    assert any("order along its axis 1" in line for line in observe(STEP, moved, RIGHT))
+
+
 def test_windows_at_the_seam_are_pointed_out() -> None:
     truth = score.truth("square")
     step = truth.steps[BLOCK + "logits"]

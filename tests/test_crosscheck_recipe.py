@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,36 +20,79 @@ PROGRAM = """
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-int main(int argc, char **argv) {
-    const char *name = argv[1];
-    uint32_t hash = 2166136261u, count = atoi(argv[2]);
-    float *value = malloc(count * sizeof(float));
-    TEN_LINES
-    fwrite(value, sizeof(float), count, stdout);
+#include <string.h>
+static int ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcmp(s + n - m, end);
+}
+int main(int argc, char **argv) {  // what, name, classes, shape
+    const char *name = argv[2];
+    uint32_t hash = 2166136261u, classes = atoi(argv[3]), count = 1, inputs = 1;
+    int axes = argc - 4;
+    for (int i = 0; i < axes; i++) count *= atoi(argv[4 + i]);
+    for (int i = 1; i < axes; i++) inputs *= atoi(argv[4 + i]);
+    float *value = malloc(count * sizeof(float)), *weight = malloc(count * sizeof(float));
+    uint32_t *label = malloc(count * sizeof(uint32_t));
+    VALUES
+    WEIGHTS
+    void *chosen = *argv[1] == 'v' ? (void *)value : *argv[1] == 'w' ? (void *)weight : label;
+    fwrite(chosen, 4, count, stdout);
     return 0;
 }
 """
 
 
-def lines_of_the_docstring() -> str:
-    """The C code that porters copy, as it stands in recipe.py."""
-    found = re.search(r"( {4}for \(const char.*?\n {4}}\n)", recipe.__doc__ or "", re.DOTALL)
-    assert found
-    return found[1]
-
-
-def test_the_c_code_of_the_docstring_gives_the_same_bits(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
+    """The C code that porters copy, as it stands in recipe.py, as a function."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler (gcc or cc) on this machine")
-    source = tmp_path / "recipe.c"
-    source.write_text(PROGRAM.replace("TEN_LINES", lines_of_the_docstring()))
-    subprocess.run([compiler, "-O1", "-o", tmp_path / "recipe", source], check=True)
-    for name in ("image", "layers.0.blocks.1.attn.qkv.weight", "Φ"):
-        done = subprocess.run([tmp_path / "recipe", name, "777"], capture_output=True, check=True)
-        assert np.array_equal(
-            np.frombuffer(done.stdout, np.float32), recipe.array(name, (777,), "f4")
-        )
+    values, weights = re.findall(r"((?:^ {4}.*\n)+)", recipe.__doc__ or "", re.MULTILINE)
+    folder = tmp_path_factory.mktemp("c")
+    text = PROGRAM.replace("VALUES", values).replace("WEIGHTS", weights)
+    (folder / "recipe.c").write_text(text)
+    command = [compiler, "-O1", "-o", folder / "recipe", folder / "recipe.c"]
+    subprocess.run(command, check=True)
+
+    def run(what: str, name: str, shape: tuple[int, ...], classes: int = 1) -> bytes:
+        given = [folder / "recipe", what, name, str(classes), *map(str, shape)]
+        return subprocess.run(given, capture_output=True, check=True).stdout
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["image", "layers.0.blocks.1.attn.qkv.weight", "Φ"])
+def test_the_c_code_of_the_docstring_gives_the_same_values(in_c: Any, name: str) -> None:
+    values = np.frombuffer(in_c("values", name, (7, 111)), np.float32)
+    assert np.array_equal(values, recipe.array(name, (777,), "f4"))
+
+
+def test_the_c_code_of_the_docstring_gives_the_same_labels(in_c: Any) -> None:
+    labels = np.frombuffer(in_c("labels", "labels", (50,), 7), np.uint32)
+    assert np.array_equal(labels, recipe.labels(50, 7))
+
+
+MODELS = {"swin_shapes": {}, "resnet20": {}, "swinv2_cifar": {"ape": True}}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_c_code_of_the_docstring_gives_the_same_weights(in_c: Any, model: str) -> None:
+    state = create_model(model, **MODELS[model], rng=np.random.default_rng(0)).state_dict()
+    kinds: dict[tuple[str, int], str] = {}  # one of each kind is enough
+    for name, old in state.items():
+        if old.dtype.kind == "f":
+            kinds[name.rpartition(".")[2], int(np.prod(old.shape[1:]))] = name
+    assert len(kinds) > 4
+    for name in kinds.values():
+        weight = np.frombuffer(in_c("weights", name, state[name].shape), np.float32)
+        assert np.array_equal(weight, recipe.weight(name, state[name].shape, "f4").ravel()), name
+
+
+def test_the_scale_is_the_power_of_two_that_is_nearest_to_the_root() -> None:
+    for inputs in (1, 2, 3, 5, 6, 7, 24, 48, 96, 97, 384, 1536, 3000):
+        scale = recipe.scale_of("fc.weight", (5, inputs))
+        assert scale == 2.0 ** np.floor(np.log2(3 / inputs) / 2 + 0.5), inputs
 
 
 @given(st.text(max_size=12), st.integers(1, 300), st.integers(1, 300))

@@ -16,6 +16,7 @@ from minswin.crosscheck import commands, folder, formulas, recipe, score
 from minswin.crosscheck.recording import recording
 from minswin.crosscheck.trace import loss, record_pass
 from minswin.models import create_model
+from minswin.weights import save_weights
 
 ROOT = Path(commands.__file__).parents[2]
 SMALL = {"embed_dim": 6, "depths": (2, 1), "num_heads": (2, 3), "patch_size": 2, "num_classes": 5}
@@ -200,6 +201,31 @@ def test_only_a_trace_or_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "other" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_manifest_of_another_program_makes_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "my app", "format": "web"}')
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is no trace; choose another folder"):
+        folder.write(score.truth("square"), tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("form", folder.FORMS)
+@pytest.mark.parametrize("name", ["notes.txt", "float32/mine.npy", "port/head.npy"])
+def test_a_trace_with_files_of_others_is_not_replaced(tmp_path: Path, form: str, name: str) -> None:
+    out = tmp_path / "t"
+    found = score.truth("square")
+    small = folder.Trace(found.header, {"image": found.steps["image"]}, {})
+    small.arrays["float32"] = {"image": found.arrays["float32"]["image"]}
+    small.header = {**found.header, "dtypes": ["float32"]}
+    folder.write(small, out, form=form)
+    folder.write(small, out, form=form)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("years of work")
+    with pytest.raises(FileExistsError, match=f"holds {name}, which no trace wrote"):
+        folder.write(small, out, form=form)
+    assert (out / name).read_text() == "years of work"
+
+
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
 
 TINY = ["--model", "swin_shapes", "--set", "embed_dim=6", "--set", "depths=(1,)"]
@@ -236,6 +262,13 @@ def test_images_of_ones_own_are_traced(tmp_path: Path) -> None:
         (["--input", "labels.npy"], "must hold floating-point images (B, 3, H, W), got int64 (4,)"),
         (["--input", "nothing.npy"], "nothing.npy"),
         (["--weights", "nothing.safetensors"], "nothing.safetensors"),
+        (["--input", "several.npz"], "several.npz cannot be read (it is an .npz, which"),
+        (["--input", "empty.npy"], "empty.npy cannot be read"),
+        (["--input", "nan.npy"], "nan.npy holds 2 numbers that are NaN or infinite"),
+        (["--weights", "nan.npz"], "nan.npz: head.bias holds 1 numbers that are NaN or infinite"),
+        (["--steps", "-1"], "argument --steps: expected a whole number of 0 or more, got '-1'"),
+        (["-o", "."], "trace: the folder . cannot be replaced; choose another with -o"),
+        (["-o", "mine"], "mine exists and is no trace; choose another folder"),
     ],
 )
 def test_a_trace_that_cannot_be_made_is_refused(
@@ -243,6 +276,27 @@ def test_a_trace_that_cannot_be_made_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("labels.npy", np.arange(4))
-    assert main(["trace", *TINY, *options, "-o", "t"]) == 2
+    np.savez("several.npz", a=np.zeros((2, 3, 8, 12)))
+    Path("empty.npy").write_bytes(b"")
+    x = np.ones((2, 3, 8, 12))
+    x[1, 2, 3, 4:6] = np.nan, np.inf
+    np.save("nan.npy", x)
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years of work")
+    if "nan.npz" in options:
+        state = build_tiny().state_dict()
+        state["head.bias"][3] = np.nan
+        save_weights("nan.npz", state)
+    monkeypatch.setattr(commands, "trace", None)  # refused before anything is computed
+    try:
+        status = main(["trace", *TINY, "-o", "t", *options])
+    except SystemExit as leaving:
+        status = leaving.code
+    assert status == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
+
+
+def build_tiny() -> Any:
+    settings = {"embed_dim": 6, "depths": (1,), "num_heads": (2,), "img_size": (8, 12)}
+    return create_model("swin_shapes", **settings, window_size=2, rng=np.random.default_rng(0))

@@ -31,13 +31,13 @@ class Seen:
         self._calls: Counter[str] = Counter()
 
     def output(self, name: str, y: Any) -> None:
-        """The first tensor of what a module gave; a second call of the module gets a number."""
+        """The first tensor of what a module gave; a second call of the module is called NAME#2."""
         while isinstance(y, (tuple, list, Mapping)) and y:
             y = next(iter(y.values())) if isinstance(y, Mapping) else y[0]
         if not isinstance(y, torch.Tensor):
             return
-        called, self._calls[name] = self._calls[name], self._calls[name] + 1
-        key = f"{name}#{called}" if called else name
+        self._calls[name] += 1
+        key = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
         self.arrays[key] = _array(y)
         if y.requires_grad:
             y.register_hook(lambda g: self.arrays.update({f"cotangent/{key}": _array(g)}))
@@ -47,8 +47,8 @@ class Seen:
 
 
 def _array(x: torch.Tensor) -> np.ndarray:
-    wide = x.detach().float() if x.dtype in (torch.bfloat16, torch.float16) else x.detach()
-    return wide.cpu().numpy().copy()  # a later module may write into it
+    x = x.detach().float() if x.dtype == torch.bfloat16 else x.detach()  # NumPy has no bfloat16
+    return x.cpu().numpy().copy()  # a later module may write into it
 
 
 @contextmanager

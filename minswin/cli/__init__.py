@@ -21,6 +21,10 @@ EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit status: 0, 2 after an error, 128 + n after signal n."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None and stream.errors == "strict":
+            reconfigure(errors="replace")  # a pipe may not know our arrows
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:

@@ -60,6 +60,12 @@ def _conform(options: argparse.Namespace) -> int:
     )
 
 
+def _steps(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return int(text)
+
+
 SETTING = "a setting of the model, such as depths='(2, 2)'; may be given several times"
 
 
@@ -74,7 +80,7 @@ def _add_trace(commands: Any) -> None:
     does = "derivatives too (the default), or forward only"
     parser.add_argument("--grad", action=argparse.BooleanOptionalAction, default=True, help=does)
     does = "optimizer steps on the same batch; their losses and the last weights are kept"
-    parser.add_argument("--steps", type=int, default=0, metavar="N", help=does)
+    parser.add_argument("--steps", type=_steps, default=0, metavar="N", help=does)
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
     parser.add_argument("--lr", type=float, default=0.01, metavar="X")
     parser.add_argument("--form", choices=("safetensors", "npz", "npy"), default="safetensors")
@@ -82,7 +88,10 @@ def _add_trace(commands: Any) -> None:
 
 
 def _add_compare(commands: Any) -> None:
-    does = "find the first tensor of another implementation that is wrong, and why; status 1 if any"
+    does = (
+        "find the first tensor of another implementation that is wrong, and why; status 1 if there "
+        "is one, or if too few could be paired to say that there is none"
+    )
     parser = add(commands, "compare", _compare, does)
     parser.add_argument("truth", help="the folder that 'minswin trace' wrote")
     parser.add_argument("theirs", help="a trace, a folder of .npy files, .npz, .safetensors, .pth")

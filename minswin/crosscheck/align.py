@@ -1,12 +1,15 @@
 """Whose tensor is whose: theirs beside ours by name, by a map, or by shape and value.
 
 Nothing is transposed in silence. A tensor that equals ours only after a change of its axes is taken
-so, and the change is written beside it.
+so, and the change is written beside it. A square matrix is turned only where all others are: one
+alone is a mistake.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import permutations
 from math import prod
@@ -17,10 +20,14 @@ import numpy as np
 
 from minswin.crosscheck import folder
 from minswin.crosscheck.folder import MANIFEST
+from minswin.crosscheck.replay import GIVEN
 from minswin.weights.files import FORMATS, read_weights
 
 Array = np.ndarray
 NEAR = 1e-2  # of the spread: near enough to be the same tensor, whatever its rounding
+TURNED = "equal after transposing to (1, 0)"
+BY_VALUE = "found by its values"
+GRADIENTS = (folder.COTANGENT, folder.AFTER)
 
 
 class Theirs(NamedTuple):
@@ -70,26 +77,38 @@ def _numbers(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def read_names(path: Path | str) -> dict[str, str]:
-    """A map of names: JSON {"ours": "theirs"}, or lines "ours = theirs"; # begins a comment."""
+    """A map of names: JSON {"ours": "theirs"}, or lines "ours = theirs".
+
+    # begins a comment at the start of a line or after a space: it may stand inside a name.
+    """
     try:
-        text = Path(path).read_text("utf-8")
+        text = Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"compare: the map {path} cannot be read: {error}") from None
-    if text.lstrip().startswith("{"):
-        try:
-            found = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"compare: the map {path} is no JSON: {error}") from None
-    else:
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        pairs = [line.partition("=") for line in lines if line]
-        bad = next((left for left, equals, right in pairs if not (equals and right)), None)
-        if bad is not None:
-            raise ValueError(f"compare: {path}: expected lines 'ours = theirs', got {bad!r}")
-        found = {left.strip(): right.strip() for left, _, right in pairs}
-    if not all(isinstance(name, str) for pair in found.items() for name in pair):
+    pairs = _of_json(path, text) if text.lstrip().startswith("{") else _of_lines(path, text)
+    if not all(isinstance(name, str) for pair in pairs for name in pair):
         raise ValueError(f"compare: {path} must map names to names")
+    twice = [name for name, count in Counter(ours for ours, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"compare: {path} says twice what {twice[0]!r} is; leave one of them out")
+    return dict(pairs)
+
+
+def _of_json(path: Path | str, text: str) -> list[tuple[str, str]]:
+    try:
+        found: list[tuple[str, str]] = json.loads(text, object_pairs_hook=list)
+    except ValueError as error:
+        raise ValueError(f"compare: the map {path} is no JSON: {error}") from None
     return found
+
+
+def _of_lines(path: Path | str, text: str) -> list[tuple[str, str]]:
+    lines = (re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines())
+    pairs = [line.partition("=") for line in lines if line]
+    bad = next((left for left, equals, right in pairs if not (equals and right)), None)
+    if bad is not None:
+        raise ValueError(f"compare: {path}: expected lines 'ours = theirs', got {bad!r}")
+    return [(left.strip(), right.strip()) for left, _, right in pairs]
 
 
 # ── pairing ──────────────────────────────────────────────────────────────────────────────────────
@@ -101,6 +120,7 @@ def align(
     """Our names to their tensors: by the map, by equal names, then by shape and value.
 
     Without a map, what is left of theirs is given to the only value of ours that has its shape.
+    Equal names whose sizes differ come last: elsewhere stages may be counted otherwise.
     """
     names = names or {}
     unknown = [f"{a} = {b}" for a, b in names.items() if a not in ours or b not in theirs]
@@ -109,9 +129,20 @@ def align(
             f"compare: the map names what is not there: {'; '.join(unknown[:3])}"
             f"{' …' if len(unknown) > 3 else ''}; ours is left of =, theirs right"
         )
-    pairs = {n: names.get(n, n) for n in ours if names.get(n, n) in theirs}
+    alike = {n: n for n in ours if n in theirs and n not in names and n not in names.values()}
+    misfits = {n for n in alike if theirs[n].size != ours[n].size}
+    pairs = {n: t for n, t in {**alike, **names}.items() if n not in misfits}
     found = {n: fit(ours[n], theirs[t], t) for n, t in pairs.items()}
     free = {t: a for t, a in theirs.items() if t not in pairs.values()}
+    _by_value(ours, found, free)
+    _turn_squares(ours, found, free)
+    if not names:
+        _by_elimination(ours, found, free)
+    found |= {n: fit(ours[n], free[n], n) for n in misfits - found.keys() if n in free}
+    return {n: found[n] for n in ours if n in found}
+
+
+def _by_value(ours: Mapping[str, Array], found: dict[str, Theirs], free: dict[str, Array]) -> None:
     by_size: dict[int, list[str]] = {}
     for name, array in free.items():
         by_size.setdefault(array.size, []).append(name)
@@ -120,35 +151,86 @@ def align(
             continue
         for candidate in by_size.get(array.size, []):
             fitted = fit(array, free[candidate], candidate)
-            if (
-                fitted is not None
-                and fitted.array.shape == array.shape
-                and near(array, fitted.array)
-            ):
-                note = ", ".join(filter(None, ("found by its values", fitted.note)))
+            if near(array, fitted.array):
+                note = ", ".join(filter(None, (BY_VALUE, fitted.note)))
                 found[name] = fitted._replace(note=note)
                 by_size[array.size].remove(candidate)
+                del free[candidate]
                 break
-    return found if names else found | _by_elimination(ours, found, by_size, free)
+
+
+def _turn_squares(
+    ours: Mapping[str, Array], found: dict[str, Theirs], free: dict[str, Array]
+) -> None:
+    """Square weights are transposed where all the others came so: it is the way of that library."""
+    groups: dict[str, dict[str, Array]] = {}  # weights, their gradients, weights after the steps
+    for name, x in ours.items():
+        if x.ndim == 2 and name.endswith("weight"):
+            groups.setdefault(name.rpartition("/")[0], {})[name] = x
+    for matrices in groups.values():
+        came = {n: found[n] for n, x in matrices.items() if n in found}
+        others = [m.note for n, m in came.items() if _oblong(matrices[n], m.array)]
+        if not others or not all(note.endswith(TURNED) for note in others):
+            continue
+        for name, x in matrices.items():
+            unnamed = [Theirs(t, y, BY_VALUE) for t, y in free.items()]
+            for match in [came[name]] if name in came else unnamed:
+                if near(x, match.array.T) and not near(x, match.array):
+                    note = ", ".join(filter(None, (match.note, TURNED)))
+                    found[name] = Theirs(match.name, match.array.T, note)
+                    free.pop(match.name, None)
+                    break
+
+
+def _oblong(ours: Array, theirs: Array) -> bool:
+    return ours.shape == theirs.shape and ours.shape[0] != ours.shape[1]
 
 
 def _by_elimination(
+    ours: Mapping[str, Array], found: dict[str, Theirs], free: dict[str, Array]
+) -> None:
+    # gradients have the shapes of values, and would be taken
+    left = [n for n in ours if n not in found and not n.startswith(GRADIENTS)]
+    shapes = Counter(ours[n].shape for n in left)
+    for name in left:
+        shape = ours[name].shape
+        candidates = [t for t, x in free.items() if x.shape == shape]
+        if ours[name].size < 2 or shapes[shape] > 1 or not candidates:
+            continue
+        first, *others = candidates
+        if all(np.array_equal(free[first], free[t]) for t in others):  # under several names
+            found[name] = Theirs(first, free.pop(first), "the only one of this shape")
+
+
+def undecided(
+    truth: folder.Trace,
     ours: Mapping[str, Array],
-    found: Mapping[str, Theirs],
-    by_size: Mapping[int, list[str]],
-    free: Mapping[str, Array],
-) -> dict[str, Theirs]:
-    gradients = (folder.COTANGENT, folder.AFTER)  # have the shapes of values, and would be taken
-    left = [n for n in ours if n not in found and not n.startswith(gradients)]
-    chosen = {}
-    for name in (n for n in left if ours[n].size > 1):
-        alike = [n for n in left if ours[n].shape == ours[name].shape]
-        candidates = [
-            t for t in by_size.get(ours[name].size, []) if free[t].shape == ours[name].shape
-        ]
-        if len(alike) == len(candidates) == 1:
-            chosen[name] = Theirs(candidates[0], free[candidates[0]], "the only one of this shape")
-    return chosen
+    aligned: Mapping[str, Theirs],
+    unused: Mapping[str, Array],
+) -> list[str]:
+    """Names of unused tensors that may be wrong ones of ours: what is wrong has the values of none.
+
+    Behind right logits, or a right loss, no value is wrong; of gradients each answers for itself.
+    """
+    used = [match.array for match in aligned.values()]
+    left = {
+        name: x
+        for name, x in unused.items()
+        if x.size > (0 if x.dtype.kind == "f" else 1)  # one whole number counts something
+        and not any(_same(x, y) for y in used)
+    }
+    *_, loss = truth.steps.values()
+    ends = [loss.name, folder.LOSSES, *(n for n in loss.inputs if truth.steps[n].op not in GIVEN)]
+    if not any(name in aligned for name in ends):
+        return list(left)
+    learned = [n for n in ours if n.startswith(GRADIENTS) and n not in aligned]
+    learned = [n for n in learned if truth.steps[n.partition("/")[2]].op == "parameter"]
+    shapes = {tuple(sorted(ours[n].shape)) for n in learned}
+    return [n for n, x in left.items() if x.dtype.kind == "f" and tuple(sorted(x.shape)) in shapes]
+
+
+def _same(x: Array, y: Array) -> bool:
+    return x.size == y.size and np.array_equal(x.ravel(), y.ravel())
 
 
 def near(ours: Array, theirs: Array) -> bool:

@@ -41,6 +41,7 @@ def run_trace(
     None for those of the recipe   overrides: "depths=(2, 1)" and the like, for create_model
     settings: see crosscheck.trace.trace
     """
+    folder.require_free(out)
     changes = dict(_setting(text) for text in overrides)
 
     def build(dtype: Any) -> Layer:
@@ -49,6 +50,8 @@ def run_trace(
 
     example = build(np.dtype("float32"))
     state = None if weights is None else example.state_dict()
+    for name, array in (state or {}).items():
+        _require_finite(f"{weights}: {name}", array)
     x = _images(image, example, batch)
     with no_grad(), kernels.using("reference"):
         classes = int(example.eval()(Tensor(x[:1].astype(np.float32))).shape[1])
@@ -84,14 +87,29 @@ def _setting(text: str) -> tuple[str, Any]:
 def _images(file: str | None, model: Any, batch: int) -> np.ndarray:
     if file is None:
         return recipe.images(batch, 3, tuple(getattr(model, "img_size", (32, 32))))
-    x = np.load(file, allow_pickle=False)
+    try:
+        x = folder.load_array(file)
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"trace: {file} cannot be read ({error}); write it with numpy.save"
+        ) from None
     if x.ndim == 3:
         x = x[None]
     if x.ndim != 4 or x.dtype.kind != "f":
         raise ValueError(
             f"trace: {file} must hold floating-point images (B, 3, H, W), got {x.dtype} {x.shape}"
         )
+    _require_finite(file, x)
     return x
+
+
+def _require_finite(what: str, x: np.ndarray) -> None:
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = int(np.count_nonzero(~np.isfinite(x)))
+        raise ValueError(
+            f"trace: {what} holds {bad:,} numbers that are NaN or infinite; nothing can be held "
+            "against what follows from them"
+        )
 
 
 def run_compare(
@@ -102,8 +120,16 @@ def run_compare(
     every: bool = False,
     dtype: str | None = None,
 ) -> tuple[str, bool]:
-    """Compare with a trace, and diagnose the first divergence: the text, and if all is right."""
+    """Compare with a trace, and diagnose the first divergence: the text, and if all is right.
+
+    It is not where tensors that could be wrong were not found among ours.
+    """
     trace_of_ours = folder.read(truth)
+    if dtype is not None and not (Path(theirs) / folder.MANIFEST).is_file():
+        raise ValueError(
+            f"compare: --dtype chooses among the arrays of a trace, and {theirs} is none; "
+            "leave it out"
+        )
     _require_same_pass(trace_of_ours, Path(theirs))
     given = read_names(names) if names is not None else None
     comparison = compare(trace_of_ours, read_theirs(theirs, dtype=dtype), given)
@@ -112,13 +138,21 @@ def run_compare(
 
 
 def _require_same_pass(ours: folder.Trace, theirs: Path) -> None:
-    """Two traces must be of one model, with one kind of weights and input."""
+    """Two traces must be of one model, with one kind of weights and input, trained alike."""
     if not (theirs / folder.MANIFEST).is_file():
         return
-    other = folder.read(theirs).header
-    for word in ("model", "overrides", "weights", "input"):
-        if ours.header.get(word) != other.get(word):
+    a, b = _options(ours), _options(folder.read(theirs))
+    for word in a:
+        if word == "optimizer" and None in (a[word], b[word]):
+            continue  # the steps are missing in one of them
+        if a[word] != b[word]:
             raise ValueError(
-                f"compare: the traces are of two passes: {word} is {ours.header.get(word)!r} in "
-                f"the truth, {other.get(word)!r} in {theirs}; trace both with the same options"
+                f"compare: the traces are of two passes: {word} is {a[word]!r} in the truth, "
+                f"{b[word]!r} in {theirs}; trace both with the same options"
             )
+
+
+def _options(trace: folder.Trace) -> dict[str, Any]:
+    words = ("model", "overrides", "weights", "input", "optimizer")
+    shapes = {name: step.value.shape for name, step in trace.steps.items() if step.op == "input"}
+    return {**{word: trace.header.get(word) for word in words}, "the shape of its inputs": shapes}

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minswin.crosscheck.align import Theirs, align, losses_of
+from minswin.crosscheck.align import Theirs, align, losses_of, undecided
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
+from minswin.crosscheck.masked import KINDS, legible, lifted, masked_pairs
+from minswin.crosscheck.precision import DOUBLE, SINGLE, Precision, precisions
 from minswin.crosscheck.recording import Step
-from minswin.crosscheck.replay import between, replay
-from minswin.crosscheck.tolerance import tolerance, unit_roundoff
+from minswin.crosscheck.replay import GIVEN, between, replay
+from minswin.crosscheck.tolerance import MOVES, tolerance
 
 Array = np.ndarray
 OTHER_ORDER = 16  # so many times our own error in float32: sums may be taken in another order
 GOOD = ("equal", "right", "follows")
 EXACT_INPUTS = ("input", "parameter")
-WITH_MASK, MASKED = ("mask", "bias_and_mask", "logits"), -50.0  # below it, a pair is masked
 
 
 @dataclass
@@ -53,12 +54,16 @@ class Finding:
 class Comparison:
     findings: list[Finding]
     first: Finding | None  # the first that is wrong
-    aligned: Mapping[str, Theirs]
+    aligned: Mapping[str, Theirs]  # as they were judged
+    given: Mapping[str, Theirs]  # the same as they came: with the port's own masked pairs
+    precision: Mapping[str, Precision]
     unused: list[str] = field(default_factory=list)  # tensors of theirs that nothing was found for
+    unknown: list[str] = field(default_factory=list)  # of these, such as may be wrong ones of ours
 
     @property
     def passed(self) -> bool:
-        return self.first is None
+        """Nothing is wrong, and what was compared is enough to say so."""
+        return self.first is None and not self.unknown
 
 
 def compare(
@@ -80,7 +85,9 @@ def compare(
         findings += [judge.weight_after(name) for name in exact if name.startswith(AFTER)]
     first = next((f for f in findings if f.verdict not in (*GOOD, "missing")), None)
     used = {match.name for match in aligned.values()}
-    return Comparison(findings, first, judge.aligned, [name for name in theirs if name not in used])
+    unused = [name for name in theirs if name not in used]
+    unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
+    return Comparison(findings, first, judge.aligned, aligned, judge.precision, unused, unknown)
 
 
 def _exact(truth: Trace) -> dict[str, Array]:
@@ -93,65 +100,83 @@ class _Judge:
     def __init__(
         self, truth: Trace, exact: Mapping[str, Array], aligned: Mapping[str, Theirs]
     ) -> None:
-        self.steps, self.exact = truth.steps, exact
-        self.aligned = {n: self._unmasked(n, match) for n, match in aligned.items()}
+        self.steps, self.exact, self.aligned = truth.steps, exact, dict(aligned)
         single = truth.arrays.get("float32")
         self.single = None if single is None else {**single, **losses_of(truth, "float32")}
-        self.have = {n: x.array for n, x in self.aligned.items() if x.array.shape == exact[n].shape}
+        self.have = {n: x.array for n, x in aligned.items() if x.array.shape == exact[n].shape}
+        given = {n for n, step in self.steps.items() if step.op in GIVEN or step.kind in MOVES}
+        numbers = {n for n, x in exact.items() if x.size == 1 or n == LOSSES}
+        computed = exact.keys() - given - numbers
+        self.precision, self.least = precisions(self.have, exact, computed, numbers)
+        for name, precision in self.precision.items():
+            y = self.have[name]
+            if y.dtype.kind == "f" and precision.u > max(np.finfo(y.dtype).eps, SINGLE.u):
+                self._note(name, f"numbers of {precision.name}")
 
-    def _unmasked(self, name: str, match: Theirs) -> Theirs:
-        """−∞, or less than −10⁴, masks as −100 does: it is taken for that, and said so."""
-        ours, y = self.exact[name], match.array
-        kind = self.steps[name].kind if name in self.steps else ""
-        if kind not in WITH_MASK or y.shape != ours.shape or y.dtype.kind != "f":
-            return match
-        deep = (ours < MASKED) & (y < -1e4)
-        if not deep.any():
-            return match
-        note = ", ".join(filter(None, (match.note, "its masked pairs are lower still")))
-        return match._replace(array=np.where(deep, ours.astype(y.dtype), y), note=note)
+    def _note(self, name: str, note: str) -> None:
+        match = self.aligned[name]
+        self.aligned[name] = match._replace(note=", ".join(filter(None, (match.note, note))))
 
     # ── values, in the order of the steps ────────────────────────────────────────────────────────
 
     def value(self, step: Step) -> Finding:
+        wanted: Array | None = None
+        allowed = np.zeros(())
+        if step.name in self.have and step.op not in EXACT_INPUTS:
+            wanted, allowed = self._follows(step)
+            if step.kind in KINDS:
+                self._lift(step, step.value if wanted is None else wanted, allowed)
         found = self._measured(step.name, step)
         if found.verdict:
             return found
-        y = self.aligned[step.name].array
-        dtype = dtype_of(y)
+        y, precision = self.aligned[step.name].array, self.precision[step.name]
         if step.op in EXACT_INPUTS:
-            return self._decided(found, y, self.exact[step.name].astype(dtype), np.zeros(y.shape))
-        wanted, allowed = self._follows(step, dtype)
-        if wanted is None or wanted.shape != y.shape:
-            return self._held_against_truth(found, y, dtype)
+            given = self.exact[step.name]
+            given = precision.round(given) if given.dtype.kind == "f" else given
+            return self._decided(found, y, given, np.zeros(y.shape))
+        if wanted is None:
+            return self._held_against_truth(found, y)
         direct = all(n in self.have or self.steps[n].op in EXACT_INPUTS for n in step.inputs)
         found.given = "its own inputs" if direct else "earlier tensors"
         found = self._decided(found, y, wanted, allowed)
-        if found.verdict == "right" and not self._near_truth(found, dtype):
+        if found.verdict == "right" and not self._near_truth(found):
             found.verdict = "follows"
         return found
 
-    def _follows(self, step: Step, dtype: np.dtype) -> tuple[Array | None, Array]:
+    def _lift(self, step: Step, right: Array, allowed: Array) -> None:
+        """Take what is lower than −100 makes it for that, where a pair is masked, and say so."""
+        y, pairs = self.have[step.name], masked_pairs(step, self.steps)
+        if y.dtype.kind != "f":
+            return
+        raised = lifted(y, right, pairs, allowed)
+        if not np.array_equal(raised, y, equal_nan=True):
+            self._note(step.name, "its masked pairs are lower still")
+            self.aligned[step.name] = self.aligned[step.name]._replace(array=raised)
+        self.have[step.name] = legible(raised, right, pairs)
+
+    def _follows(self, step: Step) -> tuple[Array | None, Array]:
         """What a step must be, given the nearest tensors before it, and how far it may be off.
 
         From its own inputs the tolerance is that of the operation. Over several steps it is what
-        the formulas themselves are off in the dtype, times OTHER_ORDER, besides that.
+        the formulas themselves are off in the precision, times OTHER_ORDER, besides that.
         """
+        precision = self.precision[step.name]
         chain = between(step, self.steps, self.have)
         wanted = replay(chain, self.steps, self.have)
         if wanted is None:
             return None, np.zeros(step.value.shape)
         inputs = [np.asarray(self.have.get(n, self.steps[n].value)) for n in step.inputs]
         inputs = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in inputs]
-        allowed = tolerance(step, inputs, wanted, dtype)
-        if len(chain) > 1 and dtype.itemsize < 8:
+        allowed = tolerance(step, inputs, wanted, precision)
+        if len(chain) > 1 and self._on_the_way(step.name) > DOUBLE.u:
             rounded = replay(chain, self.steps, self.have, dtype=np.float32)
             if rounded is not None:
                 off = float(np.max(np.abs(rounded - wanted), initial=0))
-                u = unit_roundoff(dtype) / unit_roundoff(np.float32)
-                allowed = allowed + OTHER_ORDER * u * off
+                allowed = allowed + OTHER_ORDER * self._on_the_way(step.name) / SINGLE.u * off
         elif len(chain) > 1:
-            allowed = allowed + self._spread(step.name, dtype)
+            allowed = allowed + self._spread(step.name)
+        if wanted.dtype.kind == "f" and not allowed.any():
+            wanted = precision.round(wanted)  # weights that they did not hand out, and rounded
         return wanted, allowed
 
     # ── cotangents: from the loss backwards ──────────────────────────────────────────────────────
@@ -178,13 +203,13 @@ class _Judge:
             yield found
             return
         y = self.aligned[LOSSES].array
-        yield self._decided(found, y, ours, self.limits_of_losses(y))
+        yield self._decided(found, y, ours, self.limits_of_losses())
 
-    def limits_of_losses(self, y: Array) -> Array:
-        ours, u = self.exact[LOSSES], unit_roundoff(dtype_of(y))
+    def limits_of_losses(self) -> Array:
+        ours, u = self.exact[LOSSES], self._on_the_way(LOSSES)
         off = 1024 * u * np.abs(ours)  # where nobody measured it
         if self.single is not None and LOSSES in self.single:
-            off = np.abs(self.single[LOSSES] - ours) * u / unit_roundoff(np.float32)
+            off = np.abs(self.single[LOSSES] - ours) * u / SINGLE.u
             off = OTHER_ORDER * np.maximum(off, 4 * u * np.abs(ours))
         return np.maximum.accumulate(off)
 
@@ -195,8 +220,7 @@ class _Judge:
         found = self._measured(name, step)
         if found.verdict:
             return found
-        y = self.aligned[name].array
-        return self._held_against_truth(found, y, dtype_of(y))
+        return self._held_against_truth(found, self.aligned[name].array)
 
     # ── one tensor ───────────────────────────────────────────────────────────────────────────────
 
@@ -223,37 +247,39 @@ class _Judge:
         found.cosine = float(a @ b) / norm if norm else float(np.array_equal(a, b))
         if y.dtype.kind == "f":
             largest = float(np.max(np.abs(a), initial=0)) or 1.0
-            found.ulps = found.absolute / (2 * unit_roundoff(dtype_of(y)) * largest)
+            found.ulps = found.absolute / (2 * self.precision[name].u * largest)
         return found
 
-    def _held_against_truth(self, found: Finding, y: Array, dtype: np.dtype) -> Finding:
+    def _held_against_truth(self, found: Finding, y: Array) -> Finding:
         ours = self.exact[found.name].astype(np.float64)
-        return self._decided(found, y, ours, np.full(y.shape, self._spread(found.name, dtype)))
+        return self._decided(found, y, ours, np.full(y.shape, self._spread(found.name)))
 
-    def _near_truth(self, found: Finding, dtype: np.dtype) -> bool:
-        return found.absolute <= self._spread(found.name, dtype)
+    def _near_truth(self, found: Finding) -> bool:
+        return found.absolute <= self._spread(found.name)
 
-    def _spread(self, name: str, dtype: np.dtype) -> float:
+    def _on_the_way(self, name: str) -> float:
+        """The coarsest rounding that a tensor may have gone through."""
+        return max(self.precision[name].u, self.least.u)
+
+    def _spread(self, name: str) -> float:
         """How far from the truth a right implementation may be here after all steps before."""
-        ours = self.exact[name].astype(np.float64)
-        u = unit_roundoff(dtype)
+        ours, u = self.exact[name].astype(np.float64), self._on_the_way(name)
         floor = u * float(np.max(np.abs(ours), initial=0))
         gradient = name.startswith((COTANGENT, AFTER))  # of long sums, whose terms cancel
         if self.single is None or name not in self.single:
             return 1024 * floor  # nobody measured it: about as much as a deep model is off
         off = float(np.max(np.abs(self.single[name].astype(np.float64) - ours), initial=0))
-        off *= u / unit_roundoff(np.float32)
-        return OTHER_ORDER * max(off, (16 if gradient else 4) * floor)
+        return OTHER_ORDER * max(off * u / SINGLE.u, (16 if gradient else 4) * floor)
 
-    @staticmethod
-    def _decided(found: Finding, y: Array, wanted: Array, allowed: Array) -> Finding:
+    def _decided(self, found: Finding, y: Array, wanted: Array, allowed: Array) -> Finding:
         error = np.abs(y.astype(np.float64) - wanted.astype(np.float64))
-        kind = y.dtype if y.dtype.kind == "f" else np.float64
-        rounding = unit_roundoff(kind) * np.abs(wanted)  # to write the result down
+        error = np.where(np.isnan(error), np.inf, error)  # the truth itself is no number
+        rounding = self.precision[found.name].u * np.abs(wanted)  # to write the result down
         allowed = allowed + np.where(allowed > 0, rounding, 0)
-        over = error > allowed
+        over = ~(error <= allowed)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(error > 0, error / allowed, 0)
+        ratio = np.where(np.isnan(ratio), np.inf, ratio)
         found.off = float(np.max(ratio, initial=0))
         if not over.any():
             found.verdict = "equal" if found.absolute == 0 else "right"
@@ -261,13 +287,6 @@ class _Judge:
         chosen = error if np.isinf(found.off) else ratio
         found.verdict, found.worst = "wrong", _index(np.where(over, chosen, 0), y.shape)
         return found
-
-
-def dtype_of(x: Array) -> np.dtype:
-    """The dtype that the numbers were computed in: float64 may hold what once was float32."""
-    if x.dtype == np.float64 and x.size > 1 and np.array_equal(x, x.astype(np.float32)):
-        return np.dtype(np.float32)
-    return x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
 
 
 def _index(x: Array, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck.adapter import Adapter, load_adapter, protocol
-from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, Verdict, judge
+from minswin.crosscheck.conform_judge import (
+    DIFFERS,
+    LEAVING,
+    NOT_COVERED,
+    PASSED,
+    Verdict,
+    judge,
+)
 from minswin.crosscheck.probes import Probe, ask, listing, pack, selected
 from minswin.crosscheck.probes import laws as probes_laws
 from minswin.crosscheck.probes.laws import Law
@@ -54,7 +61,9 @@ def _probe(adapter: Adapter, probe: Probe) -> Verdict:
         answers = ask(function, probe, adapter.dtype)
     except NotImplementedError as error:
         return Verdict(probe.name, NOT_COVERED, f"the adapter says: {_line(error)}", **told)
-    except (Exception, SystemExit) as error:
+    except LEAVING:
+        raise
+    except BaseException as error:
         return Verdict(probe.name, DIFFERS, _raised(error), error=np.inf, **told)
     return judge(probe, answers, adapter.dtype)
 
@@ -70,7 +79,9 @@ def _law(adapter: Adapter, law: Law) -> Verdict:
         return Verdict(law.name, NOT_COVERED, f"the adapter says: {_line(error)}", **told)
     except AssertionError as error:
         return Verdict(law.name, DIFFERS, _line(error) or "it does not hold", **told)
-    except (Exception, SystemExit) as error:
+    except LEAVING:
+        raise
+    except BaseException as error:
         return Verdict(law.name, DIFFERS, _raised(error), **told)
     return Verdict(law.name, PASSED, **told)
 
@@ -119,7 +130,8 @@ def _answered(probe: Probe, answers: Mapping[str, Any], dtype: np.dtype[Any] | N
     if not answers:
         missing = f"no file {probe.name}/{next(iter(probe.expected))}"
         return Verdict(probe.name, NOT_COVERED, missing, **_about(probe))
-    return judge(probe, answers, dtype)
+    remedy = "--dtype says what they were computed in" if dtype else "write float32 or float64"
+    return judge(probe, answers, dtype, remedy)
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin.crosscheck.masked import MASK
 from minswin.crosscheck.probes import Probe
 
 PASSED, DIFFERS, NOT_COVERED = "passed", "differs", "not covered"
+LEAVING = KeyboardInterrupt, GeneratorExit  # all else is a finding, a panic of Rust among it
 
 
 class Verdict(NamedTuple):
@@ -34,17 +36,23 @@ class Finding(NamedTuple):
     allowed: float
 
 
-def judge(probe: Probe, answers: Mapping[str, Any], dtype: np.dtype[Any] | None) -> Verdict:
+def judge(
+    probe: Probe,
+    answers: Mapping[str, Any],
+    dtype: np.dtype[Any] | None,
+    remedy: str = "the adapter's dtype says what it computes in",
+) -> Verdict:
     """Compare answers by name with the truth. dtype: of the computation; None: that of the answer.
 
-    Every output must be there: a gradient that is left out is a finding.
+    Every output must be there: a gradient that is left out is a finding. remedy: what to say of an
+    answer that is narrower than dtype
     """
     found, worst = [], Finding(0.0, "", 0.0, 0.0)
     for name, truth in probe.expected.items():
         if name not in answers:
             found.append(Finding(np.inf, f"{name} is missing", np.inf, 0.0))
             continue
-        one = _check(probe, name, answers[name], truth, dtype)
+        one = _check(probe, name, answers[name], truth, dtype, remedy)
         worst = max(worst, one, key=lambda f: f.weight)
         if one.text:
             found.append(one)
@@ -70,7 +78,12 @@ def allowed(probe: Probe, truth: np.ndarray, dtype: np.dtype[Any]) -> float:
 
 
 def _check(
-    probe: Probe, name: str, given: Any, truth: np.ndarray, dtype: np.dtype[Any] | None
+    probe: Probe,
+    name: str,
+    given: Any,
+    truth: np.ndarray,
+    dtype: np.dtype[Any] | None,
+    remedy: str,
 ) -> Finding:
     try:
         answer = as_array(given)
@@ -78,11 +91,10 @@ def _check(
         return Finding(np.inf, f"{name}: {error}", np.inf, 0.0)
     moved = probe.length == 0
     if probe.function == "attention_mask":  # anything from −100 down masks
-        least = truth.min(initial=0)
-        answer = np.where(answer <= least, least, answer).astype(np.float64)
+        answer = np.where(answer <= MASK, MASK, answer).astype(np.float64)
     kind = dtype or (answer.dtype if answer.dtype.kind == "f" else np.dtype("float64"))
     limit = allowed(probe, truth, kind)
-    problem = _misfit(answer, truth, moved, dtype)
+    problem = _misfit(answer, truth, moved, dtype, remedy)
     if problem:
         text = SWAPPED if _right_if_swapped(answer, truth, limit) else problem
         return Finding(np.inf, f"{name}: {text}", np.inf, limit)
@@ -99,14 +111,22 @@ def as_array(given: Any) -> np.ndarray:
         raise TypeError("the adapter gave None")
     try:
         array = np.asarray(given)
-    except Exception as error:  # ragged lists, tensors that need a gradient or are on a device
+    except LEAVING:
+        raise
+    except BaseException as error:  # ragged lists, tensors that need a gradient or are on a device
         raise TypeError(f"no array but {type(given).__name__}: {error}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"no numbers but {type(given).__name__} of {array.dtype}")
     return array
 
 
-def _misfit(answer: np.ndarray, truth: np.ndarray, moved: bool, dtype: np.dtype[Any] | None) -> str:
+def _misfit(
+    answer: np.ndarray,
+    truth: np.ndarray,
+    moved: bool,
+    dtype: np.dtype[Any] | None,
+    remedy: str,
+) -> str:
     """What makes a comparison impossible; "" if nothing does."""
     if answer.shape != truth.shape:
         return f"the shape is {answer.shape}, expected {truth.shape}"
@@ -114,7 +134,7 @@ def _misfit(answer: np.ndarray, truth: np.ndarray, moved: bool, dtype: np.dtype[
         return f"{answer.dtype}, expected floating-point numbers"
     least = dtype or np.dtype("float32")
     if answer.dtype.kind == "f" and answer.dtype.itemsize < least.itemsize:
-        return f"{answer.dtype}, expected {least}; the adapter's dtype says what it computes in"
+        return f"{answer.dtype}, expected {least}; {remedy}"
     bad = np.isnan(answer) if answer.dtype.kind == "f" else np.zeros(answer.shape, bool)
     if bad.any():
         return f"{int(bad.sum())} of {bad.size} are NaN, the first at {_first(bad)}"

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minswin.crosscheck.compare import GOOD, Comparison, Finding, dtype_of
+from minswin.crosscheck.compare import GOOD, Comparison, Finding
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
+from minswin.crosscheck.masked import KINDS, MASKED, legible, lifted, masked_pairs
 from minswin.crosscheck.mistakes import Mistake, Sign, known, signs
 from minswin.crosscheck.mistakes.derivatives import errors
 from minswin.crosscheck.observations import observe
 from minswin.crosscheck.recording import Step
 from minswin.crosscheck.replay import GIVEN, between, replay
-from minswin.crosscheck.tolerance import unit_roundoff
 
 Array = np.ndarray
 SLACK = 64  # roundings of the largest element, for each step of the way
@@ -50,14 +50,29 @@ def diagnose(truth: Trace, comparison: Comparison) -> Diagnosis | None:
     finding = comparison.first
     if finding is None:
         return None
-    match = comparison.aligned.get(finding.name)
+    match = comparison.given.get(finding.name)
     if finding.name.startswith(AFTER) or finding.name == LOSSES:
         return Diagnosis(finding, [], list(_of_the_optimizer(comparison)), 0)
-    if match is None or finding.verdict != "wrong":
+    if match is None or not _can_be_diagnosed(finding, match.array):
         return Diagnosis(finding, [], [], 0)
+    y = match.array.astype(np.float64)
     if finding.name.startswith(COTANGENT):
-        return _derivative(truth, comparison, match.array.astype(np.float64))
-    step, y = finding.step, match.array.astype(np.float64)
+        return _derivative(truth, comparison, y)
+    return _value(truth, comparison, y)
+
+
+def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
+    """Whether it is numbers, of which a mask may be −∞."""
+    if finding.verdict == "not finite" and finding.step.kind in KINDS:
+        return not (np.isnan(y) | (y == np.inf)).any()
+    return finding.verdict == "wrong"
+
+
+def _value(truth: Trace, comparison: Comparison, y: Array) -> Diagnosis:
+    """The mistake that gives y, on the way from the nearest tensors before it."""
+    finding = comparison.first
+    assert finding is not None
+    step = finding.step
     have = {
         n: m.array
         for n, m in comparison.aligned.items()
@@ -66,18 +81,30 @@ def diagnose(truth: Trace, comparison: Comparison) -> Diagnosis | None:
     chain = between(step, truth.steps, have)
     right = replay(chain, truth.steps, have)
     if right is None:
-        return Diagnosis(finding, [], list(observe(step, y, step.value)), 0)
-    slack = SLACK * len(chain) * unit_roundoff(dtype_of(match.array)) * max(_size(right), _size(y))
+        return Diagnosis(finding, [], _observed(truth, step, y, step.value), 0)
+    u = comparison.precision[finding.name].u
     fits, tried = [], 0
     for candidate, at, value in _attempts(chain, truth.steps, have):
         tried += 1
-        off = _distance(value, y)
+        off = _distance(value, _as_masked(step, y, value))
+        slack = SLACK * len(chain) * u * max(_size(right), _size(value))
         if off <= slack and _distance(value, right) > TOLD_APART * max(off, slack / SLACK):
             fits.append((candidate, at))
     if not fits and len(chain) == 1:
         inputs = [np.asarray(have.get(n, truth.steps[n].value)) for n in step.inputs]
         fits = [(s.mistake, step) for s in signs() if _shows(s, step, y, right, inputs)]
-    return Diagnosis(finding, fits, [] if fits else list(observe(step, y, right)), tried)
+    return Diagnosis(finding, fits, [] if fits else _observed(truth, step, y, right), tried)
+
+
+def _observed(truth: Trace, step: Step, y: Array, right: Array) -> list[str]:
+    if step.kind in KINDS:
+        y = legible(y, right, masked_pairs(step, truth.steps))
+    return list(observe(step, y, right))
+
+
+def _as_masked(step: Step, y: Array, value: Array) -> Array:
+    """A mask of −1000 or −∞ is that of −100 where a mistake masks as well."""
+    return lifted(y, value, value <= MASKED) if step.kind in KINDS else y
 
 
 def _of_the_optimizer(comparison: Comparison) -> Iterator[str]:

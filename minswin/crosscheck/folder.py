@@ -60,10 +60,7 @@ def write(trace: Trace, folder: Path | str, *, form: str = "safetensors") -> Non
     if form not in FORMS:
         raise ValueError(f"trace: form must be one of {', '.join(FORMS)}, got {form!r}")
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
-        raise FileExistsError(
-            f"trace: {folder} exists and is no trace; choose another folder with -o"
-        )
+    require_free(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -79,8 +76,39 @@ def write(trace: Trace, folder: Path | str, *, form: str = "safetensors") -> Non
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _is_ours(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() or not any(folder.iterdir())
+def require_free(folder: Path | str) -> None:
+    """Refuse a folder that is neither new, nor empty, nor a trace and nothing else."""
+    folder = Path(folder)
+    if not folder.name:
+        raise ValueError(f"trace: the folder {folder} cannot be replaced; choose another with -o")
+    if not folder.exists():
+        return
+    ours = _files_of_trace(folder)
+    if not folder.is_dir() or (not ours and any(folder.iterdir())):
+        raise FileExistsError(
+            f"trace: {folder} exists and is no trace; choose another folder with -o"
+        )
+    found = (file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir())
+    others = sorted({file.relative_to(folder).as_posix() for file in found} - ours)
+    if others:
+        raise FileExistsError(
+            f"trace: {folder} holds {others[0]}{', …' if len(others) > 1 else ''}, which no trace "
+            "wrote, and would be replaced; choose another folder with -o"
+        )
+
+
+def _files_of_trace(folder: Path) -> set[str]:
+    """The files that the manifest in a folder speaks of; none where it is not one of ours."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if manifest["format"] != FORMAT:
+            return set()
+        arrays = {name for entry in manifest["steps"] for name in entry["arrays"]}
+        stems = {f"{dtype}/{name}" for dtype in manifest["dtypes"] for name in arrays}
+        files = {f"{dtype}.{form}" for dtype in manifest["dtypes"] for form in FORMS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {MANIFEST, *files, *(f"{stem}.npy" for stem in stems)}
 
 
 def _write_arrays(stem: Path, arrays: Mapping[str, np.ndarray], form: str) -> None:
@@ -169,12 +197,21 @@ def read_npy(folder: Path) -> dict[str, np.ndarray]:
     return {file.relative_to(folder).as_posix().removesuffix(".npy"): _load(file) for file in files}
 
 
+def load_array(file: Path | str, **how: Any) -> np.ndarray:
+    """The array of a .npy file; an .npz under that name is refused."""
+    with open(file, "rb") as opened:
+        if opened.read(2) == b"PK":
+            raise ValueError("it is an .npz, which holds several arrays")
+    found: np.ndarray = np.load(file, allow_pickle=False, **how)
+    return found
+
+
 def _load(file: Path) -> np.ndarray:
     try:
-        found = np.load(file, mmap_mode="r", allow_pickle=False)
+        found = load_array(file, mmap_mode="r")
     except (ValueError, EOFError) as error:
         if _header_says_empty(file):
-            return np.load(file, allow_pickle=False)  # nothing to map
+            return load_array(file)  # nothing to map
         raise ValueError(
             f"compare: {file} cannot be read ({error}); write it again with numpy.save, as an "
             "array of numbers"
@@ -185,6 +222,6 @@ def _load(file: Path) -> np.ndarray:
 def _header_says_empty(file: Path) -> bool:
     """Whether a file holds an array without elements."""
     try:
-        return bool(np.load(file, allow_pickle=False).size == 0)
+        return load_array(file).size == 0
     except (ValueError, EOFError):
         return False

@@ -90,6 +90,11 @@ def _summary(comparison: Comparison) -> Iterator[str]:
         names = ", ".join(comparison.unused[:5]) + (", …" if len(comparison.unused) > 5 else "")
         yield f"  {len(comparison.unused)} of theirs were not found among ours: {names}"
         yield "  (a line 'our name = their name' in --names MAP says what a tensor is)"
+    if comparison.first is None and comparison.unknown:
+        yield f"Undecided: nothing is wrong among the {compared} that could be paired, but"
+        yield f"{len(comparison.unknown)} of theirs were not, and no value finds what is wrong."
+        yield "Say with --names what they are, the logits and gradients first. The status is 1,"
+        yield "as if something were wrong."
     if comparison.passed:
         alone = sum(f.given == "its own inputs" and f.verdict in GOOD for f in comparison.findings)
         yield f"No divergence. {alone} were computed again from their own inputs, all others held"
@@ -133,7 +138,7 @@ def _title(finding: Finding) -> str:
     if finding.name.startswith(COTANGENT):
         return (
             f"the gradient of the loss by {title}\n"
-            "  all values that were given are right, and all gradients nearer to the loss"
+            "  all values that were paired are right, and all gradients nearer to the loss"
         )
     if finding.name.startswith(AFTER):
         return f"after the optimizer's steps, {title}; values and gradients are right"

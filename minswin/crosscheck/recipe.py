@@ -1,6 +1,6 @@
 """Numbers that any language makes from a name: the same image and weights without reading a file.
 
-Ten lines of C, all in 32-bit unsigned integers that wrap around (`hash` starts at 2166136261):
+In C, with 32-bit unsigned integers that wrap around (`hash` starts at 2166136261):
 
     for (const char *c = name; *c; c++) hash = (hash ^ (unsigned char)*c) * 16777619u;
     for (uint32_t i = 0; i < count; i++) {
@@ -8,11 +8,23 @@ Ten lines of C, all in 32-bit unsigned integers that wrap around (`hash` starts 
         x = (x ^ (x >> 16)) * 2246822507u;
         x = (x ^ (x >> 13)) * 3266489909u;
         x = (x ^ (x >> 16)) >> 12;               // 0 … 2^20 − 1
+        label[i] = x % classes;                  // of the name "labels"
         value[i] = ((float)x + 0.5f) / 524288.0f - 1.0f;   // between −1 and 1
     }
 
-The value is exact in float32 and in float64, so both start from the same numbers. Elements are
-numbered in C order, the last axis fastest. `array` then scales by a power of two.
+The images are the values of "image". A weight is made of those of its own name, its number of axes
+and its `inputs`, the product of all axes but the first:
+
+    int is_weight = ends_with(name, "weight");
+    int is_gain = axes == 1 && (is_weight || ends_with(name, "running_var"));
+    float scale = 2;
+    while (scale * scale * inputs > 6) scale /= 2;         // near √(3 / inputs)
+    if (!is_weight) scale = 0.5f;                          // tables, positions, tokens
+    if (axes == 1) scale = 0.25f;
+    for (uint32_t i = 0; i < count; i++) weight[i] = value[i] * scale + is_gain;
+
+Whole numbers, such as counters, are 0. All is exact in float32 and in float64, so both start from
+the same numbers. Elements are numbered in C order, the last axis fastest.
 """
 
 from __future__ import annotations
@@ -91,5 +103,7 @@ def scale_of(name: str, shape: tuple[int, ...]) -> float:
         return 0.25
     if not name.endswith("weight"):
         return 0.5  # bias tables, position embeddings, class tokens
-    inputs = int(np.prod(shape[1:]))
-    return float(2.0 ** np.floor(np.log2(np.sqrt(3 / inputs)) + 0.5))
+    inputs, scale = int(np.prod(shape[1:])), 2.0
+    while scale * scale * inputs > 6:
+        scale /= 2
+    return scale

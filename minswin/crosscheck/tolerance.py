@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import Step
 
 Array = np.ndarray
@@ -27,22 +28,16 @@ BOUNDS: dict[str, Bound] = {}
 REASONS: dict[str, str] = {}
 
 
-def unit_roundoff(dtype: Any) -> float:
-    """Half the distance from 1 to the next number: 2⁻²⁴ for float32, 2⁻⁵³ for float64."""
-    dtype = np.dtype(dtype)
-    return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
-
-
-def tolerance(step: Step, inputs: list[Array], value: Array, dtype: Any) -> Array:
-    """The largest right error of each element: `value` is exact, the other side is of `dtype`."""
+def tolerance(step: Step, inputs: list[Array], value: Array, precision: Precision) -> Array:
+    """The largest right error of each element: `value` is exact, the other side is rounded."""
     if step.kind in MOVES:
         return np.zeros(value.shape)
-    u = unit_roundoff(dtype)
     bound = BOUNDS.get(step.kind)
     if bound is None:  # of an operation that is not known here: like a sum of 64 terms
-        return np.full(value.shape, 64 * u * float(np.max(np.abs(value), initial=0)))
+        largest = float(np.max(np.abs(value), initial=0))
+        return np.full(value.shape, 64 * precision.u * largest)
     units = bound(step, *inputs) + np.abs(value)  # the last: to round the result itself
-    return np.broadcast_to(u * units + _smallest(dtype), value.shape)
+    return np.broadcast_to(precision.u * units + precision.smallest, value.shape)
 
 
 def reason(step: Step) -> str:
@@ -50,10 +45,6 @@ def reason(step: Step) -> str:
     if step.kind in MOVES:
         return "moves numbers: every bit must agree"
     return REASONS.get(step.kind, "64 roundings of the largest element")
-
-
-def _smallest(dtype: Any) -> float:
-    return float(np.finfo(dtype).tiny) if np.dtype(dtype).kind == "f" else 0.0
 
 
 def bound(why: str, *kinds: str) -> Callable[[Bound], Bound]:

@@ -44,6 +44,8 @@ def trace(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"trace: optimizer must be one of {', '.join(OPTIMIZERS)}")
+    if steps < 0:
+        raise ValueError(f"trace: steps must be 0 or more, got {steps}")
     told = {"format": FORMAT, "minswin": importlib.metadata.version("minswin"), **(header or {})}
     told |= {"dtypes": list(dtypes), "backend": backend, "losses": {}}
     if steps:

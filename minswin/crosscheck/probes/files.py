@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck.adapter import FUNCTIONS
+from minswin.crosscheck.folder import load_array
 from minswin.crosscheck.probes import Probe, is_arrays, pack, selected
 from minswin.weights.files import read_weights, save_weights
 
@@ -43,7 +44,9 @@ def write_pack(
         raise ValueError(f"conform: --form must be one of {', '.join(FORMS)}, got {form!r}")
     folder, probes = Path(folder), selected(only)
     if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
-        raise FileExistsError(f"conform: {folder} exists and holds no probes; choose a new folder")
+        raise FileExistsError(
+            f"conform: {folder} exists and holds no probes, or other files too; choose a new folder"
+        )
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -61,9 +64,12 @@ def write_pack(
 
 
 def _is_ours(folder: Path) -> bool:
-    file = folder / MANIFEST
-    return not any(folder.iterdir()) or (
-        file.is_file() and FORMAT in file.read_text("utf-8", errors="replace")[:200]
+    """Whether a folder is empty, or a pack and nothing else: it will be replaced."""
+    file, names = folder / MANIFEST, {path.name for path in folder.iterdir()}
+    return not names or (
+        file.is_file()
+        and FORMAT in file.read_text("utf-8", errors="replace")[:200]
+        and names <= {MANIFEST, "probes", "expected"}
     )
 
 
@@ -170,7 +176,7 @@ class Broken:
 def _read(file: Path, shape: tuple[int, ...]) -> Any:
     try:
         if file.suffix == ".npy":
-            return np.load(file, allow_pickle=False)
+            return load_array(file)
         return _read_raw(file, shape)
     except (ValueError, EOFError, OSError) as error:
         return Broken(f"{file.name} cannot be read: {error}")

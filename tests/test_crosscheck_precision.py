@@ -1,0 +1,187 @@
+"""A right port is judged by what it computed in, whatever its files were widened to."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minswin.crosscheck import formulas, score
+from minswin.crosscheck.compare import GOOD, Comparison, compare
+from minswin.crosscheck.precision import (
+    BFLOAT16,
+    DOUBLE,
+    FLOAT16,
+    SINGLE,
+    Precision,
+    precisions,
+    stored,
+)
+from minswin.crosscheck.replay import GIVEN
+
+Arrays = dict[str, np.ndarray]
+HALVES = pytest.mark.parametrize("half", [FLOAT16, BFLOAT16], ids=lambda p: p.name)
+
+
+def single() -> Arrays:
+    return {n: np.array(x) for n, x in score.truth("trained").arrays["float32"].items()}
+
+
+PRODUCTS = ("Conv2d", "Linear", "fc1", "fc2", "scores", "heads")
+
+
+@cache
+def port(half: Precision, other: Precision | None = None) -> Arrays:
+    """Values of a right port in half precision, every step rounded, as hooks widen them.
+
+    other: of all steps but products
+    """
+    steps, values = score.truth("square").steps, {}
+    for name, step in steps.items():
+        inputs = [values[n] for n in step.inputs]
+        value = step.value if step.op in GIVEN else formulas.expected(step, inputs)
+        assert value is not None
+        own = half if other is None or step.kind in PRODUCTS else other
+        values[name] = own.round(value) if value.dtype.kind == "f" else value
+    return {n: x.astype("f4") if x.dtype.kind == "f" else x for n, x in values.items()}
+
+
+def first(found: Comparison) -> Any:
+    assert found.first is not None
+    return found.first
+
+
+# ── single numbers ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_loss_that_python_holds_in_float64_is_judged_in_what_it_came_from() -> None:
+    truth, theirs = score.truth("trained"), single()
+    exact = float(truth.arrays["float64"]["loss"])
+    theirs["loss"] = np.array(exact * (1 + 3e-8))  # half a unit of float32, and no number of it
+    assert compare(truth, theirs).passed
+    theirs["loss"] = np.array(exact * (1 + 1e-4))
+    assert first(compare(truth, theirs)).name == "loss"
+    wide = {n: np.array(x) for n, x in truth.arrays["float64"].items()}
+    wide["loss"] = np.array(exact * (1 + 3e-8))
+    assert first(compare(truth, wide)).name == "loss"
+
+
+def test_a_list_of_losses_in_float64_is_judged_as_the_rest() -> None:
+    truth, theirs = score.truth("trained"), single()
+    losses = np.array(truth.header["losses"]["float32"]) * (1 + 1e-8)
+    assert stored(losses) == DOUBLE
+    assert compare(truth, {**theirs, "losses": losses}).passed
+    assert first(compare(truth, {**theirs, "losses": losses * (1 + 1e-3)})).name == "losses"
+
+
+# ── half precision ───────────────────────────────────────────────────────────────────────────────
+
+
+@HALVES
+def test_a_right_port_in_half_precision_is_right_though_hooks_widened_it(half: Precision) -> None:
+    found = compare(score.truth("square"), port(half))
+    assert found.passed, found.first
+    assert {f.verdict for f in found.findings} <= {*GOOD, "missing"}
+    assert {p.name for n, p in found.precision.items() if n in ("head", "image")} == {half.name}
+    assert next(f for f in found.findings if f.name == "head").note == f"numbers of {half.name}"
+
+
+@HALVES
+@pytest.mark.parametrize("kept", ["output", "logits", "gelu", "norm2"])
+def test_a_few_tensors_of_it_are_right_too(half: Precision, kept: str) -> None:
+    theirs = {n: x for n, x in port(half).items() if n.endswith(kept) or n in ("image", "head")}
+    assert compare(score.truth("square"), theirs).passed
+
+
+@HALVES
+def test_a_port_of_mixed_precision_is_right_though_half_of_it_is_not_handed_out(
+    half: Precision,
+) -> None:
+    """What is in float32 has gone through products in half precision."""
+    theirs = port(half, SINGLE)
+    assert compare(score.truth("square"), theirs).passed
+    hidden = ("scores", "proj", "heads", "reduction")
+    kept = {n: x for n, x in theirs.items() if not n.endswith(hidden)}
+    found = compare(score.truth("square"), kept)
+    assert found.passed, found.first
+    assert found.precision["layers.0.blocks.0.attn.logits"] == SINGLE
+    name = "layers.0.blocks.0.attn.logits"
+    assert first(compare(score.truth("square"), {**kept, name: kept[name] * 2})).name == name
+
+
+@HALVES
+@pytest.mark.parametrize("name", ["attn.scores", "mlp.gelu", "norm2", "output"])
+def test_a_mistake_of_a_tenth_shows_in_half_precision(half: Precision, name: str) -> None:
+    name = f"layers.0.blocks.1.{name}"
+    theirs = {**port(half), name: half.round(port(half)[name] * 1.1).astype("f4")}
+    assert first(compare(score.truth("square"), theirs)).name == name
+
+
+def test_one_step_in_half_precision_is_a_finding_in_a_port_in_float32() -> None:
+    truth, theirs = score.truth("square"), dict(score.truth("square").arrays["float32"])
+    name = "layers.0.blocks.1.mlp.gelu"
+    theirs[name] = theirs[name].astype("f2").astype("f4")
+    assert first(compare(truth, theirs)).name == name
+
+
+def test_weights_that_were_rounded_are_a_finding_in_a_port_in_float32() -> None:
+    truth, theirs = score.truth("square"), dict(score.truth("square").arrays["float32"])
+    theirs["head.weight"] = theirs["head.weight"].astype("f2").astype("f4")
+    assert first(compare(truth, theirs)).name == "head.weight"
+
+
+def test_numbers_that_are_exact_in_any_precision_say_nothing_about_it() -> None:
+    counted = np.arange(120, dtype="f4").reshape(4, 30)
+    noise = np.random.default_rng(0).standard_normal((4, 30))
+    theirs = {"a": counted, "b": BFLOAT16.round(noise[:2, :3]).astype("f4")}
+    found, _ = precisions(theirs, {"a": counted * 1.0, "b": noise[:2, :3]}, {"a", "b"}, set())
+    assert set(found.values()) == {SINGLE}  # whole numbers, and too few
+    theirs["b"] = BFLOAT16.round(noise).astype("f4")
+    found, _ = precisions(theirs, {"a": counted * 1.0, "b": noise}, {"a", "b"}, set())
+    assert found["b"] == BFLOAT16
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_rounding_to_bfloat16_gives_the_nearest_number_of_it(bits: int) -> None:
+    x = np.array([bits], np.uint32).view("f4").astype("f8")
+    if not np.isfinite(x).all() or abs(x[0]) > 3e38:
+        return
+    y = BFLOAT16.round(x)
+    assert BFLOAT16.holds(y) and (y.astype("f4").view(np.uint32) & 0xFFFF == 0).all()
+    upper = y.astype("f4").view(np.uint32) >> 16
+    for step in (-1, 1):
+        other = (((upper.astype(np.int64) + step) << 16) & 0xFFFFFFFF).astype(np.uint32).view("f4")
+        if np.isfinite(other).all():
+            assert abs(x - y)[0] <= abs(x - other.astype("f8"))[0]
+    assert FLOAT16.round(x.clip(-6e4, 6e4)) == x.clip(-6e4, 6e4).astype("f2")
+
+
+# ── pytorch's hooks ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_hooks_keep_float16_and_number_a_second_call_from_2(monkeypatch: Any) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples/conformance"))
+    from torch_hooks import keep
+
+    class Twice(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = torch.nn.ReLU()
+
+        def forward(self, x: Any) -> Any:
+            return self.act(self.act(x) + 1) * 2
+
+    model = Twice()
+    with keep(model) as seen:
+        model(torch.ones(2, 3, dtype=torch.float16))
+    assert seen.arrays.keys() == {"act", "act#2", "output"}
+    assert {x.dtype for x in seen.arrays.values()} == {np.dtype("f2")}
+    with keep(model) as seen:
+        model(torch.ones(2, 3, dtype=torch.bfloat16))
+    assert {x.dtype for x in seen.arrays.values()} == {np.dtype("f4")}
