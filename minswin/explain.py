@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +13,13 @@ from minswin import data
 from minswin.bench.attention_cost import attention_cost
 from minswin.look.canvas import enlarge
 from minswin.look.report import write_report
-from minswin.look.subject import Cost, Examples, Subject
+from minswin.look.subject import Cost, Examples, Other, Subject
 from minswin.models import SwinTransformer, create_model
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.classify import read_image
 from minswin.training.evaluate import predict
 from minswin.training.pretrained import DEFAULT, find_trained
-from minswin.training.published import HALF, Statistics, prepare, statistics
+from minswin.training.published import HALF, Statistics, load_published, prepare
 
 LARGEST_MAP = 64  # tokens along a side, where attention is counted
 WORK = 40e9  # multiply-adds to spend on example images
@@ -41,26 +43,33 @@ def explain(
     weights: Path | str | None = None,
     data_dir: str | None = None,
     measure: bool = False,
+    beside: Sequence[Path | str] = (),
 ) -> Path:
     """Write a page (.html) about how a model sees an image.
 
     weights alone: the folder of a run, a file of one, or weights of the package   model and
     weights: a name and a weight file of any known implementation   model alone: random weights
     data_dir: take example images from the CIFAR files there   measure: time attention too
+    beside: runs of other models, or weights of the package, whose features are drawn beside
     """
     out = Path(out)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"explain: there is no folder {out.parent} to write {out.name} to")
     try:
         loaded, pixels = _load(image, model, weights)
+        several = [loaded, *(_of_run(run) for run in beside)]
+        images = _images(several, data_dir)
     except (ValueError, OSError, ImportError) as error:
         raise _renamed(error) from error
-    mean, std = loaded.statistics
-    x = data.normalize(pixels, mean=mean, std=std)  # (3, H, W)
+    x = _normalised(loaded, pixels)  # (3, H, W)
     probabilities = predict(loaded.model, x[None])[0]  # (K,)
     if not np.isfinite(probabilities).all():
         raise ValueError("explain: the model answers with nan; its weights are spoilt: use others")
     numbers = [f"class {k}" for k in range(len(probabilities))]
+    own, *others = [
+        Other(name, one.model, _seen_by(one, images.images), one.classes or ())
+        for name, one in zip(_names(several), several, strict=True)
+    ]
     subject = Subject(
         Path(image).name,
         pixels,
@@ -70,16 +79,25 @@ def explain(
         loaded.trained,
         loaded.classes or numbers,
         probabilities,
-        _examples(loaded, data_dir),
+        Examples(images.name, own.x, images.labels, tuple(images.classes)),
         _cost(loaded.model, measure),
+        tuple(others),
     )
     return write_report(subject, out)
 
 
+def _names(several: list[_Loaded]) -> list[str]:
+    """The names of the models, with a number where an earlier one has the same."""
+    names = [one.model.name for one in several]
+    earlier = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{n} ({k + 1})" if k else n for n, k in zip(names, earlier, strict=True)]
+
+
 def _renamed(error: Exception) -> Exception:
-    """An error of reading the image, in the name of this command."""
-    text = str(error)
-    return type(error)("explain: " + text.removeprefix("predict: "))
+    """An error of what was to be read, in the name of this command."""
+    kinds = FileNotFoundError, OSError, ImportError, ValueError
+    kind = next(kind for kind in kinds if isinstance(error, kind))
+    return kind("explain: " + re.sub(r"^\w+: ", "", str(error)))
 
 
 def _load(
@@ -87,58 +105,60 @@ def _load(
 ) -> tuple[_Loaded, np.ndarray]:
     """The model, and the image in bytes (3, H, W) of the model's size."""
     if model is None:
-        net, info = load_trained_model(find_trained(weights or DEFAULT))
-        known = info["data"]
-        origin = f"Weights of {weights or DEFAULT}, trained on {known['name']}"
-        own = tuple(known["mean"]), tuple(known["std"])
-        loaded = _Loaded(net, origin, True, known["classes"], own, known["name"])
-        return loaded, _squeezed(image, net.img_size)
+        loaded = _of_run(weights or DEFAULT)
+        return loaded, _squeezed(image, loaded.model.img_size)
     if weights is None:
         net = create_model(model, rng=np.random.default_rng(0))
         loaded = _Loaded(net, "Random weights", False, None, HALF, "")
         return loaded, _squeezed(image, net.img_size)
-    return _published(image, model, weights)
+    net, found = load_published(model, weights)
+    loaded = _Loaded(net, f"Weights of {Path(weights).name}", True, None, found, "")
+    return loaded, prepare(image, net.img_size)
+
+
+def _of_run(weights: Path | str) -> _Loaded:
+    net, info = load_trained_model(find_trained(weights))
+    known = info["data"]
+    origin = f"Weights of {weights}, trained on {known['name']}"
+    own = tuple(known["mean"]), tuple(known["std"])
+    return _Loaded(net, origin, True, known["classes"], own, known["name"])
 
 
 def _squeezed(image: Path | str, size: tuple[int, int]) -> np.ndarray:
     return read_image(image, height=size[0], width=size[1])
 
 
-def _published(image: Path | str, model: str, weights: Path | str) -> tuple[_Loaded, np.ndarray]:
-    from minswin.weights.dialect import HEADS, recognise
-    from minswin.weights.load import in_our_names, load, read
-
-    state, who = read(weights)
-    own = in_our_names(state, who)
-    head = next((own[f"{name}.weight"] for name in HEADS if f"{name}.weight" in own), None)
-    classes: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
-    net = load(model, state, **classes)
-    found = statistics(model, recognise(state).dialect)
-    loaded = _Loaded(net, f"Weights of {Path(weights).name}", True, None, found, "")
-    return loaded, prepare(image, net.img_size)
+def _images(several: list[_Loaded], data_dir: str | None) -> data.Dataset:
+    """Test images, fewer for a costly model."""
+    cost = max(one.model.flops() for one in several)
+    count = int(min(MOST, max(FEWEST, WORK / cost)))
+    if data_dir is None:
+        return data.load("shapes", split="test", count=count)
+    known = several[0].set
+    name = known if known in ("cifar10", "cifar100") else "cifar10"
+    return data.read_cifar(data_dir, name=name, split="test").subset(slice(count))
 
 
-def _examples(loaded: _Loaded, data_dir: str | None) -> Examples:
-    """Test images, fewer for a costly model, at the size of the model."""
-    count = int(min(MOST, max(FEWEST, WORK / loaded.model.flops())))
-    name = "shapes"
-    if data_dir is not None:
-        name = loaded.set if loaded.set in ("cifar10", "cifar100") else "cifar10"
-    images = data.load(name, split="test", data_dir=data_dir, count=count)
-    H, W = loaded.model.img_size
-    pixels = np.stack([[enlarge(channel, (H, W)) for channel in image] for image in images.images])
+def _seen_by(loaded: _Loaded, images: np.ndarray) -> np.ndarray:
+    """Images in bytes (B, 3, h, w) at the size of a model, normalised: (B, 3, H, W)."""
+    size = loaded.model.img_size
+    pixels = np.stack([[enlarge(channel, size) for channel in image] for image in images])
+    return _normalised(loaded, pixels)
+
+
+def _normalised(loaded: _Loaded, pixels: np.ndarray) -> np.ndarray:
     mean, std = loaded.statistics
-    x = data.normalize(pixels, mean=mean, std=std)  # (count, 3, H, W)
-    return Examples(images.name, x, images.labels, tuple(images.classes))
+    return data.normalize(pixels, mean=mean, std=std)
 
 
 def _cost(model: Any, measure: bool) -> Cost:
     """Attention as in the first block of a Swin; of other models, as in Swin-T."""
-    C, heads, M = 96, 3, 7
+    C, heads, M, patch = 96, 3, 7, 4
     if isinstance(model, SwinTransformer) and model.layers[0].blocks:
         first = model.layers[0].blocks[0].attn
         C, heads, M = first.qkv.weight.shape[1], first.heads, min(first.window)
+        patch = model.patch_size[0]
     sides = [M * 2**i for i in range(4) if M * 2**i <= LARGEST_MAP]
     rounds = 3 if measure else 0
     points = attention_cost(sides, channels=C, heads=heads, window=M, rounds=rounds)
-    return Cost(*points, C, heads, M)
+    return Cost(*points, C, heads, M, patch)

@@ -24,8 +24,10 @@ BLOCKS = python_of(README)
 START, *QUESTIONS = re.split(r"^### ", QUESTIONS_TEXT, flags=re.MULTILINE)
 
 
-def run(program: list[str]) -> str:
-    done = subprocess.run([sys.executable, *program], capture_output=True, text=True, timeout=300)
+def run(program: list[str], folder: Path | None = None) -> str:
+    """What a program prints; folder: where it works, and leaves its files."""
+    command = [sys.executable, *program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -35,11 +37,14 @@ def test_an_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
     text = path.read_text("utf-8")
     quick = ["--quick"] if '"--quick"' in text else []
     quick += ["-o", str(tmp_path / "picture.png")] if '"-o"' in text else []
-    assert run([str(path), *quick]).strip()
+    assert run([str(path), *quick], tmp_path).strip()
+    assert all(picture.stat().st_size > 1000 for picture in tmp_path.rglob("*.png"))
+    draws = '"-o"' in text or "canvas.save" in text
+    assert bool(list(tmp_path.rglob("*.png"))) == draws
 
 
-def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 3
+def test_the_examples_are_numbered_without_a_gap() -> None:
+    assert [int(path.stem.split("_")[0]) for path in EXAMPLES] == list(range(1, 19))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from tiny_models import batch, tiny_model
@@ -150,10 +152,24 @@ def test_bytes_keep_a_probability_to_half_a_step_of_its_root():
 def test_a_page_that_would_be_too_large_leaves_out_middle_blocks_then_heads():
     model = tiny_model(depths=(6,), num_heads=(2,))
     seen = attention.attention_maps(model, image())
-    block = seen[0].probabilities.size
-    assert explorer.choose(seen, 6 * block) == (seen, None)
-    records, heads = explorer.choose(seen, 4 * block)
-    assert ([r.block for r in records], heads) == ([0, 1, 4, 5], None)
-    records, heads = explorer.choose(seen, 2 * block)
-    assert ([r.block for r in records], heads) == ([0, 1, 4, 5], 1)
-    assert explorer.choose(seen, block // 4) == ([], None)
+    whole = sum(explorer.letters(record, None) for record in seen)
+    ends = [seen[i] for i in (0, 1, 4, 5)]
+    fewer = [sum(explorer.letters(record, heads) for record in ends) for heads in (2, 1)]
+    assert explorer.choose(seen, whole) == (seen, None)
+    for budget, heads in ((whole - 1, None), (fewer[0], None), (fewer[0] - 1, 1), (fewer[1], 1)):
+        assert explorer.choose(seen, budget) == (ends, heads)
+    assert explorer.choose(seen, fewer[1] - 1)[0] == ends[-2:]
+    assert explorer.choose(seen, 100) == ([], None)
+
+
+@pytest.mark.parametrize("heads", [None, 1])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"window_size": 3}, {"num_heads": (3,), "window_size": (2, 3)}, {"window_size": (4, 6)}],
+)
+def test_a_block_takes_no_more_of_a_page_than_was_reckoned(settings, heads):
+    for record in attention.attention_maps(tiny_model(**settings), image()):
+        data = explorer.explorer_data([record])["blocks"]
+        (data,) = data if heads is None else [explorer._block(record, heads)]
+        taken = len(json.dumps(data, separators=(",", ":")))
+        assert taken <= explorer.letters(record, heads) <= taken + explorer.AROUND

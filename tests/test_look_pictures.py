@@ -10,7 +10,7 @@ from tiny_models import batch, tiny_model
 
 from minswin.autograd import Tensor, no_grad
 from minswin.bench.attention_cost import attention_cost
-from minswin.look import cost, features, positions, receptive
+from minswin.look import cost, features, planes, positions, receptive
 from minswin.look.attention import attention_maps
 from minswin.models import ResNet, SwinTransformer, VisionTransformer, create_model
 
@@ -147,7 +147,7 @@ def test_lively_channels_vary_most():
 def test_the_plane_keeps_as_much_of_the_variance_as_any_plane_can():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((40, 6)) * [1, 5, 1, 3, 1, 1] + 7
-    points, share = features.principal_plane(x)
+    points, share = planes.principal_plane(x)
     values, vectors = np.linalg.eigh(np.cov(x.T))
     np.testing.assert_allclose(share, values[::-1][:2] / values.sum())
     want = (x - x.mean(0)) @ vectors[:, ::-1][:, :2]
@@ -157,7 +157,14 @@ def test_the_plane_keeps_as_much_of_the_variance_as_any_plane_can():
 def test_without_scikit_learn_t_sne_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(ImportError, match="pip install scikit-learn"):
-        features.neighbourhoods(np.zeros((5, 3)))
+        planes.neighbourhoods(np.zeros((5, 3)))
+    assert planes.methods_here() == ("pca",)
+
+
+def shown_in(axes):
+    """The points in axes, in the order of drawing, and the class of each."""
+    parts = [np.asarray(dots.get_offsets()) for dots in axes.collections]
+    return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def test_models_are_shown_side_by_side():
@@ -167,10 +174,61 @@ def test_models_are_shown_side_by_side():
     x, labels = batch(7)
     _, axes = figure(2)
     models = {"Swin": tiny_model(), "ViT": tiny_model("vit_cifar")}
-    features.draw_plane(axes[0], models, x, labels, "abcde")
+    vectors = {name: features.pooled_features(model, x) for name, model in models.items()}
+    planes.draw_planes(axes, vectors, labels, "abcde")
+    order = np.argsort(labels, kind="stable")
     for place, name in zip(axes[0], models, strict=True):
         assert place.get_title().startswith(f"{name}, PCA: ")
-        assert sum(len(dots.get_offsets()) for dots in place.collections) == 7
+        points, classes = shown_in(place)
+        assert np.array_equal(classes, labels[order])
+        np.testing.assert_array_equal(points, planes.principal_plane(vectors[name])[0][order])
+    assert axes[0, 0].get_legend() is None
+    assert [text.get_text() for text in axes[0, 1].get_legend().get_texts()] == list("abcde")
+
+
+def test_t_sne_has_a_row_of_its_own_and_keeps_groups_together():
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    from minswin.look.canvas import figure
+
+    assert planes.methods_here() == ("pca", "tsne")
+    rng, labels = np.random.default_rng(0), np.arange(30) % 3
+    vectors = {"a": 20 * np.eye(5)[labels] + rng.standard_normal((30, 5))}
+    vectors["b"] = vectors["a"][:, ::-1] * 3
+    _, axes = figure(2, 2)
+    planes.draw_planes(axes, vectors, labels, "abc", methods=("pca", "tsne"))
+    assert [place.get_title() for place in axes[1]] == ["a, t-SNE", "b, t-SNE"]
+    for place in axes[1]:
+        points, classes = shown_in(place)
+        middle = np.array([points[classes == k].mean(axis=0) for k in range(3)])
+        nearest = ((points[:, None] - middle) ** 2).sum(axis=2).argmin(axis=1)
+        assert np.array_equal(nearest, classes)
+
+
+@pytest.mark.parametrize(("spoilt", "method"), [(np.nan, "pca"), (1.0, "umap")])
+def test_a_plane_of_spoilt_features_or_by_another_method_is_refused(spoilt, method):
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    x[2, 1] *= spoilt
+    words = "of Swin are not finite" if np.isnan(spoilt) else "must be pca or tsne, got 'umap'"
+    with pytest.raises(ValueError, match=f"draw_plane: .*{words}"):
+        planes.draw_plane(None, x, np.arange(5), "abcde", name="Swin", method=method)
+
+
+@pytest.mark.parametrize("name", ["swin_shapes", "vit_cifar"])
+def test_looking_gives_every_layer_its_own_mode_back(name):
+    model, x = tiny_model(name, dtype=np.float64), batch(2)[0]
+    model.train()
+    frozen = model.patch_embed.eval()
+    before = [layer.training for layer in model.layers_within()]
+    assert not frozen.training and model.training
+    for look in (
+        lambda: attention_maps(model, x[0]),
+        lambda: features.feature_maps(model, x[0]),
+        lambda: features.pooled_features(model, x),
+        lambda: receptive.fields(model, [0], (8, 12), rng=np.random.default_rng(0)),
+    ):
+        look()
+        assert [layer.training for layer in model.layers_within()] == before
 
 
 # ── cost ─────────────────────────────────────────────────────────────────────────────────────────
@@ -188,3 +246,22 @@ def test_counted_multiply_adds_lie_on_the_formulas_of_the_paper():
 def test_a_measured_point_has_a_time():
     (point,), _ = attention_cost([3], channels=4, heads=1, window=3, rounds=1)
     assert point.seconds is not None and point.seconds > 0
+
+
+def test_cost_is_drawn_against_the_side_of_the_image_in_pixels():
+    pytest.importorskip("matplotlib")
+    from minswin.look.canvas import figure
+
+    points = [cost.CostPoint(3, cost.msa_macs(3, 3, 10), 0.25), cost.CostPoint(6, 7, 0.5)]
+    _, axes = figure(2)
+    cost.draw_cost(axes[0, 0], points, points, C=10, M=3, patch=4)
+    cost.draw_time(axes[0, 1], points, points, patch=4)
+    for place in axes[0]:
+        assert place.get_xlabel() == "side of the image [pixels]"
+        assert [label.get_text() for label in place.get_xticklabels()] == ["12", "24"]
+    line, counted, *_ = axes[0, 0].lines
+    assert list(counted.get_xdata()) == [12, 24]
+    assert list(counted.get_ydata()) == [points[0].macs, 7]
+    assert line.get_ydata()[list(line.get_xdata()).index(12)] == points[0].macs
+    assert list(axes[0, 1].lines[0].get_xdata()) == [12, 24]
+    assert list(axes[0, 1].lines[0].get_ydata()) == [250, 500]

@@ -59,15 +59,6 @@ def test_there_are_four_masks_and_every_window_has_one(geometry):
     assert all(np.array_equal(of[number], every[number]) for number in of)
 
 
-@given(geometries())
-def test_the_nine_regions_are_at_their_places_in_the_image(geometry):
-    (H, W), (Mh, Mw), (sh, sw) = geometry
-    label = windows.regions_of(*geometry)
-    axis = lambda n, size, M, s: 2 if n < s else (0 if n < size - M + s else 1)  # noqa: E731
-    want = [[3 * axis(r, H, Mh, sh) + axis(c, W, Mw, sw) for c in range(W)] for r in range(H)]
-    assert np.array_equal(label, want)
-
-
 def test_the_image_is_rolled_by_as_many_pixels_as_its_tokens_cover():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 24)).astype(np.uint8)
     moved = windows.rolled_image(pixels, (6, 8), (2, 1))
@@ -100,12 +91,57 @@ def test_the_picture_of_a_mask_is_blue_where_a_query_may_look():
     assert title == "1 window: 7"
 
 
-def test_pieces_of_one_window_have_one_colour_and_neighbours_differ():
-    geometry = (6, 8), (3, 2), (1, 1)
-    pixels = np.zeros((3, 6, 8), np.uint8)
-    (_, colours), title = drawn(windows.draw_windows, pixels, *geometry)
-    number = windows.window_of(*geometry)
-    by_window = {n: {tuple(c) for c in colours[number == n]} for n in range(8)}
-    assert all(len(found) == 1 for found in by_window.values())
-    assert (colours[0, 0] == colours[5, 7]).all() and (colours[1, 1] != colours[1, 3]).any()
-    assert title == "8 shifted windows of 3×2 tokens"
+STEPS = (0, 1), (1, 0), (1, 1), (1, -1)  # to half of the neighbours of a place; the others mirror
+
+
+@pytest.mark.parametrize(
+    ("grid", "window"),
+    [((16, 16), (4, 4)), ((40, 40), (4, 4)), ((6, 10), (2, 2)), ((6, 8), (3, 2)), ((4, 6), (4, 2))],
+    ids=["16 windows", "100 windows", "3 rows and 5 columns", "8 windows", "1 row"],
+)
+@pytest.mark.parametrize("shifted", [False, True])
+def test_pieces_of_one_window_have_one_colour_and_windows_that_touch_differ(grid, window, shifted):
+    shift = tuple(M // 2 * shifted * (M < side) for side, M in zip(grid, window, strict=True))
+    pixels = np.zeros((3, *grid), np.uint8)
+    (_, colours), title = drawn(windows.draw_windows, pixels, grid, window, shift)
+    number = windows.window_of(grid, window, shift)
+    for n in range(number.max() + 1):
+        assert len({tuple(c) for c in colours[number == n]}) == 1
+    (H, W), touching = grid, 0
+    for r, c in np.ndindex(H, W):
+        for s, t in ((r + down, c + right) for down, right in STEPS):
+            if s < H and 0 <= t < W and number[r, c] != number[s, t]:
+                assert (colours[r, c] != colours[s, t]).any(), (number[r, c], number[s, t])
+                touching += 1
+    assert touching >= H
+    count = grid[0] * grid[1] // (window[0] * window[1])
+    kind = "shifted windows" if any(shift) else "windows"
+    assert title == f"{count} {kind} of {window[0]}×{window[1]} tokens"
+
+
+def numbers_in(grid, window, shift):
+    """The numbers in the picture of windows, by their places in tokens (column, row)."""
+    pytest.importorskip("matplotlib")
+    from minswin.look.canvas import figure
+
+    axes = figure(1, width=2.7, height=2.9)[1][0, 0]
+    pixels = np.zeros((3, 2 * grid[0], 2 * grid[1]), np.uint8)
+    windows.draw_windows(axes, pixels, grid, window, shift)
+    places = ((text.get_position(), int(text.get_text())) for text in axes.texts)
+    return {(x / 2, y / 2): number for (x, y), number in places}
+
+
+def test_every_piece_bears_the_number_of_its_window_where_there_is_room():
+    found = numbers_in((12, 8), (4, 4), (2, 2))
+    assert set(found) == {(x, y) for x in (1, 4, 7) for y in (1, 4, 8, 11)}  # middles of pieces
+    number = windows.window_of((12, 8), (4, 4), (2, 2))
+    assert all(n == number[int(y), int(x)] for (x, y), n in found.items())
+    assert found[1, 1] == found[7, 11] == 5  # the corners are pieces of the last window
+    assert sorted(numbers_in((56, 56), (7, 7), (0, 0)).values()) == list(range(64))
+
+
+def test_a_number_is_left_out_where_it_would_not_fit():
+    assert numbers_in((144, 144), (4, 4), (2, 2)) == {}
+    found = numbers_in((48, 48), (4, 4), (2, 2))
+    assert found[8, 4] == 1 and found[20, 20] == 52  # 4 tokens wide
+    assert (1, 20) not in found and (47, 20) not in found  # 2 of them

@@ -20,7 +20,10 @@ EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit status: 0, 2 after an error, 128 + n after signal n."""
+    """Run one command; gives its exit status.
+
+    0, 1 where what was checked is wrong or undecided, 2 after an error, 128 + n after signal n
+    """
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None and stream.errors == "strict":

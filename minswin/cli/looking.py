@@ -47,8 +47,10 @@ def _explain(options: argparse.Namespace) -> int:
         weights=options.weights,
         data_dir=options.data_dir,
         measure=options.measure,
+        beside=options.beside,
     )
-    print(f"{page}: {os.path.getsize(page):,} bytes; open it in a browser")
+    name = str(page).encode("utf-8", "replace").decode()  # a terminal takes text only
+    print(f"{name}: {os.path.getsize(page):,} bytes; open it in a browser")
     return 0
 
 
@@ -73,6 +75,8 @@ def _add_explain(commands: Any) -> None:
     parser.add_argument("--weights", metavar="FILE", help=does)
     does = "folder of the CIFAR files, to take example images from; default: the built-in set"
     parser.add_argument("--data-dir", metavar="DIR", help=does)
+    does = "runs of other models, or weights of the package: draw their features beside"
+    parser.add_argument("--beside", metavar="CHECKPOINT", nargs="+", default=(), help=does)
     does = "time attention on this machine too"
     parser.add_argument("--measure", action="store_true", help=does)
     does = "the page to write; default: report.html"

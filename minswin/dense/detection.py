@@ -22,8 +22,8 @@ from minswin.dense.layers import Conv, FeaturePyramid
 from minswin.dense.locations import Aims, Locations
 from minswin.layers import Layer, Linear
 from minswin.layers.initialize import Dtype
+from minswin.modes import evaluating
 from minswin.parallel import data_parallel
-from minswin.training.evaluate import evaluating
 
 PRIOR = 0.01  # what a fresh model thinks of each class at each token: most see none
 

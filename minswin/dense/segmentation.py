@@ -16,8 +16,8 @@ from minswin.dense.layers import Conv, FeaturePyramid, PyramidPooling, enlarged
 from minswin.layers import Layer, Linear
 from minswin.layers.initialize import Dtype
 from minswin.models.base import one_of
+from minswin.modes import evaluating
 from minswin.parallel import data_parallel
-from minswin.training.evaluate import evaluating
 
 HEADS = ("fpn", "uper")
 

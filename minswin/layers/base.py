@@ -11,6 +11,7 @@ from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.devices import device_of, to_device
 
+SAID = 3  # names of each kind that an error lists
 _NUMBERS = {"f": "floating-point numbers", "i": "integers"}  # by the kind of a dtype
 
 
@@ -123,8 +124,9 @@ class Layer:
     def load_state_dict(self, state: Mapping[str, Array], strict: bool = True) -> None:
         """Copy the arrays of `state` into the parameters and buffers of the same names.
 
-        Nothing is changed unless all fits. strict=False leaves out missing and unexpected names;
-        a wrong shape is always an error.
+        Nothing is changed unless all fits; an error counts all that does not, and names three of
+        each kind. strict=False leaves out missing and unexpected names; a wrong shape is always an
+        error.
         """
         own = self.state_dict()
         missing = [name for name in own if name not in state] if strict else []
@@ -146,7 +148,7 @@ class Layer:
             "wrong shape": misshapen,
             "wrong dtype": mistyped,
         }
-        found = [f"{what} ({len(n)}): {', '.join(n)}" for what, n in problems.items() if n]
+        found = [f"{what} ({len(n)}): {_some(n)}" for what, n in problems.items() if n]
         if found:
             raise ValueError(
                 f"{type(self).__name__}.load_state_dict: the names do not fit; "
@@ -155,6 +157,11 @@ class Layer:
             )
         for name, array in arrays.items():
             own[name][...] = to_device(array, device_of(own[name]))
+
+
+def _some(names: list[str]) -> str:
+    more = f", … and {len(names) - SAID:,} more" if len(names) > SAID else ""
+    return ", ".join(names[:SAID]) + more
 
 
 def _array(x: Array) -> Array:

@@ -18,6 +18,7 @@ from minswin.look.masks import mark
 from minswin.look.observing import observing
 from minswin.look.windows import cut, put_back, slots
 from minswin.models.base import patch_grid
+from minswin.modes import evaluating
 from minswin.reference.attention import attention
 from minswin.reference.windows import patch_merge
 
@@ -54,13 +55,8 @@ def attention_maps(model: Any, image: Array) -> list[Attention]:
     size = batch.shape[2], batch.shape[3]
     patch = getattr(model, "patch_size", None)
     watch = _Watch(patch_grid(size, patch) if patch else size)
-    before = model.training
-    model.eval()
-    try:
-        with no_grad(), observing(watch):
-            model(batch)
-    finally:
-        model.train(before)
+    with evaluating(model), no_grad(), observing(watch):
+        model(batch)
     return watch.seen
 
 

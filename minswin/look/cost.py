@@ -1,4 +1,4 @@
-"""What attention costs against the number of tokens: the formulas, and points that lie on them."""
+"""What attention costs against the side of the image: the formulas, and points that lie on them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,18 @@ def wmsa_macs(h: int, w: int, C: int, M: int) -> int:
 
 
 def draw_cost(
-    axes: Any, whole: Sequence[CostPoint], windows: Sequence[CostPoint], *, C: int, M: int
+    axes: Any,
+    whole: Sequence[CostPoint],
+    windows: Sequence[CostPoint],
+    *,
+    C: int,
+    M: int,
+    patch: int,
 ) -> Any:
-    """Counted multiply-adds of both against the side of the map, on the lines of the formulas."""
+    """Counted multiply-adds of both against the side of the image, on the lines of the formulas.
+
+    patch: pixels along the side of a token
+    """
     largest = max((p.side for p in (*whole, *windows)), default=8 * M)
     sides = np.unique(np.linspace(M, 2 * largest, 60).round().astype(int))
     formulas = [msa_macs(s, s, C) for s in sides], [wmsa_macs(s, s, C, M) for s in sides]
@@ -39,26 +48,29 @@ def draw_cost(
     for points, line, name, colour in zip(
         (whole, windows), formulas, names, (ROSE, BLUE), strict=True
     ):
-        axes.plot(sides, line, color=colour, lw=1.2, label=name)
-        axes.plot([p.side for p in points], [p.macs for p in points], "o", color=colour, ms=4)
-    return _finish(axes, whole, "multiply-adds (points: counted)")
+        axes.plot(patch * sides, line, color=colour, lw=1.2, label=name)
+        pixels = [patch * p.side for p in points]
+        axes.plot(pixels, [p.macs for p in points], "o", color=colour, ms=4)
+    return _finish(axes, whole, patch, "multiply-adds (points: counted)")
 
 
-def draw_time(axes: Any, whole: Sequence[CostPoint], windows: Sequence[CostPoint]) -> Any:
-    """Measured seconds of both against the side of the map."""
+def draw_time(
+    axes: Any, whole: Sequence[CostPoint], windows: Sequence[CostPoint], *, patch: int
+) -> Any:
+    """Measured time of both against the side of the image."""
     for points, name, colour in ((whole, "MSA", ROSE), (windows, "W-MSA", BLUE)):
-        timed = [(p.side, p.seconds * 1e3) for p in points if p.seconds is not None]
+        timed = [(patch * p.side, p.seconds * 1e3) for p in points if p.seconds is not None]
         axes.plot(*zip(*timed, strict=True), "o-", color=colour, ms=4, lw=1.2, label=name)
-    return _finish(axes, whole, "measured time of one forward [ms]")
+    return _finish(axes, whole, patch, "measured time of one forward [ms]")
 
 
-def _finish(axes: Any, points: Sequence[CostPoint], what: str) -> Any:
+def _finish(axes: Any, points: Sequence[CostPoint], patch: int, what: str) -> Any:
     axes.set_xscale("log")
     axes.set_yscale("log")
-    ticks = sorted({p.side for p in points})
+    ticks = sorted({patch * p.side for p in points})
     axes.set_xticks(ticks, [str(side) for side in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("side of the map, h = w [tokens]")
+    axes.set_xlabel("side of the image [pixels]")
     axes.set_ylabel(what)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,6 +7,7 @@ numbers up and computes nothing: where a token is, and whom it may see, is writt
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ import numpy as np
 from minswin.look.attention import Attention, places
 from minswin.look.masks import distinct_masks
 
-BUDGET = 2_200_000  # bytes of probabilities in one page
+AROUND = 400  # letters of a block beside its arrays
 
 
-def explorer_data(seen: list[Attention], *, budget: int = BUDGET) -> dict[str, Any]:
+def explorer_data(seen: list[Attention], *, budget: float = math.inf) -> dict[str, Any]:
     """What report.js needs: blocks with geometry, masks and probabilities; and what was left out.
 
-    Where all would be too much, blocks in the middle of a stage go first, then heads, then stages.
+    budget: letters that the blocks may take in the page. Where all would be too much, blocks in
+    the middle of a stage go first, then heads, then stages.
     """
     chosen, heads = choose(seen, budget)
     blocks = [_block(record, heads) for record in chosen]
@@ -29,13 +31,14 @@ def explorer_data(seen: list[Attention], *, budget: int = BUDGET) -> dict[str, A
     return {"blocks": blocks, "left_out": left_out, "heads_left_out": heads is not None}
 
 
-def choose(seen: list[Attention], budget: int) -> tuple[list[Attention], int | None]:
-    """The blocks, and how many of their heads (None: all), whose probabilities fit."""
+def choose(seen: list[Attention], budget: float) -> tuple[list[Attention], int | None]:
+    """The blocks, and how many of their heads (None: all), that fit."""
     ends = [record for record in seen if _at_an_end(record, seen)]
-    fewer_heads: list[tuple[list[Attention], int | None]] = [(ends, n) for n in (6, 3, 1)]
+    most = (12, 8, 6, 4, 3, 2, 1)
+    fewer_heads: list[tuple[list[Attention], int | None]] = [(ends, n) for n in most]
     fewer_stages: list[tuple[list[Attention], int | None]] = [(ends[-n:], 1) for n in (4, 2)]
     for records, heads in ((seen, None), (ends, None), *fewer_heads, *fewer_stages):
-        if sum(_bytes(record, heads) for record in records) <= budget:
+        if sum(letters(record, heads) for record in records) <= budget:
             return records, heads
     return [], None
 
@@ -46,9 +49,13 @@ def _at_an_end(record: Attention, seen: list[Attention]) -> bool:
     return record.block < 2 or record.block > last - 2
 
 
-def _bytes(record: Attention, heads: int | None) -> int:
+def letters(record: Attention, heads: int | None) -> int:
+    """What a block takes in the page, at most: three bytes are four letters."""
     windows, all_heads, N, _ = record.probabilities.shape
-    return windows * min(heads or all_heads, all_heads) * N * N
+    probabilities = windows * min(heads or all_heads, all_heads) * N * N
+    masks = 4 * (N * N // 8 + 1) if any(record.shift) else 0
+    arrays = probabilities + masks + 2 * record.grid[0] * record.grid[1]
+    return arrays * 4 // 3 + 3 * windows + AROUND  # -1, for a window without a mask
 
 
 def _block(record: Attention, heads: int | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.look.canvas import BLUE, INK, ROSE, bare, show_image
+from minswin.look.canvas import BLUE, INK, ROSE, bare, rgb, show_image
 from minswin.look.windows import draw_borders, slots, window_of
 from minswin.reference.windows import attention_mask
 
@@ -43,8 +43,7 @@ def visible(grid: Pair, window: Pair, shift: Pair, token: Pair) -> np.ndarray:
 
 def draw_mask(axes: Any, mask: Mask, window: Pair) -> Any:
     """A mask as a matrix, query by key: blue where a query may look."""
-    blue = np.array([int(BLUE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    shown = np.where((mask.added == 0)[..., None], blue, 0.94)  # (N, N, 3)
+    shown = np.where((mask.added == 0)[..., None], rgb(BLUE), 0.94)  # (N, N, 3)
     axes.imshow(shown, interpolation="nearest")
     ticks = np.arange(window[1], len(shown), window[1]) - 0.5  # after each row of the window
     axes.hlines(ticks, -0.5, len(shown) - 0.5, color="white", lw=0.3)

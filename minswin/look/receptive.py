@@ -14,9 +14,11 @@ import numpy as np
 from minswin.arrays import to_numpy
 from minswin.autograd import Tensor
 from minswin.layers.windows import WindowAttention
-from minswin.look.canvas import BLUE, INK, bare
+from minswin.look.canvas import BLUE, bare, rgb
+from minswin.look.masks import mark
 from minswin.models import ResNet, SwinTransformer, VisionTransformer
 from minswin.models.base import Model
+from minswin.modes import evaluating
 
 Pair = tuple[int, int]
 Features = Callable[[Tensor], Tensor]  # images (B, 3, H, W) to a map (B, h, w, C)
@@ -81,14 +83,13 @@ def fields(
     model: Any, steps: Sequence[int], size: Pair, *, rng: np.random.Generator
 ) -> list[Field]:
     """The receptive field of a token near the middle, after each of some steps of a model."""
-    model.eval()
     found = []
-    for step in steps:
-        features = features_of(model, step)
-        zeros = Tensor(np.zeros((1, 3, *size)))
-        h, w = features(zeros).shape[1:3]
-        token = h // 2 - 1, w // 2 - 1  # in a window that ends at the middle of the image
-        found.append(Field(dependence(features, size, token, rng=rng), token, (h, w)))
+    with evaluating(model):
+        for step in steps:
+            features = features_of(model, step)
+            h, w = features(Tensor(np.zeros((1, 3, *size)))).shape[1:3]
+            token = h // 2 - 1, w // 2 - 1  # in a window that ends at the middle of the image
+            found.append(Field(dependence(features, size, token, rng=rng), token, (h, w)))
     return found
 
 
@@ -120,13 +121,9 @@ def argument(*, side: int = 64, rng: np.random.Generator) -> dict[str, list[Fiel
 def draw_field(axes: Any, field: Field, *, title: str = "") -> Any:
     """The pixels that a token depends on; the frame is the token's own part of the image."""
     H, W = field.pixels.shape
-    blue = np.array([int(BLUE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    shown = np.where(field.pixels[..., None], 0.25 + 0.75 * blue, 0.95)  # (H, W, 3)
+    shown = np.where(field.pixels[..., None], 0.25 + 0.75 * rgb(BLUE), 0.95)  # (H, W, 3)
     axes.imshow(shown, interpolation="nearest", extent=(0, W, H, 0))
-    high, wide = H / field.grid[0], W / field.grid[1]
-    top, left = field.token[0] * high, field.token[1] * wide
-    x = [left, left + wide, left + wide, left, left]
-    axes.plot(x, [top, top, top + high, top + high, top], color=INK, lw=0.9)
+    mark(axes, field.token, field.grid, (H, W))
     return bare(axes, title or f"{field.pixels.mean():.0%} of the image")
 
 

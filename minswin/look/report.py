@@ -10,36 +10,57 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from minswin.look.attention import Attention, attention_maps
+from minswin.look.attention import attention_maps
 from minswin.look.explorer import explorer_data
 from minswin.look.sections import sections
+from minswin.look.sections_attention import explored
 from minswin.look.subject import Section, Subject, pixels_as_uri
 
 FOLDER = Path(__file__).parent
+LARGEST = 4_900_000  # bytes of a page; some thousand more where attention is pointed at
 
 
 def write_report(subject: Subject, path: Path | str) -> Path:
-    """Write the page about a subject to an .html file; it needs nothing else."""
+    """Write the page about a subject to an .html file; it needs nothing else.
+
+    The pictures are drawn first: attention to point at takes what they leave of LARGEST bytes.
+    """
     seen = attention_maps(subject.model, subject.x)
     parts = sections(subject, seen)
+    image: dict[str, Any] = {"size": subject.size, "image": pixels_as_uri(subject.pixels)}
+    around = len(_page(subject, parts, {**explorer_data(seen, budget=0), **image}))
+    data = explorer_data(seen, budget=LARGEST - around)
+    page = _page(subject, parts, {**data, **image} if data["blocks"] else data)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(page)
+    os.replace(temporary, path)
+    return path
+
+
+def _page(subject: Subject, parts: list[Section], data: dict[str, Any]) -> bytes:
+    """The whole page. What no text can be, in the name of a file, becomes a question mark."""
+    parts = [_with_explorer(part, data) for part in parts]
     page = (FOLDER / "report.html").read_text("utf-8")
     slots = {
         "contents": "\n".join(_entry(i, part) for i, part in enumerate(parts, 1)),
         "lead": _lead(subject),
         "sections": "\n".join(_section(i, part) for i, part in enumerate(parts, 1)),
-        "data": _data(subject, seen),
+        "data": _text(data),
         "script": (FOLDER / "report.js").read_text("utf-8"),
         "title": html.escape(f"How {subject.model.name} sees {subject.image}"),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda slot: slots[slot[1]], page)  # in one pass
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, "utf-8")
-    os.replace(temporary, path)
-    return path
+    return page.encode("utf-8", "replace")
+
+
+def _with_explorer(part: Section, data: dict[str, Any]) -> Section:
+    """Attention to point at comes before the pictures of its section."""
+    return part._replace(body=explored(data) + part.body) if part.key == "attention" else part
 
 
 def _entry(number: int, part: Section) -> str:
@@ -70,7 +91,6 @@ def _lead(subject: Subject) -> str:
     return "\n".join(lines)
 
 
-def _data(subject: Subject, seen: list[Attention]) -> str:
+def _text(data: dict[str, Any]) -> str:
     """What report.js reads, such that no text in it can end the element that it stands in."""
-    data = {**explorer_data(seen), "size": subject.size, "image": pixels_as_uri(subject.pixels)}
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 
 import numpy as np
 
-from minswin.look import canvas, cost, features, positions, receptive, windows
+from minswin.look import canvas, cost, features, planes, positions, receptive, windows
 from minswin.look.attention import Attention
 from minswin.look.sections_attention import attended, biased, placed, shifted
-from minswin.look.subject import Section, Subject, paragraph, picture
+from minswin.look.subject import Other, Section, Subject, paragraph, picture
 from minswin.look.tables import times
 from minswin.models import SwinTransformer, VisionTransformer
 
@@ -98,24 +99,31 @@ def reach(subject: Subject) -> Section:
 
 
 def price(subject: Subject) -> Section:
-    whole, inside, C, heads, M = subject.cost
+    whole, inside, C, heads, M, patch = subject.cost
     timed = any(point.seconds is not None for point in whole)
     drawn, axes = canvas.figure(1 + timed, width=3.9, height=3.1)
-    cost.draw_cost(axes[0, 0], whole, inside, C=C, M=M)
+    cost.draw_cost(axes[0, 0], whole, inside, C=C, M=M, patch=patch)
     if timed:
-        cost.draw_time(axes[0, 1], whole, inside)
+        cost.draw_time(axes[0, 1], whole, inside, patch=patch)
     body = paragraph(
         "Attention over a whole map of h×w tokens costs 4hwC² + 2(hw)²C multiply-adds: twice the "
         "side, up to sixteen times the work. In windows of M×M tokens it is 4hwC² + 2M²hwC: twice "
         "the side, four times the work."
     )
     caption = (
-        f"C = {C} channels, {heads} heads, M = {M}. Lines: the formulas. Points: multiply-adds "
-        "counted operation by operation while the layers ran. "
+        f"C = {C} channels, {heads} heads, M = {M}; h = w = {_few(p.side for p in whole)} tokens, "
+        f"patches of {patch}×{patch} pixels. Lines: the formulas. Points: multiply-adds counted "
+        "operation by operation while the layers ran. "
         + ("Times were measured now, on this machine. " if timed else "")
         + "Drawn by <code>cost.draw_cost</code>."
     )
     return Section("cost", "What attention costs", body + picture(drawn, "cost", caption))
+
+
+def _few(numbers: Iterable[int]) -> str:
+    """7, 14 and 28"""
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 # ── features and answer ──────────────────────────────────────────────────────────────────────────
@@ -147,16 +155,22 @@ def described(subject: Subject) -> Section:
 
 def _plane(subject: Subject) -> str:
     name, x, labels, classes = subject.examples
-    drawn, axes = canvas.figure(1, width=6.2, height=3.8)
-    models = {subject.model.name: subject.model}
-    features.draw_plane(axes[0], models, x, labels, classes)
-    strange = set(classes) != set(subject.classes)
-    other = " The model was not trained on these classes." if strange else ""
+    own = Other(subject.model.name, subject.model, x, subject.classes)
+    models, methods = [own, *subject.others], planes.methods_here()
+    vectors = {one.name: features.pooled_features(one.model, one.x) for one in models}
+    width = 5.2 if len(models) == 1 else 3.1
+    drawn, axes = canvas.figure(len(models), len(methods), width=width, height=0.3 + 0.6 * width)
+    planes.draw_planes(axes, vectors, labels, classes, methods=methods)
+    strange = [one.name for one in models if set(classes) != set(one.classes)]
     caption = (
         f"What the head is given for {len(x)} test images of {html.escape(name)}, on the plane "
-        f"where it varies most.{other} Drawn by <code>features.draw_plane</code>."
+        "where it varies most. "
+        + ("Below by t-SNE, which keeps neighbours together. " if len(methods) > 1 else "")
+        + (f"Not trained on these classes: {html.escape(', '.join(strange))}. " if strange else "")
+        + "Drawn by <code>planes.draw_planes</code>."
     )
-    return "<h3>Images as points</h3>" + picture(drawn, "images as points", caption)
+    shown = picture(drawn, "images as points", caption, wide=240 * len(models))
+    return "<h3>Images as points</h3>" + shown
 
 
 def answered(subject: Subject) -> Section:

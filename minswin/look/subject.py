@@ -26,13 +26,23 @@ class Examples(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Points of MSA and W-MSA with C channels in h heads and windows of side M."""
+    """Points of MSA and W-MSA with C channels in h heads, windows of side M, and patches."""
 
     whole: list[CostPoint]
     windows: list[CostPoint]
     C: int
     heads: int
     M: int
+    patch: int  # pixels along its side
+
+
+class Other(NamedTuple):
+    """A model to be drawn beside another, and the same example images as it is given them."""
+
+    name: str
+    model: Any
+    x: np.ndarray  # (B, 3, H, W), normalised
+    classes: Sequence[str]
 
 
 class Subject(NamedTuple):
@@ -48,6 +58,7 @@ class Subject(NamedTuple):
     probabilities: np.ndarray  # (K,)
     examples: Examples
     cost: Cost
+    others: tuple[Other, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:

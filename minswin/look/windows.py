@@ -5,11 +5,12 @@ roll(−shift) → window_partition → attention → window_merge → roll(+shi
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from minswin.look.canvas import COLOURS, INK, ROSE, bare, enlarge, lines, show_image
+from minswin.look.canvas import COLOURS, INK, ROSE, bare, enlarge, lines, rgb, show_image
 from minswin.reference.shape import roll
 from minswin.reference.windows import shift_regions, window_merge, window_partition
 
@@ -36,10 +37,20 @@ def window_of(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
     return slots(grid, window, shift) // (window[0] * window[1])
 
 
-def regions_of(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
-    """The region, 0…8, of every token of the map, at its place in the image: (H, W)."""
-    rolled = shift_regions(grid, window, shift)[None, :, :, None]  # (1, H, W, 1)
-    return roll(rolled, shift=shift)[0][0, :, :, 0]
+def hues(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
+    """A colour, 0…8, for every token by its window: windows that touch have different ones. (H, W)
+
+    Rows of windows take turns, and so do columns. A shifted map is a ring, where the last window
+    touches the first: where their number is odd, the last has a colour of its own.
+    """
+    turns = []
+    for side, M in zip(grid, window, strict=True):
+        turn = np.arange(side // M) % 2
+        if len(turn) > 1 and len(turn) % 2:
+            turn[-1] = 2
+        turns.append(turn)
+    row, column = np.divmod(window_of(grid, window, shift), len(turns[1]))  # (H, W) each
+    return 3 * turns[0][row] + turns[1][column]
 
 
 def rolled_image(pixels: np.ndarray, grid: Pair, shift: Pair) -> np.ndarray:
@@ -62,15 +73,16 @@ def draw_patches(axes: Any, pixels: np.ndarray, patch: Pair) -> Any:
 
 
 def draw_windows(axes: Any, pixels: np.ndarray, grid: Pair, window: Pair, shift: Pair) -> Any:
-    """The windows on the image; the pieces of one window have one colour.
+    """The windows on the image by number, where there is room; windows that touch differ in colour.
 
     A shifted window at the border consists of pieces from opposite ends of the image.
     """
     _, H, W = pixels.shape
     number = window_of(grid, window, shift)  # (h, w)
     show_image(axes, pixels)
-    _paint(axes, number, (H, W), 0.42)
+    _paint(axes, hues(grid, window, shift), (H, W), 0.42)
     draw_borders(axes, number, (H, W), color="white", lw=1.4)
+    draw_numbers(axes, number, (H, W))
     name = "shifted windows" if any(shift) else "windows"
     return bare(axes, f"{number.max() + 1} {name} of {window[0]}×{window[1]} tokens")
 
@@ -107,10 +119,32 @@ def draw_borders(axes: Any, labels: np.ndarray, size: Pair, **style: Any) -> Non
     axes.vlines((column + 1) * W / w, row * H / h, (row + 1) * H / h, **style)
 
 
+def draw_numbers(axes: Any, labels: np.ndarray, size: Pair, *, points: float = 6.0) -> None:
+    """The label of every rectangle of a map (h, w) in its middle, where it fits in that size."""
+    from matplotlib.patheffects import withStroke
+
+    (H, W), (h, w) = size, labels.shape
+    unit = axes.get_window_extent().width * 72 / axes.figure.dpi / W  # points of the page a pixel
+    clear = [withStroke(linewidth=1.4, foreground="white")]
+    style = {"ha": "center", "va": "center", "fontsize": points, "path_effects": clear}
+    for top, below in pairwise(_cuts(labels)):
+        for left, right in pairwise(_cuts(labels.T)):
+            text = str(labels[top, left])
+            wide, high = (right - left) * W / w * unit, (below - top) * H / h * unit
+            if wide > 0.62 * points * len(text) and high > points:
+                axes.text((left + right) * W / w / 2, (top + below) * H / h / 2, text, **style)
+
+
+def _cuts(labels: np.ndarray) -> list[int]:
+    """Where a rectangle begins along the first axis, and the end of the last."""
+    changes = (labels[1:] != labels[:-1]).any(axis=1)
+    return [0, *(np.flatnonzero(changes) + 1).tolist(), len(labels)]
+
+
 def _paint(axes: Any, labels: np.ndarray, size: Pair, alpha: float) -> None:
-    """A thin colour over every place, by its label; neighbours differ."""
-    palette = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])
-    colours = palette[enlarge(labels, size) * 3 % len(palette)]  # (H, W, 3)
+    """A thin colour over every place, by its label of 0…9."""
+    palette = np.stack([rgb(colour) for colour in COLOURS])  # (10, 3)
+    colours = palette[enlarge(labels, size)]  # (H, W, 3)
     axes.imshow(colours, alpha=alpha, extent=(0, size[1], size[0], 0), interpolation="nearest")
 
 

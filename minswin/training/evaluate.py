@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import like
 from minswin.layers import Layer
+from minswin.modes import evaluating
 from minswin.parallel import data_parallel
 
 Forward = Callable[[Array], Tensor]  # images (B, 3, H, W) to logits (B, K)
@@ -76,18 +76,6 @@ def _require_labels(labels: np.ndarray, classes: int) -> None:
             f"evaluate: labels must lie in 0…{classes - 1}, got values from {labels.min()} to "
             f"{labels.max()}; use a model with as many outputs as there are classes"
         )
-
-
-@contextmanager
-def evaluating(model: Layer) -> Iterator[None]:
-    """Evaluation mode inside this block; afterwards each layer has its own mode again."""
-    before = [(layer, layer.training) for layer in model.layers_within()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, mode in before:
-            layer.training = mode
 
 
 def quiet() -> np.errstate:

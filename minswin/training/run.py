@@ -14,12 +14,13 @@ from minswin import data, kernels, ops
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import to_device
+from minswin.modes import evaluating
 from minswin.parallel import data_parallel
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST, Checkpoint, version
 from minswin.training.distillation import Distillation
 from minswin.training.ema import WeightAverage
-from minswin.training.evaluate import Evaluation, evaluate, evaluating, quiet
+from minswin.training.evaluate import Evaluation, evaluate, quiet
 from minswin.training.feed import feed
 from minswin.training.inputs import (
     Images,

@@ -48,7 +48,7 @@ def load(
     resize: how bias tables and position embeddings are brought to the model's size where that is
     another: "original" or "timm"; None: then they do not fit
     tell: is called with a line on each thing that was not taken as it was
-    Nothing is changed unless all fits; the error names all that is missing, unexpected, misshapen.
+    Nothing is changed unless all fits; the error counts what is missing, unexpected, misshapen.
     """
     if resize is not None and resize not in RULES:
         raise ValueError(f"load: resize must be one of {', '.join(RULES)}, got {resize!r}")

@@ -1,0 +1,81 @@
+"""Images as points: what a Swin, a ViT and a TNT make of the same new images, side by side.
+
+Each learns for some seconds from five kinds of images of the built-in set. What its head is then
+given for an image is a vector; the plane on which these vary most (PCA) shows which kinds it tells
+apart already. Where scikit-learn is installed, a second row shows t-SNE, which keeps neighbours
+together. It is one seed and a short training: it does not say which model is the best.
+Run: python examples/18_features_side_by_side.py [--quick] [-o features.png]
+Then read: minswin/look/planes.py
+"""
+
+import argparse
+import time
+
+import numpy as np
+
+from minswin import create_model, data, data_parallel, ops
+from minswin.look import canvas, features, planes
+from minswin.training import AdamW, clip_gradients, warmup_cosine
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--quick", action="store_true", help="few steps: shows that it runs")
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("-o", "--output", default="features.png")
+args = parser.parse_args()
+output = canvas.picture_path(args.output)  # an error now, not after the training
+
+STEPS, IMAGES = (8, 50) if args.quick else (300, 300)
+SMALL = {"embed_dim": 48, "num_heads": 3, "drop_path_rate": 0.0}
+MODELS = {  # name, settings, learning rate
+    "Swin": ("swin_shapes", {}, 1e-3),
+    "ViT": ("vit_cifar_small", {**SMALL, "depth": 3}, 2e-3),
+    "TNT": ("tnt_cifar", {**SMALL, "depth": 2, "inner_dim": 8}, 2e-3),
+}
+KINDS = [data.KINDS.index(kind) for kind in ("ring", "square", "cross", "bars", "heart")]
+
+
+def load(split):
+    images = data.load("shapes", split=split)
+    return images.subset(np.flatnonzero(np.isin(images.labels, KINDS)))
+
+
+train, test = load("train"), load("test").subset(slice(IMAGES))
+x, labels = next(iter(data.Batches.evaluation(test, IMAGES).epoch(0)))  # (images, 3, 32, 32)
+
+
+def learn(model, rate):
+    """Train a model for a while; gives the loss of its last batch."""
+    forward, batches = data_parallel(model), data.Batches(train, 32, seed=args.seed)
+    optimizer = AdamW(model.named_parameters(), rate, weight_decay=0.05)
+    for step in range(STEPS):
+        images, truth = batches.batch(*divmod(step, len(batches)))  # (32, 3, 32, 32), (32,)
+        model.zero_grad()
+        loss = ops.cross_entropy(forward(images), truth)
+        loss.backward()
+        clip_gradients(model.parameters(), 1.0)
+        rates = {"start": rate / 100, "base": rate, "final": rate / 100}
+        optimizer.step(warmup_cosine(step, steps=STEPS, warmup=STEPS // 10, **rates))
+    return loss.item()
+
+
+vectors = {}
+print("model  parameters   time  last loss  new images right  variance kept by a plane")
+for name, (kind, settings, rate) in MODELS.items():
+    began = time.perf_counter()
+    model = create_model(kind, **settings, rng=np.random.default_rng(args.seed))
+    loss, seconds = learn(model, rate), time.perf_counter() - began
+    vectors[name] = features.pooled_features(model, x)  # (images, C)
+    logits = vectors[name] @ model.head.weight.numpy().T + model.head.bias.numpy()
+    right = logits.argmax(axis=1) == labels
+    _, share = planes.principal_plane(vectors[name])
+    print(
+        f"{name:5} {model.parameter_count():11,} {seconds:4.0f} s {loss:10.2f} "
+        f"{right.mean():17.0%} {share.sum():25.0%}"
+    )
+
+methods = planes.methods_here()
+figure, axes = canvas.figure(len(vectors), len(methods), width=3.0, height=2.6)
+numbers, names = np.searchsorted(sorted(KINDS), labels), [data.KINDS[k] for k in sorted(KINDS)]
+planes.draw_planes(axes, vectors, numbers, names, methods=methods)
+canvas.save(figure, output, dpi=110)
+print(f"{output} shows them: {', '.join(methods)}")
