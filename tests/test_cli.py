@@ -158,6 +158,8 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
         (["info", "swin_tiny", "--img-size", "0"], "expected a size as 224 or 224x320, got '0'"),
         (["info", "swin_tiny", "--img-size", "30"], "30×30 image does not divide into 4×4 patches"),
         (["fly"], "argument COMMAND: invalid choice: 'fly'"),
+        (["trian"], "did you mean 'train'? (see minswin --help)"),
+        (["train", "--count", "-5"], "count must be 32 or more, got -5"),
     ],
 )
 def test_an_error_is_one_line(capsys, arguments, message):

@@ -172,13 +172,24 @@ STEP = Step("x", "unknown", "op", RIGHT, axes=("image", "head", "query", "key"))
         (RIGHT.ravel()[::-1].reshape(RIGHT.shape), "it holds the right numbers in another order"),
         (RIGHT.astype("f2").astype("f8"), "it is the right tensor rounded to float16"),
         (RIGHT * (1 + 1e-5), "right to about four digits"),
-        (np.where(np.arange(3)[:, None, None] == 2, 9, RIGHT), "only head 2 of 3 is wrong"),
+        (np.where(np.arange(3)[:, None, None] == 2, 9, RIGHT), "only head 2 (of 0 to 2) is wrong"),
     ],
 )
 def test_what_is_true_of_a_wrong_tensor_is_said(theirs: np.ndarray, said: str) -> None:
     assert any(said in line for line in observe(STEP, theirs, RIGHT)), [
         *observe(STEP, theirs, RIGHT)
     ]
+
+
+def test_what_counts_as_wrong_is_what_the_verdict_calls_so() -> None:
+    """A ramp of errors, all far above the limit, most of them small beside the tensor."""
+    ramp = np.linspace(1e-5, 4e-4, RIGHT.size).reshape(RIGHT.shape)
+    rough = list(observe(STEP, RIGHT + ramp, RIGHT))
+    assert any("only image 1 (of 0 to 1)" in line for line in rough)
+    said = list(observe(STEP, RIGHT + ramp, RIGHT, 1e-6))
+    assert not any("only" in line or "of its elements" in line for line in said)
+    rows = RIGHT + np.where(np.arange(5)[:, None] < 2, ramp, 0)
+    assert "only query 0, 1 (of 0 to 4) are wrong" in list(observe(STEP, rows, RIGHT, 1e-6))
 
 
 def test_of_noise_nothing_is_said() -> None:

@@ -113,7 +113,11 @@ def test_a_checkpoint_with_any_byte_changed_is_refused_or_the_same(saved):
 def test_the_place_of_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*nowhere; expected a fi"):
         read_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"last\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"last\.safetensors in it$"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match=r"in it; did you mean .*run\?"):
         read_checkpoint(tmp_path)
 
 

@@ -72,7 +72,7 @@ def _add_explain(commands: Any) -> None:
     does = "a name from 'minswin models'; without --weights its weights are random"
     parser.add_argument("--model", metavar="NAME", help=does)
     does = "a run or weights of the package; with --model, a file of any known implementation"
-    parser.add_argument("--weights", metavar="FILE", help=does)
+    parser.add_argument("--weights", "--checkpoint", metavar="FILE", help=does)
     does = "folder of the CIFAR files, to take example images from; default: the built-in set"
     parser.add_argument("--data-dir", metavar="DIR", help=does)
     does = "runs of other models, or weights of the package: draw their features beside"

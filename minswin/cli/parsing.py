@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong command line in one line."""
+    """Reports a wrong command line in one line, and what was meant by a misspelt command."""
 
     def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        known = re.findall(r"[\w-]+", wrong[2]) if wrong else []
+        near = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
+        message += f"; did you mean {near[0]!r}?" if near else ""
         self.exit(2, f"minswin: error: {message} (see {self.prog} --help)\n")
 
 

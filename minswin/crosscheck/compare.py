@@ -47,6 +47,7 @@ class Finding:
     ulps: float = 0.0  # the same, in units of the last place of the largest element
     worst: tuple[int, ...] = ()  # where the verdict was decided
     off: float = 0.0  # the largest error, in tolerances; infinite where the tolerance is 0
+    limit: float = 0.0  # the largest of its elements' tolerances
     given: str = "truth"  # held against this, "its own inputs", or "earlier tensors"
 
 
@@ -276,7 +277,7 @@ class _Judge:
         error = np.where(np.isnan(error), np.inf, error)  # the truth itself is no number
         rounding = self.precision[found.name].u * np.abs(wanted)  # to write the result down
         allowed = allowed + np.where(allowed > 0, rounding, 0)
-        over = ~(error <= allowed)
+        over, found.limit = ~(error <= allowed), float(np.max(allowed, initial=0))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(error > 0, error / allowed, 0)
         ratio = np.where(np.isnan(ratio), np.inf, ratio)

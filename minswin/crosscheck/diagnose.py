@@ -81,7 +81,7 @@ def _value(truth: Trace, comparison: Comparison, y: Array) -> Diagnosis:
     chain = between(step, truth.steps, have)
     right = replay(chain, truth.steps, have)
     if right is None:
-        return Diagnosis(finding, [], _observed(truth, step, y, step.value), 0)
+        return Diagnosis(finding, [], _observed(truth, finding, y, step.value), 0)
     u = comparison.precision[finding.name].u
     fits, tried = [], 0
     for candidate, at, value in _attempts(chain, truth.steps, have):
@@ -93,13 +93,14 @@ def _value(truth: Trace, comparison: Comparison, y: Array) -> Diagnosis:
     if not fits and len(chain) == 1:
         inputs = [np.asarray(have.get(n, truth.steps[n].value)) for n in step.inputs]
         fits = [(s.mistake, step) for s in signs() if _shows(s, step, y, right, inputs)]
-    return Diagnosis(finding, fits, [] if fits else _observed(truth, step, y, right), tried)
+    return Diagnosis(finding, fits, [] if fits else _observed(truth, finding, y, right), tried)
 
 
-def _observed(truth: Trace, step: Step, y: Array, right: Array) -> list[str]:
+def _observed(truth: Trace, finding: Finding, y: Array, right: Array) -> list[str]:
+    step = finding.step
     if step.kind in KINDS:
         y = legible(y, right, masked_pairs(step, truth.steps))
-    return list(observe(step, y, right))
+    return list(observe(step, y, right, finding.limit))
 
 
 def _as_masked(step: Step, y: Array, value: Array) -> Array:
@@ -146,7 +147,7 @@ def _derivative(truth: Trace, comparison: Comparison, y: Array) -> Diagnosis:
             tried += 1
             if _size(error) > TOLD_APART * slack and _distance(right + error, y) <= slack:
                 fits.append((candidate, consumer))
-    seen = [] if fits else list(observe(finding.step, y, right))
+    seen = [] if fits else list(observe(finding.step, y, right, finding.limit))
     return Diagnosis(finding, fits, seen, tried)
 
 

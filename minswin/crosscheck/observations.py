@@ -14,14 +14,14 @@ Array = np.ndarray
 NEAR = 1e-4  # of the largest element
 
 
-def observe(step: Step, theirs: Array, right: Array) -> Iterator[str]:
-    """Sentences about `theirs`, against the value that it should have."""
+def observe(step: Step, theirs: Array, right: Array, limit: float = np.inf) -> Iterator[str]:
+    """Sentences about `theirs`, against the value it should have; off by `limit` is still right."""
     if not np.any(theirs):
         yield "it is zero everywhere"
         return
     yield from _simple(theirs, right)
     yield from _order(step, theirs, right)
-    yield from _where(step, theirs, right)
+    yield from _where(step, theirs, right, limit)
 
 
 def _near(a: Array, b: Array) -> bool:
@@ -67,9 +67,9 @@ def _permuted(y: Array, right: Array, axis: int) -> bool:
     return _near(a, b) and len(np.unique(b @ weights)) > 1
 
 
-def _where(step: Step, y: Array, right: Array) -> Iterator[str]:
+def _where(step: Step, y: Array, right: Array, limit: float) -> Iterator[str]:
     """Wrong in some places only."""
-    wrong = np.abs(y - right) > NEAR * np.max(np.abs(right), initial=0)
+    wrong = np.abs(y - right) > min(limit, NEAR * np.max(np.abs(right), initial=0))
     share = float(wrong.mean())
     if not 0 < share < 1:
         return
@@ -79,7 +79,8 @@ def _where(step: Step, y: Array, right: Array) -> Iterator[str]:
         hit = np.flatnonzero(wrong.any(axis=others))
         if 0 < len(hit) < y.shape[axis] and meaning:
             shown = ", ".join(map(str, hit[:8])) + (", …" if len(hit) > 8 else "")
-            yield f"only {meaning} {shown} of {y.shape[axis]} is wrong"
+            verb = "is" if len(hit) == 1 else "are"
+            yield f"only {meaning} {shown} (of 0 to {y.shape[axis] - 1}) {verb} wrong"
     if "window" in step.axes and "grid" in step.geometry:
         yield from _border(step, wrong)
 

@@ -99,9 +99,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read and verify a checkpoint; for a folder, its last one."""
     path = find_run(path)
     if not path.is_file():
+        below = sorted(path.parent.glob(f"*/{LAST}"))
+        near = f"; did you mean {below[0].parent}?" if below else ""
         raise FileNotFoundError(
             f"read_checkpoint: there is no checkpoint {path}; expected a file that 'minswin train' "
-            f"wrote, or a folder with {LAST} in it"
+            f"wrote, or a folder with {LAST} in it{near}"
         )
     try:
         with safe_open(path, "numpy") as file:
@@ -121,7 +123,8 @@ def _verified(
     if "minswin" not in header or "crc32" not in header:
         raise ValueError(
             f"read_checkpoint: {path} holds {len(arrays)} arrays but no training state; it is "
-            "not a checkpoint of 'minswin train'. Plain weights are read by minswin.weights"
+            "not a checkpoint of 'minswin train'. 'minswin info' says which model takes such a "
+            "file; give both with --model and --weights, or to minswin.create_model"
         )
     if header["crc32"] != _check_sum(header["minswin"], arrays):
         raise ValueError(

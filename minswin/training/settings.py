@@ -146,7 +146,7 @@ def recipe(data: str = "shapes", **overrides: Any) -> Settings:
     usual = dict(RECIPES[data])
     usual["warmup"] *= overrides.get("epochs", usual["epochs"]) / usual["epochs"]
     if overrides.get("count"):
-        usual["holdout"] = min(usual["holdout"], overrides["count"] // 10)
+        usual["holdout"] = min(usual["holdout"], max(0, overrides["count"] // 10))
     return Settings(**{"data": data, **usual, **overrides})
 
 
