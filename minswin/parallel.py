@@ -107,7 +107,7 @@ class DataParallel:
             results = self._each(_backward, list(zip(twins, runs, pieces, strict=True)))
             dx, *gradients = zip(*results, strict=True)
             whole = None if any(d is None for d in dx) else np.concatenate(dx)
-            share = -(-len(gradients) // len(parts))  # how many of them each thread adds up
+            share = max(1, -(-len(gradients) // len(parts)))  # how many of them a thread adds up
             jobs = [(gradients[i : i + share],) for i in range(0, len(gradients), share)]
             return whole, *(total for sums in self._each(_sums, jobs) for total in sums)
 

@@ -289,3 +289,10 @@ def test_an_unknown_backend_in_the_environment_is_named(monkeypatch: pytest.Monk
     monkeypatch.setenv("MINSWIN_KERNELS", "cuda")
     with pytest.raises(ValueError, match="MINSWIN_KERNELS: unknown backend 'cuda'; choose one of"):
         ops.exp(zeros(2))
+
+
+def test_a_wrong_keyword_is_named_though_a_call_with_as_many_inputs_was_right() -> None:
+    x = zeros(2, 3)
+    ops.mean(x, axis=1)
+    with pytest.raises(TypeError, match=r"mean\(.*\): got an unexpected keyword argument 'axes'"):
+        ops.mean(x, axes=1)

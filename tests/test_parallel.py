@@ -30,6 +30,17 @@ def assert_same_bits(one, other):
     assert [n for n, g in one[2].items() if not np.array_equal(g, other[2][n])] == []
 
 
+def test_a_model_without_weights_is_split_too():
+    class Square(Layer):
+        def __call__(self, x):
+            return x * x
+
+    rng = np.random.default_rng(3)
+    x, g = Tensor(rng.standard_normal((5, 3)), requires_grad=True), rng.standard_normal((5, 3))
+    data_parallel(Square(), 2)(x).backward(g)
+    assert np.array_equal(x.grad, 2 * x.numpy() * g)
+
+
 # ── the same numbers ─────────────────────────────────────────────────────────────────────────────
 
 

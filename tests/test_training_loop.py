@@ -485,6 +485,13 @@ def test_pieces_are_shown_in_the_first_epochs_of_a_run(tmp_path):
     assert train(settings).epochs == 3
 
 
+def test_a_model_that_takes_no_pieces_is_refused_before_anything_is_written(tmp_path):
+    settings = tiny_settings(tmp_path / "run", model="vit_cifar", piece=4, piece_epochs=1)
+    with pytest.raises(ValueError, match="vit_cifar does not take pieces of 4×4; leave out piece"):
+        train(settings)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_recipe_is_valid_and_names_a_model(tmp_path):
     for name in RECIPES:
         assert recipe(name).model in list_models()

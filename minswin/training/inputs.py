@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minswin import data
+from minswin.autograd import no_grad
 from minswin.models import create_model, list_models
+from minswin.modes import evaluating
 from minswin.training.optimizers import SGD, AdamW, Optimizer
 from minswin.training.settings import Settings
 
@@ -74,7 +76,22 @@ def new_model(settings: Settings, images: Images) -> Model:
     if settings.recompute:
         own["recompute"] = True
     rng = np.random.default_rng(settings.seed)
-    return create_model(settings.model, num_classes=len(images.classes), rng=rng, **own)
+    model = create_model(settings.model, num_classes=len(images.classes), rng=rng, **own)
+    if settings.piece:
+        _require_pieces(model, settings)
+    return model
+
+
+def _require_pieces(model: Model, settings: Settings) -> None:
+    """Raise where a model takes whole images only, before anything is written."""
+    try:
+        with evaluating(model), no_grad():
+            model(np.zeros((1, 3, settings.piece, settings.piece), np.float32))
+    except ValueError as error:
+        raise ValueError(
+            f"train: {settings.model} does not take pieces of {settings.piece}×{settings.piece}; "
+            f"leave out piece and piece_epochs ({error})"
+        ) from error
 
 
 def new_optimizer(model: Model, settings: Settings) -> Optimizer:
