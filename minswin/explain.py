@@ -12,8 +12,8 @@ import numpy as np
 from minswin import data
 from minswin.bench.attention_cost import attention_cost
 from minswin.look.canvas import enlarge
-from minswin.look.report import write_report
-from minswin.look.subject import Cost, Examples, Other, Subject
+from minswin.look.page.report import write_report
+from minswin.look.page.subject import Cost, Examples, Other, Subject
 from minswin.models import SwinTransformer, create_model
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.classify import read_image

@@ -17,8 +17,9 @@ import pytest
 import minswin.explain
 from minswin import cli
 from minswin.explain import explain
-from minswin.look import attention, planes, receptive, report, sections, subject
-from minswin.look.sections_attention import left_over, told
+from minswin.look import attention, planes, receptive
+from minswin.look.page import report, sections, subject
+from minswin.look.page.sections_attention import left_over, told
 from minswin.models import create_model
 from minswin.models.registry import MODELS
 from minswin.training.pretrained import pretrained
@@ -156,8 +157,8 @@ eval(["unpack", "slot", "sees", "share"].map(pick).join("") + `
 def test_the_program_of_the_page_finds_what_python_finds():
     from tiny_models import batch, tiny_model
 
-    from minswin.look.explorer import explorer_data
     from minswin.look.masks import visible
+    from minswin.look.page.explorer import explorer_data
 
     script = Path(report.__file__).with_name("report.js")
     subprocess.run(["node", "--check", str(script)], check=True)

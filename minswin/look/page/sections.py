@@ -9,8 +9,8 @@ import numpy as np
 
 from minswin.look import canvas, cost, features, planes, positions, receptive, windows
 from minswin.look.attention import Attention
-from minswin.look.sections_attention import attended, biased, placed, shifted
-from minswin.look.subject import Other, Section, Subject, paragraph, picture
+from minswin.look.page.sections_attention import attended, biased, placed, shifted
+from minswin.look.page.subject import Other, Section, Subject, paragraph, picture
 from minswin.look.tables import times
 from minswin.models import SwinTransformer, VisionTransformer
 

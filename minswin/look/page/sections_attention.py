@@ -11,7 +11,7 @@ from minswin.autograd import no_grad
 from minswin.layers.windows_v2 import BIAS, WindowAttentionV2
 from minswin.look import attention, canvas, masks, positions, windows
 from minswin.look.attention import Attention
-from minswin.look.subject import Section, Subject, paragraph, picture, sheet, spaced
+from minswin.look.page.subject import Section, Subject, paragraph, picture, sheet, spaced
 from minswin.look.tables import times
 from minswin.models import VisionTransformer
 from minswin.models.base import patch_grid

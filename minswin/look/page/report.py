@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from minswin.look.attention import attention_maps
-from minswin.look.explorer import explorer_data
-from minswin.look.sections import sections
-from minswin.look.sections_attention import explored
-from minswin.look.subject import Section, Subject, pixels_as_uri
+from minswin.look.page.explorer import explorer_data
+from minswin.look.page.sections import sections
+from minswin.look.page.sections_attention import explored
+from minswin.look.page.subject import Section, Subject, pixels_as_uri
 
 FOLDER = Path(__file__).parent
 LARGEST = 4_900_000  # bytes of a page; some thousand more where attention is pointed at

@@ -1,0 +1,1 @@
+"""The page of `minswin explain`: one file that needs nothing else."""
