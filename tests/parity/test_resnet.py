@@ -179,7 +179,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("start", "fault"), FAULTS, ids=str)
+@pytest.mark.parametrize(
+    ("start", "fault"), FAULTS, ids=lambda part: getattr(part, "__name__", str(part))
+)
 def test_a_planted_fault_is_seen(start, fault):
     case = case_named(start)
     row = compare(case, case.peers[0], spoil=fault)
