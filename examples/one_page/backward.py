@@ -10,7 +10,6 @@ from math import pi
 import numpy as np
 from forward import DEPTHS, HEADS, PATH, M, gelu, partition, read, ship, softmax
 
-
 RATE = 1e-5
 
 
