@@ -127,12 +127,13 @@ class Node:
 # ── recording ────────────────────────────────────────────────────────────────────────────────────
 
 
-Observer = Callable[[Definition, tuple[Any, ...], dict[str, Any]], Tensor]
+GoOn = Callable[[Definition, tuple[Any, ...], dict[str, Any]], Tensor]
+Step = Callable[[GoOn, Definition, tuple[Any, ...], dict[str, Any]], Tensor]
 
 
 class _State(threading.local):
     recording = True
-    observer: Observer | None = None
+    around: Around | None = None  # None: `apply` runs the definition, and that is all
 
 
 _state = _State()
@@ -158,28 +159,55 @@ def is_recording() -> bool:
     return _state.recording
 
 
-@contextmanager
-def observing(observer: Observer) -> Iterator[None]:
-    """Inside this block (in this thread) `observer` is called in the place of `apply`.
+class Around:
+    """A step that stands around every operation, and what it goes on to: a step further out."""
 
-    It is given definition, inputs and settings, and gives the result: most often that of `run`.
+    __slots__ = ("outer", "step")
+
+    def __init__(self, step: Step, outer: Around | None) -> None:
+        self.step, self.outer = step, outer
+
+    def __call__(
+        self, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+    ) -> Tensor:
+        return self.step(self.outer or run, definition, inputs, settings)
+
+
+@contextmanager
+def around(step: Step) -> Iterator[None]:
+    """Inside this block (in this thread) `step` stands around every operation; blocks nest.
+
+    step(go, definition, inputs, settings) gives the result. Most steps end in, or begin with,
+    `go(definition, inputs, settings)`, which continues with the next block outward and in the end
+    runs the definition; a step that watches adds nothing, one that computes otherwise hands on
+    another definition. What a definition itself runs as operations passes all steps again.
     """
-    before, _state.observer = _state.observer, observer
+    with surrounded_by(Around(step, _state.around)):
+        yield
+
+
+def surroundings() -> Around | None:
+    """The steps around operations in this thread, the innermost block first; see `around`."""
+    return _state.around
+
+
+@contextmanager
+def surrounded_by(steps: Around | None) -> Iterator[None]:
+    """Inside this block the steps around operations are these, such as those of another thread."""
+    before, _state.around = _state.around, steps
     try:
         yield
     finally:
-        _state.observer = before
+        _state.around = before
 
 
 def apply(definition: Definition, *inputs: Any, **settings: Any) -> Tensor:
     """Run `definition` on the arrays of `inputs` (Tensors, arrays or None) and record it."""
-    if _state.observer is not None:
-        return _state.observer(definition, inputs, settings)
-    return run(definition, inputs, settings)
+    return (_state.around or run)(definition, inputs, settings)
 
 
 def run(definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]) -> Tensor:
-    """What `apply` does when nobody observes it."""
+    """What `apply` does where no step stands around operations."""
     value, vjp = definition(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
     result = Tensor(value)
     if _state.recording:
@@ -294,6 +322,13 @@ def _use(node: Node, g: Array | None) -> tuple[Any, ...]:
             "gradients, one per positional argument (None where there is none)"
         )
     return gradients
+
+
+def wrap_vjp(result: Tensor, wrap: Callable[[Vjp], Vjp]) -> None:
+    """Let backward call wrap(vjp) instead of the vjp of the operation that gave `result`."""
+    node = result._node
+    if node is not None and node.vjp is not None:
+        node.vjp = wrap(node.vjp)
 
 
 # ── from a text on Tensors to the form of a definition ───────────────────────────────────────────

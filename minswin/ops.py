@@ -442,7 +442,11 @@ giou = _lift(_detection.giou, _check_giou)
 
 def astype(x: Tensor, dtype: Any) -> Tensor:
     """The same numbers in another floating dtype; the gradient is converted back."""
-    return apply(lambda a: (a.astype(dtype), lambda g: (g.astype(a.dtype),)), x)
+
+    def astype(a: Array) -> tuple[Array, Vjp]:
+        return a.astype(dtype), lambda g: (g.astype(a.dtype),)
+
+    return apply(astype, x)
 
 
 def to(x: Tensor, device: str) -> Tensor:
@@ -451,10 +455,10 @@ def to(x: Tensor, device: str) -> Tensor:
     if home == device or (home == "gpu:0" and device == "gpu"):
         return x
 
-    def moved(a: Array) -> tuple[Array, Vjp]:
+    def to(a: Array) -> tuple[Array, Vjp]:
         return to_device(a, device), lambda g: (to_device(g, home),)
 
-    return apply(moved, x)
+    return apply(to, x)
 
 
 # ── Tensor's operators: attached here, since Tensor knows no operation ───────────────────────────

@@ -21,7 +21,15 @@ import numpy as np
 
 from minswin import kernels
 from minswin.arrays import Array, Vjp
-from minswin.autograd import Tensor, apply, is_recording, no_grad
+from minswin.autograd import (
+    Around,
+    Tensor,
+    apply,
+    is_recording,
+    no_grad,
+    surrounded_by,
+    surroundings,
+)
 
 
 def data_parallel(model: Any, threads: int | None = None) -> DataParallel:
@@ -98,8 +106,8 @@ class DataParallel:
         layers, shared = list(self.model.layers_within()), _shared(self.model)
         for twin, start, end in zip(twins, [0, *ends], ends, strict=False):
             twin.follow(layers, shared, start, end, len(x))
-        here = wanted, kernels.chosen(x), is_recording()
-        runs = self._each(_forward, [(*pair, *here) for pair in zip(twins, parts, strict=True)])
+        choices = wanted, kernels.chosen(x), is_recording(), surroundings()
+        runs = self._each(_forward, [(*pair, *choices) for pair in zip(twins, parts, strict=True)])
         twins[0].lead()
 
         def vjp(g: Array) -> tuple[Array | None, ...]:
@@ -215,11 +223,12 @@ class _Share:
 
 
 def _forward(
-    twin: _Twin, x: Array, wanted: bool, backend: str, recording: bool
+    twin: _Twin, x: Array, wanted: bool, backend: str, recording: bool, steps: Around | None
 ) -> tuple[Tensor, Tensor]:
     """Images and logits of one part, with the choices of the thread that asked."""
     images = Tensor(x, requires_grad=wanted)
-    with kernels.using(backend), nullcontext() if recording else no_grad():
+    grad = nullcontext() if recording else no_grad()
+    with kernels.using(backend), surrounded_by(steps), grad:
         return images, twin.model(images)
 
 

@@ -22,9 +22,10 @@ ALLOWED = {
     "check": {"arrays", "reference"},
     "kernels": {"arrays", "reference"},
     "ops": {"arrays", "autograd", "reference", "kernels", "devices"},
+    "watch": {"arrays", "autograd"},
 }
 ALLOWED["parallel"] = {*ALLOWED["ops"]}
-ALLOWED["layers"] = {*ALLOWED["ops"], "ops"}
+ALLOWED["layers"] = {*ALLOWED["ops"], "ops", "watch"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["modes"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["weights"] = {*ALLOWED["models"], "models"}

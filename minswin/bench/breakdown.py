@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin import kernels, ops
-from minswin.arrays import Array, Definition
+from minswin.arrays import Array, Definition, Vjp
+from minswin.autograd import GoOn, Tensor, around, wrap_vjp
 from minswin.bench.clock import Step, seconds
 from minswin.bench.contenders import Setup, check_model, data, our_model
 from minswin.bench.counting import backward_work, forward_work, size
@@ -71,21 +72,25 @@ class Ledger:
         """Multiply-adds of all products."""
         return sum(entry.flops for entry in self.entries) // 2
 
-    def timed(self, name: str, function: Definition) -> Definition:
-        """The same function; value and vjp leave an entry each."""
+    def time(
+        self, go: GoOn, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+    ) -> Tensor:
+        """The step around operations: each leaves an entry, and its vjp another.
 
-        @wraps(function)
-        def run(*inputs: Any, **settings: Any) -> tuple[Array, Any]:
-            start = time.perf_counter()
-            value, vjp = function(*inputs, **settings)
-            elapsed = time.perf_counter() - start
-            flops, moved = forward_work(name, inputs, settings, value)
+        One that runs other operations leaves none: they leave theirs.
+        """
+        count, start = len(self.entries), time.perf_counter()
+        result = go(definition, inputs, settings)
+        elapsed = time.perf_counter() - start
+        if len(self.entries) == count:
+            arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+            name = definition.__name__
+            flops, moved = forward_work(name, arrays, settings, result.data)
             self.entries.append(Entry(name, "forward", elapsed, flops, moved))
-            return value, self._timed_vjp(name, vjp, flops, size(inputs))
+            wrap_vjp(result, partial(self._timed, name, flops, size(arrays)))
+        return result
 
-        return run
-
-    def _timed_vjp(self, name: str, vjp: Any, flops: int, input_bytes: int) -> Any:
+    def _timed(self, name: str, flops: int, input_bytes: int, vjp: Vjp) -> Vjp:
         """It holds no array: what backward does not need is freed as ever."""
 
         def run(g: Array) -> Any:
@@ -107,23 +112,12 @@ class Ledger:
 
 @contextmanager
 def watching(ledger: Ledger) -> Iterator[Ledger]:
-    """Let every operation of this process leave its entries in the ledger.
+    """Let every operation inside this block (in this thread) leave its entries in the ledger.
 
-    A composite without a kernel is a text of operations, and each of them is an entry.
+    A composite without a kernel runs as several operations, and each of them is an entry.
     """
-    select = kernels.select
-
-    def timed_select(name: str, array: Array) -> Definition:
-        function = select(name, array)
-        text = name in kernels.COMPOSITES and function is kernels.KERNELS[name]["reference"]
-        plain = text or name in kernels.UPDATES  # an update is no operation with a derivative
-        return function if plain else ledger.timed(name, function)
-
-    kernels.select = timed_select
-    try:
+    with around(ledger.time):
         yield ledger
-    finally:
-        kernels.select = select
 
 
 def break_down(setup: Setup, *, rounds: int = 5) -> Breakdown:

@@ -1,7 +1,7 @@
 """Watch an ordinary forward and backward pass: every step by name, its value and its cotangent.
 
-No model knows of this. `recording(model)` observes the operations that `autograd.apply` runs, and
-asks the call stack which layer and which line of the model's text an operation stands in.
+No model knows of this. `recording(model)` watches the operations that run, and looks up in the
+call stack which layer and which line of the model's code an operation stands in.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import linecache
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,13 +20,20 @@ from typing import Any
 import numpy as np
 
 from minswin.arrays import Array, Definition
-from minswin.autograd import Tensor, observing, run
+from minswin.autograd import GoOn, Tensor, around
 from minswin.crosscheck.vocabulary import CONSTANTS, word
 from minswin.layers.attention import spelled_out
 from minswin.layers.base import Layer
+from minswin.watch import Operation, watching
 
 PACKAGE = Path(__file__).parents[1]
-MACHINERY = {"autograd.py", "ops.py", "kernels", "reference"}  # all other files are texts
+MACHINERY = {
+    "autograd.py",
+    "ops.py",
+    "watch.py",
+    "kernels",
+    "reference",
+}  # all other files are texts
 GEOMETRY = ("grid", "window", "shift", "heads", "table_window", "H", "W")
 
 
@@ -50,9 +58,8 @@ class Step:
 class Recording:
     """The steps of a pass in the order in which they were made: inputs and parameters first."""
 
-    def __init__(self, model: Layer, *, explain: bool = True) -> None:
+    def __init__(self, model: Layer) -> None:
         self.steps: dict[str, Step] = {}
-        self._explain = explain
         self._layers = dict(_paths(model))
         self._sources: dict[int, tuple[str, ...]] = {}  # id of an array -> named steps behind it
         self._alive: list[Any] = []  # nothing that is known by its id may go
@@ -79,31 +86,17 @@ class Recording:
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────
 
-    def observe(
-        self, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
-    ) -> Tensor:
-        """What `autograd.observing` calls in the place of each operation."""
-        op = getattr(definition, "__name__", "operation")
-        if op == "attention" and self._explain:
-            return spelled_out(*inputs)
-        place = _Place(sys._getframe(2), self._layers)
-        nth = self._calls[id(place.frame), op]
-        self._calls[id(place.frame), op] += 1
+    def observe(self, operation: Operation) -> None:
+        """What `watching` calls after each operation."""
+        place = _Place(sys._getframe(1), self._layers)
+        nth = self._calls[id(place.frame), operation.name]
+        self._calls[id(place.frame), operation.name] += 1
         self._alive.append(place.frame)  # so that its id is not given to another call
-        self._name_constants(place, op, inputs)
-        result = run(definition, inputs, settings)
-        self._record(place, op, nth, inputs, settings, result)
-        return result
+        self._name_constants(place, operation.name, operation.inputs)
+        self._record(place, nth, operation)
 
-    def _record(
-        self,
-        place: _Place,
-        op: str,
-        nth: int,
-        inputs: tuple[Any, ...],
-        settings: dict[str, Any],
-        result: Tensor,
-    ) -> None:
+    def _record(self, place: _Place, nth: int, operation: Operation) -> None:
+        op, inputs, settings, result = operation.name, *operation[2:]
         behind = tuple(dict.fromkeys(s for x in inputs for s in self._behind(x)))
         found = word(place.function, op, nth, result.shape, place.geometry)
         if found is None:  # hidden: it stands for what it was made of
@@ -119,7 +112,7 @@ class Recording:
         )  # fmt: skip
         self._enter(step)
         self._alive.append(result)
-        _keep_cotangent(step, result)
+        operation.on_backward(partial(setattr, step, "cotangent"))
 
     def _name_constants(self, place: _Place, op: str, inputs: tuple[Any, ...]) -> None:
         for position, x in enumerate(inputs):
@@ -155,9 +148,18 @@ def recording(model: Layer, *, explain: bool = True) -> Iterator[Recording]:
     explain: attention is run step by step, so that logits and probabilities are seen. Choose the
     kernels with `kernels.using`: a kernel is one step, the definitions of "reference" are many.
     """
-    record = Recording(model, explain=explain)
-    with observing(record.observe):
+    record = Recording(model)
+    with watching(record.observe), around(_spell_out) if explain else nullcontext():
         yield record
+
+
+def _spell_out(
+    go: GoOn, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+) -> Tensor:
+    """The step around operations that runs attention as several of them."""
+    if getattr(definition, "__name__", "") == "attention":
+        return spelled_out(*inputs)
+    return go(definition, inputs, settings)
 
 
 class _Place:
@@ -215,17 +217,3 @@ def _paths(layer: Layer, path: str = "") -> Iterator[tuple[int, str]]:
     yield id(layer), path
     for name, child in layer.children():
         yield from _paths(child, f"{path}.{name}".lstrip("."))
-
-
-def _keep_cotangent(step: Step, result: Tensor) -> None:
-    """Let backward leave the cotangent of `result` in `step` when it passes."""
-    node = result._node
-    if node is None or node.vjp is None:
-        return
-    vjp = node.vjp
-
-    def keeping(g: Array) -> tuple[Any, ...]:
-        step.cotangent = g
-        return vjp(g)
-
-    node.vjp = keeping

@@ -8,8 +8,17 @@ from typing import Any
 
 from minswin import kernels
 from minswin.arrays import Array, Vjp
-from minswin.autograd import Tensor, apply, is_recording, no_grad, vjp
+from minswin.autograd import (
+    Tensor,
+    apply,
+    is_recording,
+    no_grad,
+    surrounded_by,
+    surroundings,
+    vjp,
+)
 from minswin.layers.base import Layer
+from minswin.watch import is_watched
 
 
 def recompute(layer: Layer, x: Tensor, *settings: Any) -> Tensor:
@@ -17,8 +26,9 @@ def recompute(layer: Layer, x: Tensor, *settings: Any) -> Tensor:
 
     Backward runs the layer a second time, with the weights, modes, random numbers and kernels of
     the first, and differentiates that: value, gradients and random state are the same to the bit.
+    A layer that somebody watches keeps its values, so that each of its operations is seen once.
     """
-    if not is_recording():
+    if not is_recording() or is_watched():
         return layer(x, *settings)
     weights = list(dict.fromkeys(layer.parameters()))
 
@@ -50,6 +60,7 @@ class _Moment:
         self.modes = [(inner, inner.training) for inner in layers]
         self.states = [(rng, rng.bit_generator.state) for rng in rngs]
         self.backend = kernels.chosen(x)
+        self.around = surroundings()  # float16 stands there
 
     def restore(self) -> None:
         for p, data, requires_grad in self.weights:
@@ -69,7 +80,7 @@ def _back_at(then: _Moment, layer: Layer, x: Array) -> Iterator[None]:
     then.restore()
     layer.zero_grad()
     try:
-        with kernels.using(then.backend):
+        with kernels.using(then.backend), surrounded_by(then.around):
             yield
     finally:
         now.restore()

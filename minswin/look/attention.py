@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin import kernels
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import no_grad
 from minswin.look.canvas import bare, show_image, stretch
 from minswin.look.masks import mark
-from minswin.look.observing import observing
 from minswin.look.windows import cut, put_back, slots
 from minswin.models.base import patch_grid
 from minswin.modes import evaluating
 from minswin.reference.attention import attention
 from minswin.reference.windows import patch_merge
+from minswin.watch import Operation, watching
 
 Pair = tuple[int, int]
 
@@ -55,7 +56,7 @@ def attention_maps(model: Any, image: Array) -> list[Attention]:
     size = batch.shape[2], batch.shape[3]
     patch = getattr(model, "patch_size", None)
     watch = _Watch(patch_grid(size, patch) if patch else size)
-    with evaluating(model), no_grad(), observing(watch):
+    with evaluating(model), no_grad(), kernels.using("reference"), watching(watch):
         model(batch)
     return watch.seen
 
@@ -74,9 +75,8 @@ class _Watch:
         self.window: Pair | None = None
         self.covered = self.shift = (0, 0)
 
-    def __call__(
-        self, name: str, inputs: tuple[Any, ...], settings: dict[str, Any], value: Array
-    ) -> None:
+    def __call__(self, operation: Operation) -> None:
+        name, inputs, settings = operation.name, operation.arrays, operation.settings
         if name == "pad":
             self.grid = inputs[0].shape[1:3]  # before its padding
         elif name == "roll" and min(settings["shift"]) < 0:  # and not the way back

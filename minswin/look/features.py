@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from minswin import kernels
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import no_grad
 from minswin.look.canvas import bare
-from minswin.look.observing import observing
 from minswin.models import TNT, ResNet, SwinTransformer, VisionTransformer
 from minswin.models.base import patch_grid
 from minswin.modes import evaluating
+from minswin.watch import Operation, watching
 
 # ── maps ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -61,11 +62,13 @@ def pooled_features(model: Any, images: Array, *, batch: int = 50) -> np.ndarray
     head = (model.fc if isinstance(model, ResNet) else model.head).weight.data
     rows: list[np.ndarray] = []
 
-    def seen(name: str, inputs: tuple[Any, ...], settings: dict[str, Any], value: Array) -> None:
-        if name == "linear" and inputs[1] is head:
-            rows.append(to_numpy(inputs[0]))  # (batch, C)
+    def keep_inputs_of_head(operation: Operation) -> None:
+        x, *weights = operation.arrays
+        if operation.name == "linear" and weights[0] is head:
+            rows.append(to_numpy(x))  # (batch, C)
 
-    with evaluating(model), no_grad(), observing(seen):
+    definitions = kernels.using("reference")
+    with evaluating(model), no_grad(), definitions, watching(keep_inputs_of_head):
         for start in range(0, len(images), batch):
             model(images[start : start + batch])
     return np.concatenate(rows)

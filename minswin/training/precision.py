@@ -19,7 +19,7 @@ import numpy as np
 
 from minswin import kernels
 from minswin.arrays import Array, Definition, Vjp, array_module
-from minswin.autograd import Tensor, observing, run
+from minswin.autograd import Around, GoOn, Tensor, around, surrounded_by, vjp
 from minswin.devices import cupy, gpu_number
 from minswin.layers.attention import spelled_out
 
@@ -83,21 +83,25 @@ def _tf32() -> Iterator[None]:
 @contextmanager
 def _short(dtype: np.dtype[Any], on_cpu: bool) -> Iterator[None]:
     """Products of numbers of this dtype. A CPU runs the definitions: kernels take no float16."""
+    definitions = {name: kernels.KERNELS[name]["reference"] for name in PRODUCTS}
+    attention = kernels.KERNELS["attention"]["reference"]
 
-    def observer(
-        definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+    def short(
+        go: GoOn, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
     ) -> Tensor:
         name = getattr(definition, "__name__", "")
-        if name in PRODUCTS:
-            return run(shortened(kernels.KERNELS[name]["reference"], dtype), inputs, settings)
-        if name == "attention" and definition is kernels.KERNELS[name]["reference"]:
-            tensors: list[Any] = [
-                x if x is None or isinstance(x, Tensor) else Tensor(x) for x in inputs
-            ]
-            return spelled_out(*tensors)  # its two products are short, its softmax is not
-        return run(definition, inputs, settings)
+        if name in definitions:
+            definition = shortened(definitions[name], dtype)
+        elif definition is attention:
+            definition = in_parts
+        return go(definition, inputs, settings)
 
-    with observing(observer), kernels.using("reference") if on_cpu else nullcontext():
+    def in_parts(*arrays: Array) -> tuple[Array, Vjp]:
+        with surrounded_by(Around(short, None)):  # its two products are short, its softmax is not
+            return vjp(spelled_out)(*arrays)
+
+    in_parts.__name__ = "attention"
+    with around(short), kernels.using("reference") if on_cpu else nullcontext():
         yield
 
 
