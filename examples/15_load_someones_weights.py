@@ -2,7 +2,7 @@
 
 Somebody trained a Swin with timm and gives us the file. Here we make that file ourselves, so that
 nothing needs to be fetched; a real one is loaded by the very same lines.
-Run: python examples/15_load_someones_weights.py        Then read: minswin/weights/names.py
+Run: python examples/15_load_someones_weights.py        Then read: minswin/weights/families/swin.py
 """
 
 import tempfile

@@ -28,7 +28,7 @@ from weight_damage import make
 from weight_files import FORMATS, STATE, bits, same, whole
 
 from minswin.weights import read_file, read_weights
-from minswin.weights.mapped import ALLOWANCE, EXPANSION, STORED
+from minswin.weights.files.mapped import ALLOWANCE, EXPANSION, STORED
 
 SECONDS = 5.0  # of processor time for one file
 STUCK = 1800  # seconds in which 1,000 files have to be done, or the process ends

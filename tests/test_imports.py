@@ -98,9 +98,3 @@ def test_importing_minswin_loads_numpy_and_nothing_heavier() -> None:
 
 def test_the_search_for_heavy_modules_finds_one() -> None:
     assert run(f"import sys, minswin, tqdm; {WHICH}") == "tqdm"
-
-
-def test_importing_minswin_takes_less_than_0_3_seconds() -> None:
-    """The best of five: the machine may be busy, the package may not be slow."""
-    program = "import time; t = time.perf_counter(); import minswin; print(time.perf_counter() - t)"
-    assert min(float(run(program)) for _ in range(5)) < 0.3

@@ -19,8 +19,9 @@ import pytest
 import weight_damage as damage
 import weight_files as build
 
-from minswin.weights import pickles, read_weights
-from minswin.weights.mapped import ALLOWANCE, EXPANSION
+from minswin.weights import read_weights
+from minswin.weights.files import pickles
+from minswin.weights.files.mapped import ALLOWANCE, EXPANSION
 
 COUNT = 1_000
 

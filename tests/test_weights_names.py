@@ -12,11 +12,11 @@ import minswin
 from minswin.cli import main
 from minswin.models import create_model
 from minswin.weights.convert import describe
-from minswin.weights.dialect import dialect, fitting, recognise, settings_of
+from minswin.weights.families import DIALECTS, FAMILIES, TABLES
+from minswin.weights.families.swin_buffers import check
 from minswin.weights.load import load
-from minswin.weights.names import rename
-from minswin.weights.names_buffers import check, split_off
-from minswin.weights.names_tables import DIALECTS, TABLES
+from minswin.weights.recognise import dialect, fitting, recognise, settings_of
+from minswin.weights.rename import rename
 
 SWIN = {
     "img_size": 32,
@@ -195,7 +195,7 @@ def test_the_originals_buffers_are_as_many_as_published():
     """190 entries of Swin-T: 173 parameters, 12 indices, 5 masks."""
     blank = create_model("swin_tiny", rng=np.random.default_rng(0)).state_dict()
     state = rename(blank, "minswin", "microsoft")  # its geometry is known by its name
-    _, buffers = split_off(state)
+    _, buffers = FAMILIES["swin"].split(state)
     assert len(state) == 190 and len(buffers) == 17
     masks = {n: a.shape for n, a in buffers.items() if n.endswith("attn_mask")}
     assert masks == {

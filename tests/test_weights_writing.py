@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from minswin.weights import read_file, read_weights, save_weights
-from minswin.weights.mapped import STORED
+from minswin.weights.files.mapped import STORED
 
 STATE = build.STATE
 SUFFIXES = (".safetensors", ".npz", ".pth")

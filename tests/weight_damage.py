@@ -35,7 +35,7 @@ from weight_files import (
     zip_file,
 )
 
-from minswin.weights.mapped import ALLOWANCE
+from minswin.weights.files.mapped import ALLOWANCE
 
 # ── damage to the bytes ──────────────────────────────────────────────────────────────────────────
 

@@ -11,8 +11,9 @@ from minswin import data
 from minswin.models import create_model
 from minswin.training.classify import open_image
 from minswin.training.evaluate import predict
-from minswin.weights.dialect import HEADS, recognise
+from minswin.weights.families import FAMILIES
 from minswin.weights.load import in_our_names, read
+from minswin.weights.recognise import recognise
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of red, green, blue
 
@@ -40,7 +41,9 @@ def load_published(model: str, weights: Path | str) -> tuple[Any, Statistics]:
     """A model with the weights and the classes of a file, and what its images are normalised by."""
     state, who = read(weights)
     own = in_our_names(state, who)
-    head = next((own[f"{name}.weight"] for name in HEADS if f"{name}.weight" in own), None)
+    known = recognise(state)
+    heads = FAMILIES[known.family].heads
+    head = next((own[f"{name}.weight"] for name in heads if f"{name}.weight" in own), None)
     classes: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
     net: Any = create_model(model, **classes)
     try:
@@ -48,7 +51,7 @@ def load_published(model: str, weights: Path | str) -> tuple[Any, Statistics]:
     except ValueError as error:
         told = f"'minswin info {who}' says which model it fits"
         raise ValueError(f"load: {who}: {error} {told}") from None
-    return net, statistics(model, recognise(state).dialect)
+    return net, statistics(model, known.dialect)
 
 
 def prepare(image: Path | str, size: tuple[int, int]) -> np.ndarray:

@@ -10,20 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from minswin.models.base import Model
-from minswin.weights.dialect import fitting, full_settings, recognise, settings_of
+from minswin.weights.families import FAMILIES
 from minswin.weights.files import read_file, save_weights
 from minswin.weights.load import read, weights_of_run
-from minswin.weights.names import rename
-from minswin.weights.names_buffers import check
+from minswin.weights.recognise import fitting, full_settings, recognise, settings_of
+from minswin.weights.rename import rename
 
-REFERENCE = {  # the paper that a family is of
-    "swin": "Swin Transformer",
-    "swinv2": "Swin Transformer V2",
-    "vit": "Vision Transformer",
-    "deit": "DeiT with a distillation token",
-    "tnt": "Transformer in Transformer",
-    "resnet": "ResNet",
-}
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # nobody learns them
 
 
@@ -71,11 +63,11 @@ def describe(path: Path | str, *, key: str | None = None) -> str:
         known = recognise(state)
         buffers = known.buffers
         lines.append(("names", f"of {known.dialect}"))
-        lines.append(("family", REFERENCE[known.family]))
+        lines.append(("family", FAMILIES[known.family].paper))
         learnt = {n: x for n, x in known.weights.items() if not n.endswith(STATISTICS)}
         lines.append(("parameters", f"{_numbers(learnt):,}"))
         if buffers:
-            check(buffers, known.weights)
+            known.facts()
             lines.append(("buffers", f"{len(buffers)}, equal to those that minswin computes"))
         if known.unknown:
             lines.append(("unknown", ", ".join(known.unknown)))

@@ -14,9 +14,9 @@ from minswin.layers.windows import WindowAttention
 from minswin.layers.windows_v2 import WindowAttentionV2
 from minswin.models import create_model
 from minswin.models.base import Model
-from minswin.weights.dialect import HEADS, recognise
-from minswin.weights.names_buffers import check
-from minswin.weights.names_rows import State
+from minswin.weights.families import family_of
+from minswin.weights.families.family import State
+from minswin.weights.recognise import recognise
 from minswin.weights.resize import (
     RULES,
     choose_rows,
@@ -27,7 +27,6 @@ from minswin.weights.resize import (
 
 Source = Path | str | Mapping[str, np.ndarray]
 Head = str | Path | Sequence[int] | np.ndarray
-POSITIONS = ("absolute_pos_embed", "pos_embed", "outer_pos")
 
 
 def load(
@@ -93,7 +92,7 @@ def in_our_names(state: Mapping[str, np.ndarray], who: str = "the given weights"
     """The weights under our names; what nobody knows keeps its name, and will not fit."""
     try:
         known = recognise(state)
-        check(known.buffers, known.weights)
+        known.facts()
     except ValueError as error:
         raise ValueError(f"load: {who}: {error}") from None
     return {**known.weights, **{name: state[name] for name in known.unknown}}
@@ -106,7 +105,7 @@ def _with_head(own: State, model: Model, head: Head, tell: Callable[[str], None]
     if isinstance(head, str) and head == "file":
         return own
     mine = model.state_dict()
-    names = [n for n in mine if n.rpartition(".")[0] in HEADS]
+    names = [n for n in mine if n.rpartition(".")[0] in family_of(model).heads]
     classes = len(mine[names[0]])
     if isinstance(head, str) and head == "fresh":
         tell(f"head: fresh random weights for {classes:,} classes")
@@ -127,7 +126,7 @@ def _resized(own: State, model: Model, rule: str, tell: Callable[[str], None]) -
     for name, window, extra in _tables(model):
         if name in own and own[name].shape != mine[name].shape:
             out[name] = resize_table(own[name], window, rule=rule, extra=extra)
-    for name in POSITIONS:
+    for name in family_of(model).positions:
         if name in own and name in mine and own[name].shape != mine[name].shape:
             grid, extra = _grid(model, mine[name])
             out[name] = resize_positions(own[name], grid, rule=rule, extra=extra)
@@ -160,9 +159,9 @@ def _advice(own: State, model: Model) -> str:
     mine = model.state_dict()
     misfit = [n for n in mine if n in own and np.shape(own[n]) != mine[n].shape]
     said = ""
-    if any(name.rpartition(".")[0] in HEADS for name in misfit):
+    if any(name.rpartition(".")[0] in family_of(model).heads for name in misfit):
         said += " For other classes: num_classes= as in the file, or head='fresh'."
-    sized = (*POSITIONS, "relative_position_bias_table")
+    sized = (*family_of(model).positions, "relative_position_bias_table")
     if any(name.rpartition(".")[2] in sized for name in misfit):
         said += " For another size: resize='original' or 'timm'."
     return said

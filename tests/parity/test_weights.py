@@ -13,10 +13,10 @@ import pytest
 from minswin import create_model, no_grad
 from minswin.look.tables import BLANK
 from minswin.models import ResNet, SwinTransformer, SwinTransformerV2, VisionTransformer
-from minswin.weights.dialect import recognise
+from minswin.weights.families import FAMILIES
 from minswin.weights.load import load
-from minswin.weights.names import rename
-from minswin.weights.names_buffers import is_buffer
+from minswin.weights.recognise import recognise
+from minswin.weights.rename import rename
 from minswin.weights.resize import resize_positions, resize_table
 
 from . import names as by_hand
@@ -31,6 +31,7 @@ from .test_vit import VIT_CASES
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-12  # of float64 logits
 
+BUFFERS = {name for family in FAMILIES.values() for name in family.buffers}
 ALL = {case.name: case for case in (*CASES, *V2_CASES, *VIT_CASES, *TNT_CASES, *RESNET_CASES)}
 CHOSEN = (
     ("odd heads, image 48×80", "timm"),
@@ -47,6 +48,10 @@ CHOSEN = (
     ("TNT legacy, patch 4×6, words every 2 pixels", "timm TNT"),
     ("ResNet, bottlenecks, image 48×36", "timm ResNet"),
 )
+
+
+def is_buffer(name: str) -> bool:
+    return name.rpartition(".")[2] in BUFFERS
 
 
 def dialect_of(peer: Any) -> str:

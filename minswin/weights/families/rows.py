@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.weights.names_tables import TABLES
-
-Pair = tuple[int, int]
-State = dict[str, np.ndarray]
+from minswin.weights.families import TABLES
+from minswin.weights.families.family import Pair, State
 
 OURS, THEIRS = 0, 1  # the sides of a table
 ZEROS = "0"

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from minswin.weights.mapped import STORED, BadFile, count_of, short
-from minswin.weights.pickle_machine import Foreign, Rule, foreign
-from minswin.weights.pickles import dictionary
+from minswin.weights.files.mapped import STORED, BadFile, count_of, short
+from minswin.weights.files.pickle_machine import Foreign, Rule, foreign
+from minswin.weights.files.pickles import dictionary
 
 _STORAGES = {
     "FloatStorage": "float32",

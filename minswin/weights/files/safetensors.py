@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from minswin.weights.mapped import STORED, BadFile, MappedFile, count_of, short
+from minswin.weights.files.mapped import STORED, BadFile, MappedFile, count_of, short
 
 HEADER_LIMIT = 100_000_000
 KINDS = {

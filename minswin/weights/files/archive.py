@@ -15,7 +15,14 @@ from typing import IO, cast
 
 import numpy as np
 
-from minswin.weights.mapped import STORED, BadFile, MappedFile, finished, require_plausible, short
+from minswin.weights.files.mapped import (
+    STORED,
+    BadFile,
+    MappedFile,
+    finished,
+    require_plausible,
+    short,
+)
 
 _HEADER = 30  # bytes of a local header before the name
 _DESCRIPTOR = 24  # bytes that may follow a member

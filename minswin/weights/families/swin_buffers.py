@@ -1,12 +1,13 @@
 """Arrays that files hold beside the weights though they follow from the model: checked, or made.
 
-They are the index of position biases, the masks of shifted windows, and Swin V2's table of
-coordinates; nothing of a file is taken from them but what it says about windows and image.
+They are Swin's: the index of position biases, the masks of shifted windows, and V2's table of
+coordinates. Nothing is taken from those of a file but what they tell about windows and image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isqrt, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,35 +17,14 @@ from minswin.layers.windows_v2 import log_spaced
 from minswin.models.base import patch_grid
 from minswin.models.swin import halve
 from minswin.reference.windows import attention_mask, relative_position_index
-
-Pair = tuple[int, int]
-State = dict[str, np.ndarray]
+from minswin.weights.families.family import Facts, Pair, State
 
 INDEX, MASK, COORDINATES = "relative_position_index", "attn_mask", "relative_coords_table"
-UNUSED = "outer_tokens"  # of the original TNT: nothing reads them
-BUFFERS = (INDEX, MASK, COORDINATES, UNUSED)
+BUFFERS = (INDEX, MASK, COORDINATES)
 ROUNDING = 1e-6  # of the coordinates, which others compute in float32
 
 
-def is_buffer(name: str) -> bool:
-    return name.rpartition(".")[2] in BUFFERS
-
-
-def split_off(state: Mapping[str, np.ndarray]) -> tuple[State, State]:
-    """Weights, and the arrays that follow from the model; both under our names."""
-    weights = {name: array for name, array in state.items() if not is_buffer(name)}
-    return weights, {name: array for name, array in state.items() if is_buffer(name)}
-
-
 # ── checking ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class Facts(NamedTuple):
-    """What the buffers of a file say that its weights do not."""
-
-    windows: dict[int, Pair]  # by stage
-    grids: dict[int, Pair]  # of the maps, by stage; only where windows are shifted
-    pretrained: dict[int, int]  # side of the pre-training's window, where it is another
 
 
 def check(buffers: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> Facts:
@@ -179,3 +159,86 @@ def make(stages: list[StageWindows], *, v2: bool) -> State:
             index = relative_position_index(window).astype(np.int64)
             made[f"{block}attn.{INDEX}"] = index
     return made
+
+
+def make_probe(*, v2: bool) -> State:
+    """The buffers of a small model: their names are those of any."""
+    return make([StageWindows((4, 4), (2, 2), 2, 0)], v2=v2)
+
+
+# ── whose windows ────────────────────────────────────────────────────────────────────────────────
+
+
+def windows_of(model: Any) -> list[StageWindows]:
+    """The windows of a model's stages."""
+    attentions = [[block.attn for block in stage.blocks] for stage in model.layers]
+    first = next(row[0] for row in attentions if row)
+    settings = {
+        "img_size": model.img_size,
+        "patch_size": model.patch_size,
+        "window_size": first.window,
+        "depths": [len(row) for row in attentions],
+    }
+    pretrained = [getattr(row[0], "pretrained", row[0].window) for row in attentions]
+    return [
+        stage._replace(window=row[0].window, pretrained=0 if side == row[0].window else side[0])
+        for stage, row, side in zip(stages_of(settings), attentions, pretrained, strict=True)
+    ]
+
+
+def guess_windows(
+    own: Mapping[str, Any],
+    named: Mapping[str, Mapping[str, Any]],
+    weights: Mapping[str, np.ndarray],
+    *,
+    masks: bool,
+) -> list[StageWindows]:
+    """The windows of the model that the weights fit, or that their buffers tell of.
+
+    own: the settings that the weights tell   named: those of the named models that they fit
+    """
+    geometries = {_geometry(settings) for settings in named.values()}
+    if own.get("window_size") and "img_size" in own:
+        return _fit_tables(stages_of(own), weights)
+    if len(geometries) == 1:
+        return stages_of(next(iter(named.values())))
+    if own.get("window_size") and not masks:
+        return _fit_tables(stages_of({**own, "img_size": _large_enough(own)}), weights)
+    which = f"it may be any of {', '.join(named)}" if named else "it is no named model"
+    unknown = "size of the image" if own.get("window_size") else "window"
+    raise ValueError(
+        f"rename: the weights do not tell the {unknown} that their "
+        f"{'masks depend' if masks else 'index depends'} on, and {which}; give the model as model="
+    )
+
+
+def _fit_tables(
+    stages: list[StageWindows], weights: Mapping[str, np.ndarray]
+) -> list[StageWindows]:
+    """The same with the windows of the bias tables, which may have shrunk to fit a small map."""
+    fitted = []
+    for i, stage in enumerate(stages):
+        table = weights.get(f"layers.{i}.blocks.0.attn.relative_position_bias_table")
+        side = 0 if table is None else (isqrt(len(table)) + 1) // 2
+        if table is not None and len(table) != prod(2 * M - 1 for M in stage.window):
+            if len(table) != (2 * side - 1) ** 2:
+                raise ValueError(
+                    f"rename: the bias table of stage {i} has {len(table)} rows, which do not "
+                    "tell its window; give the model as model="
+                )
+            stage = stage._replace(window=(side, side))
+        fitted.append(stage)
+    return fitted
+
+
+def _geometry(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    keys = ("img_size", "patch_size", "window_size", "pretrained_window_sizes", "depths")
+    return tuple(settings.get(key) for key in keys)
+
+
+def _large_enough(own: Mapping[str, Any]) -> Pair:
+    """An image on whose last map the window fits."""
+    window, patch = own["window_size"], own["patch_size"]
+    sides = window if isinstance(window, tuple) else (window, window)
+    factor = 2 ** len(own["depths"])
+    return sides[0] * patch[0] * factor, sides[1] * patch[1] * factor

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from minswin.weights.mapped import BadFile, short
-from minswin.weights.pickle_machine import LIMIT, MARKS, Foreign, Machine, decode
+from minswin.weights.files.mapped import BadFile, short
+from minswin.weights.files.pickle_machine import LIMIT, MARKS, Foreign, Machine, decode
 
 _REFUSED = {  # opcodes that call or import, by name
     0x50: "PERSID",

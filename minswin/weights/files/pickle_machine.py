@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minswin.weights.mapped import BadFile, short
+from minswin.weights.files.mapped import BadFile, short
 
 LIMIT = 8 << 20  # bytes of one pickle; that of a model with 1,000 tensors has about 200,000
 MARKS = 1_000  # open at once

@@ -13,8 +13,8 @@ from typing import IO
 
 import numpy as np
 
-from minswin.weights.archive import Archive
-from minswin.weights.mapped import STORED, BadFile, count_of, short
+from minswin.weights.files.archive import Archive
+from minswin.weights.files.mapped import STORED, BadFile, count_of, short
 
 _ENTRY = re.compile(
     r"\s*'(?P<key>\w{1,20})'\s*:\s*(?:'(?P<text>[^']{0,40})'|(?P<flag>True|False)"

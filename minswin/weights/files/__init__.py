@@ -11,18 +11,23 @@ from typing import IO
 import numpy as np
 
 from minswin.arrays import Array, to_numpy
-from minswin.weights.archive import Archive
-from minswin.weights.mapped import STORED, BadFile, MappedFile, short
-from minswin.weights.npz_file import is_npz, read_npz, write_npz
-from minswin.weights.safetensors_file import (
+from minswin.weights.files.archive import Archive
+from minswin.weights.files.mapped import STORED, BadFile, MappedFile, short
+from minswin.weights.files.npz import is_npz, read_npz, write_npz
+from minswin.weights.files.safetensors import (
     looks_like_safetensors,
     read_safetensors,
     write_safetensors,
 )
-from minswin.weights.torch_legacy import LEGACY, read_torch_legacy
-from minswin.weights.torch_state import find_state, load_state
-from minswin.weights.torch_writer import TORCH_KINDS, write_torch
-from minswin.weights.torch_zip import is_torch, read_torch_zip
+from minswin.weights.files.torch_read import (
+    LEGACY,
+    find_state,
+    is_torch,
+    load_state,
+    read_torch_legacy,
+    read_torch_zip,
+)
+from minswin.weights.files.torch_write import TORCH_KINDS, write_torch
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 FORMATS = {".safetensors": "safetensors", ".npz": "npz", ".pth": "torch", ".pt": "torch"}

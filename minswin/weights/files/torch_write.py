@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from minswin.weights.safetensors_file import raw_bytes
+from minswin.weights.files.safetensors import raw_bytes
 
 ALIGNMENT = 64
 _ZIP64 = 1 << 31

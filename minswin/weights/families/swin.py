@@ -1,6 +1,16 @@
-"""What every implementation calls the weights of Swin and Swin V2, as tables; see names_tables."""
+"""Swin and Swin V2: what every implementation calls their weights, and what these tell."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isqrt
+
+import numpy as np
+
+from minswin.models.swin import SwinTransformer
+from minswin.models.swin_v2 import SwinTransformerV2
+from minswin.weights.families.family import Facts, Family, Settings, State, count, image_of
+from minswin.weights.families.swin_buffers import BUFFERS, check
 
 # ── Swin ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -190,3 +200,82 @@ SWINV2_TORCHVISION = """
     norm
     head
 """
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settings(weights: State, facts: Facts) -> Settings:
+    channels, _, *patch = weights["patch_embed.proj.weight"].shape
+    stages = count(weights, r"layers\.(\d+)\.")
+    depths = [count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)]
+    own: Settings = {"embed_dim": channels, "patch_size": tuple(patch), "depths": tuple(depths)}
+    first = "layers.{}.blocks.0.attn.{}"
+    v2 = any(name.endswith("logit_scale") for name in weights)
+    each = "logit_scale" if v2 else "relative_position_bias_table"  # (h, 1, 1) or (rows, h)
+    shapes = [np.shape(weights[first.format(i, each)]) for i in range(stages)]
+    own["num_heads"] = tuple(shape[0 if v2 else 1] for shape in shapes)
+    if not v2:
+        rows, side = shapes[0][0], isqrt(shapes[0][0])
+        own["window_size"] = (side + 1) // 2 if side * side == rows else None  # it is not square
+    if facts.windows.get(0):
+        own["window_size"] = facts.windows[0]
+    if facts.pretrained:
+        own["pretrained_window_sizes"] = tuple(facts.pretrained.get(i, 0) for i in range(stages))
+    if 0 in facts.grids:
+        own["img_size"] = tuple(n * p for n, p in zip(facts.grids[0], patch, strict=True))
+    own["qkv_bias"] = first.format(0, "q_bias" if v2 else "qkv.bias") in weights
+    own["mlp_ratio"] = weights["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / channels
+    own["patch_norm"] = "patch_embed.norm.weight" in weights
+    own["ape"] = "absolute_pos_embed" in weights
+    if own["ape"]:
+        own["img_size"] = image_of(weights["absolute_pos_embed"].shape[1], patch)
+    return own
+
+
+def _merges_at_the_end(weights: Mapping[str, np.ndarray]) -> bool:
+    """Whether each merge halves the map at the END of a stage, as our names have it."""
+    for name, array in weights.items():
+        stage = name.partition(".downsample.reduction.")[0]
+        norm = weights.get(stage + ".blocks.0.norm1.weight")
+        if norm is not None and stage != name and array.shape != (2 * norm.size, 4 * norm.size):
+            return False
+    return True
+
+
+SWIN = Family(
+    name="swin",
+    paper="Swin Transformer",
+    model=SwinTransformer,
+    mark=r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table",
+    tables={
+        "microsoft": SWIN_MICROSOFT,
+        "timm": SWIN_TIMM,
+        "transformers": SWIN_TRANSFORMERS,
+        "transformers5": SWIN_TRANSFORMERS5,
+        "torchvision": SWIN_TORCHVISION,
+    },
+    settings=_settings,
+    base="swin",
+    positions=("absolute_pos_embed",),
+    buffers=BUFFERS,
+    check=check,
+    fits=_merges_at_the_end,
+)
+SWIN_V2 = Family(
+    name="swinv2",
+    paper="Swin Transformer V2",
+    model=SwinTransformerV2,
+    mark=r"layers\.\d+\.blocks\.\d+\.attn\.logit_scale",
+    tables={
+        "microsoft": SWINV2_MICROSOFT,
+        "timm": SWINV2_TIMM,
+        "transformers": SWINV2_TRANSFORMERS,
+        "torchvision": SWINV2_TORCHVISION,
+    },
+    settings=_settings,
+    base="swinv2",
+    positions=("absolute_pos_embed",),
+    buffers=BUFFERS,
+    check=check,
+    fits=_merges_at_the_end,
+)

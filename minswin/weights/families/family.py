@@ -1,0 +1,88 @@
+"""What a family of models is to those who read its weights, and how its tables are written.
+
+A line of a table holds our name and theirs; one word alone is the name of both. A name stands for a
+layer, with its weight and bias, or for one parameter. Indented lines go on where the one above,
+which ends in `*`, stops. `{i}` is a number, `{2i+1}` one that is computed from it. `[q,k,v]` are
+three names whose arrays, put together along the first axis, make the one of the other side; 0 there
+is zeros.
+
+A third word adds:   buffer: computed again, then checked when read, and written
+    checked: a buffer that newer files leave out; it is not written
+    read: a name of older files; it is not written
+    flat, words: as `buffer` or a plain line, with another shape (see rows)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import isqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minswin.models.base import Model
+
+Pair = tuple[int, int]
+State = dict[str, np.ndarray]
+Settings = dict[str, Any]
+
+
+class Facts(NamedTuple):
+    """What the buffers of a file tell that its weights do not."""
+
+    windows: dict[int, Pair]  # by stage
+    grids: dict[int, Pair]  # of the maps, by stage; only where windows are shifted
+    pretrained: dict[int, int]  # side of the pre-training's window, where it is another
+
+
+def _no_facts(buffers: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> Facts:
+    return Facts({}, {}, {})
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model: its names, and what its weights tell of its settings.
+
+    paper: its name there   mark: a pattern of a name that only this family has
+    tables: names by the library that uses them   settings: read from weights under our names
+    base: what transformers puts before every name, but not where it saves a model without a head
+    buffers: last parts of the names of arrays that follow from the model; check: compares them
+    fits: whether the shapes are those of this naming
+    """
+
+    name: str
+    paper: str
+    model: type[Model]
+    mark: str
+    tables: Mapping[str, str]
+    settings: Callable[[State, Facts], Settings]
+    base: str = ""
+    heads: tuple[str, ...] = ("head",)
+    positions: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Facts] = field(
+        default=_no_facts
+    )
+    fits: Callable[[Mapping[str, np.ndarray]], bool] = field(default=lambda weights: True)
+
+    def may_be(self, weights: Mapping[str, np.ndarray]) -> bool:
+        """Whether the weights have what only this family has, and in shapes that only it has."""
+        return any(re.fullmatch(self.mark, name) for name in weights) and self.fits(weights)
+
+    def split(self, state: Mapping[str, np.ndarray]) -> tuple[State, State]:
+        """Weights, and the arrays that follow from the model; both under our names."""
+        buffers = {n: x for n, x in state.items() if n.rpartition(".")[2] in self.buffers}
+        return {n: x for n, x in state.items() if n not in buffers}, buffers
+
+
+def count(weights: State, pattern: str) -> int:
+    """One more than the largest number at the group of the pattern."""
+    matches = (re.match(pattern, name) for name in weights)
+    return max((int(m[1]) + 1 for m in matches if m), default=0)
+
+
+def image_of(tokens: int, patch: list[int]) -> Any:
+    """The image that has this many patches, if it is square."""
+    return isqrt(tokens) * patch[0], isqrt(tokens) * patch[1]

@@ -1,0 +1,51 @@
+"""ResNet: our names are torchvision's."""
+
+from __future__ import annotations
+
+from minswin.models.resnet import ResNet
+from minswin.weights.families.family import Facts, Family, Settings, State, count
+
+RESNET_TORCHVISION = """
+    conv1
+    bn1
+    layer{i}.{j}.conv{k}
+    layer{i}.{j}.bn{k}
+    layer{i}.{j}.downsample.{k}
+    fc
+"""
+
+RESNET_TRANSFORMERS = """
+    conv1                         resnet.embedder.embedder.convolution
+    bn1                           resnet.embedder.embedder.normalization
+    layer{i+1}.{j}.*              resnet.encoder.stages.{i}.layers.{j}.*
+        conv{k+1}                     layer.{k}.convolution
+        bn{k+1}                       layer.{k}.normalization
+        downsample.0                  shortcut.convolution
+        downsample.1                  shortcut.normalization
+    fc                            classifier.1
+"""
+
+
+def _settings(weights: State, _: Facts) -> Settings:
+    width, _, side, _ = weights["conv1.weight"].shape
+    stages = count(weights, r"layer(\d+)\.") - 1
+    depths = [count(weights, rf"layer{i + 1}\.(\d+)\.") for i in range(stages)]
+    own: Settings = {"width": width, "stem": "imagenet" if side == 7 else "cifar"}
+    own["depths"] = tuple(depths)
+    own["block"] = "bottleneck" if "layer1.0.conv3.weight" in weights else "basic"
+    return own
+
+
+RESNET = Family(
+    name="resnet",
+    paper="ResNet",
+    model=ResNet,
+    mark=r"layer1\.0\.conv1\.weight",
+    tables={
+        "torchvision": RESNET_TORCHVISION,
+        "timm": RESNET_TORCHVISION,
+        "transformers": RESNET_TRANSFORMERS,
+    },
+    settings=_settings,
+    heads=("fc",),
+)

@@ -1,0 +1,84 @@
+"""TNT: our names are the original's but for few."""
+
+from __future__ import annotations
+
+from minswin.models.tnt import TNT as Model
+from minswin.weights.families.family import Facts, Family, Settings, State, count
+
+UNUSED = "outer_tokens"  # of the original: nothing reads them
+
+TNT_ORIGINAL = """
+    cls_token
+    outer_tokens                  outer_tokens                         buffer
+    outer_pos
+    inner_pos
+    patch_embed.proj
+    proj_norm{n}
+    proj
+    blocks.{i}.*                  blocks.{i}.*
+        inner_norm{n}
+        inner_attn.qk
+        inner_attn.v
+        inner_attn.proj
+        inner_mlp.fc{n}
+        outer_norm{n}
+        outer_attn.qk
+        outer_attn.v
+        outer_attn.proj
+        outer_mlp.fc{n}
+        proj_norm{n}
+        proj
+    norm
+    head
+"""
+
+TNT_TIMM = """
+    cls_token
+    outer_tokens                  outer_tokens                         checked
+    outer_pos                     patch_pos
+    inner_pos                     pixel_pos                            words
+    patch_embed.proj              pixel_embed.proj
+    proj_norm{n}                  norm{n}_proj
+    proj
+    blocks.{i}.*                  blocks.{i}.*
+        inner_norm1                   norm_in
+        inner_norm2                   norm_mlp_in
+        inner_attn.*                  attn_in.*
+            qk
+            v
+            proj
+        inner_mlp.fc{n}               mlp_in.fc{n}
+        proj_norm{n}                  norm{n}_proj
+        proj
+        outer_norm1                   norm_out
+        outer_norm2                   norm_mlp
+        outer_attn.*                  attn_out.*
+            qk
+            v
+            proj
+        outer_mlp.fc{n}               mlp.fc{n}
+    norm
+    head
+"""
+
+
+def _settings(weights: State, _: Facts) -> Settings:
+    channels, inner = weights["outer_pos"].shape[2], weights["inner_pos"].shape[2]
+    own: Settings = {"embed_dim": channels, "inner_dim": inner}
+    own["depth"] = count(weights, r"blocks\.(\d+)\.")
+    own["mlp_ratio"] = weights["blocks.0.outer_mlp.fc1.weight"].shape[0] / channels
+    own["qkv_bias"] = "blocks.0.outer_attn.qk.bias" in weights
+    own["legacy"] = "blocks.0.proj_norm2.weight" not in weights
+    return own
+
+
+TNT = Family(
+    name="tnt",
+    paper="Transformer in Transformer",
+    model=Model,
+    mark="inner_pos",
+    tables={"original": TNT_ORIGINAL, "timm": TNT_TIMM},
+    settings=_settings,
+    positions=("outer_pos",),
+    buffers=(UNUSED,),
+)

@@ -1,0 +1,133 @@
+"""ViT and DeiT: our names are timm's, and those of the original DeiT."""
+
+from __future__ import annotations
+
+from minswin.models.deit import DistilledVisionTransformer
+from minswin.models.vit import VisionTransformer
+from minswin.weights.families.family import Facts, Family, Settings, State, count, image_of
+
+VIT_TIMM = """
+    cls_token
+    pos_embed
+    patch_embed.proj
+    blocks.{i}.*                  blocks.{i}.*
+        norm1
+        attn.qkv
+        rel_pos.relative_position_bias_table  attn.rel_pos.relative_position_bias_table
+        attn.proj
+        norm2
+        mlp.fc1
+        mlp.fc2
+    norm
+    pre_logits.fc
+    head
+"""
+
+VIT_TRANSFORMERS = """
+    cls_token                     vit.embeddings.cls_token
+    pos_embed                     vit.embeddings.position_embeddings
+    patch_embed.proj              vit.embeddings.patch_embeddings.projection
+    blocks.{i}.*                  vit.encoder.layer.{i}.*
+        norm1                         layernorm_before
+        attn.qkv                      attention.attention.[query,key,value]
+        attn.proj                     attention.output.dense
+        norm2                         layernorm_after
+        mlp.fc1                       intermediate.dense
+        mlp.fc2                       output.dense
+    norm                          vit.layernorm
+    pre_logits.fc                 vit.pooler.dense
+    head                          classifier
+"""
+
+VIT_TRANSFORMERS5 = """
+    cls_token                     vit.embeddings.cls_token
+    pos_embed                     vit.embeddings.position_embeddings
+    patch_embed.proj              vit.embeddings.patch_embeddings.projection
+    blocks.{i}.*                  vit.layers.{i}.*
+        norm1                         layernorm_before
+        attn.qkv                      attention.[q_proj,k_proj,v_proj]
+        attn.proj                     attention.o_proj
+        norm2                         layernorm_after
+        mlp.fc1
+        mlp.fc2
+    norm                          vit.layernorm
+    pre_logits.fc                 vit.pooler.dense
+    head                          classifier
+"""
+
+VIT_TORCHVISION = """
+    cls_token                     class_token
+    pos_embed                     encoder.pos_embedding
+    patch_embed.proj              conv_proj
+    blocks.{i}.*                  encoder.layers.encoder_layer_{i}.*
+        norm1                         ln_1
+        attn.qkv.weight               self_attention.in_proj_weight
+        attn.qkv.bias                 self_attention.in_proj_bias
+        attn.proj                     self_attention.out_proj
+        norm2                         ln_2
+        mlp.fc1                       mlp.0
+        mlp.fc2                       mlp.3
+        mlp.fc1                       mlp.linear_1                     read
+        mlp.fc2                       mlp.linear_2                     read
+    norm                          encoder.ln
+    pre_logits.fc                 heads.pre_logits
+    head                          heads.head
+"""
+
+_TWO_HEADS = """
+    dist_token                    deit.embeddings.distillation_token
+    head_dist                     distillation_classifier
+"""
+
+
+def _distilled(table: str) -> str:
+    """transformers' names for a DeiT with two heads, from those for a ViT."""
+    return table.replace(" vit.", " deit.").replace(" classifier", " cls_classifier") + _TWO_HEADS
+
+
+def _settings(weights: State, _: Facts) -> Settings:
+    channels, _, *patch = weights["patch_embed.proj.weight"].shape
+    extra = ("cls_token" in weights) + ("dist_token" in weights)
+    own: Settings = {"embed_dim": channels, "patch_size": tuple(patch)}
+    own["depth"] = count(weights, r"blocks\.(\d+)\.")
+    own["mlp_ratio"] = weights["blocks.0.mlp.fc1.weight"].shape[0] / channels
+    own["qkv_bias"] = "blocks.0.attn.qkv.bias" in weights
+    own["global_pool"] = "token" if "cls_token" in weights else "avg"
+    if "pos_embed" in weights:
+        own["img_size"] = image_of(weights["pos_embed"].shape[1] - extra, patch)
+        own["positions"] = "learned"
+    if "pre_logits.fc.weight" in weights:
+        own["representation_size"] = len(weights["pre_logits.fc.weight"])
+    return own
+
+
+VIT = Family(
+    name="vit",
+    paper="Vision Transformer",
+    model=VisionTransformer,
+    mark=r"blocks\.\d+\.attn\.qkv\.weight",
+    tables={
+        "timm": VIT_TIMM,
+        "transformers": VIT_TRANSFORMERS,
+        "transformers5": VIT_TRANSFORMERS5,
+        "torchvision": VIT_TORCHVISION,
+    },
+    settings=_settings,
+    base="vit",
+    positions=("pos_embed",),
+)
+DEIT = Family(
+    name="deit",
+    paper="DeiT with a distillation token",
+    model=DistilledVisionTransformer,
+    mark="dist_token",
+    tables={
+        "timm": VIT_TIMM + "    dist_token\n    head_dist\n",
+        "transformers": _distilled(VIT_TRANSFORMERS),
+        "transformers5": _distilled(VIT_TRANSFORMERS5),
+    },
+    settings=_settings,
+    base="deit",
+    heads=("head", "head_dist"),
+    positions=("pos_embed",),
+)

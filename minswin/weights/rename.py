@@ -1,0 +1,128 @@
+"""Weights under the names of another implementation: microsoft, timm, transformers, torchvision.
+
+What the names are is in families/; here it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from minswin.models.base import Model
+from minswin.models.tnt import TNT
+from minswin.weights.families import DIALECTS, FAMILIES, TABLES
+from minswin.weights.families.family import State
+from minswin.weights.families.rows import THEIRS, keeps, translate
+from minswin.weights.families.swin_buffers import (
+    MASK,
+    StageWindows,
+    guess_windows,
+    make,
+    make_probe,
+    windows_of,
+)
+from minswin.weights.families.tnt import UNUSED
+from minswin.weights.recognise import Known, fitting, full_settings, nearest, settings_of
+
+OWN = "minswin"
+AS_MANY = {"timm_old": "microsoft", "facebook": "timm", "huawei": "original"}  # other words
+
+
+def rename(
+    state: Mapping[str, np.ndarray], source: str, target: str, *, model: Model | None = None
+) -> State:
+    """The arrays under another implementation's names: a bijection, bit for bit.
+
+    source, target: "microsoft", "timm", "transformers" (published files), "transformers5" (in the
+    memory of its version 5), "torchvision", "original" (TNT), or "minswin"
+    model: what the weights are of, where they do not tell: it is asked for the size of the image
+    when masks are to be written.
+    Arrays that follow from the model (index, masks) are checked and left out, and made again where
+    the target's files hold them. Where q, k and v are one array here and three there, it is split,
+    into views.
+    """
+    known = _read(state, source)
+    if known.unknown:
+        raise ValueError(
+            f"rename: {source} has no {', '.join(known.unknown[:5])}"
+            + (f", … ({len(known.unknown)} names)" if len(known.unknown) > 5 else "")
+            + f" in a {known.family}; is it of another implementation? See weights.dialect"
+        )
+    known.facts()
+    if target == OWN:
+        return known.weights
+    return write(known, _table(known.family, target), model)
+
+
+def write(known: Known, target: str, model: Model | None = None) -> State:
+    """Recognised weights under the names of `target`, with the buffers that its files hold."""
+    ours = {**known.weights, **_buffers(known, target, model)}
+    words: Any = model.patch_embed.words if isinstance(model, TNT) else None
+    theirs, unknown = translate(ours, known.family, target, towards=THEIRS, words=words)
+    if unknown:
+        raise ValueError(
+            f"rename: {target} has no name for {', '.join(unknown[:5])} of a {known.family}; "
+            "its models have no such part"
+        )
+    return theirs
+
+
+def _read(state: Mapping[str, np.ndarray], source: str) -> Known:
+    """The state under our names, by the table of `source`."""
+    source = AS_MANY.get(source, source)
+    if source != OWN:
+        _check_known("source", source)
+        known = nearest(state, [(family, of) for family, of in TABLES if of == source])
+        if known is None:
+            raise ValueError(
+                f"rename: these {len(state):,} names are not those of {source}; "
+                "weights.dialect(state) says whose they are"
+            )
+        return known
+    families = [family for family in FAMILIES.values() if family.may_be(state)]
+    if not families:
+        raise ValueError(f"rename: these {len(state):,} names are not those of a minswin model")
+    family = FAMILIES["deit"] if FAMILIES["deit"] in families else families[0]
+    return Known(family.name, OWN, *family.split(state), [])
+
+
+def _table(family: str, target: str) -> str:
+    target = AS_MANY.get(target, target)
+    _check_known("target", target)
+    if (family, target) not in TABLES:
+        known = ", ".join(FAMILIES[family].tables)
+        raise ValueError(f"rename: {target} has no {family}; it is known of {known}")
+    return target
+
+
+def _check_known(what: str, name: str) -> None:
+    if name not in DIALECTS:
+        raise ValueError(
+            f"rename: {what} must be one of {OWN}, {', '.join(DIALECTS)}, got {name!r}"
+        )
+
+
+# ── buffers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _buffers(known: Known, target: str, model: Model | None) -> State:
+    """The arrays beside the weights that files of `target` hold, under our names."""
+    if known.family == "tnt" and keeps(UNUSED, "tnt", target):
+        return {UNUSED: np.zeros_like(known.weights["outer_pos"][:, 1:])}
+    if known.family not in ("swin", "swinv2"):
+        return {}
+    v2 = known.family == "swinv2"
+    probe = [name for name in make_probe(v2=v2) if keeps(name, known.family, target)]
+    if not probe:
+        return {}
+    made = make(_windows(known, model, masks=any(n.endswith(MASK) for n in probe)), v2=v2)
+    return {name: x for name, x in made.items() if keeps(name, known.family, target)}
+
+
+def _windows(known: Known, model: Model | None, *, masks: bool) -> list[StageWindows]:
+    if model is not None:
+        return windows_of(model)
+    named = {name: full_settings(name) for name in fitting(known)}
+    return guess_windows(settings_of(known), named, known.weights, masks=masks)
