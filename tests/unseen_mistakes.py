@@ -19,7 +19,7 @@ import numpy as np
 
 from minswin.crosscheck import recipe
 from minswin.models import create_model
-from minswin.weights.names import rename
+from minswin.weights.rename import rename
 from tests.parity.peers import load_timm
 
 # Sizes that all differ, with their sums and products: an edit that fits by chance is a wrong name.
