@@ -45,7 +45,10 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
     with_gradient = [p for p in parameters if p.grad is not None]
     if with_gradient and not isinstance(with_gradient[0].grad, np.ndarray):
         return _clip_there(with_gradient, math.inf if max_norm is None else max_norm)
-    norm = math.sqrt(sum(float(_square(p.grad)) for p in with_gradient))
+    squares = 0.0
+    for p in with_gradient:  # not sum(), which adds floats otherwise from Python 3.12 on
+        squares += float(_square(p.grad))
+    norm = math.sqrt(squares)
     if max_norm is not None and max_norm < norm < math.inf:
         factor = max_norm / (norm + 1e-6)
         for p in with_gradient:
