@@ -15,6 +15,7 @@ from minswin.look.canvas import enlarge
 from minswin.look.page.report import write_report
 from minswin.look.page.subject import Cost, Examples, Other, Subject
 from minswin.models import SwinTransformer, create_model
+from minswin.replacing import require_replaceable
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.classify import read_image
 from minswin.training.evaluate import predict
@@ -52,9 +53,7 @@ def explain(
     data_dir: take example images from the CIFAR files there   measure: time attention too
     beside: runs of other models, or weights of the package, whose features are drawn beside
     """
-    out = Path(out)
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"explain: there is no folder {out.parent} to write {out.name} to")
+    require_replaceable(out, who="explain")
     try:
         loaded, pixels = _load(image, model, weights)
         several = [loaded, *(_of_run(run) for run in beside)]

@@ -16,6 +16,7 @@ PACKAGE = Path(minswin.__file__).parent
 # in the table, so kernels is one room.
 ALLOWED = {
     "arrays": set(),
+    "replacing": set(),
     "autograd": {"arrays"},
     "reference": {"arrays"},
     "devices": {"arrays"},
@@ -28,9 +29,9 @@ ALLOWED["parallel"] = {*ALLOWED["ops"]}
 ALLOWED["layers"] = {*ALLOWED["ops"], "ops", "watch"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["modes"] = {*ALLOWED["layers"], "layers"}
-ALLOWED["weights"] = {*ALLOWED["models"], "models"}
-ALLOWED["data"] = set()
-ALLOWED["look"] = {*ALLOWED["models"], "models", "modes", "data"}
+ALLOWED["weights"] = {*ALLOWED["models"], "models", "replacing"}
+ALLOWED["data"] = {"replacing"}
+ALLOWED["look"] = {*ALLOWED["models"], "models", "modes", "data", "replacing"}
 ALLOWED["training"] = {*ALLOWED["weights"], "weights", "data", "look", "modes", "parallel"}
 ALLOWED["dense"] = {*ALLOWED["training"], "training"}
 ALLOWED["crosscheck"] = {*ALLOWED["training"], "training"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -11,9 +12,16 @@ from PIL import Image
 from tiny_training import install, tiny_settings
 
 from minswin.training import train
-from minswin.training.checkpoints import load_trained_model, read_checkpoint, save_checkpoint
+from minswin.training.checkpoints import (
+    Checkpoint,
+    load_trained_model,
+    read_checkpoint,
+    save_checkpoint,
+)
 from minswin.training.classify import predict_file
 from minswin.training.pretrained import DEFAULT, FOLDER, export, find_trained, pretrained
+from minswin.weights.dialect import recognise
+from minswin.weights.files import read_file
 
 
 @pytest.fixture
@@ -42,6 +50,43 @@ def test_an_exported_run_answers_as_the_run_does(run, tmp_path):
     full, half = (model(x).data for model in models)
     assert half.dtype == np.float32
     assert 0 < np.abs(full - half).max() < 0.02 * np.abs(full).max()  # 11 bits of each weight
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pth"])
+def test_the_ending_of_an_exported_file_is_its_format_and_its_names_are_the_originals(
+    run, tmp_path, ending
+):
+    export(run, tmp_path / f"small{ending}")
+    file = read_file(tmp_path / f"small{ending}", prefixes=())
+    assert file.format == {".pth": "torch"}.get(ending, ending[1:])
+    model, info = load_trained_model(run)
+    assert file.arrays.keys() == model.state_dict().keys() and "head.bias" in file.arrays
+    assert all(array.dtype == np.float16 for array in file.arrays.values())
+    beside = json.loads((tmp_path / "small.json").read_text("utf-8"))
+    assert beside["data"] == info["data"] and beside["settings"]["out"] == ""
+    assert {p.name for p in tmp_path.iterdir()} == {"run", f"small{ending}", "small.json"}
+
+
+def test_an_export_that_cannot_be_written_is_refused_before_the_run_is_read(tmp_path):
+    with pytest.raises(ValueError, match=r"x\.bin ends in '.bin'.*safetensors, .npz, .pth"):
+        export("no run", tmp_path / "x.bin")
+    (tmp_path / "x.npz").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"export: .*x.npz is a folder; name a file"):
+        export("no run", tmp_path / "x.npz")
+
+
+def test_weights_that_were_exported_under_the_names_of_a_checkpoint_still_load(run, tmp_path):
+    old = read_checkpoint(run)
+    save_checkpoint(tmp_path / "old.safetensors", Checkpoint(old.info, old.weights))
+    assert "weights/head.bias" in read_file(tmp_path / "old.safetensors", prefixes=()).arrays
+    model, _ = load_trained_model(tmp_path / "old.safetensors")
+    assert np.array_equal(model.state_dict()["head.bias"], old.weights["head.bias"])
+
+
+def test_the_packaged_weights_have_the_names_that_the_card_promises():
+    for path in pretrained().values():
+        weights = read_file(path, prefixes=()).arrays
+        assert recognise(weights).dialect == "microsoft" and "head.bias" in weights
 
 
 def test_weights_beyond_float16_are_not_exported(run, tmp_path):

@@ -23,6 +23,7 @@ from minswin.bench.contenders import Setup, _of_transformers, data, our_model
 from minswin.bench.machine import machine, machine_line, save_json
 from minswin.bench.report import columns, duration
 from minswin.devices import cupy, to_device, working_on
+from minswin.replacing import require_replaceable
 
 SETUPS = (
     Setup("swin_cifar", 128, 32, 10),
@@ -201,6 +202,8 @@ def _parts(forward: Spread, both: Spread, step: Spread) -> tuple[Spread, Spread,
 
 def run(out: str | None, *, tell: Callable[[str], None], show: Callable[[str], None]) -> None:
     """Measure, print a table for each model and batch, write the figures to `out`."""
+    if out:
+        require_replaceable(out, who="bench")
     with ExitStack() as stack:
         stack.enter_context(working_on("gpu"))
         found = machine()

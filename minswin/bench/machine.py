@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from minswin.replacing import replacing
+
 PACKAGES = ("minswin", "numpy", "numba", "torch", "transformers")
 
 
@@ -52,9 +54,8 @@ def _version(package: str) -> str | None:
 def save_json(results: Any, path: Path) -> None:
     """Write results to a file, whole or not at all. Named tuples keep their names."""
     text = json.dumps(plain(results), indent=2, ensure_ascii=False, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text + "\n", "utf-8")
-    os.replace(temporary, path)
+    with replacing(path, who="bench") as temporary:
+        temporary.write_text(text + "\n", "utf-8")
 
 
 def plain(value: Any) -> Any:

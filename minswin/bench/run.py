@@ -19,6 +19,7 @@ from minswin.bench.race import Tell, race, ratios
 from minswin.bench.startup import startups
 from minswin.bench.sweep import SIDES, check_sides, sweep
 from minswin.parallel import cores
+from minswin.replacing import require_replaceable
 
 PARTS = ("race", "startup", "breakdown")  # what is measured without being asked for
 ALL_PARTS = (*PARTS, "sweep")
@@ -160,6 +161,6 @@ def _writable(out: str | Path | None) -> Path | None:
     path = Path(out)
     if path.suffix != ".json":
         raise ValueError(f"bench: the results go into a .json file, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"bench: there is no folder {path.parent} for {path.name}")
+    require_replaceable(path, who="bench")
+    require_replaceable(path.with_suffix(".png"), who="bench")
     return path

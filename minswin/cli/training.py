@@ -89,7 +89,8 @@ def _export(options: argparse.Namespace) -> int:
 
     export(options.checkpoint, options.out)
     print(f"{options.out}: {os.path.getsize(options.out):,} bytes; look further with")
-    print(f"    minswin evaluate {options.out}")
+    whole = options.out.endswith(".safetensors")  # the others hold arrays and nothing else
+    print(f"    minswin {'evaluate' if whole else 'info'} {options.out}")
     return 0
 
 
@@ -174,7 +175,7 @@ def _add_predict(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     parser = add(commands, "export", _export, "write the weights of a run alone, as float16")
     parser.add_argument("checkpoint", help="folder of a run, or a .safetensors file of one")
-    parser.add_argument("out", help="the .safetensors file to write")
+    parser.add_argument("out", help="the file to write: .safetensors, .npz or .pth")
 
 
 def add_commands(commands: Any) -> None:

@@ -19,6 +19,7 @@ from minswin.crosscheck.printed import report
 from minswin.crosscheck.trace import trace
 from minswin.layers.base import Layer
 from minswin.models import create_model
+from minswin.replacing import require_replaceable_folder
 from minswin.weights.files import read_weights
 from minswin.weights.load import load
 
@@ -42,6 +43,7 @@ def run_trace(
     settings: see crosscheck.trace.trace
     """
     folder.require_free(out)
+    require_replaceable_folder(out, who="trace")
     changes = dict(_setting(text) for text in overrides)
 
     def build(dtype: Any) -> Layer:

@@ -24,6 +24,7 @@ from minswin.crosscheck.conform_judge import (
 from minswin.crosscheck.probes import Probe, ask, listing, pack, selected
 from minswin.crosscheck.probes import laws as probes_laws
 from minswin.crosscheck.probes.laws import Law
+from minswin.replacing import require_replaceable
 
 Tell = Callable[[str], None]
 
@@ -165,6 +166,8 @@ def run_conform(
         show(f"{write}: {count} probes, {size / 1024:,.0f} KB; write your answers, and judge them:")
         show("    minswin conform --files ANSWERS")
         return 0
+    for file in filter(None, (markdown, junit)):
+        require_replaceable(file, who="conform")
     if module:
         adapter = load_adapter(module, dtype)
         title = f"{module}, {adapter.dtype}"

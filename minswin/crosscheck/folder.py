@@ -12,8 +12,6 @@ implementation gives them as an array "losses": before the first step, and after
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck.recording import Step
+from minswin.replacing import replacing_folder
 from minswin.weights.files import read_weights, save_weights
 
 FORMAT = "minswin trace 1"
@@ -61,19 +60,12 @@ def write(trace: Trace, folder: Path | str, *, form: str = "safetensors") -> Non
         raise ValueError(f"trace: form must be one of {', '.join(FORMS)}, got {form!r}")
     folder = Path(folder)
     require_free(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with replacing_folder(folder, who="trace") as temporary:
         for dtype, arrays in trace.arrays.items():
             _write_arrays(temporary / dtype, arrays, form)
         entries = [_entry(step, trace.arrays) for step in trace.steps.values()]
         manifest = {**trace.header, "form": form, "steps": entries}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_free(folder: Path | str) -> None:

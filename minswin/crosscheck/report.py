@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, Verdict
+from minswin.replacing import replacing
 
 STATUSES = (PASSED, DIFFERS, NOT_COVERED)
 Row = tuple[str, int, int, int]
@@ -112,10 +112,5 @@ def _cell(text: str) -> str:
 
 def write_text(file: str | Path, text: str) -> None:
     """Write a whole file, or leave the old one."""
-    file = Path(file)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(file, who="conform") as temporary:
         temporary.write_text(text, "utf-8")
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

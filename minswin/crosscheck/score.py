@@ -9,7 +9,6 @@ import argparse
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.trace import trace
 from minswin.layers.base import Layer
 from minswin.models import create_model
+from minswin.replacing import replacing
 
 # Awkward on purpose: H ≠ W, sides that the window does not divide, one odd side at the merge,
 # heads, channels of a head and tokens all different, three images.
@@ -184,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = "\n".join(table(outcomes)) + "\n"
     print(text, end="")
     if options.markdown:
-        Path(options.markdown).write_text(text, "utf-8")
+        with replacing(options.markdown, who="score") as temporary:
+            temporary.write_text(text, "utf-8")
     bad = [o for o in outcomes if not (o.killed_by or o.first) or o.diagnosis == "wrong"]
     return int(bool(bad) or not all(map(as_expected, outcomes)))
 

@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import os
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from minswin.data.archives import read_members
 from minswin.data.dataset import Dataset
+from minswin.replacing import replacing
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -118,17 +120,13 @@ def download(
     if target.is_file() and _md5(target) == md5:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
+    with replacing(target, who="download") as part:
         found = _fetch(url, part, progress=progress)
         if found != md5:
             raise ValueError(
                 f"download: {url} has the md5 sum {found}, expected {md5}; the "
                 f"{part.stat().st_size:,} bytes that came were deleted: try again"
             )
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 
@@ -251,19 +249,26 @@ def _fetch(url: str, part: Path, *, progress: bool) -> str:
     """Write what `url` gives into `part`, and give the md5 sum of it."""
     from tqdm import tqdm
 
-    digest = hashlib.md5(usedforsecurity=False)
+    digest, chunks = hashlib.md5(usedforsecurity=False), _chunks(url)
+    size = int(next(chunks))
+    bar = {"total": size or None, "unit": "B", "unit_scale": True, "desc": url.split("/")[-1]}
+    with part.open("wb") as out, tqdm(disable=not progress, **bar) as shown:
+        for chunk in chunks:
+            out.write(chunk)
+            digest.update(chunk)
+            shown.update(len(chunk))
+    return digest.hexdigest()
+
+
+def _chunks(url: str) -> Iterator[bytes]:
+    """The size that `url` announces (0: none), and then its bytes, part by part."""
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer, part.open("wb") as out:
-            size = int(answer.headers.get("Content-Length") or 0)
-            bar = {"total": size or None, "unit": "B", "unit_scale": True, "desc": part.stem}
-            with tqdm(disable=not progress, **bar) as shown:
-                while chunk := answer.read(CHUNK):
-                    out.write(chunk)
-                    digest.update(chunk)
-                    shown.update(len(chunk))
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            yield (answer.headers.get("Content-Length") or "0").encode()
+            while chunk := answer.read(CHUNK):
+                yield chunk
     except (OSError, http.client.HTTPException) as error:
         raise OSError(f"download: {url} could not be fetched ({error})") from error
-    return digest.hexdigest()
 
 
 def _md5(path: Path) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from minswin.replacing import replacing, require_replaceable
 
 INK, FAINT = "#2b2b2b", "#d9d6cf"
 BLUE, ROSE, SAND, GREEN, PLUM = "#4477aa", "#cc6677", "#ddaa33", "#228833", "#aa3377"
@@ -53,12 +54,8 @@ def figure(columns: int, rows: int = 1, *, width: float = 2.2, height: float = 2
 def save(drawn: Any, path: Path | str, *, dpi: int = 150) -> None:
     """Write a figure to a picture file, .png or .svg by its name, whole or not at all."""
     path = picture_path(path)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
+    with replacing(path, who="save") as temporary:
         drawn.savefig(temporary, dpi=dpi)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def picture_path(path: Path | str) -> Path:
@@ -67,20 +64,15 @@ def picture_path(path: Path | str) -> Path:
     Ask before a long computation: what would keep the picture from being saved is an error now.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"picture_path: {path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"picture_path: {path.name} cannot be written, there is no folder {path.parent}; "
-            "make it first"
-        )
     kinds = empty_figure(1, 1).canvas.get_supported_filetypes()
     if path.suffix and path.suffix[1:].lower() not in kinds:
         raise ValueError(
             f"picture_path: {path.name} ends in {path.suffix}, which is no kind of picture that "
             f"matplotlib writes; use one of .{', .'.join(sorted(kinds))}"
         )
-    return path if path.suffix else path.with_name(f"{path.name}.png")
+    path = path if path.suffix or path.is_dir() else path.with_name(f"{path.name}.png")
+    require_replaceable(path, who="picture_path")
+    return path
 
 
 def as_uri(drawn: Any, *, dpi: int = 110) -> str:

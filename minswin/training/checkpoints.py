@@ -2,16 +2,18 @@
 
 A checkpoint is ONE .safetensors file. Arrays lie under "weights/", "optimizer/" and "average/";
 names, settings, position and the state of the random generator are one JSON text in the file's
-metadata. One file cannot disagree with itself, and it is replaced in one move: written under a
-temporary name, flushed to the disk, renamed. A kill at any moment therefore leaves the old
-checkpoint or the new one, never half of either. A check sum over the JSON text and all arrays
-finds damage that the format does not. The .json beside it is a copy for human eyes, never read.
+metadata. One file cannot disagree with itself, and it is replaced in one move (replacing.py): a
+kill at any moment leaves the old checkpoint or the new one, never half of either. A check sum over
+the JSON text and all arrays finds damage that the format does not. The .json beside it is a copy
+for human eyes, never read.
+
+Exported weights are such a file with the weights alone, under their plain names, so that every
+reader of the original's names takes them.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from minswin.arrays import Array, to_numpy
+from minswin.replacing import replacing
 
 FORMAT = 1
 GROUPS = ("weights", "optimizer", "average")
@@ -45,21 +48,27 @@ class Checkpoint:
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint to `path`, replacing an older one in one move."""
-    path = Path(path)
-    arrays = _flatten(checkpoint)
-    text = json.dumps({"format": FORMAT, **checkpoint.info})
+    _save(Path(path), checkpoint.info, _flatten(checkpoint))
+
+
+def save_exported(path: Path | str, info: dict[str, Any], weights: Mapping[str, Array]) -> None:
+    """Write weights alone, under their plain names, and what they are."""
+    arrays = {name: np.asarray(to_numpy(x), order="C") for name, x in weights.items()}
+    _save(Path(path), info, arrays)
+
+
+def _save(path: Path, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    text = json.dumps({"format": FORMAT, **info})
     header = {"minswin": text, "crc32": _check_sum(text, arrays)}
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        _write(temporary, save(arrays, header))
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"save_checkpoint: cannot write {path} ({error}); "
-            "check that the folder exists, may be written, and that the disk is not full"
-        ) from error
-    _write_copy_for_humans(path.with_suffix(".json"), checkpoint.info)
+    with replacing(path, who="save_checkpoint") as temporary:
+        temporary.write_bytes(save(arrays, header))
+    write_info(path, info)
+
+
+def write_info(path: Path, info: dict[str, Any]) -> None:
+    """Write what weights are into the .json beside them, for human eyes."""
+    with replacing(path.with_suffix(".json"), who="save_checkpoint") as temporary:
+        temporary.write_text(json.dumps(info, indent=2) + "\n", "utf-8")
 
 
 def _flatten(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
@@ -77,19 +86,6 @@ def _check_sum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
         total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
         total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
     return f"{total:08x}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_copy_for_humans(path: Path, info: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    _write(temporary, json.dumps(info, indent=2).encode() + b"\n")
-    os.replace(temporary, path)
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
@@ -114,7 +110,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
             f"read_checkpoint: {path} ({path.stat().st_size:,} bytes) is not a readable "
             f"safetensors file ({error}); it is cut off or damaged: use another checkpoint"
         ) from error
-    return _assemble(path, _verified(path, header, arrays), arrays)
+    return _assemble(_verified(path, header, arrays), arrays)
 
 
 def _verified(
@@ -140,7 +136,9 @@ def _verified(
     return info
 
 
-def _assemble(path: Path, info: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Checkpoint:
+def _assemble(info: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Checkpoint:
+    if not any(name.startswith("weights/") for name in arrays):
+        return Checkpoint(info, arrays)  # exported
     groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
     for name, array in arrays.items():
         group, _, rest = name.partition("/")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from minswin.arrays import Array
 from minswin.data.ahead import ahead
 from minswin.devices import working_on
+from minswin.replacing import require_folder
 from minswin.training.checkpoints import BEST, LAST, find_run, read_checkpoint
 from minswin.training.evaluate import quiet
 from minswin.training.interrupts import Interrupts
@@ -39,12 +38,12 @@ class Result:
 
 def train(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> Result:
     """Train a model from its beginning; `resume` continues a run that was stopped."""
-    with _writable(settings.folder):
-        if not overwrite:
-            _require_unused(settings.folder)
-        with working_on(settings.device), closing(Run(settings)) as run:
-            run.begin()
-            return _train(run, quiet)
+    require_folder(settings.folder, who="train")
+    if not overwrite:
+        _require_unused(settings.folder)
+    with working_on(settings.device), closing(Run(settings)) as run:
+        run.begin()
+        return _train(run, quiet)
 
 
 def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
@@ -61,8 +60,8 @@ def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
         )
     checkpoint = read_checkpoint(file)
     settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
-    place = working_on(settings.device)
-    with _writable(settings.folder), place, closing(Run(settings)) as run:
+    require_folder(settings.folder, who="train")
+    with working_on(settings.device), closing(Run(settings)) as run:
         run.restore(checkpoint, file)
         return _train(run, quiet)
 
@@ -159,34 +158,6 @@ def _result(run: Run, began: float, interrupted: int | None = None) -> Result:
         interrupted=interrupted,
         seconds=time.perf_counter() - began,
     )
-
-
-@contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """Find out before the work begins that the results cannot be kept.
-
-    What this block leaves empty of the folders that were made for it is removed again.
-    """
-    new = [f for f in (folder, *folder.parents) if not os.path.exists(f)]
-    try:
-        _try_to_write(folder)
-        yield
-    finally:
-        with suppress(OSError):  # not empty: a run has begun
-            for made in new:
-                made.rmdir()
-
-
-def _try_to_write(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe.tmp"
-        probe.write_bytes(b"minswin")
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"train: cannot write to the folder {folder} ({error}); choose another one with --out"
-        ) from error
 
 
 def _require_unused(folder: Path) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from minswin.replacing import require_replaceable
 from minswin.training.checkpoints import (
-    Checkpoint,
     find_checkpoint,
     read_checkpoint,
-    save_checkpoint,
+    save_exported,
+    write_info,
 )
+from minswin.weights.files import FORMATS, save_weights
 
 FOLDER = Path(__file__).parent.with_name("pretrained")
 DEFAULT = "swin_cifar_small"  # what `minswin predict` asks when no checkpoint is given
@@ -35,9 +37,19 @@ def find_trained(name: Path | str) -> Path:
 def export(run: Path | str, out: Path | str) -> None:
     """Write what classifying needs of a checkpoint, and no more: float16 weights, and what it is.
 
+    out: .safetensors, .npz or .pth (.pt); the first also holds what `minswin evaluate` needs, of
+    the others that stands in the .json beside them. The weights have the original's names.
     Where the run kept an average of the weights, the average is taken. Integers, such as the
     count of batches that a batch norm keeps, stay as they are.
     """
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise ValueError(
+            f"export: {out} ends in {out.suffix or 'nothing'!r}, which is no format of weights; "
+            f"use one of {', '.join(FORMATS)}"
+        )
+    for file in (out, out.with_suffix(".json")):
+        require_replaceable(file, who="export")
     checkpoint = read_checkpoint(find_checkpoint(run))
     weights = {**checkpoint.weights, **checkpoint.average}
     real = {name: array for name, array in weights.items() if array.dtype.kind == "f"}
@@ -50,4 +62,9 @@ def export(run: Path | str, out: Path | str) -> None:
     halved = {**weights, **{name: array.astype(np.float16) for name, array in real.items()}}
     here = {"data_dir": None, "teacher": None, "out": ""}  # no folders of this machine
     elsewhere = {**checkpoint.info["settings"], **here}
-    save_checkpoint(out, Checkpoint({**checkpoint.info, "settings": elsewhere}, halved))
+    info = {**checkpoint.info, "settings": elsewhere}
+    if FORMATS[out.suffix] == "safetensors":
+        save_exported(out, info, halved)
+    else:
+        save_weights(out, halved)
+        write_info(out, info)

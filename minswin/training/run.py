@@ -215,6 +215,7 @@ class Run:
 
     def begin(self) -> None:
         """Clear the folder of an older run, open the log, and save before the first step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             (self.folder / name).unlink(missing_ok=True)
         self.journal = Journal(self.folder / LOG, position=0)

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import numpy as np
 from minswin.crosscheck.adapter import FUNCTIONS
 from minswin.crosscheck.folder import load_array
 from minswin.crosscheck.probes import Probe, is_arrays, pack, selected
+from minswin.replacing import replacing_folder
 from minswin.weights.files import read_weights, save_weights
 
 FORMAT = "minswin probes 1"
@@ -47,19 +46,12 @@ def write_pack(
         raise FileExistsError(
             f"conform: {folder} exists and holds no probes, or other files too; choose a new folder"
         )
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with replacing_folder(folder, who="conform") as temporary:
         for probe in probes:
             _write_probe(temporary, probe, form)
         manifest = {"format": FORMAT, "form": form, "probes": [entry(p) for p in probes]}
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (temporary / MANIFEST).write_text(text, "utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return len(probes), sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
 

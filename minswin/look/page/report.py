@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from minswin.look.page.explorer import explorer_data
 from minswin.look.page.sections import sections
 from minswin.look.page.sections_attention import explored
 from minswin.look.page.subject import Section, Subject, pixels_as_uri
+from minswin.replacing import replacing
 
 FOLDER = Path(__file__).parent
 LARGEST = 4_900_000  # bytes of a page; some thousand more where attention is pointed at
@@ -35,11 +35,9 @@ def write_report(subject: Subject, path: Path | str) -> Path:
     around = len(_page(subject, parts, {**explorer_data(seen, budget=0), **image}))
     data = explorer_data(seen, budget=LARGEST - around)
     page = _page(subject, parts, {**data, **image} if data["blocks"] else data)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(page)
-    os.replace(temporary, path)
-    return path
+    with replacing(path, who="explain") as temporary:
+        temporary.write_bytes(page)
+    return Path(path)
 
 
 def _page(subject: Subject, parts: list[Section], data: dict[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 
 from minswin.arrays import Array, to_numpy
+from minswin.replacing import replacing
 from minswin.weights.files.archive import Archive
 from minswin.weights.files.mapped import STORED, BadFile, MappedFile, short
 from minswin.weights.files.npz import is_npz, read_npz, write_npz
@@ -207,7 +208,8 @@ def save_weights(
         "torch": lambda out: write_torch(out, arrays, wrapper),
         "npz": lambda out: write_npz(out, arrays),
     }
-    _replace(path, writers[form])
+    with replacing(path, who="save_weights") as temporary, open(temporary, "wb") as out:
+        writers[form](out)
 
 
 def _writable(path: Path, state: Mapping[str, Array], form: str) -> dict[str, np.ndarray]:
@@ -228,20 +230,3 @@ def _writable(path: Path, state: Mapping[str, Array], form: str) -> dict[str, np
             )
         arrays[name] = array
     return arrays
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as out:
-            write(out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(
-            f"save_weights: cannot write {path} ({error}); "
-            "check that the folder exists, may be written, and that the disk is not full"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
