@@ -20,8 +20,8 @@ from minswin.training.checkpoints import (
 )
 from minswin.training.classify import predict_file
 from minswin.training.pretrained import DEFAULT, FOLDER, export, find_trained, pretrained
-from minswin.weights.dialect import recognise
 from minswin.weights.files import read_file
+from minswin.weights.recognise import recognise
 
 
 @pytest.fixture

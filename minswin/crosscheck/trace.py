@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from minswin.crosscheck import recipe
 from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
 from minswin.crosscheck.recording import Recording, recording
 from minswin.layers.base import Layer
+from minswin.training.checkpoints import version
 from minswin.training.optimizers import SGD, AdamW, Optimizer
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": SGD}
@@ -46,7 +46,7 @@ def trace(
         raise ValueError(f"trace: optimizer must be one of {', '.join(OPTIMIZERS)}")
     if steps < 0:
         raise ValueError(f"trace: steps must be 0 or more, got {steps}")
-    told = {"format": FORMAT, "minswin": importlib.metadata.version("minswin"), **(header or {})}
+    told = {"format": FORMAT, "minswin": version(), **(header or {})}
     told |= {"dtypes": list(dtypes), "backend": backend, "losses": {}}
     if steps:
         told["optimizer"] = {"name": optimizer, "lr": lr, "steps": steps}
