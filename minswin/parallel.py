@@ -137,9 +137,7 @@ class _Twin:
     """A copy of a model that shares its weights and buffers: the very arrays."""
 
     def __init__(self, model: Any) -> None:
-        values = {id(v): v for layer in model.layers_within() for v in vars(layer).values()}
-        rngs = [v for v in values.values() if isinstance(v, np.random.Generator)]
-        self.shares = [(rng, _Share(rng)) for rng in rngs]
+        self.shares = [(rng, _Share(rng)) for rng in model.generators()]
         known = {id(t.data): t.data for t in _shared(model)}
         known.update((id(rng), share) for rng, share in self.shares)
         self.model = copy.deepcopy(model, known)
@@ -172,8 +170,7 @@ class _Twin:
 
 
 def _weights(model: Any) -> list[Tensor]:
-    """The parameters; one that is used in two places counts once."""
-    return list(dict.fromkeys(model.parameters()))
+    return list(model.parameters())
 
 
 def _shared(model: Any) -> list[Tensor]:

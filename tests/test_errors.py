@@ -242,10 +242,15 @@ CASES += [
     (lambda: tiny(embed_dim=-4), "embed_dim must be a positive int, got -4"),
     (lambda: tiny(num_classes=0), "num_classes must be a positive int, got 0"),
     (lambda: tiny(mlp_ratio=0), "mlp_ratio must be positive, and mlp_ratio · embed_dim at least 1"),
+    (lambda: tiny(mlp_ratio=float("inf")), "mlp_ratio must be positive"),
+    (lambda: tiny(drop_path_rate=-0.1), "rate must be in [0, 1], got -0.1"),
     (
-        lambda: tiny(rng=0),
-        "rng must be a numpy Generator, got int; use np.random.default_rng(seed)",
+        lambda: tiny(rng=1.5),
+        "SwinTransformer: rng must be None, an int of 0 or more, a SeedSequence or a Generator, "
+        "got 1.5",
     ),
+    (lambda: tiny(rng=-1), "rng must be None, an int of 0 or more, a SeedSequence or a Generator"),
+    (lambda: tiny(rng=True), "True and False are no seeds"),
 ]
 
 

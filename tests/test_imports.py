@@ -28,11 +28,10 @@ ALLOWED = {
 ALLOWED["parallel"] = {*ALLOWED["ops"]}
 ALLOWED["layers"] = {*ALLOWED["ops"], "ops", "watch"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
-ALLOWED["modes"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["weights"] = {*ALLOWED["models"], "models", "replacing"}
 ALLOWED["data"] = {"replacing"}
-ALLOWED["look"] = {*ALLOWED["models"], "models", "modes", "data", "replacing"}
-ALLOWED["training"] = {*ALLOWED["weights"], "weights", "data", "look", "modes", "parallel"}
+ALLOWED["look"] = {*ALLOWED["models"], "models", "data", "replacing"}
+ALLOWED["training"] = {*ALLOWED["weights"], "weights", "data", "look", "parallel"}
 ALLOWED["dense"] = {*ALLOWED["training"], "training"}
 ALLOWED["crosscheck"] = {*ALLOWED["training"], "training"}
 ALLOWED["bench"] = {*ALLOWED["training"], "training", "__init__"}
@@ -40,6 +39,11 @@ ALLOWED["explain"] = {*ALLOWED["bench"], "bench"}
 ALLOWED["cli"] = {*ALLOWED["bench"], "bench", "explain", "check", "crosscheck"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {*ALLOWED["weights"], "weights", "parallel"}
+
+
+for _rooms in ALLOWED.values():
+    _rooms.add("arguments")  # how arguments are read: every room may use it, it imports none
+ALLOWED["arguments"] = set()
 
 
 def imported_rooms(source: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from minswin import kernels
 from minswin.training.ema import WeightAverage
 from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
-from minswin.training.schedules import warmup_cosine
+from minswin.training.schedules import noam, warmup_cosine
 
 SHAPES = {"layer.weight": (3, 5), "layer.bias": (5,), "norm.weight": (4,), "head.weight": (2, 3)}
 
@@ -203,6 +203,9 @@ def test_an_optimizer_refuses_the_state_of_another_model():
         (AdamW, {"lr": float("nan")}, "AdamW: lr must be a number of 0 or more, got nan"),
         (AdamW, {"lr": 0.1, "betas": (0.9, 1.0)}, "AdamW: beta2 must be 0 or more and below 1"),
         (AdamW, {"lr": 0.1, "weight_decay": -0.1}, "AdamW: weight_decay must be a number of 0"),
+        (AdamW, {"lr": 0.1, "eps": 0.0}, "AdamW: eps must be a positive number, got 0.0"),
+        (SGD, {"lr": "0.1"}, "SGD: lr must be a number of 0 or more, got '0.1'"),
+        (SGD, {"lr": math.inf}, "SGD: lr must be a number of 0 or more, got inf"),
     ],
 )
 def test_a_bad_optimizer_setting_is_named(make, settings, message):
@@ -377,3 +380,40 @@ def test_an_average_continues_from_its_saved_state():
         again.load_state_dict({n: saved[n] for n in list(saved)[1:]}, step=1)
     with pytest.raises(ValueError, match="decay must lie between 0 and 1, got 1"):
         WeightAverage(parameters.items(), 1)
+
+
+@pytest.mark.parametrize("max_norm", [-1.0, 0.0, math.nan])
+def test_clipping_to_no_positive_length_is_an_error(max_norm):
+    p = SimpleNamespace(grad=np.array([3.0, 4.0]))
+    with pytest.raises(ValueError, match=r"clip_gradients: max_norm must be a positive number"):
+        clip_gradients([p], max_norm)
+    assert p.grad.tolist() == [3, 4]
+    assert clip_gradients([p], math.inf) == 5
+    assert p.grad.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("lr", [-0.1, math.nan, math.inf])
+def test_a_step_refuses_a_rate_that_would_spoil_the_weights(lr):
+    parameters = make_parameters(np.random.default_rng(0))
+    give_gradients(parameters, np.random.default_rng(1))
+    before = {name: p.data.copy() for name, p in parameters.items()}
+    with pytest.raises(ValueError, match=r"SGD: lr must be a number of 0 or more"):
+        SGD(parameters.items(), 0.1).step(lr)
+    assert all(np.array_equal(p.data, before[name]) for name, p in parameters.items())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: warmup_cosine(0, steps=2, warmup=1, base=-1, start=0, final=0),
+        lambda: warmup_cosine(0, steps=2, warmup=1, base=math.nan, start=0, final=0),
+        lambda: warmup_cosine(math.nan, steps=2, warmup=1, base=1, start=0, final=0),
+        lambda: noam(0, channels=4, factor=0.0),
+        lambda: noam(math.nan, channels=4),
+        lambda: noam(0, channels=4, warmup=math.nan),
+        lambda: WeightAverage([("p", SimpleNamespace(data=np.ones(1)))], math.nan),
+    ],
+)
+def test_a_schedule_or_average_refuses_what_would_turn_it_round(call):
+    with pytest.raises(ValueError, match=r"must|counts from 0"):
+        call()

@@ -60,7 +60,7 @@ class Recording:
 
     def __init__(self, model: Layer) -> None:
         self.steps: dict[str, Step] = {}
-        self._layers = dict(_paths(model))
+        self._layers = {id(layer): path for path, layer in model.named_layers()}
         self._sources: dict[int, tuple[str, ...]] = {}  # id of an array -> named steps behind it
         self._alive: list[Any] = []  # nothing that is known by its id may go
         self._calls: Counter[tuple[int, str]] = Counter()
@@ -211,9 +211,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(_is_plain(part) for part in value)
     return isinstance(value, (int, float, str)) and not isinstance(value, np.generic)
-
-
-def _paths(layer: Layer, path: str = "") -> Iterator[tuple[int, str]]:
-    yield id(layer), path
-    for name, child in layer.children():
-        yield from _paths(child, f"{path}.{name}".lstrip("."))

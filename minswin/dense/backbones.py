@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import one_of
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import Layer
 from minswin.layers.initialize import Dtype
 from minswin.models import ResNet, SwinTransformer
-from minswin.models.base import one_of
 
 
 class Backbone(Layer):

@@ -22,7 +22,6 @@ from minswin.dense.layers import Conv, FeaturePyramid
 from minswin.dense.locations import Aims, Locations
 from minswin.layers import Layer, Linear
 from minswin.layers.initialize import Dtype
-from minswin.modes import evaluating
 from minswin.parallel import data_parallel
 
 PRIOR = 0.01  # what a fresh model thinks of each class at each token: most see none
@@ -170,7 +169,7 @@ def detect(
 
 
 def _outputs(model: Detector, images: Array, batch: int) -> Iterator[NDArray[Any]]:
-    with evaluating(model), no_grad():
+    with model.evaluating(), no_grad():
         forward = data_parallel(model)
         for start in range(0, len(images), batch):
             yield from to_numpy(forward(images[start : start + batch]).data)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minswin import ops
+from minswin.arguments import one_of
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.data.scenes import IGNORED
@@ -15,8 +16,6 @@ from minswin.dense.backbones import Backbone
 from minswin.dense.layers import Conv, FeaturePyramid, PyramidPooling, enlarged
 from minswin.layers import Layer, Linear
 from minswin.layers.initialize import Dtype
-from minswin.models.base import one_of
-from minswin.modes import evaluating
 from minswin.parallel import data_parallel
 
 HEADS = ("fpn", "uper")
@@ -103,7 +102,7 @@ def check_masks(
 def segment(model: Segmenter, images: Array, *, batch: int = 64) -> NDArray[np.int64]:
     """The most likely class of every pixel.        images (N, 3, H, W)        gives (N, H, W)"""
     found = []
-    with evaluating(model), no_grad():
+    with model.evaluating(), no_grad():
         forward = data_parallel(model)
         for start in range(0, len(images), batch):
             logits = to_numpy(forward(images[start : start + batch]).data)

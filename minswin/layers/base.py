@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
 
 from minswin.arrays import Array
 from minswin.autograd import Tensor
-from minswin.devices import device_of, to_device
-
-SAID = 3  # names of each kind that an error lists
-_NUMBERS = {"f": "floating-point numbers", "i": "integers"}  # by the kind of a dtype
+from minswin.devices import to_device
+from minswin.layers.loading import copy_state
 
 
 class Parameter(Tensor):
@@ -33,11 +33,22 @@ class Buffer(Tensor):
     __slots__ = ()
 
 
-class Layer:
+class _Checked(type):
+    """After its constructor, a layer holds nothing that training and saving would not find."""
+
+    def __call__(cls, *inputs: Any, **settings: Any) -> Any:
+        layer = super().__call__(*inputs, **settings)
+        layer._check()
+        return layer
+
+
+class Layer(metaclass=_Checked):
     """Base of everything with parameters: assign Parameters and Layers as attributes, define call.
 
-    A list of layers counts by position, so names are those of the original implementation:
-    `layers.0.blocks.1.attn.qkv.weight`.
+    Lists, tuples and dicts of them, nested as well, count by position and key, so names are those
+    of the original implementation: `layers.0.blocks.1.attn.qkv.weight`. Parameters that are held in
+    another way alone (in a set, by an object that is no Layer) would not be trained: an error.
+    A parameter or layer in several places is one, under the first of its names.
     """
 
     training: bool = True
@@ -48,18 +59,79 @@ class Layer:
 
     # ── what is inside ───────────────────────────────────────────────────────────────────────────
 
-    def children(self) -> Iterator[tuple[str, Layer]]:
-        """(name, layer) of the layers directly inside this one, in the order of definition."""
-        for name, value in vars(self).items():
-            if isinstance(value, Layer):
-                yield name, value
-            elif isinstance(value, list):
-                yield from (
-                    (f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Layer)
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """(name, Parameter, Buffer or Layer) directly inside: this layer's own tensors first."""
+        attributes = vars(self).items()
+        yield from ((name, x) for name, x in attributes if isinstance(x, (Parameter, Buffer)))
+        for name, value in attributes:
+            if not isinstance(value, (Parameter, Buffer)):
+                yield from members(name, value)
+
+    def _walk(self, every_name: bool = False) -> Iterator[tuple[str, Any]]:
+        """(name, Layer, Parameter or Buffer): this layer, named "", and all that lies below.
+
+        Each layer once; or, with `every_name`, under each name that it has.
+        """
+        seen: set[int] = set()
+        hidden: list[tuple[str, Any]] = []
+
+        def walk(layer: Layer, name: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+            if id(layer) in above or (id(layer) in seen and not every_name):
+                return
+            seen.add(id(layer))
+            hidden.extend(layer._hidden())
+            yield name, layer
+            for key, x in layer._members():
+                inner = f"{name}.{key}" if name else key
+                if isinstance(x, Layer):
+                    yield from walk(x, inner, (*above, id(layer)))
+                else:
+                    seen.add(id(x))
+                    yield inner, x
+
+        yield from walk(self, "", ())
+        for place, x in hidden:
+            if id(x) not in seen:
+                raise TypeError(
+                    f"{place}: nothing looks for parameters there, so those of this "
+                    f"{type(x).__name__} would be neither trained, saved nor moved; hold it in a "
+                    "list, tuple or dict, or make the object that holds it a Layer"
                 )
 
+    def _hidden(self) -> Iterator[tuple[str, Any]]:
+        """(place, Layer, Parameter or Buffer) that an attribute holds where nobody looks."""
+        for name, value in vars(self).items():
+            yield from hidden_members(f"{type(self).__name__}.{name}", value)
+
+    def _check(self) -> None:
+        """Raise where the constructor put parameters that would not be found."""
+        of_classes = {k: v for c in type(self).__mro__ for k, v in vars(c).items()}
+        for name, value in {**of_classes, **vars(self)}.items():
+            of_class = name not in vars(self) and isinstance(value, (Layer, Parameter, Buffer))
+            leaf = isinstance(value, Tensor) and value.requires_grad and value._node is None
+            if of_class or (leaf and not isinstance(value, Parameter)):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: no optimizer would see it; make it a Parameter "
+                    "or a Layer, and assign it to self in __init__"
+                )
+        if any(True for _ in self._hidden()):
+            for _ in self._walk():
+                pass
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) of the layers directly inside this one, in the order of definition."""
+        return ((name, x) for name, x in self._members() if isinstance(x, Layer))
+
+    def named_layers(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) of this layer, named "", and of every layer below it."""
+        return ((name, x) for name, x in self._walk() if isinstance(x, Layer))
+
+    def layers_within(self) -> Iterator[Layer]:
+        """This layer and every layer below it."""
+        return (layer for _, layer in self.named_layers())
+
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """(name, parameter): a layer's own parameters first, then those of its children."""
+        """(name, parameter): a layer's own parameters first, then those of what is inside it."""
         return self._named(Parameter, prefix)
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Buffer]]:
@@ -67,11 +139,7 @@ class Layer:
         return self._named(Buffer, prefix)
 
     def _named(self, kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-        for name, value in vars(self).items():
-            if isinstance(value, kind):
-                yield prefix + name, value
-        for name, child in self.children():
-            yield from child._named(kind, f"{prefix}{name}.")
+        return once((prefix + name, x) for name, x in self._walk() if isinstance(x, kind))
 
     def parameters(self) -> Iterator[Parameter]:
         return (parameter for _, parameter in self.named_parameters())
@@ -80,11 +148,28 @@ class Layer:
         """Number of learnt numbers."""
         return sum(parameter.size for parameter in self.parameters())
 
-    def layers_within(self) -> Iterator[Layer]:
-        """This layer and every layer below it."""
-        yield self
-        for _, child in self.children():
-            yield from child.layers_within()
+    def generators(self) -> list[np.random.Generator]:
+        """The random generators of this layer and those below, each once."""
+        values = (v for layer in self.layers_within() for v in vars(layer).values())
+        return list({id(v): v for v in values if hasattr(v, "bit_generator")}.values())
+
+    @contextmanager
+    def drawing_from(self, stands: Iterable[tuple[np.random.Generator, Any]]) -> Iterator[None]:
+        """Inside this block, layers draw from the second of each pair instead of the first."""
+        instead = {id(rng): stand for rng, stand in stands}
+        places = [
+            (layer, name, value)
+            for layer in self.layers_within()
+            for name, value in vars(layer).items()
+            if id(value) in instead
+        ]
+        for layer, name, value in places:
+            setattr(layer, name, instead[id(value)])
+        try:
+            yield
+        finally:
+            for layer, name, value in places:
+                setattr(layer, name, value)
 
     # ── modes and gradients ──────────────────────────────────────────────────────────────────────
 
@@ -97,6 +182,17 @@ class Layer:
     def eval(self) -> Layer:
         return self.train(False)
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode inside this block; afterwards each layer has its own mode again."""
+        before = [(layer, layer.training) for layer in self.layers_within()]
+        self.eval()
+        try:
+            yield
+        finally:
+            for layer, mode in before:
+                layer.training = mode
+
     def zero_grad(self) -> None:
         for parameter in self.parameters():
             parameter.grad = None
@@ -108,7 +204,7 @@ class Layer:
         what an optimizer has already gathered is moved with its own `to`. A GPU other than the
         first computes inside `with devices.working_on(device):`.
         """
-        tensors = list(dict.fromkeys(t for _, t in self._named((Parameter, Buffer))))
+        tensors = [t for _, t in self._named((Parameter, Buffer))]
         gradients = [None if t.grad is None else to_device(t.grad, device) for t in tensors]
         moved = [to_device(t.data, device) for t in tensors]  # nothing is changed unless all fits
         for t, data, grad in zip(tensors, moved, gradients, strict=True):
@@ -119,50 +215,69 @@ class Layer:
 
     def state_dict(self) -> dict[str, Array]:
         """The arrays of all parameters and buffers by name: the live arrays, not copies."""
-        return {name: tensor.data for name, tensor in self._named((Parameter, Buffer))}
+        return {n: t.data for n, t in self._named((Parameter, Buffer))}
 
     def load_state_dict(self, state: Mapping[str, Array], strict: bool = True) -> None:
         """Copy the arrays of `state` into the parameters and buffers of the same names.
 
         Nothing is changed unless all fits; an error counts all that does not, and names three of
         each kind. strict=False leaves out missing and unexpected names; a wrong shape is always an
-        error.
+        error. Of a parameter in several places `state` may hold any of its names.
         """
-        own = self.state_dict()
-        missing = [name for name in own if name not in state] if strict else []
-        unexpected = [name for name in state if name not in own] if strict else []
-        arrays = {n: _array(state[n]) for n in own if n in state}
-        misshapen = [
-            f"{name}: expected {own[name].shape}, got {array.shape}"
-            for name, array in arrays.items()
-            if array.shape != own[name].shape
-        ]
-        mistyped = [
-            f"{name}: expected {_NUMBERS[own[name].dtype.kind]}, got {array.dtype}"
-            for name, array in arrays.items()
-            if array.dtype.kind != own[name].dtype.kind
-        ]
-        problems = {
-            "missing": missing,
-            "unexpected": unexpected,
-            "wrong shape": misshapen,
-            "wrong dtype": mistyped,
-        }
-        found = [f"{what} ({len(n)}): {_some(n)}" for what, n in problems.items() if n]
-        if found:
-            raise ValueError(
-                f"{type(self).__name__}.load_state_dict: the names do not fit; "
-                + "; ".join(found)
-                + ". Was it saved from another model or configuration?"
-            )
-        for name, array in arrays.items():
-            own[name][...] = to_device(array, device_of(own[name]))
+        named = ((name, x) for name, x in self._walk(every_name=True) if not isinstance(x, Layer))
+        copy_state(type(self).__name__, named, state, strict=strict)
 
 
-def _some(names: list[str]) -> str:
-    more = f", … and {len(names) - SAID:,} more" if len(names) > SAID else ""
-    return ", ".join(names[:SAID]) + more
+# ── where parameters may lie ─────────────────────────────────────────────────────────────────────
+
+_PLAIN = {type(None), bool, int, float, str, np.random.Generator, Parameter, Buffer}
 
 
-def _array(x: Array) -> Array:
-    return x if hasattr(x, "dtype") else np.asarray(x)
+def once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """(name, x), each x under the first of its names only."""
+    seen: set[int] = set()
+    for name, x in named:
+        if id(x) not in seen:
+            seen.add(id(x))
+            yield name, x
+
+
+def members(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(name, Layer, Parameter or Buffer) of all that an attribute holds, in order."""
+    if isinstance(value, (Layer, Parameter, Buffer)):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from members(f"{name}.{i}", item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            inside = list(members(f"{name}.{key}", item))
+            if inside and (not isinstance(key, (str, int)) or "." in str(key) or key == ""):
+                raise TypeError(
+                    f"{name}: the key {key!r} makes no name for a parameter; use words without a "
+                    "dot, or ints"
+                )
+            yield from inside
+
+
+def hidden_members(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(place, Layer, Parameter or Buffer) that a value holds where `members` does not look."""
+    if type(value) in _PLAIN:
+        return
+    if isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from hidden_members(f"{place}.{i}", item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from hidden_members(f"{place}.{key}", item)
+    elif isinstance(value, (GeneratorType, map, filter, zip)):
+        raise TypeError(
+            f"{place}: what a {type(value).__name__} will give cannot be looked through for "
+            "parameters; make it a list"
+        )
+    elif not isinstance(value, (str, bytes, range, type, Tensor, Layer)):
+        objects = isinstance(value, np.ndarray) and value.dtype == object
+        several = isinstance(value, Collection) and not isinstance(value, np.ndarray)
+        attributes = getattr(value, "__dict__", {}).values()
+        for item in value.flat if objects else value if several else attributes:
+            yield from ((place, x) for _, x in members("", item))

@@ -7,13 +7,12 @@ import math
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import Pair
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers.base import Buffer, Layer, Parameter
 from minswin.layers.initialize import Dtype
 from minswin.reference.normalize import batch_moments
-
-Pair = tuple[int, int]
 
 
 class Filters(Layer):

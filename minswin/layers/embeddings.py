@@ -7,14 +7,13 @@ from functools import lru_cache
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import Pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
 from minswin.layers.base import Layer, Parameter
 from minswin.layers.basic import LayerNorm
 from minswin.layers.initialize import Dtype, normal, uniform_by_fan_in
 from minswin.reference.windows import relative_position_index
-
-Pair = tuple[int, int]
 
 
 class Embedding(Layer):

@@ -30,7 +30,7 @@ def recompute(layer: Layer, x: Tensor, *settings: Any) -> Tensor:
     """
     if not is_recording() or is_watched():
         return layer(x, *settings)
-    weights = list(dict.fromkeys(layer.parameters()))
+    weights = list(layer.parameters())
 
     def recomputed(x: Array, *_: Array) -> tuple[Array, Vjp]:
         then = _Moment(layer, x)
@@ -53,12 +53,10 @@ class _Moment:
 
     def __init__(self, layer: Layer, x: Array) -> None:
         layers = list(layer.layers_within())
-        values = {id(v): v for inner in layers for v in vars(inner).values()}
-        rngs = [v for v in values.values() if hasattr(v, "bit_generator")]
         self.weights = [(p, p.data, p.requires_grad) for p in layer.parameters()]
         self.buffers = [(b, b.data.copy()) for _, b in layer.named_buffers()]  # changed in place
         self.modes = [(inner, inner.training) for inner in layers]
-        self.states = [(rng, rng.bit_generator.state) for rng in rngs]
+        self.states = [(rng, rng.bit_generator.state) for rng in layer.generators()]
         self.backend = kernels.chosen(x)
         self.around = surroundings()  # float16 stands there
 

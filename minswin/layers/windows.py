@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import Pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
 from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
@@ -12,8 +13,6 @@ from minswin.layers.base import Layer, Parameter
 from minswin.layers.basic import Dropout, LayerNorm, Linear
 from minswin.layers.initialize import Dtype, normal
 from minswin.reference.windows import attention_mask, relative_position_index
-
-Pair = tuple[int, int]
 
 
 def fit_window(grid: Pair, window: Pair) -> tuple[Pair, bool]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import Pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
 from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
@@ -23,8 +24,6 @@ from minswin.layers.windows import (
     relative_position_bias,
 )
 from minswin.reference.windows import attention_mask
-
-Pair = tuple[int, int]
 
 LARGEST = math.log(100)  # of logit_scale; what is learnt beyond it has no effect
 BIAS = 16.0  # the largest position bias

@@ -7,12 +7,11 @@ import math
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import Pair
 from minswin.autograd import Tensor
 from minswin.layers.base import Layer
 from minswin.layers.embeddings import Conv2d
 from minswin.layers.initialize import Dtype
-
-Pair = tuple[int, int]
 
 SIDE = 7  # of the filters that make words
 

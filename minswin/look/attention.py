@@ -18,7 +18,6 @@ from minswin.look.canvas import bare, show_image, stretch
 from minswin.look.masks import mark
 from minswin.look.windows import cut, put_back, slots
 from minswin.models.base import patch_grid
-from minswin.modes import evaluating
 from minswin.reference.attention import attention
 from minswin.reference.windows import patch_merge
 from minswin.watch import Operation, watching
@@ -56,7 +55,7 @@ def attention_maps(model: Any, image: Array) -> list[Attention]:
     size = batch.shape[2], batch.shape[3]
     patch = getattr(model, "patch_size", None)
     watch = _Watch(patch_grid(size, patch) if patch else size)
-    with evaluating(model), no_grad(), kernels.using("reference"), watching(watch):
+    with model.evaluating(), no_grad(), kernels.using("reference"), watching(watch):
         model(batch)
     return watch.seen
 

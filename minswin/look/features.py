@@ -12,7 +12,6 @@ from minswin.autograd import no_grad
 from minswin.look.canvas import bare
 from minswin.models import TNT, ResNet, SwinTransformer, VisionTransformer
 from minswin.models.base import patch_grid
-from minswin.modes import evaluating
 from minswin.watch import Operation, watching
 
 # ── maps ─────────────────────────────────────────────────────────────────────────────────────────
@@ -24,7 +23,7 @@ def feature_maps(model: Any, image: Array) -> list[np.ndarray]:
     image (3, H, W), normalised as for training
     """
     batch = image.reshape(1, *image.shape[-3:])
-    with evaluating(model), no_grad():
+    with model.evaluating(), no_grad():
         found = model.forward_features(batch)
     if isinstance(model, SwinTransformer):
         return [to_numpy(x.data)[0] for x in found]
@@ -68,7 +67,7 @@ def pooled_features(model: Any, images: Array, *, batch: int = 50) -> np.ndarray
             rows.append(to_numpy(x))  # (batch, C)
 
     definitions = kernels.using("reference")
-    with evaluating(model), no_grad(), definitions, watching(keep_inputs_of_head):
+    with model.evaluating(), no_grad(), definitions, watching(keep_inputs_of_head):
         for start in range(0, len(images), batch):
             model(images[start : start + batch])
     return np.concatenate(rows)

@@ -18,7 +18,6 @@ from minswin.look.canvas import BLUE, bare, rgb
 from minswin.look.masks import mark
 from minswin.models import ResNet, SwinTransformer, VisionTransformer
 from minswin.models.base import Model
-from minswin.modes import evaluating
 
 Pair = tuple[int, int]
 Features = Callable[[Tensor], Tensor]  # images (B, 3, H, W) to a map (B, h, w, C)
@@ -84,7 +83,7 @@ def fields(
 ) -> list[Field]:
     """The receptive field of a token near the middle, after each of some steps of a model."""
     found = []
-    with evaluating(model):
+    with model.evaluating():
         for step in steps:
             features = features_of(model, step)
             h, w = features(Tensor(np.zeros((1, 3, *size)))).shape[1:3]

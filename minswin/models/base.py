@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin.arguments import Pair, fraction
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import Layer
 from minswin.layers.initialize import Dtype
-
-Pair = tuple[int, int]
 
 
 class Row(NamedTuple):
@@ -49,60 +49,14 @@ class Model(Layer):
 # ── settings: `who` is the class that is being built ─────────────────────────────────────────────
 
 
-def pair(who: str, name: str, value: int | Pair) -> Pair:
-    """(height, width) from an int or a pair of ints, all positive."""
-    sizes = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(sizes) != 2 or not all(_is_whole(n) for n in sizes):
-        raise ValueError(f"{who}: {name} must be a positive int or a pair, got {value!r}")
-    return int(sizes[0]), int(sizes[1])
-
-
-def stages(who: str, name: str, value: Any, least: int = 1) -> tuple[int, ...]:
-    """One int for every stage, `least` or more."""
-    several = isinstance(value, (tuple, list)) and len(value) > 0
-    if not several or not all(_is_whole(n, least) for n in value):
-        raise ValueError(
-            f"{who}: {name} must be one int of {least} or more per stage, got {value!r}"
-        )
-    return tuple(int(n) for n in value)
-
-
-def whole(who: str, name: str, value: Any, least: int = 1) -> int:
-    if not _is_whole(value, least):
-        kind = "a positive int" if least == 1 else f"an int of {least} or more"
-        raise ValueError(f"{who}: {name} must be {kind}, got {value!r}")
-    return int(value)
-
-
-def _is_whole(value: Any, least: int = 1) -> bool:
-    """An int, Python's or NumPy's, of `least` or more; True and 2.0 are not meant to be one."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return whole and int(value) >= least
-
-
-def one_of(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"{who}: {name} must be one of {', '.join(choices)}, got {value!r}")
-    return str(value)
-
-
 def mlp_width(who: str, mlp_ratio: float, embed_dim: int) -> int:
     """Hidden channels of the MLP."""
-    if not mlp_ratio * embed_dim >= 1:
+    if not 1 <= mlp_ratio * embed_dim < math.inf:
         raise ValueError(
             f"{who}: mlp_ratio must be positive, and mlp_ratio · embed_dim at least 1, "
             f"got {mlp_ratio} for embed_dim {embed_dim}"
         )
     return int(embed_dim * mlp_ratio)
-
-
-def generator(who: str, rng: np.random.Generator | None) -> np.random.Generator:
-    if rng is not None and not hasattr(rng, "standard_normal"):
-        raise TypeError(
-            f"{who}: rng must be a numpy Generator, got {type(rng).__name__}; "
-            "use np.random.default_rng(seed)"
-        )
-    return np.random.default_rng() if rng is None else rng
 
 
 def check_dtype(who: str, dtype: Dtype) -> None:
@@ -112,6 +66,7 @@ def check_dtype(who: str, dtype: Dtype) -> None:
 
 def drop_path_rates(rate: float, blocks: int) -> list[float]:
     """The rate of every block: from 0 for the first, in equal steps, to `rate` for the last."""
+    fraction("drop_path_rates", "rate", rate)
     return [rate * i / max(blocks - 1, 1) for i in range(blocks)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from minswin import ops
+from minswin.arguments import fraction, positive
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
 from minswin.layers import Layer, Linear, Parameter
@@ -97,8 +98,7 @@ def soft_distillation_loss(
     The sum is divided by B·K as in the original's code, not by B as in the paper.
     """
     _check(both, teacher, alpha)
-    if not temperature > 0:
-        raise ValueError(f"soft_distillation_loss: temperature must be positive, got {temperature}")
+    positive("soft_distillation_loss", "temperature", temperature)
     log_p = ops.log_softmax(Tensor(_values(teacher) / temperature)).data  # (B, K)
     log_q = ops.log_softmax(both[1] * (1 / temperature))  # (B, K)
     divergence = ((log_p - log_q) * array_module(log_p).exp(log_p)).mean()
@@ -118,5 +118,4 @@ def _check(both: tuple[Tensor, Tensor], teacher: Logits, alpha: float) -> None:
             "distillation loss: the logits of both heads and of the teacher must have one shape "
             f"(B, K), got {', '.join(map(str, shapes))}"
         )
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"distillation loss: alpha must be in [0, 1], got {alpha}")
+    fraction("distillation loss", "alpha", alpha)

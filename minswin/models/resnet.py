@@ -13,23 +13,12 @@ from __future__ import annotations
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import Pair, generator, one_of, pair, stages, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import BatchNorm2d, DropPath, Filters, Layer, Linear
 from minswin.layers.initialize import Dtype
-from minswin.models.base import (
-    Model,
-    Pair,
-    Row,
-    as_images,
-    check_dtype,
-    drop_path_rates,
-    generator,
-    one_of,
-    pair,
-    stages,
-    whole,
-)
+from minswin.models.base import Model, Row, as_images, check_dtype, drop_path_rates
 
 STEMS = ("imagenet", "cifar")
 SHORTCUTS = ("projection", "padding")

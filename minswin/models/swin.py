@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minswin.arguments import Pair, generator, pair, stages, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import (
@@ -28,17 +29,12 @@ from minswin.layers.initialize import Dtype, normal
 from minswin.layers.windows import fit_window
 from minswin.models.base import (
     Model,
-    Pair,
     Row,
     as_images,
     check_dtype,
     drop_path_rates,
-    generator,
     mlp_width,
-    pair,
     patch_grid,
-    stages,
-    whole,
 )
 
 WHO = "SwinTransformer"

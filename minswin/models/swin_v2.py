@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import Pair, generator, pair, stages, whole
 from minswin.autograd import Tensor
 from minswin.layers import (
     Dropout,
@@ -25,18 +26,7 @@ from minswin.layers import (
 )
 from minswin.layers.initialize import Dtype, normal
 from minswin.layers.windows import fit_window
-from minswin.models.base import (
-    Pair,
-    Row,
-    check_dtype,
-    drop_path_rates,
-    generator,
-    mlp_width,
-    pair,
-    patch_grid,
-    stages,
-    whole,
-)
+from minswin.models.base import Row, check_dtype, drop_path_rates, mlp_width, patch_grid
 from minswin.models.swin import Stage, SwinBlock, SwinTransformer, halve
 
 WHO = "SwinTransformerV2"

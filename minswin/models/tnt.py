@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import Pair, generator, pair, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import Dropout, DropPath, Layer, LayerNorm, Linear, Mlp, Parameter, WordEmbed
@@ -19,16 +20,12 @@ from minswin.layers.attention import attend, check_heads, merge_heads, split_hea
 from minswin.layers.initialize import Dtype, normal
 from minswin.models.base import (
     Model,
-    Pair,
     Row,
     as_images,
     check_dtype,
     drop_path_rates,
-    generator,
     mlp_width,
-    pair,
     patch_grid,
-    whole,
 )
 
 WHO = "TNT"

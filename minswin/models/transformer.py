@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import generator, whole
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
 from minswin.devices import constant
@@ -27,7 +28,7 @@ from minswin.layers.sequences import (
     causal_mask,
     padding_mask,
 )
-from minswin.models.base import check_dtype, generator, whole
+from minswin.models.base import check_dtype
 
 # Table 3. The paper gives 65 and 213 million parameters; with 37,000 words of both languages, as
 # in §5.1, these have 63,082,496 and 214,245,376.

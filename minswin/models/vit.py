@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import Pair, generator, one_of, pair, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import (
@@ -31,17 +32,12 @@ from minswin.layers import (
 from minswin.layers.initialize import Dtype, normal
 from minswin.models.base import (
     Model,
-    Pair,
     Row,
     as_images,
     check_dtype,
     drop_path_rates,
-    generator,
     mlp_width,
-    one_of,
-    pair,
     patch_grid,
-    whole,
 )
 
 EPS = 1e-6  # of every layer norm

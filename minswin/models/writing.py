@@ -6,17 +6,15 @@ Words are integers. V are known; B texts are written side by side.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import whole
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import no_grad
 from minswin.devices import like
 from minswin.layers.sequences import KeysValues
-from minswin.models.base import whole
 from minswin.models.transformer import Transformer
 
 
@@ -66,7 +64,7 @@ def greedy(model: Transformer, source: Array, *, start: int, stop: int, length: 
 
     source (B, S)   gives (B, at most length) words without `start`; after `stop` comes padding
     """
-    with _writing(model):
+    with model.evaluating(), no_grad():
         writer, written = Writer(model, source), []
         words = np.full(len(source), start)  # (B,)
         done = np.zeros(len(source), bool)
@@ -101,7 +99,7 @@ def beam_search(
     log_p[:, 0] = 0  # all begin alike, so one is enough
     texts = np.full((B, k, 1), start)
     done = np.zeros((B, k), bool)
-    with _writing(model):
+    with model.evaluating(), no_grad():
         writer = Writer(model, source.repeat(k, axis=0))
         for _ in range(length):
             more = writer.step(texts[:, :, -1].reshape(-1)).reshape(B, k, V)
@@ -122,16 +120,3 @@ def beam_search(
     count = (texts != model.pad).sum(axis=2)  # (B, k)
     winner = (log_p / ((5 + count) / 6) ** alpha).argmax(axis=1)
     return texts[np.arange(B), winner]
-
-
-@contextmanager
-def _writing(model: Transformer) -> Iterator[None]:
-    """No dropout and no recording inside; afterwards every layer has its own mode again."""
-    before = [(layer, layer.training) for layer in model.layers_within()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for layer, mode in before:
-            layer.training = mode

@@ -8,6 +8,7 @@ from typing import Any
 
 from minswin.arrays import Array, array_module
 from minswin.devices import to_device
+from minswin.training.optimizers import by_name
 
 
 class WeightAverage:
@@ -21,7 +22,7 @@ class WeightAverage:
     def __init__(self, named_parameters: Iterable[tuple[str, Any]], decay: float) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"WeightAverage: decay must lie between 0 and 1, got {decay}")
-        self.parameters = dict(named_parameters)
+        self.parameters = by_name("WeightAverage", named_parameters)
         self.decay = decay
         self.step = 0
         self.average = {name: p.data.copy() for name, p in self.parameters.items()}

@@ -11,7 +11,6 @@ from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import like
 from minswin.layers import Layer
-from minswin.modes import evaluating
 from minswin.parallel import data_parallel
 
 Forward = Callable[[Array], Tensor]  # images (B, 3, H, W) to logits (B, K)
@@ -35,7 +34,7 @@ def evaluate(
     """
     losses, hits, labels, classes = [], [], [], 0
     forward = data_parallel(model) if forward is None else forward
-    with evaluating(model), no_grad(), quiet():
+    with model.evaluating(), no_grad(), quiet():
         for x, truth in batches:
             logits = to_numpy(forward(x).data).astype(np.float64)  # (B, K)
             truth, classes = to_numpy(truth), logits.shape[1]
@@ -57,7 +56,7 @@ def predict(model: Layer, images: Array) -> np.ndarray:
 
     Images on the CPU are copied to the device of the model.
     """
-    with evaluating(model), no_grad(), quiet():
+    with model.evaluating(), no_grad(), quiet():
         images = like(next(model.parameters()).data, images)
         logits = to_numpy(data_parallel(model)(images).data).astype(np.float64)  # (B, K)
     return np.exp(-_surprise(logits))

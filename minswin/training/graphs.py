@@ -57,18 +57,26 @@ class _Recording:
 
     def __init__(self, function: Callable[..., Array], model: Any) -> None:
         self.function, self.model = function, model
-        self.draws = [Draws(rng) for rng in generators(model)]
+        self.draws = [Draws(rng) for rng in model.generators()]
         self.plain_calls = 0
         self.graph: Any = None
 
     def __call__(self, inputs: tuple[Array, ...]) -> Array:
         if self.plain_calls < WARM_UP:
             self.plain_calls += 1
-            with drawing_from(self.draws, self.model):  # to learn what is drawn
+            with self._drawing():  # to learn what is drawn
                 return self.function(*inputs)
         if self.graph is None:
             self._record(inputs)
         return self._replay(inputs)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Inside this block the layers draw from `self.draws`, from the first number on."""
+        for draws in self.draws:
+            draws.place = 0
+        with self.model.drawing_from((draws.rng, draws) for draws in self.draws):
+            yield
 
     def _record(self, inputs: tuple[Array, ...]) -> None:
         """Record one call. Nothing is computed yet."""
@@ -89,7 +97,7 @@ class _Recording:
     def _capture(self, stream: Any) -> Iterator[None]:
         stream.begin_capture()
         try:
-            with drawing_from(self.draws, self.model):
+            with self._drawing():
                 yield
         except BaseException:
             try:
@@ -152,30 +160,3 @@ class Draws:
     @state.setter
     def state(self, state: tuple[Any, int]) -> None:
         self.rng.bit_generator.state, self.place = state
-
-
-def generators(model: Any) -> list[np.random.Generator]:
-    """The random generators of a model's layers, each once."""
-    values = {id(v): v for layer in model.layers_within() for v in vars(layer).values()}
-    return [v for v in values.values() if isinstance(v, np.random.Generator)]
-
-
-@contextmanager
-def drawing_from(draws: list[Draws], model: Any) -> Iterator[None]:
-    """Inside this block the layers draw from `draws` in the place of their generators."""
-    stands = {id(d.rng): d for d in draws}
-    places = [
-        (layer, name, value)
-        for layer in model.layers_within()
-        for name, value in vars(layer).items()
-        if id(value) in stands
-    ]
-    for d in draws:
-        d.place = 0
-    for layer, name, value in places:
-        setattr(layer, name, stands[id(value)])
-    try:
-        yield
-    finally:
-        for layer, name, value in places:
-            setattr(layer, name, value)

@@ -10,7 +10,6 @@ import numpy as np
 from minswin import data
 from minswin.autograd import no_grad
 from minswin.models import create_model, list_models
-from minswin.modes import evaluating
 from minswin.training.optimizers import SGD, AdamW, Optimizer
 from minswin.training.settings import Settings
 
@@ -85,7 +84,7 @@ def new_model(settings: Settings, images: Images) -> Model:
 def _require_pieces(model: Model, settings: Settings) -> None:
     """Raise where a model takes whole images only, before anything is written."""
     try:
-        with evaluating(model), no_grad():
+        with model.evaluating(), no_grad():
             model(np.zeros((1, 3, settings.piece, settings.piece), np.float32))
     except ValueError as error:
         raise ValueError(

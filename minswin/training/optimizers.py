@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from minswin import kernels
+from minswin.arguments import at_least_zero, below_one, positive
 from minswin.arrays import Array, array_module, to_numpy
 from minswin.devices import to_device
+from minswin.layers.base import once
 
 NO_DECAY_NAMES = (
     "absolute_pos_embed",
@@ -42,7 +44,13 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
     where the length is not finite, it is only measured. Squares are added up in float64. On a GPU
     the length stays there, a 0-d array, and nothing waits for it.
     """
-    with_gradient = [p for p in parameters if p.grad is not None]
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(
+            f"clip_gradients: max_norm must be a positive number, got {max_norm!r}; use None to "
+            "measure without clipping"
+        )
+    distinct = {id(p): p for p in parameters}.values()
+    with_gradient = [p for p in distinct if p.grad is not None]
     if with_gradient and not isinstance(with_gradient[0].grad, np.ndarray):
         return _clip_there(with_gradient, math.inf if max_norm is None else max_norm)
     squares = 0.0
@@ -73,6 +81,27 @@ def _square(x: Array) -> Array:
     return array_module(x).vdot(x, x)
 
 
+def by_name(who: str, named_parameters: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The parameters by their names; one that has several names is there once, under the first."""
+    pairs = list(named_parameters)
+    if any(not isinstance(pair, tuple) or len(pair) != 2 for pair in pairs):
+        raise TypeError(
+            f"{who}: named_parameters must be pairs of a name and a parameter, got "
+            f"{type(pairs[0]).__name__}; pass model.named_parameters()"
+        )
+    if not pairs:
+        raise ValueError(f"{who}: named_parameters is empty; pass model.named_parameters()")
+    parameters: dict[str, Any] = {}
+    for name, p in once(pairs):
+        if name in parameters:
+            raise ValueError(
+                f"{who}: two parameters have the name {name!r}; give the names of each model a "
+                "prefix of its own"
+            )
+        parameters[name] = p
+    return parameters
+
+
 class Optimizer:
     """What SGD and AdamW share: the named parameters, their decay, the state as named arrays.
 
@@ -86,17 +115,9 @@ class Optimizer:
         self, named_parameters: Iterable[tuple[str, Any]], lr: float, weight_decay: float
     ) -> None:
         who = type(self).__name__
-        pairs = list(named_parameters)
-        if any(not isinstance(pair, tuple) or len(pair) != 2 for pair in pairs):
-            raise TypeError(
-                f"{who}: named_parameters must be pairs of a name and a parameter, got "
-                f"{type(pairs[0]).__name__}; pass model.named_parameters()"
-            )
-        self.parameters = dict(pairs)
-        if not self.parameters:
-            raise ValueError(f"{who}: named_parameters is empty; pass model.named_parameters()")
-        _at_least_zero(who, lr=lr, weight_decay=weight_decay)
-        self.lr = lr
+        self.parameters = by_name(who, named_parameters)
+        self.lr = at_least_zero(who, "lr", lr)
+        weight_decay = at_least_zero(who, "weight_decay", weight_decay)
         self.decay = {n: weight_decay if decays(n, p) else 0.0 for n, p in self.parameters.items()}
         self.steps = dict.fromkeys(self.parameters, 0)
         self.state = {
@@ -106,7 +127,8 @@ class Optimizer:
 
     def step(self, lr: float | None = None) -> None:
         """Move every parameter that has a gradient once, with the learning rate of this step."""
-        lr = float(self.lr if lr is None else lr)  # a NumPy float would widen float32
+        who = type(self).__name__  # `lr` becomes a Python float: NumPy's would widen float32
+        lr = at_least_zero(who, "lr", self.lr if lr is None else lr)
         at: dict[int, list[str]] = {}  # those that take the same step of theirs, nearly always all
         for name, p in self.parameters.items():
             if p.grad is not None:
@@ -176,8 +198,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(named_parameters, lr, weight_decay)
-        _below_one("SGD", momentum=momentum)
-        self.momentum, self.nesterov = momentum, nesterov
+        self.momentum, self.nesterov = below_one("SGD", "momentum", momentum), bool(nesterov)
 
     def settings(self, lr: float, t: int) -> dict[str, Any]:
         return {"lr": lr, "momentum": self.momentum, "nesterov": self.nesterov}
@@ -198,22 +219,10 @@ class AdamW(Optimizer):
         weight_decay: float = 0.05,
     ) -> None:
         super().__init__(named_parameters, lr, weight_decay)
-        _below_one("AdamW", beta1=betas[0], beta2=betas[1])
-        _at_least_zero("AdamW", eps=eps)
-        self.betas, self.eps = betas, eps
+        beta1, beta2 = betas
+        self.betas = below_one("AdamW", "beta1", beta1), below_one("AdamW", "beta2", beta2)
+        self.eps = positive("AdamW", "eps", eps)
 
     def settings(self, lr: float, t: int) -> dict[str, Any]:
         beta1, beta2 = self.betas
         return {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": self.eps, "t": t}
-
-
-def _at_least_zero(who: str, **values: float) -> None:
-    for name, value in values.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{who}: {name} must be a number of 0 or more, got {value}")
-
-
-def _below_one(who: str, **values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{who}: {name} must be 0 or more and below 1, got {value}")

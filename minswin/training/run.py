@@ -14,7 +14,6 @@ from minswin import data, kernels, ops
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import to_device
-from minswin.modes import evaluating
 from minswin.parallel import data_parallel
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST, Checkpoint, version
@@ -163,7 +162,7 @@ class Run:
         whole = self.step_in_epoch == len(self.batches)
         place = (self.epoch + 1, 0) if whole else (self.epoch, self.step_in_epoch)
         x, targets = (to_device(a, self.settings.device) for a in self.batches.batch(*place))
-        with evaluating(self.model), no_grad(), quiet(), self.computing():
+        with self.model.evaluating(), no_grad(), quiet(), self.computing():
             loss = ops.cross_entropy(self.forward(x), targets).item()
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss} after {self._now()}; not saved")

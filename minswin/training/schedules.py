@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from minswin.arguments import at_least_zero, positive
+
 
 def warmup_cosine(
     step: int, *, steps: int, warmup: int, base: float, start: float, final: float
@@ -22,7 +24,9 @@ def warmup_cosine(
             f"warmup_cosine: expected 0 <= warmup <= steps and steps >= 1, "
             f"got warmup={warmup} and steps={steps}"
         )
-    if step < 0:
+    for name, rate in (("base", base), ("start", start), ("final", final)):
+        at_least_zero("warmup_cosine", name, rate)
+    if not step >= 0:
         raise ValueError(f"warmup_cosine: step counts from 0, got {step}")
     if step < warmup:
         return start + (base - start) * step / warmup
@@ -40,12 +44,13 @@ def noam(step: int, *, channels: int, warmup: int = 4000, factor: float = 1.0) -
     Steps count from 0 here, the paper's t from 1. The largest value, at t = w, is
     factor / √(C w): 0.0007 for the paper's C = 512 and w = 4000.
     """
-    if warmup < 1 or channels < 1:
+    if not (warmup >= 1 and channels >= 1):
         raise ValueError(
             f"noam: warmup and channels must be 1 or more, got warmup={warmup} and "
             f"channels={channels}"
         )
-    if step < 0:
+    positive("noam", "factor", factor)
+    if not step >= 0:
         raise ValueError(f"noam: step counts from 0, got {step}")
     t = step + 1
     return factor * channels**-0.5 * min(t**-0.5, t * warmup**-1.5)

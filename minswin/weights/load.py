@@ -136,15 +136,14 @@ def _resized(own: State, model: Model, rule: str, tell: Callable[[str], None]) -
     return out
 
 
-def _tables(layer: Layer, prefix: str = "") -> Iterator[tuple[str, tuple[int, int], int]]:
+def _tables(model: Layer) -> Iterator[tuple[str, tuple[int, int], int]]:
     """Name, window and rows without a place of every table of position biases."""
-    name = prefix + "relative_position_bias_table"
-    if isinstance(layer, WindowAttention) and not isinstance(layer, WindowAttentionV2):
-        yield name, layer.window, 0
-    elif isinstance(layer, RelativePositionBias):
-        yield name, layer.grid, 3 if layer.extra else 0
-    for child_name, child in layer.children():
-        yield from _tables(child, f"{prefix}{child_name}.")
+    for path, layer in model.named_layers():
+        name = f"{path}.relative_position_bias_table"
+        if isinstance(layer, WindowAttention) and not isinstance(layer, WindowAttentionV2):
+            yield name, layer.window, 0
+        elif isinstance(layer, RelativePositionBias):
+            yield name, layer.grid, 3 if layer.extra else 0
 
 
 def _grid(model: Any, positions: np.ndarray) -> tuple[tuple[int, int], int]:

@@ -1,0 +1,106 @@
+"""How arguments are read: numbers, pairs, generators. `who` asks for `name`; errors quote both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+Pair = tuple[int, int]
+Drawing = np.random.SeedSequence | np.random.BitGenerator | np.random.Generator
+Seed = Drawing | int | Sequence[int] | None  # what np.random.default_rng takes
+
+
+# ── whole numbers and pairs ──────────────────────────────────────────────────────────────────────
+
+
+def whole(who: str, name: str, value: Any, least: int = 1) -> int:
+    """An int of `least` or more, Python's or NumPy's."""
+    if not _is_whole(value, least):
+        kind = "a positive int" if least == 1 else f"an int of {least} or more"
+        raise ValueError(f"{who}: {name} must be {kind}, got {value!r}")
+    return int(value)
+
+
+def pair(who: str, name: str, value: int | Pair, least: int = 1) -> Pair:
+    """(height, width) from an int, which means a square, or from two ints."""
+    sizes = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(sizes) != 2 or not all(_is_whole(n, least) for n in sizes):
+        kind = "a positive int" if least == 1 else f"an int of {least} or more"
+        raise ValueError(f"{who}: {name} must be {kind} or a pair, got {value!r}")
+    return int(sizes[0]), int(sizes[1])
+
+
+def stages(who: str, name: str, value: Any, least: int = 1) -> tuple[int, ...]:
+    """One int for every stage, `least` or more."""
+    several = isinstance(value, (tuple, list)) and len(value) > 0
+    if not several or not all(_is_whole(n, least) for n in value):
+        raise ValueError(
+            f"{who}: {name} must be one int of {least} or more per stage, got {value!r}"
+        )
+    return tuple(int(n) for n in value)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    """True and 2.0 are not meant to be an int."""
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return integer and int(value) >= least
+
+
+# ── real numbers: nan is in no range ─────────────────────────────────────────────────────────────
+
+
+def finite(who: str, name: str, value: Any) -> float:
+    return _number(who, name, value, "a finite number", lambda x: True)
+
+
+def at_least_zero(who: str, name: str, value: Any) -> float:
+    return _number(who, name, value, "a number of 0 or more", lambda x: x >= 0)
+
+
+def positive(who: str, name: str, value: Any) -> float:
+    return _number(who, name, value, "a positive number", lambda x: x > 0)
+
+
+def fraction(who: str, name: str, value: Any) -> float:
+    return _number(who, name, value, "in [0, 1]", lambda x: 0 <= x <= 1)
+
+
+def below_one(who: str, name: str, value: Any) -> float:
+    return _number(who, name, value, "0 or more and below 1", lambda x: 0 <= x < 1)
+
+
+def _number(who: str, name: str, value: Any, expected: str, fits: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and fits(number)):
+        raise ValueError(f"{who}: {name} must be {expected}, got {value!r}")
+    return number
+
+
+# ── choices, randomness ──────────────────────────────────────────────────────────────────────────
+
+
+def one_of(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{who}: {name} must be one of {', '.join(choices)}, got {value!r}")
+    return str(value)
+
+
+def generator(who: str, rng: Seed) -> np.random.Generator:
+    """NumPy's convention: a Generator is used itself, a seed begins one, None a random one."""
+    if hasattr(rng, "standard_normal") and not isinstance(rng, np.random.RandomState):
+        return cast(np.random.Generator, rng)  # also what stands in for a Generator
+    try:
+        if isinstance(rng, bool):
+            raise TypeError("True and False are no seeds")
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{who}: rng must be None, an int of 0 or more, a SeedSequence or a Generator, "
+            f"got {rng!r} ({error})"
+        ) from None

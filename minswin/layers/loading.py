@@ -1,0 +1,66 @@
+"""A saved state, copied into the parameters and buffers of a layer: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from minswin.arrays import Array
+from minswin.autograd import Tensor
+from minswin.devices import device_of, to_device
+
+MOST_NAMES = 3  # of each kind that an error lists
+_NUMBERS = {"f": "floating-point numbers", "i": "integers"}  # by the kind of a dtype
+
+
+def copy_state(
+    who: str, named: Iterable[tuple[str, Tensor]], state: Mapping[str, Array], *, strict: bool
+) -> None:
+    """Copy the arrays of `state` into the tensors of the same names; see Layer.load_state_dict.
+
+    named: (name, tensor), where a tensor in several places has several names
+    """
+    tensors = dict(named)
+    names: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), []).append(name)
+    arrays = {name: _array(state[name]) for name in tensors if name in state}
+    problems: dict[str, list[str]] = {"missing": [], "unexpected": []}
+    if strict:
+        problems["missing"] = [n[0] for n in names.values() if not any(x in arrays for x in n)]
+        problems["unexpected"] = [name for name in state if name not in tensors]
+    for name, array in arrays.items():
+        for what, text in _misfits(array, tensors[name].data):
+            problems.setdefault(what, []).append(f"{name}: {text}")
+    for same in names.values():
+        if not _agree([arrays[name] for name in same if name in arrays]):
+            problems.setdefault("one parameter, other numbers", []).append(" and ".join(same))
+    wrong = [f"{what} ({len(n)}): {_some(n)}" for what, n in problems.items() if n]
+    if wrong:
+        raise ValueError(
+            f"{who}.load_state_dict: the names do not fit; {'; '.join(wrong)}. "
+            "Was it saved from another model or configuration?"
+        )
+    for name, array in arrays.items():
+        tensors[name].data[...] = to_device(array, device_of(tensors[name].data))
+
+
+def _misfits(array: Array, wanted: Array) -> Iterable[tuple[str, str]]:
+    if array.shape != wanted.shape:
+        yield "wrong shape", f"expected {wanted.shape}, got {array.shape}"
+    if array.dtype.kind != wanted.dtype.kind:
+        yield "wrong dtype", f"expected {_NUMBERS[wanted.dtype.kind]}, got {array.dtype}"
+
+
+def _agree(arrays: list[Array]) -> bool:
+    return all(bool((x == arrays[0]).all()) for x in arrays[1:] if x.shape == arrays[0].shape)
+
+
+def _some(names: list[str]) -> str:
+    more = f", … and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _array(x: Array) -> Array:
+    return x if hasattr(x, "dtype") else np.asarray(x)
