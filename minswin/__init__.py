@@ -7,8 +7,7 @@ from minswin.autograd import Tensor, apply, no_grad, vjp
 from minswin.models import list_models
 from minswin.models.base import Model
 from minswin.parallel import data_parallel
-
-__version__ = "0.1.0"
+from minswin.version import VERSION as __version__
 
 __all__ = [
     "Tensor",

@@ -17,6 +17,7 @@ PACKAGE = Path(minswin.__file__).parent
 ALLOWED = {
     "arrays": set(),
     "replacing": set(),
+    "version": set(),
     "autograd": {"arrays"},
     "reference": {"arrays"},
     "devices": {"arrays"},
@@ -31,14 +32,14 @@ ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["weights"] = {*ALLOWED["models"], "models", "replacing"}
 ALLOWED["data"] = {"replacing"}
 ALLOWED["look"] = {*ALLOWED["models"], "models", "data", "replacing"}
-ALLOWED["training"] = {*ALLOWED["weights"], "weights", "data", "look", "parallel"}
+ALLOWED["training"] = {*ALLOWED["weights"], "weights", "data", "look", "parallel", "version"}
 ALLOWED["dense"] = {*ALLOWED["training"], "training"}
 ALLOWED["crosscheck"] = {*ALLOWED["training"], "training"}
 ALLOWED["bench"] = {*ALLOWED["training"], "training", "__init__"}
 ALLOWED["explain"] = {*ALLOWED["bench"], "bench"}
 ALLOWED["cli"] = {*ALLOWED["bench"], "bench", "explain", "check", "crosscheck"}
 ALLOWED["__main__"] = {"cli"}
-ALLOWED["__init__"] = {*ALLOWED["weights"], "weights", "parallel"}
+ALLOWED["__init__"] = {*ALLOWED["weights"], "weights", "parallel", "version"}
 
 
 for _rooms in ALLOWED.values():

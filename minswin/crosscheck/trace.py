@@ -14,8 +14,8 @@ from minswin.crosscheck import recipe
 from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
 from minswin.crosscheck.recording import Recording, recording
 from minswin.layers.base import Layer
-from minswin.training.checkpoints import version
 from minswin.training.optimizers import SGD, AdamW, Optimizer
+from minswin.version import VERSION
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 IMAGE = ("image", "channel", "row", "column")
@@ -46,7 +46,7 @@ def trace(
         raise ValueError(f"trace: optimizer must be one of {', '.join(OPTIMIZERS)}")
     if steps < 0:
         raise ValueError(f"trace: steps must be 0 or more, got {steps}")
-    told = {"format": FORMAT, "minswin": version(), **(header or {})}
+    told = {"format": FORMAT, "minswin": VERSION, **(header or {})}
     told |= {"dtypes": list(dtypes), "backend": backend, "losses": {}}
     if steps:
         told["optimizer"] = {"name": optimizer, "lr": lr, "steps": steps}

@@ -17,7 +17,6 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -144,14 +143,6 @@ def _assemble(info: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Checkpo
         group, _, rest = name.partition("/")
         groups[group][rest] = array
     return Checkpoint(info, **groups)
-
-
-def version() -> str:
-    """The version of minswin, where it is installed."""
-    try:
-        return metadata.version("minswin")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def find_run(path: Path | str) -> Path:

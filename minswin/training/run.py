@@ -16,7 +16,7 @@ from minswin.autograd import Tensor, no_grad
 from minswin.devices import to_device
 from minswin.parallel import data_parallel
 from minswin.training import checkpoints
-from minswin.training.checkpoints import BEST, LAST, Checkpoint, version
+from minswin.training.checkpoints import BEST, LAST, Checkpoint
 from minswin.training.distillation import Distillation
 from minswin.training.ema import WeightAverage
 from minswin.training.evaluate import Evaluation, evaluate, quiet
@@ -36,6 +36,7 @@ from minswin.training.precision import LossScale, computing
 from minswin.training.schedules import warmup_cosine
 from minswin.training.settings import Settings
 from minswin.training.steps import Made
+from minswin.version import VERSION
 
 LOG, CURVES = "log.jsonl", "curves.png"
 FILES = (LAST, BEST, "last.json", "best.json", LOG, CURVES)  # what a run keeps in its folder
@@ -218,7 +219,7 @@ class Run:
         for name in FILES:
             (self.folder / name).unlink(missing_ok=True)
         self.journal = Journal(self.folder / LOG, position=0)
-        self.journal.write(kind="run", minswin=version(), **asdict(self.settings))
+        self.journal.write(kind="run", minswin=VERSION, **asdict(self.settings))
         self.save(LAST)
 
     def save(self, *names: str) -> None:
@@ -233,7 +234,7 @@ class Run:
     def _describe(self) -> dict[str, Any]:
         assert self.journal is not None
         return {
-            "minswin": version(),
+            "minswin": VERSION,
             "model": {"name": self.model.name, "settings": self.model.settings},
             "data": self._describe_data(),
             "teacher": self.teaching.described if self.teaching else None,
