@@ -11,16 +11,16 @@ import numpy as np
 
 from minswin import data
 from minswin.bench.attention_cost import attention_cost
+from minswin.data.pictures import prepare, read_image
 from minswin.look.canvas import enlarge
 from minswin.look.page.report import write_report
 from minswin.look.page.subject import Cost, Examples, Other, Subject
 from minswin.models import SwinTransformer, create_model
 from minswin.replacing import require_replaceable
 from minswin.training.checkpoints import load_trained_model
-from minswin.training.classify import read_image
 from minswin.training.evaluate import predict
 from minswin.training.pretrained import DEFAULT, find_trained
-from minswin.training.published import HALF, Statistics, load_published, prepare
+from minswin.training.published import HALF, Statistics, load_published
 
 LARGEST_MAP = 64  # tokens along a side, where attention is counted
 WORK = 40e9  # multiply-adds to spend on example images

@@ -125,9 +125,12 @@ def _temporary(path: Path, who: str) -> Iterator[Path]:
         of_another = error.filename and not str(error.filename).startswith(str(temporary))
         if of_another or str(error).startswith(f"{who}: "):
             raise  # of what the block reads
+        reason: BaseException = error
+        while isinstance(reason.__cause__, OSError):  # of a file in a folder, say
+            reason = reason.__cause__
         raise OSError(
-            f"{who}: cannot write {path} ({error.strerror or error}); check that the folder "
-            "exists, may be written, and that the disk is not full"
+            f"{who}: cannot write {path} ({getattr(reason, 'strerror', None) or reason}); check "
+            "that the folder exists, may be written, and that the disk is not full"
         ) from error
     finally:
         _remove(temporary)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ from tiny_models import batch, tiny_model
 
 from minswin.autograd import Tensor, no_grad
 from minswin.bench.attention_cost import attention_cost
-from minswin.look import cost, features, planes, positions, receptive
+from minswin.look import canvas, cost, features, planes, positions, receptive
 from minswin.look.attention import attention_maps
 from minswin.models import ResNet, SwinTransformer, VisionTransformer, create_model
+
+ROOT = str(Path(canvas.__file__).parents[2])
 
 # ── positions ────────────────────────────────────────────────────────────────────────────────────
 
@@ -265,3 +270,21 @@ def test_cost_is_drawn_against_the_side_of_the_image_in_pixels():
     assert line.get_ydata()[list(line.get_xdata()).index(12)] == points[0].macs
     assert list(axes[0, 1].lines[0].get_xdata()) == [12, 24]
     assert list(axes[0, 1].lines[0].get_ydata()) == [250, 500]
+
+
+@pytest.mark.parametrize("backend", ["module://a_notebook.that_is_not_here", "nonsense", "svg"])
+def test_pictures_need_no_backend_of_the_users(tmp_path, backend):
+    """A foreign MPLBACKEND: matplotlib itself cannot be imported under the first two."""
+    pytest.importorskip("matplotlib")
+    program = (
+        "from minswin.look import canvas\n"
+        "drawn, _ = canvas.figure(2)\n"
+        "for name in ('a.png', 'a.svg'): canvas.save(drawn, name)\n"
+        "canvas.as_uri(drawn)\n"
+        "import os, matplotlib\n"
+        f"assert os.environ['MPLBACKEND'] == {backend!r}\n"
+        f"assert ({backend!r} != 'svg') or matplotlib.rcParams['backend'] == 'svg'\n"
+    )
+    environment = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": ROOT}
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "a.svg"]

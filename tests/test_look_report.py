@@ -292,7 +292,7 @@ def test_pictures_of_odd_kinds_are_taken_too(make, name, corner, subjects):
 
 @pytest.mark.parametrize("size", [(600, 1), (1, 20_000), (83, 50)])
 def test_of_a_long_thin_picture_only_the_middle_is_enlarged(size, monkeypatch):
-    from minswin.training.published import prepare
+    from minswin.data.pictures import prepare
 
     made, resize = [], Image.Image.resize
     monkeypatch.setattr(

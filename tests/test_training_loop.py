@@ -31,6 +31,7 @@ from minswin.training import (
 from minswin.training.checkpoints import BEST, LAST, read_checkpoint
 from minswin.training.inputs import evaluation_batches, training_batches
 from minswin.training.journal import Journal, read_journal
+from minswin.training.progress import Progress
 from minswin.training.run import FILES, Run
 
 CLOCK = ("images_per_second",)
@@ -162,6 +163,26 @@ def test_curves_are_drawn_and_a_missing_matplotlib_is_only_a_hint(tmp_path, monk
         capsys.readouterr().out
     )
     assert not (tmp_path / "without" / "curves.png").exists()
+
+
+def test_nothing_after_the_last_checkpoint_hides_the_result(tmp_path, monkeypatch, capsys):
+    def broken(*arguments, **settings):
+        raise RuntimeError("no backend")
+
+    log = Progress.log
+    full = OSError(28, "No space left on device")
+
+    def log_until_full(progress, kind, **record):
+        if kind == "test":
+            raise full
+        log(progress, kind, **record)
+
+    monkeypatch.setattr("minswin.look.curves.save_curves", broken)
+    monkeypatch.setattr(Progress, "log", log_until_full)
+    result = train(tiny_settings(tmp_path, epochs=1, holdout=20))
+    assert result.test_accuracy is not None and result.epochs == 1
+    out = capsys.readouterr().out
+    assert "no curves.png: no backend\n" in out and f"no entry in the log: {full}\n" in out
 
 
 # ── stopping and continuing ──────────────────────────────────────────────────────────────────────

@@ -421,7 +421,7 @@ def test_running_averages_are_not_counted_as_parameters(tmp_path):
 def test_predict_prepares_a_picture_as_published_and_numbers_the_classes(tmp_path, capsys):
     Image = pytest.importorskip("PIL.Image")
     from minswin import cli
-    from minswin.training.published import prepare
+    from minswin.data.pictures import prepare
     from minswin.weights.files import save_weights
 
     rng = np.random.default_rng(0)

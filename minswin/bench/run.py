@@ -144,7 +144,7 @@ class Bench:
         picture = self.out.with_suffix(".png")
         try:
             drawn = save_pictures(races, self.results.get("sweep"), picture)
-        except ImportError as error:
+        except Exception as error:  # the figures are on the disk, and what they say was shown
             self.show(f"no picture: {error}")
             drawn = False
         self.show(f"written: {self.out}{f' and {picture}' if drawn else ''}")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -34,12 +38,34 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def empty_figure(width: float, height: float) -> Any:
-    """A figure of so many inches, with nothing on it."""
+    """A figure of this many inches, with nothing on it. Raises ImportError without matplotlib."""
+    with _without_backend():
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError('matplotlib is missing; pip install "minswin[plot]"') from error
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawn)
+    return drawn
+
+
+@contextmanager
+def _without_backend() -> Iterator[None]:
+    """Import matplotlib without the backend that MPLBACKEND names, which may not be installed.
+
+    Pictures in files need none. Where it can be had it is chosen afterwards, for whoever plots.
+    """
+    if "matplotlib" in sys.modules or "MPLBACKEND" not in os.environ:
+        yield
+        return
+    backend = os.environ.pop("MPLBACKEND")
     try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('matplotlib is missing; pip install "minswin[plot]"') from error
-    return Figure(figsize=(width, height), layout="constrained")
+        yield
+    finally:
+        os.environ["MPLBACKEND"] = backend
+    with suppress(ValueError, ImportError):
+        sys.modules["matplotlib"].rcParams["backend"] = backend
 
 
 def figure(columns: int, rows: int = 1, *, width: float = 2.2, height: float = 2.2) -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin import data
+from minswin.data.pictures import read_image
 from minswin.devices import working_on
 from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
@@ -96,7 +96,7 @@ def predict_file(
     """
     model, info = load_trained_model(find_trained(checkpoint))
     size = info["data"]["image"][1:]
-    pixels = read_image(image, height=size[0], width=size[1])[None]  # (1, 3, H, W)
+    pixels = read_image(image, height=size[0], width=size[1], who="predict")[None]
     x = data.normalize(pixels, mean=info["data"]["mean"], std=info["data"]["std"])
     probabilities = predict(model.to(device), x)[0]  # (K,)
     if not np.isfinite(probabilities).all():
@@ -105,60 +105,3 @@ def predict_file(
             "another checkpoint"
         )
     return info["data"]["classes"], probabilities
-
-
-def read_image(path: Path | str, *, height: int, width: int) -> np.ndarray:
-    """A picture file as bytes (3, height, width): upright, on white, squeezed to that size."""
-    Image, _ = _pillow()
-    pixels = open_image(path).resize((width, height), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(pixels, np.uint8).transpose(2, 0, 1))  # (3, H, W)
-
-
-def open_image(path: Path | str) -> Any:
-    """A picture file as a picture of Pillow: upright, on white, in red, green, blue of 8 bits."""
-    Image, ImageOps = _pillow()
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"predict: there is no image {path}; give the path of a picture")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return _opaque(ImageOps.exif_transpose(picture), Image)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"predict: {path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; "
-            "make it smaller first"
-        ) from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(
-            f"predict: {path} cannot be read as a picture ({error}); use PNG, JPEG or the like"
-        ) from error
-
-
-def _opaque(picture: Any, Image: Any) -> Any:
-    """A picture of any kind in red, green, blue of 8 bits, over white where it is transparent."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        picture = Image.fromarray(_eight_bits(np.asarray(picture)))
-    if {"A", "a"}.intersection(picture.getbands()) or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
-
-
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Greys (H, W) as bytes: whole numbers are of 16 bits, fractions are of 1, 255 or 65,535."""
-    scales = (65_535,) if grey.dtype.kind in "iu" else (1, 255, 65_535)
-    low, high = grey.min(), grey.max()
-    full = next((scale for scale in scales if 0 <= low and high <= scale), None)
-    if full is None:
-        raise ValueError(f"its greys lie in {low} to {high}, expected 0 to 65535")
-    return np.rint(grey * (255 / full)).astype(np.uint8)
-
-
-def _pillow() -> tuple[Any, Any]:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError('predict: pillow is missing; pip install "minswin[plot]"') from error
-    return Image, ImageOps

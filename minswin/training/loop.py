@@ -136,16 +136,26 @@ def _finish_epoch(run: Run, progress: Progress) -> None:
 
 
 def _finish(run: Run, progress: Progress, began: float) -> Result:
+    """What comes after the last checkpoint; nothing of it may hide the result."""
     if run.held_out is not None:
         run.accuracy = run.test_best().accuracy
-        progress.log("test", epoch=run.epoch, accuracy=run.accuracy)
-    try:
-        from minswin.look.curves import save_curves
-
-        save_curves(read_journal(run.folder / LOG), run.folder / CURVES)
-    except ImportError as missing:
-        progress.say(f"no curves.png: {missing}")
+    for what, work in (("entry in the log", _log_test), ("curves.png", _draw_curves)):
+        try:
+            work(run, progress)
+        except Exception as error:
+            progress.say(f"no {what}: {error}")
     return replace(_result(run, began), test_accuracy=run.accuracy)
+
+
+def _log_test(run: Run, progress: Progress) -> None:
+    if run.held_out is not None:
+        progress.log("test", epoch=run.epoch, accuracy=run.accuracy)
+
+
+def _draw_curves(run: Run, progress: Progress) -> None:
+    from minswin.look.curves import save_curves
+
+    save_curves(read_journal(run.folder / LOG), run.folder / CURVES)
 
 
 def _result(run: Run, began: float, interrupted: int | None = None) -> Result:
