@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable
 from functools import wraps
@@ -113,10 +114,32 @@ def _check_call(
 ) -> None:
     try:
         signature.bind(*inputs, **settings)
-    except TypeError as error:
+    except TypeError:
         names = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
         shown = signature.replace(parameters=names, return_annotation=signature.empty)
-        raise TypeError(f"{name}{shown}: {error}; data go by position") from None
+        why = _misfit(signature, inputs, settings)
+        raise TypeError(f"{name}{shown}: {why}; data go by position") from None
+
+
+def _misfit(signature: inspect.Signature, inputs: tuple[Any, ...], settings: dict[str, Any]) -> str:
+    """Why a call does not fit; Python's own words for it differ from version to version."""
+    parameters = signature.parameters.values()
+    data = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    for key in settings:
+        if key in (p.name for p in data):
+            return f"{key!r} was given by keyword"
+        if key not in signature.parameters:
+            near = difflib.get_close_matches(key, signature.parameters, n=1)
+            return f"unknown setting {key!r}" + (f", did you mean {near[0]!r}?" if near else "")
+    missing = [p.name for p in data[len(inputs) :] if p.default is p.empty]
+    missing += [
+        f"{p.name}="
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in settings
+    ]
+    if missing:
+        return f"missing {', '.join(missing)}"
+    return f"expected at most {len(data)} inputs, got {len(inputs)}"
 
 
 def _as_inputs(
