@@ -23,6 +23,18 @@ def array_module(x: Array) -> Any:
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
 
+def as_array(x: Any) -> Array:
+    """x as a NumPy or CuPy array: itself, or the array of what is a list, a number or a subclass.
+
+    A subclass of NumPy's array may compute otherwise (np.matrix has another *), so it is left.
+    """
+    if type(x) is np.ndarray:
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("a masked array: its mask would be lost; use .filled(number), or .data")
+    return x if array_module(x) is not np else np.asarray(x)
+
+
 def to_numpy(x: Array) -> np.ndarray:
     """`x` as a NumPy array; a CuPy array is copied from the GPU."""
     return x.get() if array_module(x) is not np else np.asarray(x)

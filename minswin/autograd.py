@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minswin.arrays import Array, Definition, Vjp, array_module, to_numpy
+from minswin.arrays import Array, Definition, Vjp, array_module, as_array, to_numpy
 
 
 class Tensor:
@@ -24,6 +24,8 @@ class Tensor:
 
     `data` is the array. `grad` appears after `backward` on leaves with requires_grad, and adds up
     until it is set to None. The operators + - * / @ ** and indexing are attached in `ops.py`.
+    Tensors are compared by identity, so that they can stand in lists, sets and as keys; numbers are
+    compared through `.data`. One of a single element is a number to float(), int(), bool(), f"{}".
     """
 
     __slots__ = ("__weakref__", "_node", "data", "grad", "requires_grad")
@@ -33,8 +35,7 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             raise TypeError("Tensor: data is already a Tensor; use it, or its .data")
-        array = hasattr(data, "dtype") and not isinstance(data, np.generic)
-        self.data: Array = data if array else np.asarray(data)
+        self.data: Array = as_array(data)
         if requires_grad and self.data.dtype.kind != "f":
             raise TypeError(
                 f"Tensor: requires_grad needs floating-point data, got {self.data.dtype}; "
@@ -62,6 +63,47 @@ class Tensor:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The parts along the first axis."""
+        if self.ndim == 0:
+            raise TypeError("Tensor: one of no axes cannot be iterated over; use .item()")
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, number: Any) -> bool:
+        """Whether any element equals a number."""
+        number = number.data if isinstance(number, Tensor) else number
+        return bool((self.data == number).any())
+
+    def __bool__(self) -> bool:
+        return bool(self._only_element("bool"))
+
+    def __float__(self) -> float:
+        return float(self._only_element("float"))
+
+    def __int__(self) -> int:
+        return int(self._only_element("int"))
+
+    def __format__(self, spec: str) -> str:
+        return format(self._only_element("format"), spec) if spec else str(self)
+
+    def _only_element(self, who: str) -> Any:
+        if self.size != 1:
+            raise ValueError(
+                f"{who}: expected a Tensor of one element, got shape {self.shape}; "
+                "reduce it with .sum(), .mean() or .max(), or compare its .data"
+            )
+        return self.item()
+
+    def __eq__(self, other: Any) -> bool:
+        if isinstance(other, (int, float, complex, np.generic)) or hasattr(other, "dtype"):
+            if not isinstance(other, Tensor):
+                raise TypeError(
+                    f"Tensor: == compares Tensors by identity, got {type(other).__name__}; "
+                    "compare numbers through .data"
+                )
+            return self is other
+        return NotImplemented
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = to_numpy(self.data)
@@ -109,8 +151,9 @@ class Tensor:
         def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
 
     def __repr__(self) -> str:
-        made = ", requires_grad" if self.requires_grad else ""
-        return f"Tensor({to_numpy(self.data)}{made})"
+        numbers = np.array2string(to_numpy(self.data), separator=", ", prefix="Tensor(")
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({numbers}, dtype={self.dtype}{grad})"
 
 
 class Node:
@@ -210,7 +253,7 @@ def run(definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any
     """What `apply` does where no step stands around operations."""
     value, vjp = definition(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
     result = Tensor(value)
-    if _state.recording:
+    if _state.recording and result.data.dtype.kind == "f":  # integers have no gradient
         sources = tuple(_source(x) for x in inputs)
         if any(source is not None for source in sources):
             name = getattr(definition, "__name__", "operation")

@@ -65,7 +65,7 @@ def _lift(
             return apply(function, *inputs, **settings)
         except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
             shapes = ", ".join("None" if x is None else str(x.shape) for x in inputs)
-            kind = TypeError if isinstance(error, TypeError) else ValueError
+            kind = type(error) if type(error) in (TypeError, IndexError) else ValueError
             raise kind(f"{name}: {error}; the inputs have the shapes {shapes}") from error
 
     operation.__signature__ = signature  # type: ignore[attr-defined]
@@ -464,7 +464,7 @@ giou = _lift(_detection.giou, _check_giou)
 
 
 def astype(x: Tensor, dtype: Any) -> Tensor:
-    """The same numbers in another floating dtype; the gradient is converted back."""
+    """The same numbers in another dtype; from floating ones the gradient is converted back."""
 
     def astype(a: Array) -> tuple[Array, Vjp]:
         return a.astype(dtype), lambda g: (g.astype(a.dtype),)
@@ -499,9 +499,9 @@ def _power(x: Tensor, exponent: Any) -> Tensor:
 
 
 def _index(index: Any) -> Any:
-    """An index with the arrays in the place of Tensors."""
-    if isinstance(index, tuple):
-        return tuple(_index(part) for part in index)
+    """An index with arrays instead of Tensors."""
+    if isinstance(index, (tuple, list)):
+        return type(index)(_index(part) for part in index)
     return index.data if isinstance(index, Tensor) else index
 
 

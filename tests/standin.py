@@ -20,10 +20,11 @@ import numpy as np
 
 FUNCTIONS = """
     abs all any arange argmax argsort array_equal broadcast_to concatenate copysign cos empty
-    empty_like exp expand_dims flatnonzero floor full full_like isfinite isnan log log1p matmul max
-    maximum mean min minimum moveaxis ones ones_like pad prod repeat roll sign sin split sqrt
-    square stack sum swapaxes take_along_axis tanh transpose triu tril vdot where zeros zeros_like
-    ascontiguousarray logaddexp einsum clip cumsum tile nonzero invert logical_and logical_or
+    empty_like exp expand_dims flatnonzero floor full full_like isfinite isinf isnan log log1p
+    matmul max maximum mean min minimum moveaxis ones ones_like pad prod repeat roll sign sin split
+    sqrt square stack sum swapaxes take_along_axis tanh transpose triu tril vdot where zeros
+    zeros_like ascontiguousarray logaddexp einsum clip cumsum tile nonzero invert logical_and
+    logical_or
 """
 METHODS = """
     all any argmax argsort astype clip copy cumsum flatten max mean min prod ravel repeat reshape

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import gc
+import operator
 import threading
 import weakref
 
@@ -276,3 +278,126 @@ def test_vjp_turns_a_text_on_tensors_into_a_definition() -> None:
     dx, dy = pull(g)
     np.testing.assert_allclose(dx, g * (3 * y + 1))
     np.testing.assert_allclose(dy, g * 3 * x)
+
+
+# ── what users of NumPy and PyTorch expect of a Tensor ───────────────────────────────────────────
+
+
+def gradient_of_a_pick(x: np.ndarray, index: object) -> np.ndarray:
+    """How often x[index] takes each element, by backward."""
+    leaf = Tensor(x, requires_grad=True)
+    leaf[index].sum().backward()
+    return leaf.grad
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        ((0, 0, 1), (0, 0, 1)),
+        ([0, 0, 1], (1, 1, 0)),
+        ((0, 0),),
+        ((-1, 1, 1), 0),
+        [0, 0, -2],
+        [[0, 0], [1, -1]],
+        array.array("q", [0, 0, 1]),
+        memoryview(np.array([1, 1, -1])),
+        (memoryview(np.array([1, 1, -1])), slice(1, None)),
+        (array.array("i", [0, 0]), None, 1),
+        np.array([0, 0, 1], np.uint8),
+        (np.array([1, 1]), Ellipsis),
+        Tensor(np.array([0, 0])),
+        ([Tensor(np.array(0)), 0], [1, 1]),
+        (Tensor(np.array([1, 1])), (Tensor(np.array(0)), 0)),
+        (np.int64(1), slice(None)),
+        np.array(1),
+        (1, -1),
+        1,
+        (slice(None, None, -1), 0),
+        (None, 1, ..., None),
+        True,
+        (),
+        [True, False],
+        np.array([[True, False], [True, True]]),
+        ([True, False], slice(None)),
+    ],
+    ids=lambda index: type(index).__name__,
+)
+def test_an_element_that_an_index_takes_twice_receives_both_gradients(index: object) -> None:
+    x, counts = np.arange(4.0).reshape(2, 2), np.zeros((2, 2))
+    for taken in np.ravel(Tensor(x)[index].data):
+        counts.flat[int(taken)] += 1
+    np.testing.assert_array_equal(gradient_of_a_pick(x, index), counts)
+
+
+@pytest.mark.parametrize("dtype", [int, np.int64, np.uint8, bool, "i4"])
+def test_numbers_that_are_no_floats_have_no_gradient(dtype: object) -> None:
+    x = leaf(1.5, 2.5)
+    y = x.astype(dtype)
+    assert not y.requires_grad and y.dtype == np.dtype(dtype)
+    (x * y.astype(np.float64)).sum().backward()
+    np.testing.assert_array_equal(x.grad, y.data)
+    half = x.astype(np.float16)
+    assert half.requires_grad
+
+
+def test_a_tensor_is_iterated_over_and_unpacked_along_its_first_axis() -> None:
+    x = leaf(1.0, 2.0)
+    a, b = x
+    (a + 3 * b).backward()
+    assert x.grad.tolist() == [1, 3]
+    assert [row.shape for row in Tensor(np.zeros((3, 2)))] == [(2,)] * 3
+    assert list(Tensor(np.zeros((0, 2)))) == []
+    with pytest.raises(ValueError, match="too many values"):
+        a, b = leaf(1.0, 2.0, 3.0)
+    with pytest.raises(TypeError, match="one of no axes cannot be iterated over"):
+        iter(Tensor(np.array(1.0)))
+
+
+def test_an_index_beyond_the_end_is_an_index_error() -> None:
+    with pytest.raises(IndexError, match="getitem: index 2 is out of bounds"):
+        leaf(1.0, 2.0)[2]
+
+
+def test_a_tensor_of_one_element_is_a_number() -> None:
+    for x in (Tensor(np.array(2.5)), leaf(2.5), Tensor(np.array([[2.5]]))):
+        assert float(x) == 2.5 and int(x) == 2 and bool(x) and f"{x:.3f}" == "2.500"
+    assert not Tensor(np.array(0.0)) and not leaf(0.0)
+    assert f"{leaf(1.0, 2.0)}" == str(leaf(1.0, 2.0))
+    for convert in (float, int, bool, "{:.2f}".format):
+        with pytest.raises(ValueError, match=r"expected a Tensor of one element, got shape \(2,\)"):
+            convert(leaf(1.0, 2.0))
+    with pytest.raises(ValueError, match=r"got shape \(0, 3\)"):
+        bool(Tensor(np.zeros((0, 3))))  # not: its length is 0
+
+
+def test_tensors_are_compared_by_identity_and_never_with_numbers() -> None:
+    x, y = leaf(1.0), leaf(1.0)
+    assert x == x and x != y
+    assert x in [y, x] and y not in [x] and {x: 1, y: 2}[y] == 2
+    assert x != None and x != "x" and x not in (None, "x")  # noqa: E711
+    for number in (1, 1.0, np.float64(1), np.ones(1), True):
+        for compare in (operator.eq, operator.ne):
+            for pair in ((x, number), (number, x)):
+                with pytest.raises(TypeError, match=r"compare numbers through \.data"):
+                    compare(*pair)
+
+
+def test_in_looks_for_a_number_among_the_elements() -> None:
+    x = leaf(1.0, 2.0)
+    assert 2 in x and 3 not in x and Tensor(np.array(1.0)) in x
+
+
+def test_a_tensor_is_shown_as_an_array_is() -> None:
+    x = Tensor(np.array([[1, 2.5], [3, 4]], np.float32), requires_grad=True)
+    assert repr(x) == (
+        "Tensor([[1. , 2.5],\n        [3. , 4. ]], dtype=float32, requires_grad=True)"
+    )
+    assert repr(Tensor(np.array([1, 2]))) == "Tensor([1, 2], dtype=int64)"
+
+
+def test_other_kinds_of_arrays_become_plain_ones_or_are_refused() -> None:
+    with pytest.warns(PendingDeprecationWarning):
+        x = np.matrix([[1.0, 2.0], [3.0, 4.0]])
+    assert (Tensor(x) * Tensor(x)).data.tolist() == [[1, 4], [9, 16]]  # not the matrix product
+    with pytest.raises(TypeError, match="its mask would be lost"):
+        Tensor(np.ma.masked_greater(np.array([1.0, 2.0]), 1))

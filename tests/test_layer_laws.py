@@ -265,3 +265,19 @@ def test_a_block_whose_branches_are_all_dropped_is_the_identity() -> None:
     block = swin_block((2, 3), rng, drop_path_rate=1.0)
     x = rng.standard_normal((2, 4, 9, 6))
     assert_same(block(Tensor(x)), x)
+
+
+def test_a_printed_layer_shows_what_is_inside():
+    layer = Mlp(2, 3, rng=np.random.default_rng(0))
+    assert repr(layer) == "\n".join(
+        [
+            "Mlp, 17 learnt numbers",
+            "  fc1: Linear",
+            "    weight (3, 2)",
+            "    bias (3,)",
+            "  fc2: Linear",
+            "    weight (2, 3)",
+            "    bias (2,)",
+            "  drop: Dropout",
+        ]
+    )

@@ -57,6 +57,19 @@ class Layer(metaclass=_Checked):
     def __call__(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
+    def __repr__(self) -> str:
+        """The layers inside, one on a line, with the shapes of their parameters."""
+        count = self.parameter_count()
+        return "\n".join([f"{type(self).__name__}, {count:,} learnt numbers", *self._lines("  ")])
+
+    def _lines(self, indent: str) -> Iterator[str]:
+        for name, tensor in vars(self).items():
+            if isinstance(tensor, (Parameter, Buffer)):
+                yield f"{indent}{name} {tensor.shape}"
+        for name, child in self.children():
+            yield f"{indent}{name}: {type(child).__name__}"
+            yield from child._lines(indent + "  ")
+
     # ── what is inside ───────────────────────────────────────────────────────────────────────────
 
     def _members(self) -> Iterator[tuple[str, Any]]:

@@ -99,9 +99,11 @@ def soft_distillation_loss(
     """
     _check(both, teacher, alpha)
     positive("soft_distillation_loss", "temperature", temperature)
-    log_p = ops.log_softmax(Tensor(_values(teacher) / temperature)).data  # (B, K)
-    log_q = ops.log_softmax(both[1] * (1 / temperature))  # (B, K)
-    divergence = ((log_p - log_q) * array_module(log_p).exp(log_p)).mean()
+    p = ops.softmax(_values(teacher) / temperature).data  # (B, K)
+    xp = array_module(p)
+    entropy = -(p * xp.log(xp.where(p > 0, p, 1))).sum() / len(p)  # 0 · log 0 is 0
+    crossed = ops.cross_entropy(both[1] * (1 / temperature), p)
+    divergence = (crossed - entropy) * (1 / p.shape[1])
     of_label = ops.cross_entropy(both[0], targets, smoothing=smoothing)
     return of_label * (1 - alpha) + divergence * (alpha * temperature**2)
 

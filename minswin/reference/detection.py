@@ -9,8 +9,11 @@ def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, Vjp]:
     """−t log σ(x) − (1 − t) log(1 − σ(x)) = softplus(x) − t x, for each element.
 
     logits, targets: one shape, targets in [0, 1]   gives that shape
+    The part of max(x, 0) − t x is (1 − t) x or −t x: it is 0 where the answer is certain and right.
     """
-    value = _softplus(logits) - targets * logits
+    xp = array_module(logits)
+    share = (logits > 0) - targets  # of x in max(x, 0) − t x
+    value = share * xp.where(share == 0, 0, logits) + xp.log1p(xp.exp(-abs(logits)))
 
     def vjp(g: Array) -> tuple[Array, Array]:
         return g * (_sigmoid(logits) - targets), -g * logits
@@ -34,10 +37,11 @@ def focal_loss(
     sign = xp.where(yes, 1, -1).astype(logits.dtype)
     s = sign * logits
     surprise = _softplus(-s)  # −log p_t
+    finite = xp.where(xp.isinf(surprise), 0, surprise)  # where it counts: p_t log p_t is 0 at 0
     weight = xp.where(yes, alpha, 1 - alpha).astype(logits.dtype) * _sigmoid(-s) ** gamma
 
     def vjp(g: Array) -> tuple[Array, None]:
-        return -g * sign * weight * (_sigmoid(-s) + gamma * _sigmoid(s) * surprise), None
+        return -g * sign * weight * (_sigmoid(-s) + gamma * _sigmoid(s) * finite), None
 
     return weight * surprise, vjp
 

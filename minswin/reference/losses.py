@@ -28,4 +28,5 @@ def cross_entropy(logits: Array, targets: Array, *, smoothing: float = 0.0) -> t
         dtargets = None if targets.ndim == 1 else share * (1 - smoothing) * y
         return *undo_log_softmax(share * soft), dtargets
 
-    return -(soft * y).sum() / B, vjp
+    counted = xp.where(soft == 0, 0, y)  # 0 · log 0 is 0
+    return -(soft * counted).sum() / B, vjp

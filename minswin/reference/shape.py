@@ -47,23 +47,30 @@ def pad(x: Array, *, width: tuple[tuple[int, int], ...]) -> tuple[Array, Vjp]:
 
 
 def getitem(x: Array, *, index: Any) -> tuple[Array, Vjp]:
-    """x[index] for slices, integers, None, Ellipsis; integer or bool arrays add where they meet."""
+    """x[index] for all that NumPy takes as an index; an element taken twice gets both gradients."""
 
     def vjp(g: Array) -> tuple[Array]:
         xp = array_module(x)
         dx = xp.zeros_like(x)
-        if _has_array(index):
-            xp.add.at(dx, index, g)  # an element may have been taken more than once
-        else:
+        if _takes_each_once(index):
             dx[index] = g
+        else:
+            xp.add.at(dx, index, g)
         return (dx,)
 
     return x[index], vjp
 
 
-def _has_array(index: Any) -> bool:
+def _takes_each_once(index: Any) -> bool:
+    """Whether an index cannot take an element twice: it is made of integers, slices, None and … .
+
+    NumPy takes anything else (arrays, lists, tuples in the tuple, buffers) as an array of indices.
+    """
     parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(part, list) or hasattr(part, "dtype") for part in parts)
+    return all(
+        part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice))
+        for part in parts
+    )
 
 
 def concatenate(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:

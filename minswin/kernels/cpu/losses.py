@@ -10,7 +10,7 @@ from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
 from minswin.kernels.cpu.products import padded
-from minswin.kernels.cpu.simd import LANES, fma, load, splat, store, total
+from minswin.kernels.cpu.simd import LANES, absolute, fma, load, splat, store, total, where_negative
 from minswin.kernels.cpu.softmax import (
     BLOCK,
     fill_rows,
@@ -68,9 +68,11 @@ def _forward(x: Any, labels: Any, soft: Any, keep: Any, even: Any, y: Any, colum
         fill_rows(y, start, columns, 0.0, p, rows, width)  # for −∞ times 0 would be NaN
         _fill_targets(labels, soft, start, columns, keep, even, one, t, rows, width)
         for row in range(0, rows * width, width):
-            each = splat(x.dtype.type(0))
+            zero = each = splat(x.dtype.type(0))
             for j in range(row, row + width, LANES):
-                each = fma(load(t, j), load(p, j), each)
+                weight = load(t, j)
+                counted = where_negative(zero - absolute(weight), load(p, j), zero)  # 0 log 0 is 0
+                each = fma(weight, counted, each)
             sum_of_all += total(each)
     return sum_of_all
 

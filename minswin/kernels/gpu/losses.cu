@@ -25,7 +25,8 @@ __global__ void cross_entropy_forward(
     T log_total = log(total);
     for (Index j = threadIdx.x; j < K; j += WARP) {
         y[j] = logits[j] - top - log_total;
-        sum += target<T, HARD>(targets, row, K, j, keep, even) * y[j];
+        T t = target<T, HARD>(targets, row, K, j, keep, even);
+        if (t != 0) sum += t * y[j];  // 0 · log 0 is 0
     }
     sum = warp_sum(sum);
     if (HARD) {  // a label that is no class makes the loss NaN: an error would stop the GPU
