@@ -1,14 +1,35 @@
-"""How hypothesis runs: the same examples every time where CI is set, new ones elsewhere."""
+"""How the tests run: one thread for each process, a process for each core, kernels compiled first.
+
+Hypothesis draws the same examples every time where CI is set, new ones elsewhere.
+"""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-from hypothesis import settings
+import workers
+from hypothesis import HealthCheck, settings
+
+for variable in workers.THREADS:  # read when NumPy, numba and torch are imported: not yet
+    os.environ.setdefault(variable, "1")
 
 pytest.register_assert_rewrite("claims")
 
-settings.register_profile("free", deadline=None, max_examples=20)
+CLOCK = [HealthCheck.too_slow]  # how fast examples are drawn says how busy the machine is
+settings.register_profile("free", deadline=None, max_examples=20, suppress_health_check=CLOCK)
 settings.register_profile("ci", settings.get_profile("free"), derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "free")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Before pytest-xdist, where it is installed, reads its own options."""
+    if workers.wanted(config):
+        config.option.numprocesses, config.option.dist = workers.count(), "worksteal"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before pytest-xdist starts the workers, which would all compile the same kernels."""
+    if workers.distributed(session.config) and workers.many_files(session.config):
+        workers.compile_kernels(session.config)

@@ -53,10 +53,11 @@ def test_a_spread_is_the_quartiles():
     assert spread([7.0]) == Spread(7.0, 7.0, 7.0)
 
 
-def test_the_seconds_of_a_step_are_the_time_it_takes():
-    import time
-
-    assert 0.02 <= seconds(lambda: time.sleep(0.02)) < 1
+def test_the_seconds_of_a_step_are_the_time_it_takes(monkeypatch):
+    now = iter([5.0, 5.25])  # before the step, and after it
+    monkeypatch.setattr("minswin.bench.clock.time.perf_counter", lambda: next(now))
+    ran = []
+    assert seconds(lambda: ran.append("the step")) == 0.25 and ran == ["the step"]
 
 
 def test_ratios_are_multiples_of_minswin_s_figures():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from limits import HANG
 
 from minswin.data import Batches
 from minswin.data.ahead import ahead
@@ -31,8 +32,15 @@ def test_the_same_items_come_in_the_same_order(depth):
     assert list(ahead([], depth=depth)) == []
 
 
-def test_items_are_made_by_another_thread_while_the_caller_works():
-    made, names = threading.Semaphore(0), []
+def test_items_are_made_by_another_thread_while_the_caller_works(monkeypatch):
+    made, names, orders = threading.Semaphore(0), [], []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *work):
+            orders.append(work)
+            return super().submit(*work)
+
+    monkeypatch.setattr("minswin.data.ahead.ThreadPoolExecutor", Counting)
 
     def source():
         for i in range(8):
@@ -43,9 +51,10 @@ def test_items_are_made_by_another_thread_while_the_caller_works():
     items = ahead(source(), depth=2)
     assert names == []  # nothing begins before the first item is asked for
     assert next(items) == 0
-    assert all(made.acquire(timeout=10) for _ in range(3))  # item 0, and two that nobody asked for
-    time.sleep(0.05)
-    assert len(names) == 3  # and no more than those two
+    assert all(
+        made.acquire(timeout=HANG) for _ in range(3)
+    )  # item 0, and two that nobody asked for
+    assert len(orders) == 3  # and no more than those two
     assert list(items) == [1, 2, 3, 4, 5, 6, 7]
     assert all(name.startswith("minswin-data") for name in names)
 

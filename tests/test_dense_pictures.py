@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from claims import assert_same
+from limits import HANG
 
 from minswin.data.scenes import IGNORED
 from minswin.dense.detection import Found
@@ -150,7 +151,7 @@ def test_where_no_picture_can_be_is_said_before_one_is_drawn(tmp_path) -> None:
 @pytest.mark.parametrize("name", ["13_segment.py", "14_detect.py"])
 def test_an_example_asks_where_its_picture_goes_before_it_learns(name: str, tmp_path: Path) -> None:
     program = [sys.executable, str(EXAMPLES / name), "--quick", "-o", str(tmp_path / "none/a")]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 1
     assert "there is no folder" in done.stderr.splitlines()[-1]
     assert done.stdout == ""  # its first line comes before the training

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import HANG
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -27,7 +28,7 @@ START, *QUESTIONS = re.split(r"^### ", QUESTIONS_TEXT, flags=re.MULTILINE)
 def run(program: list[str], folder: Path | None = None) -> str:
     """What a program prints; folder: where it works, and leaves its files."""
     command = [sys.executable, *program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

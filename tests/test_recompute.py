@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 
 import numpy as np
@@ -224,9 +225,11 @@ def test_the_option_of_the_command_reaches_the_model(arguments):
 def bytes_kept(model, x):
     """Bytes that stand between forward and backward; the first call makes what is made once."""
     model(x)
+    gc.collect()  # or else when that happens next depends on the tests before
     tracemalloc.start()
     try:
         y = model(x)
+        gc.collect()
         kept, _ = tracemalloc.get_traced_memory()
         assert y.requires_grad
         return kept

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from limits import HANG
 from tiny_training import tiny_settings
 
 from minswin.training.checkpoints import BEST, LAST, read_checkpoint
@@ -18,7 +18,6 @@ from minswin.training.journal import read_journal
 
 SCRIPT = Path(__file__).with_name("tiny_training.py")
 HOME = SCRIPT.parents[1]
-PATIENCE = 60  # seconds
 OPTIONS = {
     "epochs": 40,
     "batch_size": 6,
@@ -37,9 +36,13 @@ OPTIONS = {
 }
 
 
-def start(*arguments, kernels="reference"):
-    """`minswin train …` with the tiny model and data, in another process; "" is no choice."""
+def start(*arguments, kernels="reference", stop=()):
+    """`minswin train …` with the tiny model and data, in another process; "" is no choice.
+
+    stop: a moment as tiny_training.stop_at takes it, at which the process gets a signal.
+    """
     environment = {**os.environ, "PYTHONPATH": str(HOME), "MINSWIN_KERNELS": kernels}
+    environment["STOP_AT"] = " ".join(str(int(part)) for part in stop)
     command = [sys.executable, str(SCRIPT), "train", *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -52,19 +55,9 @@ def options(folder):
 
 
 def finish(process, expected):
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=HANG)
     assert process.returncode == expected, (process.returncode, out, err)
     return out, err
-
-
-def wait_for_step(process, folder, step):
-    """Until the run has logged this step."""
-    log, deadline = folder / "log.jsonl", time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        if log.exists() and any(r["step"] >= step for r in read_journal(log) if "step" in r):
-            return
-        time.sleep(0.005)
-    raise AssertionError(process.communicate())
 
 
 def contents(folder):
@@ -97,20 +90,16 @@ def assert_same(found, wanted):
 
 def test_a_run_killed_ten_times_ends_with_the_bits_of_the_unbroken_one(tmp_path, unbroken):
     rng = np.random.default_rng(2026)
-    folder, kills, interrupted_steps = tmp_path / "killed", 0, []
-    while True:
-        begun = (folder / LAST).exists()
-        process = start("--resume", folder) if begun else start(*options(folder))
-        if kills == 10:
-            finish(process, 0)
-            break
-        done = read_checkpoint(folder).info["step"] if begun else 0
-        wait_for_step(process, folder, done + int(rng.integers(3, 18)))
-        time.sleep(float(rng.uniform(0, 0.02)))
-        process.send_signal(signal.SIGKILL)
-        finish(process, -signal.SIGKILL)
-        kills += 1
-        interrupted_steps.append(read_checkpoint(folder).info["step"])
+    folder, done, interrupted_steps = tmp_path / "killed", 0, []
+    for _ in range(10):
+        moment = done + rng.integers(3, 15), rng.integers(0, 4000), signal.SIGKILL
+        finish(
+            start(*(["--resume", folder] if done else options(folder)), stop=moment),
+            -signal.SIGKILL,
+        )
+        done = read_checkpoint(folder).info["step"]
+        interrupted_steps.append(done)
+    finish(start("--resume", folder), 0)
     assert_same(contents(folder), unbroken)
     middle = [step for step in interrupted_steps if 0 < step < 200]
     assert len(set(middle)) >= 5, f"the kills came outside of the run: {interrupted_steps}"
@@ -119,10 +108,7 @@ def test_a_run_killed_ten_times_ends_with_the_bits_of_the_unbroken_one(tmp_path,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(tmp_path, unbroken, number):
     folder = tmp_path / "stopped"
-    process = start(*options(folder))
-    wait_for_step(process, folder, 5)
-    process.send_signal(number)
-    out, err = finish(process, 128 + number)
+    out, err = finish(start(*options(folder), stop=(5, 100, number)), 128 + number)
     step = read_checkpoint(folder).info["step"]
     assert f"{number.name}: saved after step {step} in {folder}; continue with" in out
     assert f"minswin train --resume {folder}" in out and err == ""
@@ -138,10 +124,7 @@ def test_with_the_usual_kernels_a_killed_run_ends_with_the_bits_of_the_unbroken_
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     finish(start(*options(whole), "--epochs", "12", kernels=""), 0)
     for step, arguments in ((7, [*options(folder), "--epochs", "12"]), (19, ["--resume", folder])):
-        process = start(*arguments, kernels="")
-        wait_for_step(process, folder, step)
-        process.send_signal(signal.SIGKILL)
-        finish(process, -signal.SIGKILL)
+        finish(start(*arguments, kernels="", stop=(step, 100, signal.SIGKILL)), -signal.SIGKILL)
         info = read_checkpoint(folder).info
         assert step - 2 <= info["step"] < 60 and info["kernels"] == "numba"
     _, err = finish(start("--resume", folder, kernels="reference"), 2)

@@ -5,6 +5,7 @@ As a script it is `minswin` with that data and that model: python tests/tiny_tra
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ from minswin import data
 from minswin.data import Dataset
 from minswin.models.registry import MODELS
 from minswin.training import Settings, recipe
+from minswin.training.journal import Journal
 
 MODEL = {
     "img_size": 8,
@@ -65,8 +67,33 @@ def install(monkeypatch=None) -> None:
         monkeypatch.setattr(data, "load", tiny_load)
 
 
+def stop_at(step: int, calls: int, number: int) -> None:
+    """Send this process the signal `number` that many calls of functions after a step is logged.
+
+    Any moment of the program can be chosen, and it is the same one on a busy machine.
+    """
+    write = Journal.write
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls -= event == "call"
+        if calls < 0:
+            sys.setprofile(None)
+            os.kill(os.getpid(), number)
+
+    def write_and_count(journal, **record):
+        write(journal, **record)
+        if record.get("step", 0) >= step and Journal.write is write_and_count:
+            Journal.write = write
+            sys.setprofile(count)
+
+    Journal.write = write_and_count
+
+
 if __name__ == "__main__":
     from minswin.cli import main
 
     install()
+    if moment := os.environ.get("STOP_AT"):
+        stop_at(*map(int, moment.split()))
     sys.exit(main())

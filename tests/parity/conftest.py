@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -20,6 +21,24 @@ def report() -> list[Any]:
 def proofs() -> list[Any]:
     """Where a test of one of the columns of the family's table leaves its error."""
     return PROOFS
+
+
+# ── rows of pytest-xdist's workers travel to the process that prints ─────────────────────────────
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["parity"] = pickle.dumps((ROWS, PROOFS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    rows, proofs = pickle.loads(getattr(node, "workeroutput", {}).get("parity", EMPTY))
+    ROWS.extend(rows)
+    PROOFS.extend(proofs)
+
+
+EMPTY = pickle.dumps(([], []))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

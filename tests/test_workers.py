@@ -1,0 +1,130 @@
+"""Which runs are handed to workers, and when the kernels are compiled for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import workers
+from limits import HANG
+
+ROOT = Path(__file__).parents[1]
+PLAIN = {
+    "numprocesses": None, "dist": "no", "usepdb": False, "trace": False,
+    "collectonly": False, "capture": "fd",
+}  # fmt: skip
+
+
+def run_of(*args: str, **options: Any) -> Any:
+    """What pytest's config holds for a command line."""
+    return SimpleNamespace(args=list(args), option=SimpleNamespace(**{**PLAIN, **options}))
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "count", lambda: 4)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
+def test_a_folder_and_many_files_are_handed_to_workers(cores: None) -> None:
+    assert workers.wanted(run_of(str(ROOT / "tests"), str(ROOT / "minswin")))
+    assert workers.wanted(run_of(*(f"tests/test_{i}.py::test_x" for i in range(9))))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"numprocesses": 0},
+        {"numprocesses": 3},
+        {"dist": "loadfile"},
+        {"usepdb": True},
+        {"trace": True},
+        {"collectonly": True},
+        {"capture": "no"},
+    ],
+    ids=str,
+)
+def test_orders_of_the_command_line_are_left_alone(options: dict[str, Any], cores: None) -> None:
+    assert not workers.wanted(run_of(str(ROOT / "tests"), **options))
+
+
+def test_few_files_run_in_one_process(cores: None) -> None:
+    assert not workers.wanted(run_of("tests/test_mask.py"))
+    assert not workers.wanted(run_of(*(f"tests/test_mask.py::test_{i}" for i in range(9))))
+
+
+def test_without_xdist_and_on_one_core_nothing_is_distributed(monkeypatch, cores: None) -> None:
+    without = SimpleNamespace(args=[str(ROOT)], option=SimpleNamespace())
+    assert not workers.wanted(without) and not workers.distributed(without)
+    monkeypatch.setattr(workers, "count", lambda: 1)
+    assert not workers.wanted(run_of(str(ROOT)))
+
+
+def test_a_worker_has_none_of_its_own(monkeypatch: pytest.MonkeyPatch, cores: None) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    assert not workers.wanted(run_of(str(ROOT)))
+
+
+def test_all_libraries_have_one_thread() -> None:
+    assert all(os.environ[name] for name in workers.THREADS)
+    program = "import os, workers, conftest; print(*(os.environ[name] for name in workers.THREADS))"
+    free = {name: value for name, value in os.environ.items() if name not in workers.THREADS}
+    free["PYTHONPATH"] = str(workers.TESTS)
+    for more, expected in (({}, "1 1 1 1"), ({workers.THREADS[0]: "2"}, "2 1 1 1")):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=free | more, capture_output=True, text=True, timeout=HANG, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == expected
+
+
+# ── kernels ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Memory(dict[str, Any]):
+    """pytest's cache."""
+
+    def set(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+def test_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+    monkeypatch.setattr(workers, "_compile", lambda parts, show: compiled.append(parts))
+    manager = SimpleNamespace(get_plugin=lambda name: None)
+    config: Any = SimpleNamespace(cache=Memory(), pluginmanager=manager)
+    workers.compile_kernels(config)
+    workers.compile_kernels(config)
+    assert compiled == [workers.count()]
+    monkeypatch.setattr(workers, "stamp", lambda: "other sources, or another numba")
+    workers.compile_kernels(config)
+    assert len(compiled) == 2
+
+
+def test_the_stamp_follows_sources_and_files(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    source, cache = tmp_path / "kernel.py", tmp_path / "cache"
+    source.write_text("")
+    cache.mkdir()
+    monkeypatch.setattr(workers, "KERNELS", tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache))
+    stamps = [workers.stamp()]
+    os.utime(source, (1, 1))
+    stamps.append(workers.stamp())
+    (cache / "kernel.nbi").write_text("")
+    stamps.append(workers.stamp())
+    assert len(set(stamps)) == 3 and workers.stamp() == stamps[-1]
+
+
+def test_every_kernel_is_compiled_by_one_process() -> None:
+    import compile_kernels
+
+    from minswin.kernels import KERNELS
+
+    parts = [{name for name, _ in compile_kernels.jobs(part, 3)} for part in range(3)]
+    assert set().union(*parts) == {name for name, row in KERNELS.items() if "numba" in row}
+    assert sum(map(len, parts)) == len(set().union(*parts))
