@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from minswin.arrays import Array, to_numpy
 from minswin.replacing import replacing
+from minswin.weights.files import read_file, save_weights
 
 FORMAT = 1
 GROUPS = ("weights", "optimizer", "average")
@@ -59,8 +58,7 @@ def save_exported(path: Path | str, info: dict[str, Any], weights: Mapping[str, 
 def _save(path: Path, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     text = json.dumps({"format": FORMAT, **info})
     header = {"minswin": text, "crc32": _check_sum(text, arrays)}
-    with replacing(path, who="save_checkpoint") as temporary:
-        temporary.write_bytes(save(arrays, header))
+    save_weights(path, arrays, metadata=header)
     write_info(path, info)
 
 
@@ -101,15 +99,14 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
             f"wrote, or a folder with {LAST} in it{near}"
         )
     try:
-        with safe_open(path, "numpy") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, UnicodeDecodeError) as error:
+        file = read_file(path, prefixes=())
+    except ValueError as error:
         raise ValueError(
             f"read_checkpoint: {path} ({path.stat().st_size:,} bytes) is not a readable "
             f"safetensors file ({error}); it is cut off or damaged: use another checkpoint"
         ) from error
-    return _assemble(_verified(path, header, arrays), arrays)
+    arrays = {name: array.copy() for name, array in file.arrays.items()}  # whole in memory
+    return _assemble(_verified(path, file.metadata, arrays), arrays)
 
 
 def _verified(
