@@ -135,7 +135,7 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
             ["train", "--data", "mnist"],
             "data must be one of shapes, cifar10, cifar100; got 'mnist'",
         ),
-        (["train", "--model", "tinny"], "unknown model 'tinny'; did you mean 'tiny'?"),
+        (["train", "--model", "tinny"], "unknown model 'tinny'; did you mean 'tiny', '"),
         (["train", "--epochs", "-1"], "epochs must be a whole number of 1 or more, got -1"),
         (
             ["train", "--epochs", "x"],
@@ -144,7 +144,7 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
         (["train", "--resume", "nowhere"], "there is no checkpoint nowhere; expected a file"),
         (["evaluate", "nowhere"], "there is no checkpoint nowhere; expected a file"),
         (["predict", "no.png"], "predict: there is no image no.png; give the path of a picture"),
-        (["info", "swin_tinny"], "unknown model 'swin_tinny'; did you mean 'swin_tiny'?"),
+        (["info", "swin_tinny"], "unknown model 'swin_tinny'; did you mean 'swin_tiny', '"),
         (
             ["predict", "a.png", "--checkpoint", "x", "--top", "0"],
             "argument --top: expected a whole",

@@ -53,7 +53,8 @@ CASES = [
     (lambda: DropPath(1.5, rng=RNG), "DropPath: rate must be in [0, 1], got 1.5"),
     (
         lambda: create_model("swin_tinny"),
-        "create_model: unknown model 'swin_tinny'; did you mean 'swin_tiny'? known are swin_tiny,",
+        "create_model: unknown model 'swin_tinny'; did you mean 'swin_tiny', 'swin_tiny_c24' or "
+        "'vit_tiny'? 'minswin models' and list_models() give all",
     ),
     (
         lambda: create_model("swin_tiny", depth=3),

@@ -462,7 +462,7 @@ ERRORS = [
         lambda: PatchMergingV2(3, rng=RNG)(Tensor(np.zeros((2, 4, 4, 6)))),
         "PatchMergingV2: x must be a map (B, H, W, 3), got (2, 4, 4, 6)",
     ),
-    (lambda: create_model("swinv2_tiny_window8"), "did you mean 'swinv2_tiny_window8_256'?"),
+    (lambda: create_model("swinv2_tiny_window8"), "did you mean 'swinv2_tiny_window8_256', '"),
 ]
 
 

@@ -148,7 +148,7 @@ ERRORS = [
         "create_model: deit_small_distilled has no setting window_size; known are img_size, "
         "patch_size, embed_dim, depth, num_heads,",
     ),
-    (lambda: create_model("vit_smal"), "unknown model 'vit_smal'; did you mean 'vit_small'?"),
+    (lambda: create_model("vit_smal"), "unknown model 'vit_smal'; did you mean 'vit_small', '"),
     (
         lambda: hard_distillation_loss(TWO, LABELS, np.zeros((2, 4))),
         "distillation loss: the logits of both heads and of the teacher must have one shape "

@@ -204,10 +204,9 @@ def create_model(
     The model's `.name` and `.settings` build the same model again.
     """
     if name not in MODELS:
-        near = get_close_matches(str(name), MODELS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"create_model: unknown model {name!r}; {hint}known are {', '.join(MODELS)}"
+            f"create_model: unknown model {name!r}; did you mean {_nearest(str(name))}? "
+            f"'minswin models' and list_models() give all {len(MODELS)} names"
         )
     family: Any = CLASSES.get(name, SwinTransformer)
     known = known_settings(family)
@@ -220,6 +219,16 @@ def create_model(
     model.name = name
     model.settings = {**settings, "dtype": np.dtype(dtype).name}
     return model
+
+
+def _nearest(name: str) -> str:
+    """The three names that are most like one: first those that begin like it, or it like them."""
+    plain = name.lower().replace("-", "_")
+    alike = (known for known in MODELS if plain.startswith(known) or known.startswith(plain))
+    begin = sorted(alike, key=lambda known: abs(len(known) - len(plain)))
+    near = [*begin, *get_close_matches(plain, MODELS, n=3, cutoff=0)]
+    first = [repr(known) for known in dict.fromkeys(near)][:3]
+    return f"{', '.join(first[:-1])} or {first[-1]}"
 
 
 def known_settings(family: type[Model]) -> list[str]:
