@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,9 @@ from minswin.models.deit import soft_distillation_loss
 from minswin.weights.resize import resize_positions
 
 SOME = score.faults()[::4]
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "examples/conformance/faults.md"
+AGAIN = "write what `python -m minswin.crosscheck.score` prints into this file"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +33,46 @@ def test_a_fault_is_found_and_not_blamed_on_another(fault: Fault, kill) -> None:
     assert score.as_expected(outcome), outcome.first
     assert outcome.diagnosis != "wrong", outcome.named
     assert not fault.names or outcome.diagnosis == "right"
+
+
+# ── all of them ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def outcomes(kill) -> list[score.Outcome]:
+    return [score.judge(fault, kill) for fault in score.faults()]
+
+
+@pytest.mark.slow
+def test_no_fault_survives_and_none_is_called_something_else(outcomes) -> None:
+    assert [o.fault.name for o in outcomes if not (o.killed_by or o.first)] == []
+    assert [(o.fault.name, o.named) for o in outcomes if o.diagnosis == "wrong"] == []
+    assert [(o.fault.name, o.first) for o in outcomes if not score.as_expected(o)] == []
+    unnamed = [o.fault.name for o in outcomes if o.fault.names and o.diagnosis != "right"]
+    assert unnamed == []
+    needless = [o.fault.name for o in outcomes if o.fault.test and o.killed_by != o.fault.test]
+    assert needless == []  # a probe kills it, so no test need be named
+
+
+@pytest.mark.slow
+def test_the_page_of_faults_has_the_table_that_is_printed(outcomes) -> None:
+    *rows, _, summary = score.table(outcomes)
+    lines = PAGE.read_text("utf-8").splitlines()
+    assert [line for line in lines if line.startswith("|")] == rows, AGAIN
+    assert summary in lines, f"{AGAIN}:\n{summary}"
+
+
+def test_the_readme_repeats_the_numbers_of_the_page() -> None:
+    (summary,) = (s for s in PAGE.read_text("utf-8").splitlines() if " faults: " in s)
+    assert summary in " ".join((ROOT / "README.md").read_text("utf-8").split())
+
+
+def test_the_page_has_a_row_for_every_fault() -> None:
+    rows = [s for s in PAGE.read_text("utf-8").splitlines() if s.startswith("| ")][1:]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [f.name for f in FAULTS]
+
+
+# ── the score itself ─────────────────────────────────────────────────────────────────────────────
 
 
 def test_without_a_fault_nothing_is_found(kill) -> None:

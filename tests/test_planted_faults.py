@@ -6,6 +6,7 @@ The faults stand in faults_in_*.py, each under the names of the tests that must 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import faults_in_attention  # noqa: F401  (importing enters the faults in FAULTS)
 import faults_in_dropping  # noqa: F401
@@ -40,6 +41,11 @@ def test_a_planted_fault_turns_its_tests_red(fault: Fault) -> None:
 def test_without_a_fault_the_same_test_is_green(test: Callable[[], None]) -> None:
     with kernels.using("reference"):  # as when a fault is planted
         run(test)
+
+
+def test_the_readme_counts_the_faults() -> None:
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
+    assert f"{len(FAULTS)} of {len(FAULTS)} planted faults turn red" in readme
 
 
 def test_no_two_faults_have_one_name() -> None:
