@@ -10,7 +10,8 @@ from tiny_models import batch, tiny_model
 
 from minswin.autograd import Tensor, no_grad
 from minswin.layers.attention import split_heads
-from minswin.look import attention, explorer
+from minswin.look import attention
+from minswin.look.page import explorer
 from minswin.models import create_model
 
 
