@@ -11,7 +11,7 @@ import numpy as np
 
 from minswin import data
 from minswin.bench.attention_cost import attention_cost
-from minswin.data.pictures import prepare, read_image
+from minswin.data.pictures import read_image
 from minswin.look.canvas import enlarge
 from minswin.look.page.report import write_report
 from minswin.look.page.subject import Cost, Examples, Other, Subject
@@ -42,6 +42,7 @@ def explain(
     *,
     model: str | None = None,
     weights: Path | str | None = None,
+    key: str | None = None,
     data_dir: str | None = None,
     measure: bool = False,
     beside: Sequence[Path | str] = (),
@@ -50,12 +51,13 @@ def explain(
 
     weights alone: the folder of a run, a file of one, or weights of the package   model and
     weights: a name and a weight file of any known implementation   model alone: random weights
+    key: the entry of the weight file; see weights.load
     data_dir: take example images from the CIFAR files there   measure: time attention too
     beside: runs of other models, or weights of the package, whose features are drawn beside
     """
     require_replaceable(out, who="explain")
     try:
-        loaded, pixels = _load(image, model, weights)
+        loaded, pixels = _load(image, model, weights, key)
         several = [loaded, *(_of_run(run) for run in beside)]
         images = _images(several, data_dir)
     except (ValueError, OSError, ImportError) as error:
@@ -100,19 +102,22 @@ def _renamed(error: Exception) -> Exception:
 
 
 def _load(
-    image: Path | str, model: str | None, weights: Path | str | None
+    image: Path | str, model: str | None, weights: Path | str | None, key: str | None
 ) -> tuple[_Loaded, np.ndarray]:
     """The model, and the image in bytes (3, H, W) of the model's size."""
     if model is None:
+        if key is not None:
+            raise ValueError("explain: key chooses an entry of a weight file; give model too")
         loaded = _of_run(weights or DEFAULT)
         return loaded, _squeezed(image, loaded.model.img_size)
     if weights is None:
         net = create_model(model, rng=np.random.default_rng(0))
         loaded = _Loaded(net, "Random weights", False, None, HALF, "")
         return loaded, _squeezed(image, net.img_size)
-    net, found = load_published(model, weights)
-    loaded = _Loaded(net, f"Weights of {Path(weights).name}", True, None, found, "")
-    return loaded, prepare(image, net.img_size)
+    published = load_published(model, weights, key=key)
+    origin, classes = f"Weights of {Path(weights).name}", published.classes
+    loaded = _Loaded(published.model, origin, True, classes, published.statistics, "")
+    return loaded, published.prepare(image, who="explain")
 
 
 def _of_run(weights: Path | str) -> _Loaded:

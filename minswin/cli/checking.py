@@ -6,16 +6,18 @@ import argparse
 import sys
 from typing import Any
 
-from minswin.cli.parsing import add, count
+from minswin.cli.parsing import add, add_key, count, require_weights
 
 
 def _trace(options: argparse.Namespace) -> int:
     from minswin.crosscheck.commands import run_trace
 
+    require_weights("trace", options)
     run_trace(
         options.model,
         options.out,
         weights=options.weights,
+        key=options.key,
         image=options.input,
         batch=options.batch,
         overrides=options.set,
@@ -37,7 +39,12 @@ def _compare(options: argparse.Namespace) -> int:
     from minswin.crosscheck.commands import run_compare
 
     text, passed = run_compare(
-        options.truth, options.theirs, names=options.names, every=options.all, dtype=options.dtype
+        options.truth,
+        options.theirs,
+        names=options.names,
+        every=options.all,
+        dtype=options.dtype,
+        key=options.key,
     )
     print(text)
     return 0 if passed else 1
@@ -75,6 +82,7 @@ def _add_trace(commands: Any) -> None:
     parser.add_argument("--model", required=True, help="a name from 'minswin models'")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=SETTING)
     parser.add_argument("--weights", metavar="F", help="default: made from names, see the recipe")
+    add_key(parser)
     parser.add_argument("--input", metavar="X", help=".npy of images (B, 3, H, W); default: recipe")
     parser.add_argument("--batch", type=count, default=2, metavar="N", help="images of the recipe")
     does = "derivatives too (the default), or forward only"
@@ -95,6 +103,7 @@ def _add_compare(commands: Any) -> None:
     parser = add(commands, "compare", _compare, does)
     parser.add_argument("truth", help="the folder that 'minswin trace' wrote")
     parser.add_argument("theirs", help="a trace, a folder of .npy files, .npz, .safetensors, .pth")
+    add_key(parser)
     parser.add_argument("--names", metavar="MAP", help="JSON, or lines 'our name = their name'")
     parser.add_argument(
         "--dtype", help="which arrays of THEIRS, if it is a trace; default: the last"

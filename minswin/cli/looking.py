@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from minswin.cli.parsing import add, size
+from minswin.cli.parsing import add, add_key, require_weights, size
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -40,11 +40,13 @@ def _kernels(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from minswin.explain import explain
 
+    require_weights("explain", options)
     page = explain(
         options.image,
         options.out,
         model=options.model,
         weights=options.weights,
+        key=options.key,
         data_dir=options.data_dir,
         measure=options.measure,
         beside=options.beside,
@@ -63,9 +65,6 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
-ENTRY = "of a checkpoint that holds several: where the weights are, such as model or ema"
-
-
 def _add_explain(commands: Any) -> None:
     parser = add(commands, "explain", _explain, "write a page that shows how a model sees an image")
     parser.add_argument("image", help="a picture file")
@@ -73,6 +72,7 @@ def _add_explain(commands: Any) -> None:
     parser.add_argument("--model", metavar="NAME", help=does)
     does = "a run or weights of the package; with --model, a file of any known implementation"
     parser.add_argument("--weights", "--checkpoint", metavar="FILE", help=does)
+    add_key(parser)
     does = "folder of the CIFAR files, to take example images from; default: the built-in set"
     parser.add_argument("--data-dir", metavar="DIR", help=does)
     does = "runs of other models, or weights of the package: draw their features beside"
@@ -95,7 +95,7 @@ def _add_convert(commands: Any) -> None:
         "the model they are of, where the weights alone do not tell: a name from 'minswin models'"
     )
     parser.add_argument("--model", metavar="NAME", help=does)
-    parser.add_argument("--key", metavar="ENTRY", help=ENTRY)
+    add_key(parser)
 
 
 def _add_info(commands: Any) -> None:
@@ -103,7 +103,7 @@ def _add_info(commands: Any) -> None:
     parser = add(commands, "info", _info, does)
     parser.add_argument("model", help="a name from 'minswin models', or a weight file")
     parser.add_argument("--img-size", type=size, metavar="N", help="side, or HEIGHTxWIDTH")
-    parser.add_argument("--key", metavar="ENTRY", help=ENTRY)
+    add_key(parser)
 
 
 def add_commands(commands: Any) -> None:

@@ -30,6 +30,21 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="X", help=does)
 
 
+ENTRY = "entry of a weight file that holds several, such as model or ema, or a prefix of its names"
+
+
+def add_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--key", metavar="ENTRY", help=ENTRY)
+
+
+def require_weights(command: str, options: argparse.Namespace) -> None:
+    """Raise for --key where there is no weight file that it could choose from."""
+    if options.key is not None and options.weights is None:
+        raise ValueError(
+            f"{command}: --key chooses an entry of the file of --weights; give both, or neither"
+        )
+
+
 def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")

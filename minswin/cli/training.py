@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from typing import Any
 
-from minswin.cli.parsing import add, add_device, count
+from minswin.cli.parsing import add, add_device, add_key, count, require_weights
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -74,12 +75,18 @@ def _predict(options: argparse.Namespace) -> int:
     if options.model is not None and options.checkpoint is not None:
         raise ValueError("predict: give --checkpoint, or --model and --weights, not both")
     if options.model is not None:
-        published = options.model, options.weights
-        found = predict_published(options.image, *published, device=options.device)
+        classes, probabilities = predict_published(
+            options.image,
+            options.model,
+            options.weights,
+            key=options.key,
+            device=options.device,
+            tell=lambda line: print(line, file=sys.stderr),
+        )
     else:
+        require_weights("predict", options)
         given = () if options.checkpoint is None else (options.checkpoint,)
-        found = predict_file(options.image, *given, device=options.device)
-    classes, probabilities = found
+        classes, probabilities = predict_file(options.image, *given, device=options.device)
     print(bars(classes, probabilities.tolist(), top=options.top))
     return 0
 
@@ -168,6 +175,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--model", metavar="NAME", help=does)
     does = "a weight file of any known implementation; its classes are numbers"
     parser.add_argument("--weights", metavar="FILE", help=does)
+    add_key(parser)
     parser.add_argument("--top", type=count, default=5, metavar="N", help="classes to print")
     add_device(parser)
 

@@ -41,8 +41,13 @@ class Theirs(NamedTuple):
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_theirs(path: Path | str, *, dtype: str | None = None) -> dict[str, Array]:
-    """Their tensors by name, from a trace folder, a folder of .npy files, or a file of weights."""
+def read_theirs(
+    path: Path | str, *, dtype: str | None = None, key: str | None = None
+) -> dict[str, Array]:
+    """Their tensors by name, from a trace folder, a folder of .npy files, or a file of weights.
+
+    key: an entry of the file, see weights.read_weights
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
@@ -50,7 +55,7 @@ def read_theirs(path: Path | str, *, dtype: str | None = None) -> dict[str, Arra
             f"{', '.join(FORMATS)}"
         )
     if path.is_file():
-        return _numbers(read_weights(path, prefixes=()))
+        return _numbers(read_weights(path, key=key, prefixes=()))
     if not (path / MANIFEST).is_file():
         return _numbers(folder.read_npy(path))
     trace = folder.read(path)

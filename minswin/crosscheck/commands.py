@@ -20,7 +20,6 @@ from minswin.crosscheck.trace import trace
 from minswin.layers.base import Layer
 from minswin.models import create_model
 from minswin.replacing import require_replaceable_folder
-from minswin.weights.files import read_weights
 from minswin.weights.load import load
 
 
@@ -29,6 +28,7 @@ def run_trace(
     out: Path | str,
     *,
     weights: str | None = None,
+    key: str | None = None,
     image: str | None = None,
     batch: int = 2,
     overrides: Sequence[str] = (),
@@ -38,8 +38,9 @@ def run_trace(
 ) -> folder.Trace:
     """Trace a named model into the folder `out`.
 
-    weights: a file, or None for those of the recipe   image: an array of images in a .npy file, or
-    None for those of the recipe   overrides: "depths=(2, 1)" and the like, for create_model
+    weights: a file, or None for those of the recipe   key: its entry, see weights.load
+    image: an array of images in a .npy file, or None for those of the recipe
+    overrides: "depths=(2, 1)" and the like, for create_model
     settings: see crosscheck.trace.trace
     """
     folder.require_free(out)
@@ -48,7 +49,7 @@ def run_trace(
 
     def build(dtype: Any) -> Layer:
         fresh = create_model(model, rng=np.random.default_rng(0), dtype=dtype, **changes)
-        return fresh if weights is None else load(fresh, read_weights(weights))
+        return fresh if weights is None else load(fresh, weights, key=key, tell=tell)
 
     example = build(np.dtype("float32"))
     state = None if weights is None else example.state_dict()
@@ -121,6 +122,7 @@ def run_compare(
     names: Path | str | None = None,
     every: bool = False,
     dtype: str | None = None,
+    key: str | None = None,
 ) -> tuple[str, bool]:
     """Compare with a trace, and diagnose the first divergence: the text, and if all is right.
 
@@ -134,7 +136,7 @@ def run_compare(
         )
     _require_same_pass(trace_of_ours, Path(theirs))
     given = read_names(names) if names is not None else None
-    comparison = compare(trace_of_ours, read_theirs(theirs, dtype=dtype), given)
+    comparison = compare(trace_of_ours, read_theirs(theirs, dtype=dtype, key=key), given)
     found = diagnose(trace_of_ours, comparison)
     return report(trace_of_ours, comparison, found, every=every), comparison.passed
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin import data
-from minswin.data.pictures import prepare
+from minswin.data.pictures import prepare, read_image
 from minswin.models import create_model
 from minswin.training.evaluate import predict
 from minswin.weights.families import FAMILIES
-from minswin.weights.load import in_our_names, read
-from minswin.weights.recognise import recognise
+from minswin.weights.load import Tell, in_our_names, load_source
+from minswin.weights.state import read_source
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of red, green, blue
 
@@ -21,35 +21,73 @@ IMAGENET: Statistics = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF: Statistics = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
+class Published(NamedTuple):
+    """A model with the weights of a file, and how the images of its training were prepared."""
+
+    model: Any
+    statistics: Statistics
+    classes: list[str] | None  # None: they are numbers
+    as_in_runs: bool  # the whole picture is squeezed to the size, as `minswin train` does
+
+    def prepare(self, image: Path | str, *, who: str) -> np.ndarray:
+        """A picture as bytes (3, H, W); who: begins the messages of errors."""
+        if self.as_in_runs:
+            height, width = self.model.img_size
+            return read_image(image, height=height, width=width, who=who)
+        return prepare(image, self.model.img_size, who=who)
+
+
 def predict_published(
-    image: Path | str, model: str, weights: Path | str, *, device: str = "cpu"
+    image: Path | str,
+    model: str,
+    weights: Path | str,
+    *,
+    key: str | None = None,
+    device: str = "cpu",
+    tell: Tell | None = None,
 ) -> tuple[list[str], np.ndarray]:
-    """Numbers of the classes, and the probability that the image shows each of them."""
-    net, (mean, std) = load_published(model, weights)
-    x = prepare(image, net.img_size, who="predict")[None]  # (1, 3, H, W)
-    probabilities = predict(net.to(device), data.normalize(x, mean=mean, std=std))[0]
+    """Numbers of the classes, and the probability that the image shows each of them.
+
+    key: see weights.load   tell: is called with a line on what was assumed about the file
+    """
+    published = load_published(model, weights, key=key, tell=tell)
+    mean, std = published.statistics
+    x = published.prepare(image, who="predict")[None]  # (1, 3, H, W)
+    probabilities = predict(published.model.to(device), data.normalize(x, mean=mean, std=std))[0]
     if not np.isfinite(probabilities).all():
         raise ValueError(
             f"predict: the model answers with nan; the weights in {weights} are spoilt"
         )
-    return [f"class {k}" for k in range(len(probabilities))], probabilities
+    numbers = [f"class {k}" for k in range(len(probabilities))]
+    return published.classes or numbers, probabilities
 
 
-def load_published(model: str, weights: Path | str) -> tuple[Any, Statistics]:
-    """A model with the weights and the classes of a file, and what its images are normalised by."""
-    state, who = read(weights)
-    own = in_our_names(state, who)
-    known = recognise(state)
-    heads = FAMILIES[known.family].heads
-    head = next((own[f"{name}.weight"] for name in heads if f"{name}.weight" in own), None)
-    classes: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
-    net: Any = create_model(model, **classes)
+def load_published(
+    model: str, weights: Path | str, *, key: str | None = None, tell: Tell | None = None
+) -> Published:
+    """A model with the weights and the classes of a file, and how images are prepared for it.
+
+    Weights of `minswin train` that are still under our names or were converted to .safetensors
+    hold what their images were normalised by; of others it follows from the model.
+    """
+    source = read_source(weights, key=key)
+    known = in_our_names(source)
+    heads = [known.weights.get(f"{name}.weight") for name in FAMILIES[known.family].heads]
+    classes = next((len(head) for head in heads if head is not None), None)
+    settings: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    net = create_model(model, **settings)
     try:
-        net.load_state_dict(own)
+        load_source(net, source, tell=tell)
     except ValueError as error:
-        told = f"'minswin info {who}' says which model it fits"
-        raise ValueError(f"load: {who}: {error} {told}") from None
-    return net, statistics(model, known.dialect)
+        raise ValueError(f"{error} 'minswin info {weights}' lists the models it fits") from None
+    learnt = source.training_data
+    if learnt is not None:
+        statistics_ = tuple(learnt["mean"]), tuple(learnt["std"])
+        return Published(net, statistics_, list(learnt["classes"]), True)
+    mean, std = statistics(model, known.dialect)
+    if tell is not None:
+        tell(f"images are normalised by mean {mean} and std {std}, as in published trainings")
+    return Published(net, (mean, std), None, False)
 
 
 def statistics(model: str, dialect: str) -> Statistics:

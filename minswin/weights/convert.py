@@ -2,46 +2,95 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minswin.models.base import Model
 from minswin.weights.families import FAMILIES
-from minswin.weights.files import read_file, save_weights
-from minswin.weights.load import read, weights_of_run
-from minswin.weights.recognise import fitting, full_settings, recognise, settings_of
-from minswin.weights.rename import rename
+from minswin.weights.families.family import State
+from minswin.weights.files import FORMATS, read_file, save_weights
+from minswin.weights.recognise import Known, fitting, full_settings, recognise, settings_of
+from minswin.weights.rename import OWN, rename
+from minswin.weights.state import Source, Weights, read_source, weights_of_run
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # nobody learns them
 
 
 def convert(
-    source: Path | str,
+    source: Weights,
     out: Path | str,
     *,
     to: str | None = None,
     model: Model | None = None,
     key: str | None = None,
 ) -> str:
-    """Write the weights of a file to another, whose ending says its format.
+    """Write the weights of a file to another, whose ending gives its format.
 
     to: whose names they get, and model: the model they are of, for names that need more than the
     weights tell (see weights.rename); None: they keep their own   key: see read_weights
-    Gives a line that says what was done.
+    Gives a line about what was done, and one about each thing that the new file does not keep.
     """
-    state, _ = read(source, key)
-    if to is None:
-        save_weights(out, dict(state))
-        return f"{out}: {len(state):,} arrays, {os.path.getsize(out):,} bytes, names as they were"
-    known = recognise(state)
-    renamed = rename(state, known.dialect, to, model=model)
-    save_weights(out, renamed)
-    size = f"{len(renamed):,} arrays, {os.path.getsize(out):,} bytes"
-    return f"{out}: {size}, names of {to} (were those of {known.dialect})"
+    read = read_source(source, who="convert", key=key)
+    arrays, lines = read.arrays, ["names as they were"]
+    if to is not None:
+        arrays, lines = _renamed(read, to, model)
+    metadata, lost = _metadata(read, arrays, out)
+    save_weights(out, arrays, metadata=metadata)
+    widened = sum(kind == "bfloat16" for kind in read.stored.values())
+    if widened:
+        lines.append(f"{widened:,} arrays of bfloat16 were widened to float32, without a loss")
+    size = f"{len(arrays):,} arrays, {os.path.getsize(out):,} bytes"
+    return "\n    ".join([f"{out}: {size}, {lines[0]}", *lines[1:], *lost])
+
+
+def _renamed(read: Source, to: str, model: Model | None) -> tuple[State, list[str]]:
+    """The arrays under other names, whose these are and were, and what was left out."""
+    known = recognise(read.arrays)
+    if known.unknown:
+        raise ValueError(
+            f"convert: {read.who}: {known.dialect} has no {_several(list(known.unknown))} in a "
+            f"{known.family}.{FAMILIES[known.family].why_unknown(known.unknown)}"
+        )
+    arrays = rename({**known.weights, **known.buffers}, OWN, to, model=model)
+    lines = [f"names of {to} (were those of {known.dialect})"]
+    if known.strays:
+        lines.append(f"left out, beside the prefix {known.prefix!r}: {_several(known.strays)}")
+    return arrays, lines
+
+
+def _metadata(
+    read: Source, arrays: Mapping[str, np.ndarray], out: Path | str
+) -> tuple[dict[str, str], list[str]]:
+    """The texts that go with the arrays into a .safetensors file, and what is lost elsewhere."""
+    data = read.training_data
+    if FORMATS.get(Path(out).suffix) != "safetensors":
+        lost = (
+            f"not kept, since only .safetensors can: how the images of the training were "
+            f"normalised ({statistics_text(data)}); predict --weights would take ImageNet's"
+            if data is not None
+            else ""
+        )
+        return {}, [lost] if lost else []
+    texts = dict(read.metadata)
+    if data is not None and not (read.whole and arrays is read.arrays):
+        texts.pop("crc32", None)  # a sum over names and numbers as they were
+        texts["minswin"] = json.dumps({"data": data})
+    return texts, []
+
+
+def statistics_text(data: Mapping[str, Any]) -> str:
+    mean, std = (", ".join(f"{x:.4g}" for x in data[key]) for key in ("mean", "std"))
+    return f"mean {mean}, std {std}"
+
+
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", … ({len(names):,})" if len(names) > 5 else "")
 
 
 def describe(path: Path | str, *, key: str | None = None) -> str:
@@ -50,43 +99,57 @@ def describe(path: Path | str, *, key: str | None = None) -> str:
     state = weights_of_run(file.arrays)
     stored = {name: file.stored.get(name, array.dtype.name) for name, array in state.items()}
     lines = [
-        ("file", f"{file.format}, {os.path.getsize(path):,} bytes"),
+        ("file", f"{file.format}, {file.size:,} bytes"),
         ("arrays", f"{len(state):,} with {_numbers(state):,} numbers ({_kinds(stored)})"),
     ]
-    under = [f"under {file.wrapper!r}"] if file.wrapper else []
-    without = [f"without the prefix {file.prefix!r}"] if file.prefix else []
-    if under or without:
-        lines.append(("found", ", ".join(under + without)))
-    if file.foreign:
-        lines.append(("foreign", f"{', '.join(file.foreign)}: left alone"))
     try:
-        known = recognise(state)
-        buffers = known.buffers
-        lines.append(("names", f"of {known.dialect}"))
-        lines.append(("family", FAMILIES[known.family].paper))
-        learnt = {n: x for n, x in known.weights.items() if not n.endswith(STATISTICS)}
-        lines.append(("parameters", f"{_numbers(learnt):,}"))
-        if buffers:
-            known.facts()
-            lines.append(("buffers", f"{len(buffers)}, equal to those that minswin computes"))
-        if known.unknown:
-            lines.append(("unknown", ", ".join(known.unknown)))
-        own = settings_of(known)
-        lines.append(("settings", ", ".join(f"{k}={_short(v)}" for k, v in own.items())))
-        lines.append(("fits", _fits(fitting(known), own.get("num_classes"))))
+        lines += _description(known := recognise(state))
+        prefix, strays = known.prefix, known.strays
     except ValueError as error:
         lines.append(("problem", str(error)))
-    return "\n".join(f"{what:<11} {said}" for what, said in lines)
+        prefix, strays = "", ()
+    under = [f"under {file.wrapper!r}"] if file.wrapper else []
+    without = [f"without the prefix {file.prefix + prefix!r}"] if file.prefix + prefix else []
+    if under or without:
+        lines.insert(2, ("found", ", ".join(under + without)))
+    if strays:
+        lines.insert(3, ("beside", _several(strays)))
+    if file.foreign:
+        lines.insert(3, ("foreign", f"{', '.join(file.foreign)}: left alone"))
+    data = Source(state, str(path), {}, file.metadata).training_data
+    if data is not None:
+        lines.append(("images", f"of {data.get('name')}, normalised by {statistics_text(data)}"))
+    return "\n".join(f"{what:<11} {text}" for what, text in lines)
+
+
+def _description(known: Known) -> Iterator[tuple[str, str]]:
+    """Lines about the model that the weights are of."""
+    family, buffers = FAMILIES[known.family], known.buffers
+    learnt = {n: x for n, x in known.weights.items() if not n.endswith(STATISTICS)}
+    yield "names", f"of {known.dialect}"
+    yield "family", family.paper
+    yield "parameters", f"{_numbers(learnt):,}"
+    try:
+        if buffers:
+            known.facts()
+            yield "buffers", f"{len(buffers)}, equal to those that minswin computes"
+        if known.unknown:
+            yield "unknown", _several(list(known.unknown)) + family.why_unknown(known.unknown)
+        settings = settings_of(known)
+        yield "settings", ", ".join(f"{k}={_short(v)}" for k, v in settings.items())
+        yield "fits", _fits(fitting(known), settings.get("num_classes"))
+    except ValueError as error:
+        yield "problem", str(error)
 
 
 def _fits(names: list[str], classes: int | None) -> str:
     if not names:
         return "no named model; build one with these settings"
-    said = []
+    shown = []
     for name in names:
         other = classes is not None and classes != full_settings(name)["num_classes"]
-        said.append(f"{name} with num_classes={classes}" if other else name)
-    return ", ".join(said) + ("" if classes is not None else "; there is no head in the file")
+        shown.append(f"{name} with num_classes={classes}" if other else name)
+    return ", ".join(shown) + ("" if classes is not None else "; there is no head in the file")
 
 
 def _numbers(state: Mapping[str, np.ndarray]) -> int:

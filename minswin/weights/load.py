@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ from minswin.layers.windows import WindowAttention
 from minswin.layers.windows_v2 import WindowAttentionV2
 from minswin.models import create_model
 from minswin.models.base import Model
-from minswin.weights.families import family_of
+from minswin.weights.families import FAMILIES, family_of
 from minswin.weights.families.family import State
-from minswin.weights.recognise import recognise
+from minswin.weights.recognise import Known, fitting, recognise, shared_beginning
 from minswin.weights.resize import (
     RULES,
     choose_rows,
@@ -24,88 +26,135 @@ from minswin.weights.resize import (
     resize_positions,
     resize_table,
 )
+from minswin.weights.state import Source, Weights, read_source
 
-Source = Path | str | Mapping[str, np.ndarray]
 Head = str | Path | Sequence[int] | np.ndarray
+Tell = Callable[[str], None]
 
 
 def load(
     model: str | Model,
-    weights: Source,
+    weights: Weights,
     *,
+    key: str | None = None,
     head: Head = "file",
     resize: str | None = None,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
     **settings: Any,
 ) -> Model:
     """A model with the weights of a file, under whatever names the file has them.
 
     model: a name, which is built with `settings` (see create_model), or a model that exists
-    weights: a file, or arrays by name
+    weights: a file, arrays or tensors by name, or a model of torch or of ours
+    key: the entry of a training checkpoint, or what the names wanted begin with; see read_weights
     head: "file", as it is there; "fresh": the model's own random one, for other classes;
     row numbers, or a text file of them: these rows of the file's head, one for each class
     resize: how bias tables and position embeddings are brought to the model's size where that is
     another: "original" or "timm"; None: then they do not fit
-    tell: is called with a line on each thing that was not taken as it was
+    tell: is called with a line on each thing that was not taken as it was; without it, there is a
+    warning about arrays that were left out
     Nothing is changed unless all fits; the error counts what is missing, unexpected, misshapen.
     """
     if resize is not None and resize not in RULES:
         raise ValueError(f"load: resize must be one of {', '.join(RULES)}, got {resize!r}")
-    tell = tell or (lambda line: None)
-    state, who = read(weights)
+    source = read_source(weights, key=key)
     if isinstance(model, str):
         model = create_model(model, **settings)
     elif settings:
         raise ValueError(f"load: {', '.join(settings)} are for a model that is built by name")
-    ours = state.keys() == model.state_dict().keys()
-    own = dict(state) if ours else in_our_names(state, who)
+    return load_source(model, source, head=head, resize=resize, tell=tell)
+
+
+def load_source(
+    model: Model,
+    source: Source,
+    *,
+    head: Head = "file",
+    resize: str | None = None,
+    tell: Tell | None = None,
+) -> Model:
+    """Like `load`, with weights that have been read."""
+    own = _in_names_of(model, source, tell)
+    tell = tell or (lambda line: None)
     own = _with_head(own, model, head, tell)
     if resize is not None:
         own = _resized(own, model, resize, tell)
     try:
         model.load_state_dict(own)
     except ValueError as error:
-        raise ValueError(f"load: {who}: {error}{_advice(own, model)}") from None
+        raise ValueError(f"load: {source.who}: {error}{_advice(own, model, source)}") from None
     return model
 
 
-def read(weights: Source, key: str | None = None) -> tuple[Mapping[str, np.ndarray], str]:
-    """The arrays by name, and what to call them in errors; key: see read_weights."""
-    if isinstance(weights, Mapping):
-        return weights, "the given weights"
-    from minswin.weights.files import read_weights
-
-    return weights_of_run(read_weights(weights, key=key)), str(weights)
+# ── names ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def weights_of_run(state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """The weights alone of a checkpoint of `minswin train`; its average where it kept one."""
-    if not any(name.startswith("weights/") for name in state):
-        return state
-    found: State = {}
-    for group in ("weights/", "average/"):
-        found.update({n.removeprefix(group): x for n, x in state.items() if n.startswith(group)})
-    return found
-
-
-def in_our_names(state: Mapping[str, np.ndarray], who: str = "the given weights") -> State:
-    """The weights under our names; what nobody knows keeps its name, and will not fit."""
+def in_our_names(source: Source) -> Known:
+    """The weights under our names; their buffers were compared with ours."""
     try:
-        known = recognise(state)
+        known = recognise(source.arrays)
         known.facts()
     except ValueError as error:
-        raise ValueError(f"load: {who}: {error}") from None
-    return {**known.weights, **{name: state[name] for name in known.unknown}}
+        raise ValueError(f"load: {source.who}: {error}") from None
+    return known
+
+
+def _in_names_of(model: Model, source: Source, tell: Tell | None) -> State:
+    """The weights under the names of a model; unknown ones keep theirs, and will not fit."""
+    state, mine = dict(source.arrays), model.state_dict().keys()
+    prefix = ""
+    while state.keys() != mine and (first := shared_beginning(state)):
+        if not all(name.startswith(first) for name in state):
+            break
+        prefix += first
+        state = {name.removeprefix(first): x for name, x in state.items()}
+    if state.keys() == mine:
+        _tell_names(prefix, (), source, tell)
+        return state
+    known = in_our_names(source)
+    family = family_of(model)
+    if family is not None and family.name != known.family:
+        raise ValueError(
+            f"load: {source.who} holds a {FAMILIES[known.family].paper} (names of "
+            f"{known.dialect}), but {model.name} is a {family.paper}; {_which_fits(known)}"
+        )
+    _tell_names(known.prefix, known.strays, source, tell)
+    return {**known.weights, **known.unknown}
+
+
+def _tell_names(prefix: str, strays: Sequence[str], source: Source, tell: Tell | None) -> None:
+    if prefix and tell is not None:
+        tell(f"names: without the prefix {prefix!r}")
+    if strays:
+        more = f", … ({len(strays):,})" if len(strays) > 5 else ""
+        line = f"left out, beside the prefix {prefix!r}: {', '.join(strays[:5])}{more}"
+        if tell is not None:
+            tell(line)
+        else:
+            warnings.warn(f"load: {source.who}: {line}", stacklevel=5)
+
+
+def _which_fits(known: Known) -> str:
+    try:
+        names = fitting(known)
+    except ValueError:
+        names = []
+    return f"it fits {', '.join(names)}" if names else "build a model of that family"
 
 
 # ── heads and sizes ──────────────────────────────────────────────────────────────────────────────
 
 
-def _with_head(own: State, model: Model, head: Head, tell: Callable[[str], None]) -> State:
+def _heads(model: Model) -> tuple[str, ...]:
+    family = family_of(model)
+    return ("head",) if family is None else family.heads
+
+
+def _with_head(own: State, model: Model, head: Head, tell: Tell) -> State:
     if isinstance(head, str) and head == "file":
         return own
     mine = model.state_dict()
-    names = [n for n in mine if n.rpartition(".")[0] in family_of(model).heads]
+    names = [n for n in mine if n.rpartition(".")[0] in _heads(model)]
     classes = len(mine[names[0]])
     if isinstance(head, str) and head == "fresh":
         tell(f"head: fresh random weights for {classes:,} classes")
@@ -120,13 +169,13 @@ def _with_head(own: State, model: Model, head: Head, tell: Callable[[str], None]
     return {**own, **{name: choose_rows(own[name], rows) for name in names if name in own}}
 
 
-def _resized(own: State, model: Model, rule: str, tell: Callable[[str], None]) -> State:
+def _resized(own: State, model: Model, rule: str, tell: Tell) -> State:
     """The same with tables and positions of the model's sizes."""
     mine, out = model.state_dict(), dict(own)
     for name, window, extra in _tables(model):
         if name in own and own[name].shape != mine[name].shape:
             out[name] = resize_table(own[name], window, rule=rule, extra=extra)
-    for name in family_of(model).positions:
+    for name in getattr(family_of(model), "positions", ()):
         if name in own and name in mine and own[name].shape != mine[name].shape:
             grid, extra = _grid(model, mine[name])
             out[name] = resize_positions(own[name], grid, rule=rule, extra=extra)
@@ -153,14 +202,25 @@ def _grid(model: Any, positions: np.ndarray) -> tuple[tuple[int, int], int]:
     return grid, positions.shape[1] - grid[0] * grid[1]
 
 
-def _advice(own: State, model: Model) -> str:
+def _advice(own: State, model: Model, source: Source) -> str:
     """What would make weights fit that do not."""
-    mine = model.state_dict()
+    mine, family = model.state_dict(), family_of(model)
+    if family is None:
+        return ""
     misfit = [n for n in mine if n in own and np.shape(own[n]) != mine[n].shape]
-    said = ""
-    if any(name.rpartition(".")[0] in family_of(model).heads for name in misfit):
-        said += " For other classes: num_classes= as in the file, or head='fresh'."
-    sized = (*family_of(model).positions, "relative_position_bias_table")
+    advice = family.why_unknown([name for name in own if name not in mine])
+    if any(name.rpartition(".")[0] in family.heads for name in misfit):
+        advice += " For other classes: num_classes= as in the file, or head='fresh'."
+    sized = (*family.positions, "relative_position_bias_table")
     if any(name.rpartition(".")[2] in sized for name in misfit):
-        said += " For another size: resize='original' or 'timm'."
-    return said
+        advice += " For another size: resize='original' or 'timm'."
+    heads = [head for head in family.heads if f"{head}.weight" in own]
+    if 0 < len(heads) < len(family.heads):
+        advice += (
+            f" The file has one head, {heads[0]}, as transformers' DeiTForImageClassification; "
+            "this model answers with two: save it as …WithTeacher, or train new ones "
+            "(head='fresh')."
+        )
+    if re.search(r"-\d+-of-\d+\.", source.who):
+        advice += " It is one of several files: give their folder, or their index (.index.json)."
+    return advice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,8 +11,11 @@ import numpy as np
 from minswin.models.registry import CLASSES, MODELS
 from minswin.models.swin import SwinTransformer
 from minswin.weights.families import FAMILIES, TABLES
-from minswin.weights.families.family import Facts, Settings, State
+from minswin.weights.families.family import Facts, Family, Settings, State
 from minswin.weights.families.rows import OURS, translate
+from minswin.weights.state import arrays_of
+
+PREFIXES = 4  # that are taken off at most, one after the other
 
 
 class Known(NamedTuple):
@@ -21,7 +25,9 @@ class Known(NamedTuple):
     dialect: str
     weights: State
     buffers: State
-    unknown: list[str]  # names that no table has
+    unknown: State  # what the table has no name for
+    prefix: str = ""  # what was taken off the names
+    strays: tuple[str, ...] = ()  # names that do not begin with it, of nothing in the model
 
     def facts(self) -> Facts:
         """What the buffers tell; raises where one is not the buffer that we compute."""
@@ -31,33 +37,93 @@ class Known(NamedTuple):
 def dialect(state: Mapping[str, np.ndarray]) -> str:
     """Whose names these are: microsoft, timm, transformers, torchvision, …
 
-    Where two have the same names, the family's original is said: older files of timm have
+    Where two have the same names, it is the family's original: older files of timm have
     microsoft's. A state without a head is recognised too: by the place of Swin's merges.
     """
-    known = recognise(state)
+    known = recognise(arrays_of(state, who="dialect"))
     if known.unknown:
         raise ValueError(
             f"dialect: nearest to these {len(state):,} names are those of {known.dialect} for a "
-            f"{known.family}, but it has no {_several(known.unknown)}"
+            f"{known.family}, but it has no {_several(list(known.unknown))}"
         )
     return known.dialect
 
 
 def recognise(state: Mapping[str, np.ndarray]) -> Known:
-    """The table that has most of the names and whose shapes fit, and the state under our names."""
+    """The table that has most of the names and whose shapes fit, and the state under our names.
+
+    A prefix that most names share, such as that of a wrapper ("net.", "encoder."), is taken off.
+    """
+    names = {name: name for name in state}  # without the prefix: as they are
+    prefix = ""
+    for _ in range(PREFIXES + 1):
+        known = _as_named({name: state[whole] for name, whole in names.items()})
+        if known is not None:
+            return _without_strays(known, prefix, names, state)
+        first = shared_beginning(names)
+        if not first:
+            break
+        prefix += first
+        names = {
+            name.removeprefix(first) if name.startswith(first) else name: whole
+            for name, whole in sorted(names.items(), key=lambda item: item[0].startswith(first))
+        }
+    families = ", ".join(family.paper for family in FAMILIES.values())
+    raise ValueError(
+        f"dialect: these {len(state):,} names are those of none of the known families "
+        f"({families}); {_beginnings(state)}"
+    )
+
+
+def shared_beginning(names: Mapping[str, Any]) -> str:
+    """What most names have before their first dot, such as "module."; "" where there is no such."""
+    counts = Counter(name.partition(".")[0] + "." for name in names if "." in name)
+    first, count = counts.most_common(1)[0] if counts else ("", 0)
+    return first if 2 * count > len(names) else ""
+
+
+def _beginnings(state: Mapping[str, np.ndarray]) -> str:
+    """How the names begin, and how to choose among several models."""
+    counts = Counter(name.partition(".")[0] for name in state)
+    shown = ", ".join(f"{count:,} with {first!r}" for first, count in counts.most_common(4))
+    several = [first for first, count in counts.most_common(2) if count > max(2, 0.3 * len(state))]
+    choose = "; choose one of them with key= (--key)" if len(several) == 2 else ""
+    return f"they begin {shown}{choose}"
+
+
+def _without_strays(known: Known, prefix: str, names: Mapping[str, str], all_: Any) -> Known:
+    """Names beside the prefix that are none of the model's, apart from what is unknown within."""
+    if not prefix:
+        return known
+    beside = {n for n in known.unknown if not names.get(n, n).startswith(prefix)}
+    shadowed = set(all_) - set(names.values())  # by a name that is the same without the prefix
+    return known._replace(
+        unknown={name: x for name, x in known.unknown.items() if name not in beside},
+        prefix=prefix,
+        strays=tuple(sorted({names[name] for name in beside} | shadowed)),
+    )
+
+
+def _as_named(state: Mapping[str, np.ndarray]) -> Known | None:
+    """The state where its names are those of a table, or what transformers leaves of them."""
     known = nearest(state, list(TABLES))
     for family in FAMILIES.values():
         if _good(known, state):
-            break
+            return known
         if family.base:
-            known = nearest({f"{family.base}.{name}": x for name, x in state.items()}, list(TABLES))
-    if known is None or not _good(known, state):
-        raise ValueError(
-            f"dialect: none of the known families and namings fits these {len(state):,} names "
-            f"({_several(list(state))}); known are "
-            + ", ".join(f"{family} ({of})" for family, of in TABLES)
-        )
-    return known
+            known = _of_base(state, family)
+    return known if _good(known, state) else None
+
+
+def _of_base(state: Mapping[str, np.ndarray], family: Family) -> Known | None:
+    """The state where transformers saved a model without its head, and without its first word."""
+    base = family.base + "."
+    known = nearest(
+        {base + name: x for name, x in state.items()}, [(family.name, of) for of in family.tables]
+    )
+    if known is None:
+        return None
+    return known._replace(unknown={n.removeprefix(base): x for n, x in known.unknown.items()})
 
 
 def _good(known: Known | None, state: Mapping[str, np.ndarray]) -> bool:
@@ -74,7 +140,8 @@ def nearest(state: Mapping[str, np.ndarray], tables: list[tuple[str, str]]) -> K
             problem = error
             continue
         if FAMILIES[family].may_be(weights):
-            found.append(Known(family, of, *FAMILIES[family].split(weights), unknown))
+            rest = {name: state[name] for name in unknown}
+            found.append(Known(family, of, *FAMILIES[family].split(weights), rest))
     if problem is not None and not found:
         raise problem
     return min(found, key=lambda known: len(known.unknown), default=None)

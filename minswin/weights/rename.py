@@ -25,6 +25,7 @@ from minswin.weights.families.swin_buffers import (
 )
 from minswin.weights.families.tnt import UNUSED
 from minswin.weights.recognise import Known, fitting, full_settings, nearest, settings_of
+from minswin.weights.state import arrays_of
 
 OWN = "minswin"
 AS_MANY = {"timm_old": "microsoft", "facebook": "timm", "huawei": "original"}  # other words
@@ -43,10 +44,10 @@ def rename(
     the target's files hold them. Where q, k and v are one array here and three there, it is split,
     into views.
     """
-    known = _read(state, source)
+    known = _read(arrays_of(state, who="rename"), source)
     if known.unknown:
         raise ValueError(
-            f"rename: {source} has no {', '.join(known.unknown[:5])}"
+            f"rename: {source} has no {', '.join(list(known.unknown)[:5])}"
             + (f", … ({len(known.unknown)} names)" if len(known.unknown) > 5 else "")
             + f" in a {known.family}; is it of another implementation? See weights.dialect"
         )
@@ -85,7 +86,7 @@ def _read(state: Mapping[str, np.ndarray], source: str) -> Known:
     if not families:
         raise ValueError(f"rename: these {len(state):,} names are not those of a minswin model")
     family = FAMILIES["deit"] if FAMILIES["deit"] in families else families[0]
-    return Known(family.name, OWN, *family.split(state), [])
+    return Known(family.name, OWN, *family.split(state), {})
 
 
 def _table(family: str, target: str) -> str:

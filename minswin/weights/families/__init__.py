@@ -20,6 +20,6 @@ TABLES: dict[tuple[str, str], str] = {
 DIALECTS = tuple(dict.fromkeys(dialect for _, dialect in TABLES))
 
 
-def family_of(model: Model) -> Family:
-    """The family of a model; a DeiT is a ViT too, and is found as a DeiT."""
-    return next(f for f in reversed(FAMILIES.values()) if isinstance(model, f.model))
+def family_of(model: Model) -> Family | None:
+    """The family of a model, where it is one of these; a DeiT is a ViT too, and found as a DeiT."""
+    return next((f for f in reversed(FAMILIES.values()) if isinstance(model, f.model)), None)

@@ -15,7 +15,7 @@ A third word adds:   buffer: computed again, then checked when read, and written
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isqrt
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ class Family:
     base: what transformers puts before every name, but not where it saves a model without a head
     buffers: last parts of the names of arrays that follow from the model; check: compares them
     fits: whether the shapes are those of this naming
+    parts: what others have and our models do not, by patterns of names
     """
 
     name: str
@@ -62,6 +63,7 @@ class Family:
     heads: tuple[str, ...] = ("head",)
     positions: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Facts] = field(
         default=_no_facts
     )
@@ -70,6 +72,13 @@ class Family:
     def may_be(self, weights: Mapping[str, np.ndarray]) -> bool:
         """Whether the weights have what only this family has, and in shapes that only it has."""
         return any(re.fullmatch(self.mark, name) for name in weights) and self.fits(weights)
+
+    def why_unknown(self, names: Iterable[str]) -> str:
+        """What parts of other implementations these names are of, as sentences."""
+        texts = [
+            text for pattern, text in self.parts.items() for n in names if re.match(pattern, n)
+        ]
+        return "".join(f" {text}." for text in dict.fromkeys(texts))
 
     def split(self, state: Mapping[str, np.ndarray]) -> tuple[State, State]:
         """Weights, and the arrays that follow from the model; both under our names."""

@@ -77,7 +77,20 @@ VIT_TORCHVISION = """
 _TWO_HEADS = """
     dist_token                    deit.embeddings.distillation_token
     head_dist                     distillation_classifier
+    head                          classifier                           read
 """
+
+
+# parts of other ViTs that ours does not have
+_PARTS = {
+    r"fc_norm\.": "fc_norm normalises after pooling (timm's global_pool='avg'), minswin's ViT "
+    "before it: in its place these numbers would give other logits",
+    r"reg_token$": "reg_token are register tokens, and minswin's ViT has none",
+    r"blocks\.\d+\.ls[12]\.gamma$": "ls1 and ls2 are layer scale, and minswin's ViT has none",
+    r"blocks\.\d+\.attn\.[qk]_norm\.": "q_norm and k_norm normalise queries and keys, and "
+    "minswin's ViT does not",
+    r"norm_pre\.": "norm_pre is a norm before the blocks (CLIP), and minswin's ViT has none",
+}
 
 
 def _distilled(table: str) -> str:
@@ -115,6 +128,7 @@ VIT = Family(
     settings=_settings,
     base="vit",
     positions=("pos_embed",),
+    parts=_PARTS,
 )
 DEIT = Family(
     name="deit",
@@ -130,4 +144,5 @@ DEIT = Family(
     base="deit",
     heads=("head", "head_dist"),
     positions=("pos_embed",),
+    parts=_PARTS,
 )

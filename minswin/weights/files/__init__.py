@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from minswin.arrays import Array, to_numpy
+from minswin.arrays import Array
 from minswin.replacing import replacing
 from minswin.weights.files.archive import Archive
+from minswin.weights.files.arrays import as_array
+from minswin.weights.files.entries import entry
+from minswin.weights.files.index import is_index, read_index
 from minswin.weights.files.mapped import STORED, BadFile, MappedFile, short
 from minswin.weights.files.npz import is_npz, read_npz, write_npz
 from minswin.weights.files.safetensors import (
@@ -21,9 +24,9 @@ from minswin.weights.files.safetensors import (
     write_safetensors,
 )
 from minswin.weights.files.torch_read import (
-    LEGACY,
     find_state,
     is_torch,
+    is_torch_legacy,
     load_state,
     read_torch_legacy,
     read_torch_zip,
@@ -45,12 +48,21 @@ _OTHERS = (
 )
 
 
+# What is looked for in a folder: a run's best epoch, then what transformers saves.
+IN_FOLDERS = (
+    *("best.safetensors", "last.safetensors"),
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+
+
 @dataclass(frozen=True)
 class Weights:
     """What a file holds. `stored` is the kind of number in the file: bfloat16 is widened.
 
     `wrapper` names the entry that the arrays were found under, `prefix` what was taken off their
-    names, `foreign` the classes of other libraries that the file mentions and nobody imported.
+    names, `foreign` the classes of other libraries that the file mentions and nobody imported,
+    `size` the bytes of the file, or of all files of an index.
     """
 
     format: str
@@ -60,6 +72,7 @@ class Weights:
     wrapper: str = ""
     prefix: str = ""
     foreign: tuple[str, ...] = ()
+    size: int = 0
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
@@ -71,11 +84,13 @@ def read_weights(
     key: str | None = None,
     prefixes: Sequence[str] = PREFIXES,
 ) -> dict[str, np.ndarray]:
-    """The arrays of a .safetensors, .pth, .pt or .npz file by name; nothing in the file is run.
+    """The arrays of a .safetensors, .pth, .pt, .bin or .npz file by name; nothing in it is run.
 
-    The arrays are read-only, and where possible views of the mapped file: do not write over the
-    file while they are in use. bfloat16 becomes float32 at once. In a training checkpoint the
-    state dict is looked for under the usual names ("model", "state_dict" ...), or under `key`.
+    Also of several files by their index (model.safetensors.index.json), and of a folder that holds
+    one of IN_FOLDERS. The arrays are read-only, and where possible views of the mapped file: do not
+    write over the file while they are in use. bfloat16 becomes float32 at once.
+    key: the entry of a training checkpoint, without it the usual ones ("model", "state_dict" …);
+    or what the names wanted begin with
     A prefix that all names share is taken off; prefixes=() keeps the names as they are.
     """
     return read_file(path, key=key, prefixes=prefixes).arrays
@@ -87,34 +102,70 @@ def read_file(
     key: str | None = None,
     prefixes: Sequence[str] = PREFIXES,
 ) -> Weights:
-    """Like read_weights, with all that the file says about its arrays."""
-    path = Path(path)
-    if not path.is_file():
-        what = "is no plain file" if path.exists() else "does not exist"
-        what = "is a folder" if path.is_dir() else what
-        raise FileNotFoundError(
-            f"read_weights: {path} {what}; expected a .safetensors, .pth, .pt or .npz file"
-        )
+    """Like read_weights, with all that the file tells about its arrays."""
+    path = _plain_file(Path(path))
     try:
-        with MappedFile(path) as file:
-            found = _read(file, key)
+        found = _read_shards(path, key) if is_index(path) else _read_one(path, key)
     except BadFile as error:
         raise ValueError(f"read_weights: {path} {error}") from None
     prefix = _shared_prefix(found.arrays, prefixes)
     cut = len(prefix)
-    return Weights(
-        format=found.format,
+    return replace(
+        found,
         arrays={name[cut:]: array for name, array in found.arrays.items()},
         stored={name[cut:]: kind for name, kind in found.stored.items()},
-        metadata=found.metadata,
-        wrapper=found.wrapper,
         prefix=prefix,
-        foreign=found.foreign,
     )
 
 
+def _plain_file(path: Path) -> Path:
+    """The file itself, or the one in a folder that is meant."""
+    if path.is_dir():
+        inside = next((path / name for name in IN_FOLDERS if (path / name).is_file()), None)
+        if inside is not None:
+            return inside
+        files = sorted(f.name for f in path.iterdir() if f.suffix in (*FORMATS, ".bin"))
+        which = f"; in it are {', '.join(files[:8])}" if files else ""
+        what = f"is a folder; expected a .safetensors, .pth, .pt or .npz file{which}"
+    elif path.is_file():
+        return path
+    elif path.exists():
+        what = "is no plain file but a pipe or a device; write what comes out of it to a file first"
+    else:
+        what = "does not exist; expected a .safetensors, .pth, .pt or .npz file"
+    raise FileNotFoundError(f"read_weights: {path} {what}")
+
+
+def _read_one(path: Path, key: str | None) -> Weights:
+    with MappedFile(path) as file:
+        return replace(_read(file, key), size=file.size)
+
+
+def _read_shards(index: Path, key: str | None) -> Weights:
+    """The arrays of all files of an index."""
+    parts = []
+    for path, names in read_index(index).items():
+        try:
+            part = _read_one(path, None)
+        except BadFile as error:
+            raise BadFile(f"lists {path.name}, which {error}") from None
+        missing = next((name for name in names if name not in part.arrays), None)
+        if missing is not None:
+            raise BadFile(
+                f"has {short(missing)} in {path.name}, which does not hold it; the two are not "
+                "of one model: fetch both again"
+            )
+        parts.append((part, names))
+    arrays = {name: part.arrays[name] for part, names in parts for name in names}
+    stored = {name: part.stored[name] for part, names in parts for name in names}
+    first = parts[0][0]
+    count = f"{len(parts)} files" if len(parts) > 1 else "1 file"
+    merged = _flat(f"{first.format} in {count}", arrays, stored, first.metadata, key)
+    return replace(merged, size=sum(part.size for part, _ in parts))
+
+
 def _read(file: MappedFile, key: str | None) -> Weights:
-    """Choose the reader by the first bytes: a name says little."""
+    """Choose the reader by the first bytes: a name tells little."""
     head = file.read(0, min(file.size, 512), "its beginning")
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         archive = Archive(file)
@@ -125,7 +176,7 @@ def _read(file: MappedFile, key: str | None) -> Weights:
             raise BadFile(f"is a zip file of {names}; expected data.pkl or .npy files in it")
         arrays, stored = read_npz(archive)
         return _flat("npz", arrays, stored, {}, key)
-    if head.startswith(LEGACY):
+    if is_torch_legacy(head):
         return _torch(file, key, None)
     if looks_like_safetensors(head):
         return _flat("safetensors", *read_safetensors(file), key)
@@ -144,11 +195,20 @@ def _flat(
     metadata: dict[str, str],
     key: str | None,
 ) -> Weights:
-    if key is not None:
-        raise BadFile(f"is a {form} file, which has no entries to choose from; leave out key=")
     if not arrays:
         raise BadFile("holds no arrays")
-    return Weights(form, arrays, stored, metadata)
+    if key is None:
+        return Weights(form, arrays, stored, metadata)
+    names: Any = entry({name: name for name in arrays}, key)
+    if isinstance(names, str):
+        raise BadFile(f"has an array {short(key)}, expected the beginning of several names")
+    return Weights(
+        form,
+        {short_name: arrays[name] for short_name, name in names.items()},
+        {short_name: stored[name] for short_name, name in names.items()},
+        metadata,
+        wrapper=key,
+    )
 
 
 def _torch(file: MappedFile, key: str | None, archive: Archive | None) -> Weights:
@@ -222,7 +282,7 @@ def _writable(path: Path, state: Mapping[str, Array], form: str) -> dict[str, np
     for name, value in state.items():
         if not isinstance(name, str) or not name or "\0" in name or name == "__metadata__":
             raise ValueError(f"save_weights: {name!r} cannot be the name of an array in {path}")
-        array = to_numpy(value)
+        array = as_array(value, who="save_weights", name=name)
         if array.dtype.name not in kinds:
             raise TypeError(
                 f"save_weights: {name} is of {array.dtype}, expected one of "

@@ -1,7 +1,7 @@
 """An interpreter for pickles that can run nothing.
 
 A pickle is a program for a stack machine, and Python's own machine imports and calls whatever the
-program names. This one knows the opcodes that torch.save writes, over plain data, and no others.
+program names. This one has the opcodes that torch.save writes, over plain data, and no others.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from minswin.weights.files.mapped import BadFile, short
 from minswin.weights.files.pickle_machine import LIMIT, MARKS, Foreign, Machine, decode
 
 _REFUSED = {  # opcodes that call or import, by name
-    0x50: "PERSID",
     0x69: "INST",
     0x6F: "OBJ",
     0x92: "NEWOBJ_EX",
-    0x93: "STACK_GLOBAL",
     0x82: "EXT1",
     0x83: "EXT2",
     0x84: "EXT4",
 }
+_PROTOCOL_0 = b"PSVFpgdl"  # opcodes that only protocol 0 uses; P stands for a tensor, as a text
 
 
 def run_pickle(
@@ -47,6 +46,11 @@ def run_pickle(
 def _run(machine: Machine) -> Any:
     while (code := machine.take(1)[0]) != b"."[0]:
         handler = _HANDLERS.get(code)
+        if handler is None and code in _PROTOCOL_0:
+            raise BadFile(
+                "was saved with pickle_protocol=0, which keeps no tensors: torch itself cannot "
+                "load it; save it again without pickle_protocol="
+            )
         if handler is None:
             name = _REFUSED.get(code, "unknown here")
             raise BadFile(f"has opcode 0x{code:02x} ({name}), which torch.save does not write")
@@ -71,11 +75,14 @@ def opcode(*codes: bytes) -> Callable[[_Handler], _Handler]:
 
 @opcode(b"\x80")
 def _proto(m: Machine) -> None:
-    if (version := m.take(1)[0]) != 2:
-        raise BadFile(
-            f"has a pickle of protocol {version}, expected 2, which torch.save writes unless it is "
-            "told otherwise; save it again without pickle_protocol="
-        )
+    if not 2 <= (version := m.take(1)[0]) <= 5:
+        raise BadFile(f"has a pickle of protocol {version}, expected 1 to 5; it is damaged")
+
+
+@opcode(b"\x95")
+def _frame(m: Machine) -> None:
+    """Where a part of the pickle ends, for those that read piece by piece."""
+    m.take(8)
 
 
 def _constant(code: bytes, value: object) -> None:
@@ -105,9 +112,23 @@ def _long1(m: Machine) -> None:
     m.push(int.from_bytes(m.take(m.take(1)[0]), "little", signed=True))
 
 
+@opcode(b"I", b"L")
+def _line_number(m: Machine) -> None:
+    """A whole number in digits, as protocol 1 writes it; 00 and 01 are False and True."""
+    digits = m.line().removesuffix("L")
+    if not digits.removeprefix("-").isdecimal() or len(digits) > 25:
+        raise BadFile(f"has {short(digits)} where a number is expected; it is damaged")
+    m.push({"00": False, "01": True}.get(digits, int(digits)))
+
+
 @opcode(b"X")
 def _binunicode(m: Machine) -> None:
     m.push(decode(m.take(int.from_bytes(m.take(4), "little"))))
+
+
+@opcode(b"\x8c")
+def _short_binunicode(m: Machine) -> None:
+    m.push(decode(m.take(m.take(1)[0])))
 
 
 @opcode(b"U")
@@ -134,6 +155,11 @@ def _put(m: Machine) -> None:
     if index >= LIMIT:  # entries are counted from 0 on: there are fewer of them than bytes
         raise BadFile(f"stores an entry {index:,}; it is damaged or hostile")
     m.memo[index] = m.top()
+
+
+@opcode(b"\x94")
+def _memoize(m: Machine) -> None:
+    m.memo[len(m.memo)] = m.top()
 
 
 @opcode(b"h", b"j")
@@ -205,6 +231,14 @@ def set_items(target: object, items: list[Any]) -> None:
 def _global(m: Machine) -> None:
     module = m.line()
     m.push(m.find(module, m.line()))
+
+
+@opcode(b"\x93")
+def _stack_global(m: Machine) -> None:
+    name, module = m.pop(), m.pop()
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise BadFile(f"names something by a {type(name).__name__}; it is damaged or hostile")
+    m.push(m.find(module, name))
 
 
 @opcode(b"R", b"\x81")

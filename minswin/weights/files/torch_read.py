@@ -7,19 +7,25 @@ older format is five pickles in a row (magic, version, machine, object, keys), t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from minswin.weights.files.archive import Archive
+from minswin.weights.files.entries import find_arrays, nothing_found
 from minswin.weights.files.mapped import STORED, BadFile, MappedFile, require_plausible, short
 from minswin.weights.files.pickle_machine import LIMIT, Foreign
 from minswin.weights.files.pickles import no_ids, no_names, run_pickle
 from minswin.weights.files.torch_tensors import Names, Storage, TorchFile, View
 
-LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # a pickle of torch's magic number
-WRAPPERS = ("state_dict", "model", "model_state_dict", "module", "net", "params")
+# A pickle of torch's magic number, by every protocol.
+_MAGIC = re.compile(
+    rb"(?:\x80[\x02-\x05](?:\x95.{8})?)?"
+    rb"(?:\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19|L119547037146038801333356L\n)\.",
+    re.DOTALL,
+)
 
 
 # ── the zip file ──────────────────────────────────────────────────────────────────────────────────
@@ -65,10 +71,15 @@ def _count(storage: Storage, kind: str) -> int:
 # ── the format before torch 1.6 ───────────────────────────────────────────────────────────────────
 
 
+def is_torch_legacy(head: bytes) -> bool:
+    return _MAGIC.match(head) is not None
+
+
 def read_torch_legacy(file: MappedFile) -> TorchFile:
     """Five pickles (magic, version, machine, object, keys), then count and numbers per key."""
     names = Names(legacy=True)
-    version, at = _numbers_only(file, len(LEGACY))
+    _, at = _numbers_only(file, 0)
+    version, at = _numbers_only(file, at)
     machine, at = _numbers_only(file, at)
     if version != 1001 or not isinstance(machine, dict):
         raise BadFile("is of another version than torch's 1001; it is damaged")
@@ -115,7 +126,7 @@ def _places(
     return places
 
 
-# ── the state dict in the object ──────────────────────────────────────────────────────────────────
+# ── the state dict in the object ─────────────────────────────────────────────────────────────────
 
 
 def find_state(tree: object, key: str | None) -> tuple[dict[str, View], str]:
@@ -123,14 +134,7 @@ def find_state(tree: object, key: str | None) -> tuple[dict[str, View], str]:
 
     What is not a tensor is left out, except for foreign objects: one of them may be a tensor.
     """
-    wrapper = ""
-    if key is not None:
-        tree, wrapper = _under(tree, key), key
-    for _ in range(4):
-        inner = next((name for name in WRAPPERS if _is_state(tree, name)), None)
-        if inner is None:
-            break
-        tree, wrapper = tree[inner], f"{wrapper}.{inner}".strip(".")  # type: ignore[index]
+    tree, wrapper = find_arrays(tree, key, _is_tensor)
     if isinstance(tree, Foreign):
         raise BadFile(
             f"holds a whole object of the class {short(tree.name)}, which only its own library "
@@ -149,24 +153,12 @@ def find_state(tree: object, key: str | None) -> tuple[dict[str, View], str]:
         if isinstance(value, View) and isinstance(name, str):
             state[name] = value
     if not state:
-        found = ", ".join(short(name) for name in list(tree)[:12]) or "nothing"
-        raise BadFile(
-            f"has no tensors where they are expected; found: {found}. Choose with key= (--key)"
-        )
+        raise nothing_found(tree, _is_tensor)
     return state, wrapper
 
 
-def _is_state(tree: object, name: str) -> bool:
-    inner = tree.get(name) if isinstance(tree, dict) else None
-    return isinstance(inner, dict) and any(isinstance(v, View | dict) for v in inner.values())
-
-
-def _under(tree: object, key: str) -> object:
-    found = list(tree)[:12] if isinstance(tree, dict) else []
-    if not isinstance(tree, dict) or key not in tree:
-        names = ", ".join(short(name) for name in found) or "nothing"
-        raise BadFile(f"has no entry {short(key)}; found: {names}")
-    return tree[key]
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, View)
 
 
 def load_state(content: TorchFile, state: Mapping[str, View], file: MappedFile) -> dict[str, Any]:

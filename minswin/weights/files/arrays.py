@@ -1,0 +1,33 @@
+"""Arrays and tensors of other libraries as NumPy's; none of the libraries is imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minswin.arrays import to_numpy
+from minswin.autograd import Tensor
+
+
+def is_array(value: object) -> bool:
+    """Whether NumPy, CuPy, torch, JAX, TensorFlow or the like made it."""
+    return isinstance(value, (np.ndarray, np.generic, Tensor)) or hasattr(value, "__array__")
+
+
+def as_array(value: Any, *, who: str, name: str) -> np.ndarray:
+    """One array as NumPy's; torch's may be on a GPU, need a gradient, or be bfloat16.
+
+    Raises TypeError for what is none
+    """
+    if isinstance(value, Tensor):
+        value = value.data
+    if callable(getattr(value, "detach", None)):  # torch
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    if not is_array(value):
+        raise TypeError(
+            f"{who}: {name} is a {type(value).__name__}, expected an array; "
+            "leave out what is no weight"
+        )
+    return to_numpy(value)
