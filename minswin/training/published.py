@@ -79,7 +79,7 @@ def load_published(
     try:
         load_source(net, source, tell=tell)
     except ValueError as error:
-        raise ValueError(f"{error} 'minswin info {weights}' lists the models it fits") from None
+        raise ValueError(f"{error} 'minswin info {weights}' says which model it fits") from None
     learnt = source.training_data
     if learnt is not None:
         statistics_ = tuple(learnt["mean"]), tuple(learnt["std"])
