@@ -10,6 +10,7 @@ from minswin.parallel import data_parallel
 from minswin.version import VERSION as __version__
 
 __all__ = [
+    "Model",
     "Tensor",
     "__version__",
     "apply",

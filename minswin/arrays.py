@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["Array", "Definition", "Vjp", "array_module", "to_numpy"]
+
 Array = Any  # a NumPy or a CuPy array: the definitions are one text for both
 Vjp = Callable[[Array], tuple[Any, ...]]  # cotangent of the result -> one gradient per argument
 Definition = Callable[..., tuple[Array, Vjp]]  # value, vjp = definition(*arrays, **settings)

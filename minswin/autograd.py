@@ -18,6 +18,8 @@ import numpy as np
 
 from minswin.arrays import Array, Definition, Vjp, array_module, as_array, to_numpy
 
+__all__ = ["Tensor", "apply", "is_recording", "no_grad", "vjp"]
+
 
 class Tensor:
     """An array that remembers how it was made, so that `backward` can differentiate it.
@@ -199,6 +201,7 @@ def _recording(on: bool) -> Iterator[None]:
 
 
 def is_recording() -> bool:
+    """Whether operations on this thread remember how to differentiate themselves."""
     return _state.recording
 
 

@@ -30,6 +30,8 @@ from minswin.reference import (
     windows,
 )
 
+__all__ = ["check_vjp", "samples", "slope"]
+
 STEP = 1e-3  # truncation error ~ STEP⁴ ≈ 1e-12, rounding error ~ 1e-16 / STEP = 1e-13
 TOLERANCE = 1e-9  # far above both, and a million times less than a factor of 1.001 would show
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from minswin.arrays import Array, array_module, to_numpy
 
+__all__ = ["device_of", "to_device"]
+
 INSTALL = "pip install cupy-cuda12x"
 
 

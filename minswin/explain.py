@@ -22,6 +22,8 @@ from minswin.training.evaluate import predict
 from minswin.training.pretrained import DEFAULT, find_trained
 from minswin.training.published import HALF, Statistics, load_published
 
+__all__ = ["explain"]
+
 LARGEST_MAP = 64  # tokens along a side, where attention is counted
 WORK = 40e9  # multiply-adds to spend on example images
 FEWEST, MOST = 60, 300  # of them

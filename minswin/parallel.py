@@ -31,6 +31,8 @@ from minswin.autograd import (
     surroundings,
 )
 
+__all__ = ["DataParallel", "cores", "data_parallel"]
+
 
 def data_parallel(model: Any, threads: int | None = None) -> DataParallel:
     """The model as a callable that splits its batch over threads, by default one for each core.

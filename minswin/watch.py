@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import GoOn, Tensor, around, surroundings, wrap_vjp
 
+__all__ = ["Operation", "is_watched", "watching"]
+
 
 class Operation(NamedTuple):
     """One operation that has run."""

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = ["Adapter", "Form", "adapter_of", "load_adapter", "protocol"]
+
 DTYPES = ("float32", "float64")
 
 

@@ -20,6 +20,8 @@ from minswin.crosscheck.recording import Step
 from minswin.crosscheck.replay import GIVEN, between, replay
 from minswin.crosscheck.tolerance import MOVES, tolerance
 
+__all__ = ["Comparison", "Finding", "compare"]
+
 Array = np.ndarray
 OTHER_ORDER = 16  # so many times our own error in float32: sums may be taken in another order
 GOOD = ("equal", "right", "follows")

@@ -26,6 +26,8 @@ from minswin.crosscheck.probes import laws as probes_laws
 from minswin.crosscheck.probes.laws import Law
 from minswin.replacing import require_replaceable
 
+__all__ = ["conform", "examine", "questions"]
+
 Tell = Callable[[str], None]
 
 

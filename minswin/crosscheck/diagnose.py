@@ -21,6 +21,8 @@ from minswin.crosscheck.observations import observe
 from minswin.crosscheck.recording import Step
 from minswin.crosscheck.replay import GIVEN, between, replay
 
+__all__ = ["Diagnosis", "diagnose"]
+
 Array = np.ndarray
 SLACK = 64  # roundings of the largest element, for each step of the way
 TOLD_APART = 100  # a mistake must be so many times farther from right than theirs is from it

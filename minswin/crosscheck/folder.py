@@ -23,6 +23,8 @@ from minswin.crosscheck.recording import Step
 from minswin.replacing import replacing_folder
 from minswin.weights.files import read_weights, save_weights
 
+__all__ = ["Trace", "read", "write"]
+
 FORMAT = "minswin trace 1"
 MANIFEST = "manifest.json"
 FORMS = ("safetensors", "npz", "npy")

@@ -36,6 +36,8 @@ import numpy as np
 
 from minswin.arrays import Array
 
+__all__ = ["array", "images", "integers", "is_gain", "labels", "scale_of", "weight", "weights"]
+
 _WORD = 0xFFFFFFFF
 _STEP = 2.0**-19  # of a value: x is a whole number of 0 … 2²⁰ − 1
 

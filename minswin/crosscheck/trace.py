@@ -17,6 +17,8 @@ from minswin.layers.base import Layer
 from minswin.training.optimizers import SGD, AdamW, Optimizer
 from minswin.version import VERSION
 
+__all__ = ["trace"]
+
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 IMAGE = ("image", "channel", "row", "column")
 

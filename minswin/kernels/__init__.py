@@ -23,6 +23,8 @@ import numpy as np
 from minswin import reference
 from minswin.arrays import Array, array_module
 
+__all__ = ["BACKENDS", "KERNELS", "chosen", "kernel", "report", "select", "using"]
+
 _HOMES = {  # what is imported for each
     "reference": (),
     "numba": ("minswin.kernels.cpu",),

@@ -22,6 +22,16 @@ from minswin.reference.attention import attention
 from minswin.reference.windows import patch_merge
 from minswin.watch import Operation, watching
 
+__all__ = [
+    "Attention",
+    "attention_maps",
+    "draw_attention",
+    "draw_rollout",
+    "looks_at",
+    "places",
+    "rollout",
+]
+
 Pair = tuple[int, int]
 
 

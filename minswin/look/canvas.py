@@ -15,6 +15,18 @@ import numpy as np
 
 from minswin.replacing import replacing, require_replaceable
 
+__all__ = [
+    "as_uri",
+    "bare",
+    "empty_figure",
+    "enlarge",
+    "figure",
+    "picture_path",
+    "rgb",
+    "save",
+    "show_image",
+]
+
 INK, FAINT = "#2b2b2b", "#d9d6cf"
 BLUE, ROSE, SAND, GREEN, PLUM = "#4477aa", "#cc6677", "#ddaa33", "#228833", "#aa3377"
 COLOURS = (BLUE, ROSE, SAND, GREEN, PLUM, "#66ccee", "#997700", "#999999", "#332288", "#ee8866")

@@ -9,6 +9,8 @@ import numpy as np
 
 from minswin.look.canvas import BLUE, ROSE
 
+__all__ = ["CostPoint", "draw_cost", "draw_time", "msa_macs", "wmsa_macs"]
+
 
 class CostPoint(NamedTuple):
     """One run of MSA or W-MSA on a map of side × side tokens."""

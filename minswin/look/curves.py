@@ -8,6 +8,8 @@ from typing import Any
 
 from minswin.look.canvas import BLUE, ROSE, empty_figure, save
 
+__all__ = ["draw_accuracy", "draw_loss", "save_curves"]
+
 TRAINING, EVALUATION, FAINT = BLUE, ROSE, "#b9cbe0"
 
 

@@ -14,6 +14,8 @@ from minswin.models import TNT, ResNet, SwinTransformer, VisionTransformer
 from minswin.models.base import patch_grid
 from minswin.watch import Operation, watching
 
+__all__ = ["draw_channel", "feature_maps", "lively_channels", "pooled_features"]
+
 # ── maps ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -10,6 +10,8 @@ from minswin.look.canvas import BLUE, INK, ROSE, bare, rgb, show_image
 from minswin.look.windows import draw_borders, slots, window_of
 from minswin.reference.windows import attention_mask
 
+__all__ = ["Mask", "distinct_masks", "draw_mask", "draw_visible", "mark", "visible"]
+
 Pair = tuple[int, int]
 
 

@@ -15,6 +15,15 @@ import numpy as np
 
 from minswin.look.canvas import COLOURS, bare
 
+__all__ = [
+    "draw_plane",
+    "draw_planes",
+    "draw_points",
+    "methods_here",
+    "neighbourhoods",
+    "principal_plane",
+]
+
 METHODS = ("pca", "tsne")
 
 # ── planes ───────────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,8 @@ from minswin.look.canvas import bare
 from minswin.models.base import patch_grid
 from minswin.reference.windows import relative_position_index
 
+__all__ = ["bias_pictures", "draw_bias", "draw_similarity", "position_vectors", "similarity"]
+
 Pair = tuple[int, int]
 
 

@@ -19,6 +19,17 @@ from minswin.look.masks import mark
 from minswin.models import ResNet, SwinTransformer, VisionTransformer
 from minswin.models.base import Model
 
+__all__ = [
+    "Field",
+    "argument",
+    "dependence",
+    "draw_argument",
+    "draw_field",
+    "features_of",
+    "fields",
+    "without_shift",
+]
+
 Pair = tuple[int, int]
 Features = Callable[[Tensor], Tensor]  # images (B, 3, H, W) to a map (B, h, w, C)
 SMALL = 1e-30  # less than this share of the largest gradient is that of a masked key, e⁻¹⁰⁰

@@ -9,6 +9,8 @@ import numpy as np
 
 from minswin.models import create_model, list_models
 
+__all__ = ["bars", "models_table", "shapes_table", "table", "times"]
+
 BAR = 30  # characters of a full bar
 
 

@@ -14,6 +14,21 @@ from minswin.look.canvas import COLOURS, INK, ROSE, bare, enlarge, lines, rgb, s
 from minswin.reference.shape import roll
 from minswin.reference.windows import shift_regions, window_merge, window_partition
 
+__all__ = [
+    "cut",
+    "draw_borders",
+    "draw_numbers",
+    "draw_patches",
+    "draw_regions",
+    "draw_rolled",
+    "draw_windows",
+    "hues",
+    "put_back",
+    "rolled_image",
+    "slots",
+    "window_of",
+]
+
 Pair = tuple[int, int]
 
 

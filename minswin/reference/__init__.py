@@ -32,4 +32,18 @@ MODULES = (
     detection,
 )
 
-__all__ = ["MODULES", "updates"]
+__all__ = [
+    "MODULES",
+    "attention",
+    "conv",
+    "detection",
+    "elementwise",
+    "linear",
+    "losses",
+    "maps",
+    "normalize",
+    "reduce",
+    "shape",
+    "updates",
+    "windows",
+]

@@ -6,6 +6,8 @@ from minswin.arrays import Array, Vjp, array_module
 from minswin.reference.elementwise import unbroadcast
 from minswin.reference.linear import swap
 
+__all__ = ["attention"]
+
 
 def attention(q: Array, k: Array, v: Array, bias: Array | None) -> tuple[Array, Vjp]:
     """Let every query take a weighted mean of the values.             Liu et al. 2021, eq. (4)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from minswin.arrays import Array, Vjp, array_module
 from minswin.reference.linear import linear
 
+__all__ = ["avg_pool2d", "conv2d", "max_pool2d", "unfold"]
+
 Pair = tuple[int, int]
 
 

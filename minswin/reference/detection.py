@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from minswin.arrays import Array, Vjp, array_module
 
+__all__ = ["binary_cross_entropy", "focal_loss", "giou"]
+
 
 def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, Vjp]:
     """−t log σ(x) − (1 − t) log(1 − σ(x)) = softplus(x) − t x, for each element.

@@ -10,6 +10,25 @@ import math
 
 from minswin.arrays import Array, Vjp, array_module
 
+__all__ = [
+    "add",
+    "divide",
+    "dropout",
+    "erf",
+    "exp",
+    "gelu",
+    "gelu_tanh",
+    "log",
+    "multiply",
+    "negative",
+    "power",
+    "relu",
+    "sigmoid",
+    "sqrt",
+    "subtract",
+    "tanh",
+]
+
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum g over the axes along which an array of `shape` was repeated: broadcasting's adjoint."""

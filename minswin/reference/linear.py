@@ -5,6 +5,8 @@ from __future__ import annotations
 from minswin.arrays import Array, Vjp
 from minswin.reference.elementwise import unbroadcast
 
+__all__ = ["linear", "matmul"]
+
 
 def swap(x: Array) -> Array:
     """Transpose the last two axes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from minswin.arrays import Array, Vjp, array_module
 from minswin.reference.normalize import log_softmax
 
+__all__ = ["cross_entropy"]
+
 
 def cross_entropy(logits: Array, targets: Array, *, smoothing: float = 0.0) -> tuple[Array, Vjp]:
     """Mean over the batch of −Σ t log softmax(logits).                    Szegedy et al. 2016, §7

@@ -8,6 +8,8 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp, array_module
 
+__all__ = ["mean", "resize"]
+
 Pair = tuple[int, int]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from minswin.arrays import Array, Vjp, array_module
 
+__all__ = ["batch_norm", "layer_norm", "log_softmax", "softmax"]
+
 
 def softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
     """p = eˣ / Σ eˣ along an axis; the maximum is taken off first, so nothing overflows.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from minswin.arrays import Array, Vjp, array_module
 
+__all__ = ["max", "mean", "sum"]
+
 Axis = int | tuple[int, ...] | None
 
 

@@ -13,6 +13,19 @@ import numpy as np
 from minswin.arrays import Array, Vjp, array_module
 from minswin.reference.elementwise import unbroadcast
 
+__all__ = [
+    "broadcast_to",
+    "concatenate",
+    "getitem",
+    "pad",
+    "reshape",
+    "roll",
+    "scatter_add",
+    "stack",
+    "take",
+    "transpose",
+]
+
 
 def reshape(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Vjp]:
     """The same elements in the same order; one length may be −1."""

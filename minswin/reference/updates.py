@@ -9,6 +9,8 @@ import math
 
 from minswin.arrays import Array, array_module
 
+__all__ = ["adamw_step", "sgd_step"]
+
 
 def sgd_step(
     p: Array, g: Array, v: Array, *, lr: float, momentum: float, nesterov: bool, decay: float

@@ -12,6 +12,15 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 
+__all__ = [
+    "attention_mask",
+    "patch_merge",
+    "relative_position_index",
+    "shift_regions",
+    "window_merge",
+    "window_partition",
+]
+
 Pair = tuple[int, int]
 
 
