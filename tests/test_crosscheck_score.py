@@ -11,7 +11,7 @@ from minswin import ops
 from minswin.autograd import Tensor
 from minswin.crosscheck import score
 from minswin.crosscheck.faults import FAULTS, Fault, planted
-from minswin.layers.initialize import normal
+from minswin.layers import Init
 from minswin.models.deit import soft_distillation_loss
 from minswin.weights.resize import resize_positions
 
@@ -139,7 +139,7 @@ def test_positions_are_resized_to_the_grid_that_was_asked_for() -> None:
 
 
 def test_first_weights_are_normal_and_not_cut_off() -> None:
-    x = normal(np.random.default_rng(0), (300, 300), np.float64)
+    x = Init(0, np.float64).normal(300, 300).data
     assert abs(x.std() / 0.02 - 1) < 0.01
     assert 0.04 < abs(x).max() < 0.12  # a cut at two deviations ends at 0.04
     assert abs(np.mean(abs(x) > 0.04) - 0.0455) < 0.005

@@ -23,7 +23,7 @@ def linear():
 
 
 def holding(value):
-    """A layer whose constructor assigns `value`."""
+    """A layer class whose constructor assigns `value`."""
 
     class Holder(Layer):
         def __init__(self):
@@ -107,7 +107,7 @@ def test_names_and_order_are_those_of_pytorch():
 
 
 def test_modes_gradients_and_dropout_reach_layers_in_every_container():
-    inner = [Dropout(0.5, rng=np.random.default_rng(i)) for i in range(4)]
+    inner = [Dropout(0.5, rng=i) for i in range(4)]
     layer = holding({"a": [inner[0], (inner[1],)], "b": ({"c": inner[2]}, inner[3])})()
     layer.eval()
     assert not any(drop.training for drop in inner)

@@ -446,8 +446,8 @@ RNG = np.random.default_rng(0)
 ERRORS = [
     (
         lambda: swin_v2(RNG, pretrained_window_sizes=(3,)),
-        "SwinTransformerV2: depths, num_heads and pretrained_window_sizes need one entry per "
-        "stage, got (2, 2), (2, 3) and (3,)",
+        "SwinTransformerV2: depths and pretrained_window_sizes need one entry per stage, got 2 "
+        "stages and (3,)",
     ),
     (lambda: swin_v2(RNG, pretrained_window_sizes=(3, -1)), "pretrained_window_sizes must be one"),
     (

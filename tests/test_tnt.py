@@ -289,8 +289,8 @@ ERRORS = [
     (lambda: tnt(RNG, inner_num_heads=3), "TNT: 4 channels do not divide into 3 heads; choose"),
     (
         lambda: tnt(RNG, legacy=True, inner_stride=4),
-        "TNT: legacy words lie on one grid over the image, so inner_stride must divide the 4×6 "
-        "patches, got 4",
+        "WordEmbed: legacy words lie on one grid over the image, so inner_stride must divide "
+        "the 4×6 patches, got 4",
     ),
     (
         lambda: tnt(RNG)(np.zeros((2, 3, 8, 12))),

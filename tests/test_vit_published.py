@@ -160,7 +160,7 @@ ERRORS = [
     ),
     (
         lambda: soft_distillation_loss(TWO, LABELS, np.zeros((2, 3)), temperature=0),
-        "soft_distillation_loss: temperature must be positive, got 0",
+        "soft_distillation_loss: temperature must be a positive number, got 0",
     ),
 ]
 

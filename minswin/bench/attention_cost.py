@@ -10,6 +10,7 @@ from minswin.autograd import Tensor, no_grad
 from minswin.bench.breakdown import Ledger, watching
 from minswin.bench.clock import Step, seconds
 from minswin.layers import MSA, WindowAttention
+from minswin.layers.parameters import Init
 from minswin.look.cost import CostPoint
 
 
@@ -18,8 +19,9 @@ def attention_cost(
 ) -> tuple[list[CostPoint], list[CostPoint]]:
     """Points of MSA and of W-MSA on maps of side × side tokens; rounds: of timing, 0 for none."""
     rng = np.random.default_rng(0)
-    whole = MSA(channels, heads, rng=rng)
-    cut = WindowAttention(channels, heads, (window, window), rng=rng)
+    init = Init(rng)
+    whole = MSA(channels, heads, init=init)
+    cut = WindowAttention(channels, heads, (window, window), init=init)
     both: tuple[list[CostPoint], list[CostPoint]] = [], []
     for side in sides:
         x = Tensor(rng.standard_normal((1, side, side, channels), dtype=np.float32))

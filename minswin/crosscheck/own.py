@@ -22,6 +22,7 @@ from minswin.layers import (
     WindowAttention,
     WindowAttentionV2,
 )
+from minswin.layers.parameters import Init
 from minswin.layers.windows import relative_position_bias as bias_of_table
 from minswin.models import SwinTransformer, SwinTransformerV2
 from minswin.models.swin import SwinBlock
@@ -129,28 +130,28 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _mlp(x: Tensor, params: dict[str, Tensor]) -> Tensor:
     hidden, channels = params["fc1.weight"].shape
-    return _filled(Mlp(channels, hidden, rng=RNG, dtype=x.dtype), params)(x)
+    return _filled(Mlp(channels, hidden, init=Init(RNG, x.dtype)), params)(x)
 
 
 def _patch_embed(image: Tensor, params: dict[str, Tensor]) -> Tensor:
     channels, _, *patch = params["proj.weight"].shape
-    layer = PatchEmbed(channels, (patch[0], patch[1]), norm=True, rng=RNG, dtype=image.dtype)
+    layer = PatchEmbed(channels, (patch[0], patch[1]), norm=True, init=Init(RNG, image.dtype))
     return _filled(layer, params)(image)
 
 
 def _patch_merging(x: Tensor, params: dict[str, Tensor]) -> Tensor:
-    return _filled(PatchMerging(x.shape[3], rng=RNG, dtype=x.dtype), params)(x)
+    return _filled(PatchMerging(x.shape[3], init=Init(RNG, x.dtype)), params)(x)
 
 
 def _patch_merging_v2(x: Tensor, params: dict[str, Tensor]) -> Tensor:
-    return _filled(PatchMergingV2(x.shape[3], rng=RNG, dtype=x.dtype), params)(x)
+    return _filled(PatchMergingV2(x.shape[3], init=Init(RNG, x.dtype)), params)(x)
 
 
 def _window_attention(
     x: Tensor, params: dict[str, Tensor], window: Pair, shift: Pair, heads: int
 ) -> Tensor:
     layer = WindowAttention(
-        x.shape[3], heads, window, shift=any(shift), rng=RNG, dtype=x.dtype
+        x.shape[3], heads, window, shift=any(shift), init=Init(RNG, x.dtype)
     )  # its shift is half the window
     return _filled(layer, params)(x)
 
@@ -158,7 +159,7 @@ def _window_attention(
 def _window_attention_v2(
     x: Tensor, params: dict[str, Tensor], window: Pair, shift: Pair, heads: int
 ) -> Tensor:
-    layer = WindowAttentionV2(x.shape[3], heads, window, shift=any(shift), rng=RNG, dtype=x.dtype)
+    layer = WindowAttentionV2(x.shape[3], heads, window, shift=any(shift), init=Init(RNG, x.dtype))
     return _filled(layer, params)(x)
 
 
@@ -166,7 +167,7 @@ def _continuous_position_bias(
     params: dict[str, Tensor], window: Pair, pretrained: Pair | None
 ) -> Tensor:
     heads, kind = params["cpb_mlp.2.weight"].shape[0], params["cpb_mlp.2.weight"].dtype
-    layer = WindowAttentionV2(heads, heads, window, pretrained=pretrained, rng=RNG, dtype=kind)
+    layer = WindowAttentionV2(heads, heads, window, pretrained=pretrained, init=Init(RNG, kind))
     own = dict(layer.named_parameters())
     for name, given in params.items():
         own[name].data = given.data
@@ -184,7 +185,7 @@ def _block(
     settings: dict[str, Any] = {"shift": shifted, "mlp_ratio": hidden / channels, **_NO_DROP}
     settings |= {"pretrained": None, "mask_value": -100.0} if v2 else {}
     make: Any = SwinBlockV2 if v2 else SwinBlock
-    return _filled(make(channels, heads, window, **settings, rng=RNG, dtype=x.dtype), params)(x)
+    return _filled(make(channels, heads, window, **settings, init=Init(RNG, x.dtype)), params)(x)
 
 
 def _block_v2(

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from minswin.arguments import one_of
+from minswin.arguments import Seed, one_of
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import Layer
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Dtype
 from minswin.models import ResNet, SwinTransformer
 
 
@@ -81,7 +81,7 @@ def small_backbone(
     *,
     img_size: int | tuple[int, int],
     stride: int,
-    rng: np.random.Generator,
+    rng: Seed = None,
     dtype: Dtype = np.float32,
 ) -> Backbone:
     """A small "swin" or "resnet" with three maps, the finest of tokens `stride` (2 or 4) wide."""

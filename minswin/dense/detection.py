@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minswin import ops
+from minswin.arguments import Seed
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.dense.backbones import Backbone
@@ -21,7 +22,7 @@ from minswin.dense.boxes import clip_boxes, nms
 from minswin.dense.layers import Conv, FeaturePyramid
 from minswin.dense.locations import Aims, Locations
 from minswin.layers import Layer, Linear
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Dtype, Init
 from minswin.parallel import data_parallel
 
 PRIOR = 0.01  # what a fresh model thinks of each class at each token: most see none
@@ -42,15 +43,15 @@ class Detector(Layer):
         *,
         width: int = 32,
         depth: int = 2,
-        rng: np.random.Generator,
+        rng: Seed = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        own: dict[str, Any] = {"rng": rng, "dtype": dtype}
+        init = Init(rng, dtype, type(self).__name__)
         self.backbone = backbone
-        self.pyramid = FeaturePyramid(backbone.channels, width, **own)
-        self.what: list[Layer] = [Conv(width, width, 3, **own) for _ in range(depth)]
-        self.where: list[Layer] = [Conv(width, width, 3, **own) for _ in range(depth)]
-        self.classify, self.measure = Linear(width, classes, **own), Linear(width, 5, **own)
+        self.pyramid = FeaturePyramid(backbone.channels, width, init=init)
+        self.what: list[Layer] = [Conv(width, width, 3, init=init) for _ in range(depth)]
+        self.where: list[Layer] = [Conv(width, width, 3, init=init) for _ in range(depth)]
+        self.classify, self.measure = Linear(width, classes, init=init), Linear(width, 5, init=init)
         assert self.classify.bias is not None
         self.classify.bias.data[...] = -math.log(1 / PRIOR - 1)
 

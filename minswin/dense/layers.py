@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from minswin import ops
 from minswin.autograd import Tensor
 from minswin.layers import Filters, Layer, LayerNorm, Linear
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Init
 
 
 class Conv(Layer):
@@ -18,11 +16,9 @@ class Conv(Layer):
     Takes (B, H, W, C)        Gives (B, H, W, D)
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, side: int, *, rng: np.random.Generator, dtype: Dtype
-    ) -> None:
-        self.conv = Filters(inputs, outputs, side, rng=rng, dtype=dtype)
-        self.norm = LayerNorm(outputs, dtype=dtype)
+    def __init__(self, inputs: int, outputs: int, side: int, *, init: Init) -> None:
+        self.conv = Filters(inputs, outputs, side, init=init)
+        self.norm = LayerNorm(outputs, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = self.conv(x.transpose(0, 3, 1, 2))  # (B, D, H, W)
@@ -38,12 +34,10 @@ class FeaturePyramid(Layer):
     Each map is normed first, as Swin's are for dense tasks.
     """
 
-    def __init__(
-        self, channels: Sequence[int], width: int, *, rng: np.random.Generator, dtype: Dtype
-    ) -> None:
-        self.norms: list[Layer] = [LayerNorm(C, dtype=dtype) for C in channels]
-        self.laterals: list[Layer] = [Linear(C, width, rng=rng, dtype=dtype) for C in channels]
-        self.convs: list[Layer] = [Conv(width, width, 3, rng=rng, dtype=dtype) for _ in channels]
+    def __init__(self, channels: Sequence[int], width: int, *, init: Init) -> None:
+        self.norms: list[Layer] = [LayerNorm(C, init=init) for C in channels]
+        self.laterals: list[Layer] = [Linear(C, width, init=init) for C in channels]
+        self.convs: list[Layer] = [Conv(width, width, 3, init=init) for _ in channels]
 
     def __call__(self, maps: list[Tensor]) -> list[Tensor]:  # type: ignore[override]
         layers = zip(maps, self.norms, self.laterals, strict=True)
@@ -62,13 +56,11 @@ class PyramidPooling(Layer):
 
     SIDES = (1, 2, 3, 6)
 
-    def __init__(self, channels: int, *, rng: np.random.Generator, dtype: Dtype) -> None:
+    def __init__(self, channels: int, *, init: Init) -> None:
         narrow = max(1, channels // len(self.SIDES))
-        self.branches: list[Layer] = [
-            Conv(channels, narrow, 1, rng=rng, dtype=dtype) for _ in self.SIDES
-        ]
+        self.branches: list[Layer] = [Conv(channels, narrow, 1, init=init) for _ in self.SIDES]
         together = channels + narrow * len(self.SIDES)
-        self.fuse = Conv(together, channels, 3, rng=rng, dtype=dtype)
+        self.fuse = Conv(together, channels, 3, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
         parts = [x]

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minswin import ops
-from minswin.arguments import one_of
+from minswin.arguments import Seed, one_of
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.data.scenes import IGNORED
 from minswin.dense.backbones import Backbone
 from minswin.dense.layers import Conv, FeaturePyramid, PyramidPooling, enlarged
 from minswin.layers import Layer, Linear
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Dtype, Init
 from minswin.parallel import data_parallel
 
 HEADS = ("fpn", "uper")
@@ -37,17 +37,17 @@ class Segmenter(Layer):
         *,
         head: str = "fpn",
         width: int = 48,
-        rng: np.random.Generator,
+        rng: Seed = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        one_of("Segmenter", "head", head, HEADS)
+        one_of(type(self).__name__, "head", head, HEADS)
         self.backbone = backbone
-        own: dict[str, Any] = {"rng": rng, "dtype": dtype}
-        self.pooling = PyramidPooling(backbone.channels[-1], **own) if head == "uper" else None
-        self.pyramid = FeaturePyramid(backbone.channels, width, **own)
+        init = Init(rng, dtype, type(self).__name__)
+        self.pooling = PyramidPooling(backbone.channels[-1], init=init) if head == "uper" else None
+        self.pyramid = FeaturePyramid(backbone.channels, width, init=init)
         together = width * len(backbone.channels)
-        self.fuse = Conv(together, width, 3, **own) if head == "uper" else None
-        self.classifier = Linear(width, classes, **own)
+        self.fuse = Conv(together, width, 3, init=init) if head == "uper" else None
+        self.classifier = Linear(width, classes, init=init)
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         *maps, coarsest = self.backbone(x)  # (B, H_i, W_i, C_i)

@@ -1,7 +1,7 @@
 """Layers: objects that hold parameters and map Tensors to Tensors."""
 
 from minswin.layers.attention import MSA
-from minswin.layers.base import Buffer, Layer, Parameter
+from minswin.layers.base import Layer
 from minswin.layers.basic import Dropout, DropPath, LayerNorm, Linear, Mlp
 from minswin.layers.convolutions import BatchNorm2d, Filters
 from minswin.layers.embeddings import (
@@ -13,6 +13,7 @@ from minswin.layers.embeddings import (
     RelativePositionBias,
     SinusoidalPositions,
 )
+from minswin.layers.parameters import Buffer, Init, Parameter
 from minswin.layers.recompute import recompute
 from minswin.layers.windows import PatchMerging, WindowAttention
 from minswin.layers.windows_v2 import PatchMergingV2, WindowAttentionV2
@@ -29,6 +30,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Filters",
+    "Init",
     "Layer",
     "LayerNorm",
     "Linear",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from minswin import ops
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers.base import Layer
 from minswin.layers.basic import Dropout, Linear
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Init
 
 
 def check_heads(who: str, channels: int, heads: int) -> None:
@@ -51,11 +49,7 @@ def attend(
 
 
 def spelled_out(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | Array | None = None,
-    drop: Dropout | None = None,
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | Array | None = None, drop: Dropout | None = None
 ) -> Tensor:
     """ops.attention step by step, for those who need the steps: dropout, and crosscheck."""
     swapped = (*range(k.ndim - 2), k.ndim - 1, k.ndim - 2)
@@ -80,15 +74,14 @@ class MSA(Layer):
         qkv_bias: bool = True,
         attn_drop_rate: float = 0.0,
         drop_rate: float = 0.0,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
+        init: Init,
     ) -> None:
-        check_heads("MSA", channels, heads)
+        check_heads(type(self).__name__, channels, heads)
         self.heads = heads
-        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.proj = Linear(channels, channels, rng=rng, dtype=dtype)
-        self.attn_drop = Dropout(attn_drop_rate, rng=rng)
-        self.proj_drop = Dropout(drop_rate, rng=rng)
+        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias, init=init)
+        self.proj = Linear(channels, channels, init=init)
+        self.attn_drop = Dropout(attn_drop_rate, init=init)
+        self.proj_drop = Dropout(drop_rate, init=init)
 
     def __call__(self, x: Tensor, bias: Tensor | Array | None = None) -> Tensor:
         q, k, v = split_heads(self.qkv(x), self.heads)  # (B, h, N, d) each

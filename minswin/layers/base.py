@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from inspect import signature
 from types import GeneratorType
 from typing import Any
 
@@ -13,42 +15,40 @@ from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.devices import to_device
 from minswin.layers.loading import copy_state
+from minswin.layers.parameters import Buffer, Init, Parameter
 
 
-class Parameter(Tensor):
-    """A Tensor that training changes."""
-
-    __slots__ = ()
-
-    def __init__(self, data: Any) -> None:
-        super().__init__(data, requires_grad=True)
-
-
-class Buffer(Tensor):
-    """Numbers that belong to the weights, though no gradient changes them: the layer itself does.
-
-    They are saved and loaded like parameters; optimizers and `parameter_count` do not see them.
-    """
-
-    __slots__ = ()
-
-
-class _Checked(type):
-    """After its constructor, a layer holds nothing that training and saving would not find."""
+class _Built(type):
+    """How a layer is built: with `init`, or with the rng= and dtype= of one; then it is checked."""
 
     def __call__(cls, *inputs: Any, **settings: Any) -> Any:
+        if "init" not in settings and _takes_init(cls):
+            keywords = {k: settings.pop(k) for k in ("rng", "dtype") if k in settings}
+            settings["init"] = Init(**keywords, who=cls.__name__)
         layer = super().__call__(*inputs, **settings)
         layer._check()
         return layer
 
 
-class Layer(metaclass=_Checked):
+@cache
+def _takes_init(family: type) -> bool:
+    for each in family.__mro__:
+        if "__init__" in vars(each):
+            parameters = signature(each.__init__).parameters  # type: ignore[misc]
+            passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+            if "init" in parameters or not passes_on:
+                return "init" in parameters
+    return False
+
+
+class Layer(metaclass=_Built):
     """Base of everything with parameters: assign Parameters and Layers as attributes, define call.
 
     Lists, tuples and dicts of them, nested as well, count by position and key, so names are those
     of the original implementation: `layers.0.blocks.1.attn.qkv.weight`. Parameters that are held in
     another way alone (in a set, by an object that is no Layer) would not be trained: an error.
     A parameter or layer in several places is one, under the first of its names.
+    A constructor that takes `init` (see Init) may also be called with `rng` and `dtype`.
     """
 
     training: bool = True

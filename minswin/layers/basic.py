@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from minswin import ops
+from minswin.arguments import at_least_zero, fraction
 from minswin.autograd import Tensor
 from minswin.devices import like
-from minswin.layers.base import Layer, Parameter
-from minswin.layers.initialize import Dtype, normal
+from minswin.layers.base import Layer
+from minswin.layers.parameters import Init
 
 
 class Linear(Layer):
@@ -17,17 +18,9 @@ class Linear(Layer):
     Learns   weight (M, K), output first   bias (M,)        Takes x (..., K)        Gives (..., M)
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        bias: bool = True,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
-    ) -> None:
-        self.weight = Parameter(normal(rng, (outputs, inputs), dtype))
-        self.bias = Parameter(np.zeros(outputs, dtype)) if bias else None
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, init: Init) -> None:
+        self.weight = init.normal(outputs, inputs)
+        self.bias = init.zeros(outputs) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
@@ -39,10 +32,10 @@ class LayerNorm(Layer):
     Learns   weight, bias (C,)        Takes and gives (..., C)
     """
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, dtype: Dtype = np.float32) -> None:
-        self.weight = Parameter(np.ones(channels, dtype))
-        self.bias = Parameter(np.zeros(channels, dtype))
-        self.eps = eps
+    def __init__(self, channels: int, *, eps: float = 1e-5, init: Init) -> None:
+        self.weight = init.ones(channels)
+        self.bias = init.zeros(channels)
+        self.eps = at_least_zero(type(self).__name__, "eps", eps)
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)
@@ -54,11 +47,9 @@ class Dropout(Layer):
     Takes and gives (...)
     """
 
-    def __init__(self, rate: float, *, rng: np.random.Generator) -> None:
-        if not 0 <= rate <= 1:
-            raise ValueError(f"{type(self).__name__}: rate must be in [0, 1], got {rate}")
-        self.rate = float(rate)
-        self.rng = rng
+    def __init__(self, rate: float, *, init: Init) -> None:
+        self.rate = fraction(type(self).__name__, "rate", rate)
+        self.rng = init.rng
 
     @property
     def active(self) -> bool:
@@ -106,18 +97,10 @@ class Mlp(Layer):
     Learns   fc1: Linear(C, hidden)   fc2: Linear(hidden, C)        Takes and gives (..., C)
     """
 
-    def __init__(
-        self,
-        channels: int,
-        hidden: int,
-        *,
-        drop_rate: float = 0.0,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
-    ) -> None:
-        self.fc1 = Linear(channels, hidden, rng=rng, dtype=dtype)
-        self.fc2 = Linear(hidden, channels, rng=rng, dtype=dtype)
-        self.drop = Dropout(drop_rate, rng=rng)
+    def __init__(self, channels: int, hidden: int, *, drop_rate: float = 0.0, init: Init) -> None:
+        self.fc1 = Linear(channels, hidden, init=init)
+        self.fc2 = Linear(hidden, channels, init=init)
+        self.drop = Dropout(drop_rate, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
         if not self.drop.active:

@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair
+from minswin.arguments import Pair, at_least_zero, fraction
 from minswin.arrays import Array
 from minswin.autograd import Tensor
-from minswin.layers.base import Buffer, Layer, Parameter
-from minswin.layers.initialize import Dtype
+from minswin.layers.base import Buffer, Layer
+from minswin.layers.parameters import Init
 from minswin.reference.normalize import batch_moments
 
 
@@ -23,18 +23,10 @@ class Filters(Layer):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        side: int,
-        *,
-        stride: int = 1,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
+        self, inputs: int, outputs: int, side: int, *, stride: int = 1, init: Init
     ) -> None:
         spread = math.sqrt(2 / (outputs * side * side))  # He et al. 2015, §2.2, "backward"
-        first = spread * rng.standard_normal((outputs, inputs, side, side))
-        self.weight = Parameter(first.astype(dtype))
+        self.weight = init.normal(outputs, inputs, side, side, spread=spread)
         self.stride, self.padding = (stride, stride), (side // 2, side // 2)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -63,30 +55,27 @@ class BatchNorm2d(Layer):
     whole_batch = True
 
     def __init__(
-        self,
-        channels: int,
-        *,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-        dtype: Dtype = np.float32,
+        self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, init: Init
     ) -> None:
-        self.weight = Parameter(np.ones(channels, dtype))
-        self.bias = Parameter(np.zeros(channels, dtype))
-        self.running_mean = Buffer(np.zeros(channels, dtype))
-        self.running_var = Buffer(np.ones(channels, dtype))
+        self.weight = init.ones(channels)
+        self.bias = init.zeros(channels)
+        self.running_mean = Buffer(np.zeros(channels, init.dtype))
+        self.running_var = Buffer(np.ones(channels, init.dtype))
         self.num_batches_tracked = Buffer(np.zeros((), np.int64))
-        self.eps, self.momentum = eps, momentum
+        who = type(self).__name__
+        self.eps = at_least_zero(who, "eps", eps)
+        self.momentum = fraction(who, "momentum", momentum)
 
     def __call__(self, x: Tensor) -> Tensor:
         C = self.weight.size
         if x.ndim != 4 or x.shape[1] != C:
-            raise ValueError(f"BatchNorm2d: x must be (B, {C}, H, W), got {x.shape}")
+            raise ValueError(f"{type(self).__name__}: x must be (B, {C}, H, W), got {x.shape}")
         if not self.training:
             return self._by_running_statistics(x)
         if x.size <= C:
             raise ValueError(
-                f"BatchNorm2d: one value per channel has no variance, got x of shape {x.shape}; "
-                "train with a larger batch or image, or call eval() first"
+                f"{type(self).__name__}: one value per channel has no variance, got x of shape "
+                f"{x.shape}; train with a larger batch or image, or call eval() first"
             )
         moments = batch_moments(x.data)
         self._follow(*moments, count=x.size // C)

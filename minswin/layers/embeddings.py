@@ -7,12 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair
+from minswin.arguments import Pair, pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
-from minswin.layers.base import Layer, Parameter
+from minswin.layers.base import Layer
 from minswin.layers.basic import LayerNorm
-from minswin.layers.initialize import Dtype, normal, uniform_by_fan_in
+from minswin.layers.parameters import Init
 from minswin.reference.windows import relative_position_index
 
 
@@ -22,15 +22,8 @@ class Embedding(Layer):
     Learns   weight (vocabulary, C)        Takes integers (...)        Gives (..., C)
     """
 
-    def __init__(
-        self,
-        vocabulary: int,
-        channels: int,
-        *,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
-    ) -> None:
-        self.weight = Parameter(normal(rng, (vocabulary, channels), dtype))
+    def __init__(self, vocabulary: int, channels: int, *, init: Init) -> None:
+        self.weight = init.normal(vocabulary, channels)
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.take(self.weight, x)
@@ -46,17 +39,19 @@ class Conv2d(Layer):
         self,
         inputs: int,
         outputs: int,
-        kernel: Pair,
+        kernel: int | Pair,
         *,
-        stride: Pair = (1, 1),
-        padding: Pair = (0, 0),
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        init: Init,
     ) -> None:
+        who = type(self).__name__
+        kernel = pair(who, "kernel", kernel)
         fan_in = inputs * kernel[0] * kernel[1]
-        self.weight = Parameter(uniform_by_fan_in(rng, (outputs, inputs, *kernel), fan_in, dtype))
-        self.bias = Parameter(uniform_by_fan_in(rng, (outputs,), fan_in, dtype))
-        self.stride, self.padding = stride, padding
+        self.weight = init.uniform(outputs, inputs, *kernel, fan_in=fan_in)
+        self.bias = init.uniform(outputs, fan_in=fan_in)
+        self.stride = pair(who, "stride", stride)
+        self.padding = pair(who, "padding", padding, 0)
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
@@ -76,24 +71,23 @@ class PatchEmbed(Layer):
     def __init__(
         self,
         channels: int,
-        patch: Pair,
+        patch: int | Pair,
         *,
         image_channels: int = 3,
         norm: bool = True,
         overlap: bool = False,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
+        init: Init,
     ) -> None:
-        (ph, pw) = patch
+        (ph, pw) = patch = pair(type(self).__name__, "patch", patch)
         kernel = (2 * ph - 1, 2 * pw - 1) if overlap else patch
         padding = (ph - 1, pw - 1) if overlap else (0, 0)
         self.proj = Conv2d(
-            image_channels, channels, kernel, stride=patch, padding=padding, rng=rng, dtype=dtype
+            image_channels, channels, kernel, stride=patch, padding=padding, init=init
         )
-        self.norm = LayerNorm(channels, dtype=dtype) if norm else None
+        self.norm = LayerNorm(channels, init=init) if norm else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        check_divides("PatchEmbed", x, self.proj.stride)
+        check_divides(type(self).__name__, x, self.proj.stride)
         x = self.proj(x)  # (B, C, H/p, W/p)
         x = x.transpose(0, 2, 3, 1)  # (B, H/p, W/p, C)
         return x if self.norm is None else self.norm(x)
@@ -113,35 +107,27 @@ class ConvStem(Layer):
     """
 
     def __init__(
-        self,
-        channels: int,
-        patch: Pair,
-        *,
-        image_channels: int = 3,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
+        self, channels: int, patch: int | Pair, *, image_channels: int = 3, init: Init
     ) -> None:
-        p = patch[0]
+        p, _ = patch = pair(type(self).__name__, "patch", patch)
         if patch != (p, p) or p < 2 or p & (p - 1) or channels % (p // 2):
             raise ValueError(
-                f"ConvStem: patches must be square with a side of 2, 4, 8, … and half of it must "
-                f"divide the {channels} channels, got {patch[0]}×{patch[1]}"
+                f"{type(self).__name__}: patches must be square with a side of 2, 4, 8, … and half "
+                f"of it must divide the {channels} channels, got {patch[0]}×{patch[1]}"
             )
         self.patch = patch
         self.convs: list[Conv2d] = []
         self.norms: list[LayerNorm] = []
         inputs, outputs = image_channels, 2 * channels // p
         while outputs <= channels:
-            conv = Conv2d(
-                inputs, outputs, (3, 3), stride=(2, 2), padding=(1, 1), rng=rng, dtype=dtype
-            )
+            conv = Conv2d(inputs, outputs, 3, stride=2, padding=1, init=init)
             self.convs.append(conv)
-            self.norms.append(LayerNorm(outputs, eps=1e-6, dtype=dtype))
+            self.norms.append(LayerNorm(outputs, eps=1e-6, init=init))
             inputs, outputs = outputs, 2 * outputs
-        self.proj = Conv2d(channels, channels, (1, 1), rng=rng, dtype=dtype)
+        self.proj = Conv2d(channels, channels, 1, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
-        check_divides("ConvStem", x, self.patch)
+        check_divides(type(self).__name__, x, self.patch)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = conv(x).transpose(0, 2, 3, 1)  # (B, H/2, W/2, D)
             x = ops.gelu(norm(x)).transpose(0, 3, 1, 2)  # (B, D, H/2, W/2)
@@ -176,11 +162,9 @@ class AxisPositions(Layer):
     The paper puts two vectors of C/2 side by side: this sum, with half of each kept at zero.
     """
 
-    def __init__(
-        self, channels: int, grid: Pair, *, rng: np.random.Generator, dtype: Dtype = np.float32
-    ) -> None:
-        self.row = Parameter(normal(rng, (grid[0], 1, channels), dtype))
-        self.column = Parameter(normal(rng, (grid[1], channels), dtype))
+    def __init__(self, channels: int, grid: Pair, *, init: Init) -> None:
+        self.row = init.normal(grid[0], 1, channels)
+        self.column = init.normal(grid[1], channels)
 
     def __call__(self, x: Tensor) -> Tensor:
         return x + self.row + self.column
@@ -195,7 +179,7 @@ class SinusoidalPositions(Layer):
     def __init__(self, channels: int) -> None:
         if channels % 4:
             raise ValueError(
-                f"SinusoidalPositions: a sine and a cosine of each axis need channels divisible "
+                f"{type(self).__name__}: a sine and a cosine of each axis need channels divisible "
                 f"by 4, got {channels}"
             )
 
@@ -232,23 +216,15 @@ class RelativePositionBias(Layer):
     from such a token to a patch, from a patch to it, and between two of them.
     """
 
-    def __init__(
-        self,
-        grid: Pair,
-        heads: int,
-        *,
-        extra: int = 0,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
-    ) -> None:
+    def __init__(self, grid: Pair, heads: int, *, extra: int = 0, init: Init) -> None:
         self.grid, self.extra = grid, extra
         rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + (3 if extra else 0)
-        self.relative_position_bias_table = Parameter(normal(rng, (rows, heads), dtype))
+        self.relative_position_bias_table = init.normal(rows, heads)
 
     def __call__(self, grid: Pair) -> Tensor:  # type: ignore[override]
         if grid[0] > self.grid[0] or grid[1] > self.grid[1]:
             raise ValueError(
-                f"RelativePositionBias: a {grid[0]}×{grid[1]} grid is larger than that of the "
+                f"{type(self).__name__}: a {grid[0]}×{grid[1]} grid is larger than that of the "
                 f"table, {self.grid[0]}×{self.grid[1]}; build the model for larger images"
             )
         learnt = self.relative_position_bias_table

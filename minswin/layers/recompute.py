@@ -8,15 +8,7 @@ from typing import Any
 
 from minswin import kernels
 from minswin.arrays import Array, Vjp
-from minswin.autograd import (
-    Tensor,
-    apply,
-    is_recording,
-    no_grad,
-    surrounded_by,
-    surroundings,
-    vjp,
-)
+from minswin.autograd import Tensor, apply, is_recording, no_grad, surrounded_by, surroundings, vjp
 from minswin.layers.base import Layer
 from minswin.watch import is_watched
 

@@ -10,7 +10,7 @@ from minswin.autograd import Tensor
 from minswin.layers.attention import check_heads, merge_heads
 from minswin.layers.base import Layer
 from minswin.layers.basic import Linear
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Dtype, Init
 
 KeysValues = tuple[Tensor, Tensor]  # both (B, h, M, d)
 
@@ -24,14 +24,12 @@ class MultiHeadAttention(Layer):
     Keys and values are computed apart, so that a decoder can keep those of the words it has.
     """
 
-    def __init__(
-        self, channels: int, heads: int, *, rng: np.random.Generator, dtype: Dtype = np.float32
-    ) -> None:
-        check_heads("MultiHeadAttention", channels, heads)
+    def __init__(self, channels: int, heads: int, *, init: Init) -> None:
+        check_heads(type(self).__name__, channels, heads)
         self.heads = heads
-        self.q = Linear(channels, channels, rng=rng, dtype=dtype)
-        self.kv = Linear(channels, 2 * channels, rng=rng, dtype=dtype)
-        self.proj = Linear(channels, channels, rng=rng, dtype=dtype)
+        self.q = Linear(channels, channels, init=init)
+        self.kv = Linear(channels, 2 * channels, init=init)
+        self.proj = Linear(channels, channels, init=init)
 
     def __call__(  # type: ignore[override]
         self, x: Tensor, keys_values: KeysValues, mask: Array | None = None
@@ -58,11 +56,9 @@ class FeedForward(Layer):
     Learns   fc1: Linear(C, hidden)   fc2: Linear(hidden, C)        Takes and gives (..., C)
     """
 
-    def __init__(
-        self, channels: int, hidden: int, *, rng: np.random.Generator, dtype: Dtype = np.float32
-    ) -> None:
-        self.fc1 = Linear(channels, hidden, rng=rng, dtype=dtype)
-        self.fc2 = Linear(hidden, channels, rng=rng, dtype=dtype)
+    def __init__(self, channels: int, hidden: int, *, init: Init) -> None:
+        self.fc1 = Linear(channels, hidden, init=init)
+        self.fc2 = Linear(hidden, channels, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.fc2(ops.relu(self.fc1(x)))

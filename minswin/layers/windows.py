@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from minswin import ops
-from minswin.arguments import Pair
+from minswin.arguments import Pair, pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
 from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
-from minswin.layers.base import Layer, Parameter
+from minswin.layers.base import Layer
 from minswin.layers.basic import Dropout, LayerNorm, Linear
-from minswin.layers.initialize import Dtype, normal
+from minswin.layers.parameters import Init
 from minswin.reference.windows import attention_mask, relative_position_index
 
 
@@ -103,26 +101,26 @@ class WindowAttention(Layer):
         self,
         channels: int,
         heads: int,
-        window: Pair,
+        window: int | Pair,
         *,
         shift: bool = False,
         qkv_bias: bool = True,
         attn_drop_rate: float = 0.0,
         drop_rate: float = 0.0,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
+        init: Init,
     ) -> None:
-        check_heads("WindowAttention", channels, heads)
-        self.heads, self.window, self.shift = heads, window, shift
+        check_heads(type(self).__name__, channels, heads)
+        self.heads, self.shift = heads, shift
+        self.window = window = pair(type(self).__name__, "window", window)
         rows = (2 * window[0] - 1) * (2 * window[1] - 1)
-        self.relative_position_bias_table = Parameter(normal(rng, (rows, heads), dtype))
-        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.proj = Linear(channels, channels, rng=rng, dtype=dtype)
-        self.attn_drop = Dropout(attn_drop_rate, rng=rng)
-        self.proj_drop = Dropout(drop_rate, rng=rng)
+        self.relative_position_bias_table = init.normal(rows, heads)
+        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias, init=init)
+        self.proj = Linear(channels, channels, init=init)
+        self.attn_drop = Dropout(attn_drop_rate, init=init)
+        self.proj_drop = Dropout(drop_rate, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
-        check_map("WindowAttention", x, self.proj.weight.shape[0])
+        check_map(type(self).__name__, x, self.proj.weight.shape[0])
         _, H, W, _ = x.shape
         window, may_shift = fit_window((H, W), self.window)
         shift = (window[0] // 2, window[1] // 2) if self.shift and may_shift else (0, 0)
@@ -170,13 +168,11 @@ class PatchMerging(Layer):
     Takes a map (B, H, W, C); an odd side is padded with zeros   Gives (B, ⌈H/2⌉, ⌈W/2⌉, 2C)
     """
 
-    def __init__(
-        self, channels: int, *, rng: np.random.Generator, dtype: Dtype = np.float32
-    ) -> None:
-        self.reduction = Linear(4 * channels, 2 * channels, bias=False, rng=rng, dtype=dtype)
-        self.norm = LayerNorm(4 * channels, dtype=dtype)
+    def __init__(self, channels: int, *, init: Init) -> None:
+        self.reduction = Linear(4 * channels, 2 * channels, bias=False, init=init)
+        self.norm = LayerNorm(4 * channels, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
-        check_map("PatchMerging", x, self.norm.weight.size // 4)
+        check_map(type(self).__name__, x, self.norm.weight.size // 4)
         x = ops.patch_merge(pad_map(x, (2, 2)))  # (B, H/2, W/2, 4C)
         return self.reduction(self.norm(x))  # (B, H/2, W/2, 2C)

@@ -9,13 +9,13 @@ from functools import lru_cache
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair
+from minswin.arguments import Pair, pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
 from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
 from minswin.layers.base import Parameter
 from minswin.layers.basic import Dropout, LayerNorm, Linear
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Init
 from minswin.layers.windows import (
     PatchMerging,
     WindowAttention,
@@ -97,37 +97,38 @@ class WindowAttentionV2(WindowAttention):
         self,
         channels: int,
         heads: int,
-        window: Pair,
+        window: int | Pair,
         *,
         shift: bool = False,
-        pretrained: Pair | None = None,
+        pretrained: int | Pair | None = None,
         mask_value: float = -100.0,
         qkv_bias: bool = True,
         attn_drop_rate: float = 0.0,
         drop_rate: float = 0.0,
-        rng: np.random.Generator,
-        dtype: Dtype = np.float32,
+        init: Init,
     ) -> None:
-        check_heads("WindowAttentionV2", channels, heads)
+        who = type(self).__name__
+        check_heads(who, channels, heads)
         if not mask_value < 0:
             raise ValueError(
-                f"WindowAttentionV2: mask_value must be negative, got {mask_value}; use -100, as "
+                f"{who}: mask_value must be negative, got {mask_value}; use -100, as "
                 "the original, or -np.inf"
             )
-        self.heads, self.window, self.shift = heads, window, shift
-        self.pretrained, self.mask_value = pretrained or window, float(mask_value)
-        self.logit_scale = Parameter(np.full((heads, 1, 1), math.log(10), dtype))
-        self.q_bias = Parameter(np.zeros(channels, dtype)) if qkv_bias else None
-        self.v_bias = Parameter(np.zeros(channels, dtype)) if qkv_bias else None
+        self.heads, self.shift, self.mask_value = heads, shift, float(mask_value)
+        self.window = window = pair(who, "window", window)
+        self.pretrained = pair(who, "pretrained", pretrained or window)
+        self.logit_scale = Parameter(np.full((heads, 1, 1), math.log(10), init.dtype))
+        self.q_bias = init.zeros(channels) if qkv_bias else None
+        self.v_bias = init.zeros(channels) if qkv_bias else None
         self.cpb_mlp: list[Callable[[Tensor], Tensor]] = [
-            Linear(2, HIDDEN, rng=rng, dtype=dtype),
+            Linear(2, HIDDEN, init=init),
             ops.relu,
-            Linear(HIDDEN, heads, bias=False, rng=rng, dtype=dtype),
+            Linear(HIDDEN, heads, bias=False, init=init),
         ]
-        self.qkv = Linear(channels, 3 * channels, bias=False, rng=rng, dtype=dtype)
-        self.proj = Linear(channels, channels, rng=rng, dtype=dtype)
-        self.attn_drop = Dropout(attn_drop_rate, rng=rng)
-        self.proj_drop = Dropout(drop_rate, rng=rng)
+        self.qkv = Linear(channels, 3 * channels, bias=False, init=init)
+        self.proj = Linear(channels, channels, init=init)
+        self.attn_drop = Dropout(attn_drop_rate, init=init)
+        self.proj_drop = Dropout(drop_rate, init=init)
 
     def shifted_windows(self, qkv: Tensor, window: Pair, shift: Pair) -> Tensor:
         """The attention of all windows: qkv (B, H, W, 3C) gives (B, H, W, C)."""
@@ -168,13 +169,11 @@ class PatchMergingV2(PatchMerging):
     Takes a map (B, H, W, C); an odd side is padded with zeros   Gives (B, ⌈H/2⌉, ⌈W/2⌉, 2C)
     """
 
-    def __init__(
-        self, channels: int, *, rng: np.random.Generator, dtype: Dtype = np.float32
-    ) -> None:
-        self.reduction = Linear(4 * channels, 2 * channels, bias=False, rng=rng, dtype=dtype)
-        self.norm = LayerNorm(2 * channels, dtype=dtype)
+    def __init__(self, channels: int, *, init: Init) -> None:
+        self.reduction = Linear(4 * channels, 2 * channels, bias=False, init=init)
+        self.norm = LayerNorm(2 * channels, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
-        check_map("PatchMergingV2", x, self.norm.weight.size // 2)
+        check_map(type(self).__name__, x, self.norm.weight.size // 2)
         x = ops.patch_merge(pad_map(x, (2, 2)))  # (B, H/2, W/2, 4C)
         return self.norm(self.reduction(x))  # (B, H/2, W/2, 2C)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from minswin import ops
 from minswin.arguments import Pair
 from minswin.autograd import Tensor
 from minswin.layers.base import Layer
 from minswin.layers.embeddings import Conv2d
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Init
 
 SIDE = 7  # of the filters that make words
 
@@ -25,20 +23,15 @@ class WordEmbed(Layer):
     """
 
     def __init__(
-        self,
-        channels: int,
-        patch: Pair,
-        stride: int,
-        *,
-        legacy: bool,
-        rng: np.random.Generator,
-        dtype: Dtype,
+        self, channels: int, patch: Pair, stride: int, *, legacy: bool, init: Init
     ) -> None:
+        if legacy and any(side % stride for side in patch):
+            raise ValueError(
+                f"{type(self).__name__}: legacy words lie on one grid over the image, so "
+                f"inner_stride must divide the {patch[0]}×{patch[1]} patches, got {stride}"
+            )
         self.patch, self.legacy = patch, legacy
-        around = (SIDE // 2, SIDE // 2)
-        self.proj = Conv2d(
-            3, channels, (SIDE, SIDE), stride=(stride, stride), padding=around, rng=rng, dtype=dtype
-        )
+        self.proj = Conv2d(3, channels, SIDE, stride=stride, padding=SIDE // 2, init=init)
 
     @property
     def words(self) -> Pair:

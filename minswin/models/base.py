@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.arguments import Pair, fraction
+from minswin.arguments import Pair, Seed, fraction, pair
 from minswin.arrays import Array
 from minswin.autograd import Tensor
-from minswin.layers import Layer
-from minswin.layers.initialize import Dtype
+from minswin.layers import Init, Layer
+from minswin.layers.parameters import Dtype
 
 
 class Row(NamedTuple):
@@ -32,7 +32,19 @@ class Model(Layer):
     name: str = "model"
     settings: dict[str, object]
     img_size: Pair
+    patch_size: Pair  # of models that cut images into patches
     rng: np.random.Generator
+
+    def _begin(
+        self, rng: Seed, dtype: Dtype, img_size: int | Pair, patch_size: int | Pair | None = None
+    ) -> Init:
+        """Read what all models are given, the first thing that a constructor does."""
+        who = type(self).__name__
+        init = Init(rng, dtype, who)
+        self.rng, self.img_size = init.rng, pair(who, "img_size", img_size)
+        if patch_size is not None:
+            self.patch_size = pair(who, "patch_size", patch_size)
+        return init
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
@@ -59,11 +71,6 @@ def mlp_width(who: str, mlp_ratio: float, embed_dim: int) -> int:
     return int(embed_dim * mlp_ratio)
 
 
-def check_dtype(who: str, dtype: Dtype) -> None:
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"{who}: dtype must be float32 or float64, got {dtype}")
-
-
 def drop_path_rates(rate: float, blocks: int) -> list[float]:
     """The rate of every block: from 0 for the first, in equal steps, to `rate` for the last."""
     fraction("drop_path_rates", "rate", rate)
@@ -82,6 +89,15 @@ def patch_grid(img_size: Pair, patch: Pair, *, who: str = "patch_grid") -> Pair:
             f"pad it to {H + -H % ph}×{W + -W % pw} or choose patch_size=1"
         )
     return H // ph, W // pw
+
+
+def check_grid(who: str, what: str, made: Pair, grid: Pair, patch: Pair, other: str = "") -> None:
+    """Raise unless an image has as many patches as its positions were made for."""
+    if grid != made:
+        raise ValueError(
+            f"{who}: {what} made for {made[0]}×{made[1]} patches, got {grid[0]}×{grid[1]}; build "
+            f"the model with img_size=({grid[0] * patch[0]}, {grid[1] * patch[1]}){other}"
+        )
 
 
 def as_images(who: str, x: Tensor | Array, channels: int, dtype: Any) -> Tensor:

@@ -12,7 +12,7 @@ from minswin.arguments import fraction, positive
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
 from minswin.layers import Layer, Linear, Parameter
-from minswin.layers.initialize import normal
+from minswin.layers.parameters import Init
 from minswin.models.vit import VisionTransformer
 
 
@@ -35,8 +35,9 @@ class DistilledVisionTransformer(VisionTransformer):
                 "representation_size None; leave them out"
             )
         classes, C = weight.shape
-        self.dist_token = Parameter(normal(self.rng, (1, 1, C), weight.dtype))
-        self.head_dist = Linear(C, classes, rng=self.rng, dtype=weight.dtype)
+        init = Init(self.rng, weight.dtype)
+        self.dist_token = init.normal(1, 1, C)
+        self.head_dist = Linear(C, classes, init=init)
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to the mean of both heads' logits, (B, num_classes)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import Seed
 from minswin.models.base import Model
 from minswin.models.deit import DistilledVisionTransformer
 from minswin.models.resnet import ResNet
@@ -195,12 +196,10 @@ def list_models() -> list[str]:
     return list(MODELS)
 
 
-def create_model(
-    name: str, *, rng: np.random.Generator | None = None, dtype: Any = np.float32, **settings: Any
-) -> Model:
+def create_model(name: str, *, rng: Seed = None, dtype: Any = np.float32, **settings: Any) -> Model:
     """Build a named model with fresh weights; `settings` override those of the name.
 
-    rng: draws the weights, and later the dropout masks; left out, a new random one.
+    rng: draws the weights, and later the dropout masks; a seed, a Generator, or None.
     The model's `.name` and `.settings` build the same model again.
     """
     if name not in MODELS:

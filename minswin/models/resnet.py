@@ -1,6 +1,6 @@
 """ResNet: the convolutional network that the Transformers are compared with.    He et al. 2016
 
-Read bottom-up: the two kinds of block, the model. The shapes of ResNet-50:
+The two kinds of block, the model. The shapes of ResNet-50:
 
     image 3×224×224 → 64×112×112 → 64×56×56 → 256×56×56 → 512×28×28 → 1024×14×14 → 2048×7×7
     → 2048 → classes
@@ -10,15 +10,17 @@ Names are those of torchvision. Maps are (B, C, H, W).
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair, generator, one_of, pair, stages, whole
+from minswin.arguments import Pair, Seed, one_of, pair, stages, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import BatchNorm2d, DropPath, Filters, Layer, Linear
-from minswin.layers.initialize import Dtype
-from minswin.models.base import Model, Row, as_images, check_dtype, drop_path_rates
+from minswin.layers.parameters import Dtype, Init
+from minswin.models.base import Model, Row, as_images, drop_path_rates
 
 STEMS = ("imagenet", "cifar")
 SHORTCUTS = ("projection", "padding")
@@ -42,21 +44,18 @@ class Block(Layer):
         stride: int,
         shortcut: str,
         drop_path_rate: float,
-        rng: np.random.Generator,
-        dtype: Dtype,
+        init: Init,
     ) -> None:
         self.stride = stride
-        self._define(inputs, channels, stride, rng, dtype)
+        self._define(inputs, channels, stride, init)
         outputs = channels * self.expansion
         self.downsample: list[Layer] = []
         if shortcut == "projection" and (stride > 1 or inputs != outputs):
-            project = Filters(inputs, outputs, 1, stride=stride, rng=rng, dtype=dtype)
-            self.downsample = [project, BatchNorm2d(outputs, dtype=dtype)]
-        self.drop_path = DropPath(drop_path_rate, rng=rng)
+            project = Filters(inputs, outputs, 1, stride=stride, init=init)
+            self.downsample = [project, BatchNorm2d(outputs, init=init)]
+        self.drop_path = DropPath(drop_path_rate, init=init)
 
-    def _define(
-        self, inputs: int, channels: int, stride: int, rng: np.random.Generator, dtype: Dtype
-    ) -> None:
+    def _define(self, inputs: int, channels: int, stride: int, init: Init) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not define its filters")
 
     def residual(self, x: Tensor) -> Tensor:
@@ -93,13 +92,11 @@ class BasicBlock(Block):
 
     expansion = 1
 
-    def _define(
-        self, inputs: int, channels: int, stride: int, rng: np.random.Generator, dtype: Dtype
-    ) -> None:
-        self.conv1 = Filters(inputs, channels, 3, stride=stride, rng=rng, dtype=dtype)
-        self.bn1 = BatchNorm2d(channels, dtype=dtype)
-        self.conv2 = Filters(channels, channels, 3, rng=rng, dtype=dtype)
-        self.bn2 = BatchNorm2d(channels, dtype=dtype)
+    def _define(self, inputs: int, channels: int, stride: int, init: Init) -> None:
+        self.conv1 = Filters(inputs, channels, 3, stride=stride, init=init)
+        self.bn1 = BatchNorm2d(channels, init=init)
+        self.conv2 = Filters(channels, channels, 3, init=init)
+        self.bn2 = BatchNorm2d(channels, init=init)
 
     def residual(self, x: Tensor) -> Tensor:
         x = ops.relu(self.bn1(self.conv1(x)))  # (B, channels, H/stride, W/stride)
@@ -116,15 +113,13 @@ class Bottleneck(Block):
 
     expansion = 4
 
-    def _define(
-        self, inputs: int, channels: int, stride: int, rng: np.random.Generator, dtype: Dtype
-    ) -> None:
-        self.conv1 = Filters(inputs, channels, 1, rng=rng, dtype=dtype)
-        self.bn1 = BatchNorm2d(channels, dtype=dtype)
-        self.conv2 = Filters(channels, channels, 3, stride=stride, rng=rng, dtype=dtype)
-        self.bn2 = BatchNorm2d(channels, dtype=dtype)
-        self.conv3 = Filters(channels, 4 * channels, 1, rng=rng, dtype=dtype)
-        self.bn3 = BatchNorm2d(4 * channels, dtype=dtype)
+    def _define(self, inputs: int, channels: int, stride: int, init: Init) -> None:
+        self.conv1 = Filters(inputs, channels, 1, init=init)
+        self.bn1 = BatchNorm2d(channels, init=init)
+        self.conv2 = Filters(channels, channels, 3, stride=stride, init=init)
+        self.bn2 = BatchNorm2d(channels, init=init)
+        self.conv3 = Filters(channels, 4 * channels, 1, init=init)
+        self.bn3 = BatchNorm2d(4 * channels, init=init)
 
     def residual(self, x: Tensor) -> Tensor:
         x = ops.relu(self.bn1(self.conv1(x)))  # (B, channels, H, W)
@@ -158,38 +153,28 @@ class ResNet(Model):
         shortcut: str = "projection",
         drop_path_rate: float = 0.0,
         num_classes: int = 1000,
-        rng: np.random.Generator | None = None,
+        rng: Seed = None,
         dtype: Dtype = np.float32,
     ) -> None:
         who = type(self).__name__
-        check_dtype(who, dtype)
-        self.rng = rng = generator(who, rng)
-        self.img_size = pair(who, "img_size", img_size)
+        init = self._begin(rng, dtype, img_size)
         self.depths, width = stages(who, "depths", depths), whole(who, "width", width)
         self.stem, kind = one_of(who, "stem", stem, STEMS), one_of(who, "block", block, (*BLOCKS,))
         one_of(who, "shortcut", shortcut, SHORTCUTS)
-        num_classes = whole(who, "num_classes", num_classes)
         side, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.conv1 = Filters(3, width, side, stride=stride, rng=rng, dtype=dtype)
-        self.bn1 = BatchNorm2d(width, dtype=dtype)
-        rates = drop_path_rates(drop_path_rate, sum(self.depths))
+        self.conv1 = Filters(3, width, side, stride=stride, init=init)
+        self.bn1 = BatchNorm2d(width, init=init)
+        rates = iter(drop_path_rates(drop_path_rate, sum(self.depths)))
         inputs = width
         for i, depth in enumerate(self.depths):
             blocks = []
             for j in range(depth):
-                made = BLOCKS[kind](
-                    inputs,
-                    width * 2**i,
-                    stride=2 if i > 0 and j == 0 else 1,
-                    shortcut=shortcut,
-                    drop_path_rate=rates[sum(self.depths[:i]) + j],
-                    rng=rng,
-                    dtype=dtype,
-                )
-                blocks.append(made)
-                inputs = width * 2**i * made.expansion
+                stride = 2 if i > 0 and j == 0 else 1
+                block_of = partial(BLOCKS[kind], stride=stride, shortcut=shortcut, init=init)
+                blocks.append(block_of(inputs, width * 2**i, drop_path_rate=next(rates)))
+                inputs = width * 2**i * BLOCKS[kind].expansion
             setattr(self, f"layer{i + 1}", blocks)
-        self.fc = Linear(inputs, num_classes, rng=rng, dtype=dtype)
+        self.fc = Linear(inputs, whole(who, "num_classes", num_classes), init=init)
 
     # ── forward ──────────────────────────────────────────────────────────────────────────────────
 

@@ -1,15 +1,18 @@
 """Swin Transformer: a pyramid of maps, attention inside (shifted) windows.     Liu et al. 2021
 
-Read bottom-up: a block, a stage of blocks that ends in a merge, the model. The shapes of Swin-T:
+A block, a stage of blocks that ends in a merge, the model; `__call__` says what follows what.
+The shapes of Swin-T:
 
     image 224×224×3 → patches 56×56×48 → 56×56×C → 28×28×2C → 14×14×4C → 7×7×8C → classes
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from minswin.arguments import Pair, generator, pair, stages, whole
+from minswin.arguments import Pair, Seed, pair, stages, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import (
@@ -19,32 +22,31 @@ from minswin.layers import (
     LayerNorm,
     Linear,
     Mlp,
-    Parameter,
     PatchEmbed,
     PatchMerging,
     WindowAttention,
     recompute,
 )
-from minswin.layers.initialize import Dtype, normal
+from minswin.layers.parameters import Dtype, Init
 from minswin.layers.windows import fit_window
 from minswin.models.base import (
     Model,
     Row,
     as_images,
-    check_dtype,
+    check_grid,
     drop_path_rates,
     mlp_width,
     patch_grid,
 )
 
-WHO = "SwinTransformer"
-
 
 class SwinBlock(Layer):
     """Attention, then an MLP, each on the normalised map and added to it.     Figure 3 (b), eq. (3)
 
-    Takes and gives a map (B, H, W, C)
+    Takes and gives a map (B, H, W, C)        attention: more settings of WindowAttention
     """
+
+    Attention: type[WindowAttention] = WindowAttention
 
     def __init__(
         self,
@@ -52,31 +54,19 @@ class SwinBlock(Layer):
         heads: int,
         window: Pair,
         *,
-        shift: bool,
         mlp_ratio: float,
-        qkv_bias: bool,
         drop_rate: float,
-        attn_drop_rate: float,
         drop_path_rate: float,
-        rng: np.random.Generator,
-        dtype: Dtype,
+        init: Init,
+        **attention: Any,
     ) -> None:
-        self.norm1 = LayerNorm(channels, dtype=dtype)
-        self.attn = WindowAttention(
-            channels,
-            heads,
-            window,
-            shift=shift,
-            qkv_bias=qkv_bias,
-            attn_drop_rate=attn_drop_rate,
-            drop_rate=drop_rate,
-            rng=rng,
-            dtype=dtype,
+        self.norm1 = LayerNorm(channels, init=init)
+        self.attn = self.Attention(
+            channels, heads, window, drop_rate=drop_rate, init=init, **attention
         )
-        self.drop_path = DropPath(drop_path_rate, rng=rng)
-        self.norm2 = LayerNorm(channels, dtype=dtype)
-        hidden = int(channels * mlp_ratio)
-        self.mlp = Mlp(channels, hidden, drop_rate=drop_rate, rng=rng, dtype=dtype)
+        self.drop_path = DropPath(drop_path_rate, init=init)
+        self.norm2 = LayerNorm(channels, init=init)
+        self.mlp = Mlp(channels, int(channels * mlp_ratio), drop_rate=drop_rate, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))
@@ -98,7 +88,7 @@ class SwinBlock(Layer):
 class Stage(Layer):
     """Blocks that take turns between windows and shifted windows, then a merge if one is given.
 
-    Takes a map (B, H, W, C)   Gives the map before the merge, and the one after
+    Takes a map (B, H, W, C)   Gives (B, ⌈H/2⌉, ⌈W/2⌉, 2C), or (B, H, W, C) without a merge
     """
 
     def __init__(
@@ -128,6 +118,8 @@ class SwinTransformer(Model):
     """
 
     name: str = "swin"
+    Block: type[SwinBlock] = SwinBlock
+    Merge: type[PatchMerging] = PatchMerging
 
     def __init__(
         self,
@@ -147,60 +139,54 @@ class SwinTransformer(Model):
         patch_norm: bool = True,
         num_classes: int = 1000,
         recompute: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Seed = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        depths, num_heads = stages(WHO, "depths", depths, 0), stages(WHO, "num_heads", num_heads)
+        who = type(self).__name__
+        init = self._begin(rng, dtype, img_size, patch_size)
+        num_classes, C = whole(who, "num_classes", num_classes), whole(who, "embed_dim", embed_dim)
+        mlp_width(who, mlp_ratio, C)
+        H, W = patch_grid(self.img_size, self.patch_size, who=who)
+        self.absolute_pos_embed = init.normal(1, H * W, C) if ape else None
+        self.patch_embed = PatchEmbed(C, self.patch_size, norm=patch_norm, init=init)
+        self.pos_drop = Dropout(drop_rate, init=init)
+        self.layers = self._stages(
+            (H, W), C, pair(who, "window_size", window_size), depths, num_heads, recompute,
+            drop_path_rate, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate, init=init,
+        )  # fmt: skip
+        self.norm = LayerNorm(C * 2 ** (len(depths) - 1), init=init)
+        self.head = Linear(C * 2 ** (len(depths) - 1), num_classes, init=init)
+
+    def _stages(
+        self, grid: Pair, channels: int, window: Pair, depths: Any, num_heads: Any, recompute: bool,
+        drop_path_rate: float, *, init: Init, **settings: Any,
+    ) -> list[Stage]:  # fmt: skip
+        """The pyramid; `settings` are those of every block."""
+        who = type(self).__name__
+        depths, num_heads = stages(who, "depths", depths, 0), stages(who, "num_heads", num_heads)
         if len(depths) != len(num_heads):
             raise ValueError(
-                f"SwinTransformer: depths and num_heads need one entry per stage, "
+                f"{who}: depths and num_heads need one entry per stage, "
                 f"got {depths} and {num_heads}"
             )
-        embed_dim = whole(WHO, "embed_dim", embed_dim)
-        num_classes = whole(WHO, "num_classes", num_classes)
-        mlp_width(WHO, mlp_ratio, embed_dim)
-        check_dtype(WHO, dtype)
-        self.rng = rng = generator(WHO, rng)
-        self.img_size = pair(WHO, "img_size", img_size)
-        self.patch_size = pair(WHO, "patch_size", patch_size)
-        grid = patch_grid(self.img_size, self.patch_size, who=WHO)
-        window = pair(WHO, "window_size", window_size)
-
-        self.absolute_pos_embed: Parameter | None = None
-        if ape:
-            positions = normal(rng, (1, grid[0] * grid[1], embed_dim), dtype)
-            self.absolute_pos_embed = Parameter(positions)
-        self.patch_embed = PatchEmbed(
-            embed_dim, self.patch_size, norm=patch_norm, rng=rng, dtype=dtype
-        )
-        self.pos_drop = Dropout(drop_rate, rng=rng)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        self.layers: list[Stage] = []
-        channels = embed_dim
-        for depth, heads in zip(depths, num_heads, strict=True):
+        made: list[Stage] = []
+        for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+            own = {**settings, **self.block_settings(i), "init": init}
+            side, shifts = fit_window(grid, window)[0], (j % 2 == 1 for j in range(depth))
             blocks = [
-                SwinBlock(
-                    channels,
-                    heads,
-                    fit_window(grid, window)[0],
-                    shift=j % 2 == 1,
-                    mlp_ratio=mlp_ratio,
-                    qkv_bias=qkv_bias,
-                    drop_rate=drop_rate,
-                    attn_drop_rate=attn_drop_rate,
-                    drop_path_rate=next(rates),
-                    rng=rng,
-                    dtype=dtype,
-                )
-                for j in range(depth)
+                self.Block(channels, heads, side, shift=shift, drop_path_rate=next(rates), **own)
+                for shift in shifts
             ]
-            last = len(self.layers) == len(depths) - 1
-            merge = None if last else PatchMerging(channels, rng=rng, dtype=dtype)
-            self.layers.append(Stage(blocks, merge, forget=recompute))
-            if not last:
-                grid, channels = halve(grid), 2 * channels
-        self.norm = LayerNorm(channels, dtype=dtype)
-        self.head = Linear(channels, num_classes, rng=rng, dtype=dtype)
+            merge = self.Merge(channels, init=init) if i < len(depths) - 1 else None
+            made.append(Stage(blocks, merge, forget=recompute))
+            grid, channels = halve(grid), 2 * channels
+        return made
+
+    def block_settings(self, stage: int) -> dict[str, Any]:
+        """What a block of this stage needs besides the settings of all."""
+        return {}
 
     # ── forward ──────────────────────────────────────────────────────────────────────────────────
 
@@ -232,21 +218,17 @@ class SwinTransformer(Model):
     def embed(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to the map of tokens (B, H/p, W/p, C)."""
         weight = self.patch_embed.proj.weight
-        x = as_images(WHO, x, weight.shape[1], weight.dtype)
-        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size, who=WHO)
+        x = as_images(type(self).__name__, x, weight.shape[1], weight.dtype)
+        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size, who=type(self).__name__)
         x = self.patch_embed(x)  # (B, H/p, W/p, C)
         if self.absolute_pos_embed is not None:
             x = x + self._positions(grid)
         return self.pos_drop(x)
 
     def _positions(self, grid: Pair) -> Tensor:
-        own = patch_grid(self.img_size, self.patch_size, who=WHO)
-        if grid != own:
-            raise ValueError(
-                f"SwinTransformer: the absolute position embedding was made for {own[0]}×{own[1]} "
-                f"patches, got {grid[0]}×{grid[1]}; build the model with img_size="
-                f"({grid[0] * self.patch_size[0]}, {grid[1] * self.patch_size[1]}) or ape=False"
-            )
+        who, made = type(self).__name__, patch_grid(self.img_size, self.patch_size)
+        what = "the absolute position embedding was"
+        check_grid(who, what, made, grid, self.patch_size, " or ape=False")
         assert self.absolute_pos_embed is not None
         return self.absolute_pos_embed.reshape(1, *grid, -1)
 
@@ -257,8 +239,9 @@ class SwinTransformer(Model):
 
         Counts like the original: products, and one per element of a layer norm.
         """
-        size = self.img_size if img_size is None else pair(WHO, "img_size", img_size)
-        grid, rows = patch_grid(size, self.patch_size, who=WHO), [Row("image", (*size, 3), 0, 0)]
+        who = type(self).__name__
+        size = self.img_size if img_size is None else pair(who, "img_size", img_size)
+        grid, rows = patch_grid(size, self.patch_size, who=who), [Row("image", (*size, 3), 0, 0)]
         C, inputs, ph, pw = self.patch_embed.proj.weight.shape
         rows.append(Row("patches", (*grid, inputs * ph * pw), 0, 0))
         own = 0 if self.absolute_pos_embed is None else self.absolute_pos_embed.size

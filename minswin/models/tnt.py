@@ -1,6 +1,6 @@
 """Transformer in Transformer: patches are sentences, their pixels are words.       Han et al. 2021
 
-Read bottom-up: how pixels become words, a block, the model. The shapes of TNT-S:
+How pixels become words, a block, the model. The shapes of TNT-S:
 
     image 224×224×3 → 196 patches 16×16×3 → words 196×(16×24), sentences 197×384 → 384 → classes
 """
@@ -8,27 +8,27 @@ Read bottom-up: how pixels become words, a block, the model. The shapes of TNT-S
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair, generator, pair, whole
+from minswin.arguments import Pair, Seed, pair, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
-from minswin.layers import Dropout, DropPath, Layer, LayerNorm, Linear, Mlp, Parameter, WordEmbed
+from minswin.layers import Dropout, DropPath, Layer, LayerNorm, Linear, Mlp, WordEmbed
 from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
-from minswin.layers.initialize import Dtype, normal
+from minswin.layers.parameters import Dtype, Init
 from minswin.models.base import (
     Model,
     Row,
     as_images,
-    check_dtype,
+    check_grid,
     drop_path_rates,
     mlp_width,
     patch_grid,
 )
-
-WHO = "TNT"
 
 
 class Attention(Layer):
@@ -38,23 +38,16 @@ class Attention(Layer):
     """
 
     def __init__(
-        self,
-        channels: int,
-        heads: int,
-        *,
-        qkv_bias: bool,
-        attn_drop_rate: float,
-        drop_rate: float,
-        rng: np.random.Generator,
-        dtype: Dtype,
-    ) -> None:
-        check_heads(WHO, channels, heads)
+        self, channels: int, heads: int, *, qkv_bias: bool, attn_drop_rate: float, drop_rate: float,
+        init: Init,
+    ) -> None:  # fmt: skip
+        check_heads("TNT", channels, heads)
         self.heads = heads
-        self.qk = Linear(channels, 2 * channels, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.v = Linear(channels, channels, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.proj = Linear(channels, channels, rng=rng, dtype=dtype)
-        self.attn_drop = Dropout(attn_drop_rate, rng=rng)
-        self.proj_drop = Dropout(drop_rate, rng=rng)
+        self.qk = Linear(channels, 2 * channels, bias=qkv_bias, init=init)
+        self.v = Linear(channels, channels, bias=qkv_bias, init=init)
+        self.proj = Linear(channels, channels, init=init)
+        self.attn_drop = Dropout(attn_drop_rate, init=init)
+        self.proj_drop = Dropout(drop_rate, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
         qkv = ops.concatenate(self.qk(x), self.v(x), axis=-1)  # (B, N, 3C)
@@ -80,35 +73,25 @@ class Block(Layer):
         inner_heads: int,
         mlp_ratio: float,
         legacy: bool,
-        qkv_bias: bool,
-        drop_rate: float,
-        attn_drop_rate: float,
         drop_path_rate: float,
-        rng: np.random.Generator,
-        dtype: Dtype,
+        init: Init,
+        drop_rate: float,
+        **attention: Any,
     ) -> None:
-        def attention(channels: int, heads: int) -> Attention:
-            drops = {"attn_drop_rate": attn_drop_rate, "drop_rate": drop_rate}
-            return Attention(channels, heads, qkv_bias=qkv_bias, **drops, rng=rng, dtype=dtype)
-
-        def mlp(channels: int) -> Mlp:
-            hidden = mlp_width(WHO, mlp_ratio, channels)
-            return Mlp(channels, hidden, drop_rate=drop_rate, rng=rng, dtype=dtype)
-
+        hidden, inner_hidden = (mlp_width("TNT", mlp_ratio, C) for C in (channels, inner))
         self.legacy = legacy
-        self.inner_norm1 = LayerNorm(inner, dtype=dtype)
-        self.inner_attn = attention(inner, inner_heads)
-        self.inner_norm2 = LayerNorm(inner, dtype=dtype)
-        self.inner_mlp = mlp(inner)
-        told = words * inner
-        self.proj_norm1 = LayerNorm(inner if legacy else told, dtype=dtype)
-        self.proj = Linear(told, channels, bias=legacy, rng=rng, dtype=dtype)
-        self.proj_norm2 = None if legacy else LayerNorm(channels, dtype=dtype)
-        self.outer_norm1 = LayerNorm(channels, dtype=dtype)
-        self.outer_attn = attention(channels, heads)
-        self.outer_norm2 = LayerNorm(channels, dtype=dtype)
-        self.outer_mlp = mlp(channels)
-        self.drop_path = DropPath(drop_path_rate, rng=rng)
+        self.inner_norm1 = LayerNorm(inner, init=init)
+        self.inner_attn = Attention(inner, inner_heads, drop_rate=drop_rate, init=init, **attention)
+        self.inner_norm2 = LayerNorm(inner, init=init)
+        self.inner_mlp = Mlp(inner, inner_hidden, drop_rate=drop_rate, init=init)
+        self.proj_norm1 = LayerNorm(inner if legacy else words * inner, init=init)
+        self.proj = Linear(words * inner, channels, bias=legacy, init=init)
+        self.proj_norm2 = None if legacy else LayerNorm(channels, init=init)
+        self.outer_norm1 = LayerNorm(channels, init=init)
+        self.outer_attn = Attention(channels, heads, drop_rate=drop_rate, init=init, **attention)
+        self.outer_norm2 = LayerNorm(channels, init=init)
+        self.outer_mlp = Mlp(channels, hidden, drop_rate=drop_rate, init=init)
+        self.drop_path = DropPath(drop_path_rate, init=init)
 
     def __call__(self, inner: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         inner = inner + self.drop_path(self.inner_attn(self.inner_norm1(inner)))
@@ -179,58 +162,37 @@ class TNT(Model):
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         num_classes: int = 1000,
-        rng: np.random.Generator | None = None,
+        rng: Seed = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        embed_dim = whole(WHO, "embed_dim", embed_dim)
-        inner_dim = whole(WHO, "inner_dim", inner_dim)
-        depth, num_heads = whole(WHO, "depth", depth, 0), whole(WHO, "num_heads", num_heads)
-        inner_num_heads = whole(WHO, "inner_num_heads", inner_num_heads)
-        inner_stride = whole(WHO, "inner_stride", inner_stride)
-        num_classes = whole(WHO, "num_classes", num_classes)
-        check_dtype(WHO, dtype)
-        self.rng = rng = generator(WHO, rng)
-        self.img_size = pair(WHO, "img_size", img_size)
-        self.patch_size = pair(WHO, "patch_size", patch_size)
-        self.grid = patch_grid(self.img_size, self.patch_size, who=WHO)
-        if legacy and any(side % inner_stride for side in self.patch_size):
-            raise ValueError(
-                f"TNT: legacy words lie on one grid over the image, so inner_stride must divide "
-                f"the {self.patch_size[0]}×{self.patch_size[1]} patches, got {inner_stride}"
-            )
-        embed = WordEmbed(
-            inner_dim, self.patch_size, inner_stride, legacy=legacy, rng=rng, dtype=dtype
-        )
-        patches, words = math.prod(self.grid), math.prod(embed.words)
+        who = type(self).__name__
+        init = self._begin(rng, dtype, img_size, patch_size)
+        D, c = whole(who, "embed_dim", embed_dim), whole(who, "inner_dim", inner_dim)
+        stride = whole(who, "inner_stride", inner_stride)
+        self.grid = patch_grid(self.img_size, self.patch_size, who=who)
+        embed = WordEmbed(c, self.patch_size, stride, legacy=legacy, init=init)
+        self._define_embedding(D, c, embed, init)
+        self.pos_drop = Dropout(drop_rate, init=init)
+        block_of = partial(
+            Block, D, c, math.prod(embed.words), heads=whole(who, "num_heads", num_heads),
+            inner_heads=whole(who, "inner_num_heads", inner_num_heads), mlp_ratio=mlp_ratio,
+            legacy=legacy, qkv_bias=qkv_bias, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate,
+            init=init,
+        )  # fmt: skip
+        rates = drop_path_rates(drop_path_rate, whole(who, "depth", depth, 0))
+        self.blocks = [block_of(drop_path_rate=rate) for rate in rates]
+        self.norm = LayerNorm(D, init=init)
+        self.head = Linear(D, whole(who, "num_classes", num_classes), init=init)
 
-        self.cls_token = Parameter(normal(rng, (1, 1, embed_dim), dtype))
-        self.outer_pos = Parameter(normal(rng, (1, patches + 1, embed_dim), dtype))
-        self.inner_pos = Parameter(normal(rng, (1, words, inner_dim), dtype))
+    def _define_embedding(self, D: int, c: int, embed: WordEmbed, init: Init) -> None:
+        patches, words = math.prod(self.grid), math.prod(embed.words)
+        self.cls_token = init.normal(1, 1, D)
+        self.outer_pos = init.normal(1, patches + 1, D)
+        self.inner_pos = init.normal(1, words, c)
         self.patch_embed = embed
-        self.proj_norm1 = LayerNorm(words * inner_dim, dtype=dtype)
-        self.proj = Linear(words * inner_dim, embed_dim, rng=rng, dtype=dtype)
-        self.proj_norm2 = LayerNorm(embed_dim, dtype=dtype)
-        self.pos_drop = Dropout(drop_rate, rng=rng)
-        self.blocks = [
-            Block(
-                embed_dim,
-                inner_dim,
-                words,
-                heads=num_heads,
-                inner_heads=inner_num_heads,
-                mlp_ratio=mlp_ratio,
-                legacy=legacy,
-                qkv_bias=qkv_bias,
-                drop_rate=drop_rate,
-                attn_drop_rate=attn_drop_rate,
-                drop_path_rate=rate,
-                rng=rng,
-                dtype=dtype,
-            )
-            for rate in drop_path_rates(drop_path_rate, depth)
-        ]
-        self.norm = LayerNorm(embed_dim, dtype=dtype)
-        self.head = Linear(embed_dim, num_classes, rng=rng, dtype=dtype)
+        self.proj_norm1 = LayerNorm(words * c, init=init)
+        self.proj = Linear(words * c, D, init=init)
+        self.proj_norm2 = LayerNorm(D, init=init)
 
     # ── forward ──────────────────────────────────────────────────────────────────────────────────
 
@@ -247,13 +209,9 @@ class TNT(Model):
 
     def embed(self, x: Tensor | Array) -> tuple[Tensor, Tensor]:
         """Images to words (B·patches, m, c) and sentences (B, 1 + patches, D), with positions."""
-        x = as_images(WHO, x, 3, self.head.weight.dtype)
-        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size, who=WHO)
-        if grid != self.grid:
-            raise ValueError(
-                f"TNT: the positions were made for {self.grid[0]}×{self.grid[1]} patches, got "
-                f"{grid[0]}×{grid[1]}; build the model with img_size=({x.shape[2]}, {x.shape[3]})"
-            )
+        x = as_images(type(self).__name__, x, 3, self.head.weight.dtype)
+        grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size, who=type(self).__name__)
+        check_grid(type(self).__name__, "the positions were", self.grid, grid, self.patch_size)
         B, D = x.shape[0], self.norm.weight.size
         inner = self.patch_embed(x) + self.inner_pos  # (B·patches, m, c)
         outer = inner.reshape(B, math.prod(grid), -1)  # (B, patches, m·c)
@@ -269,8 +227,9 @@ class TNT(Model):
 
         Counts products, and one per element of a layer norm: so the published totals come out.
         """
-        size = self.img_size if img_size is None else pair(WHO, "img_size", img_size)
-        grid, (ph, pw) = patch_grid(size, self.patch_size, who=WHO), self.patch_size
+        who = type(self).__name__
+        size = self.img_size if img_size is None else pair(who, "img_size", img_size)
+        grid, (ph, pw) = patch_grid(size, self.patch_size, who=who), self.patch_size
         patches, words = math.prod(grid), math.prod(self.patch_embed.words)
         D, c = self.norm.weight.size, self.inner_pos.shape[-1]
         of_words = self.patch_embed.parameter_count() + self.inner_pos.size

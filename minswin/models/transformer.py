@@ -1,6 +1,6 @@
 """The original Transformer: an encoder reads, a decoder writes.              Vaswani et al. 2017
 
-Read bottom-up: a block of the encoder, a block of the decoder, the model, its loss. How a trained
+A block of the encoder, a block of the decoder, the model, its loss. How a trained
 model writes is in writing.py.
 
 Words are integers. S words of a source are read, T words of a target are written, V are known.
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import generator, whole
+from minswin.arguments import Seed, whole
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
 from minswin.devices import constant
 from minswin.layers import Dropout, Embedding, Layer, LayerNorm
 from minswin.layers.embeddings import sinusoids
-from minswin.layers.initialize import Dtype
+from minswin.layers.parameters import Dtype, Init
 from minswin.layers.sequences import (
     FeedForward,
     KeysValues,
@@ -28,7 +28,6 @@ from minswin.layers.sequences import (
     causal_mask,
     padding_mask,
 )
-from minswin.models.base import check_dtype
 
 # Table 3. The paper gives 65 and 213 million parameters; with 37,000 words of both languages, as
 # in §5.1, these have 63,082,496 and 214,245,376.
@@ -45,20 +44,13 @@ class EncoderBlock(Layer):
     """
 
     def __init__(
-        self,
-        channels: int,
-        heads: int,
-        hidden: int,
-        *,
-        drop_rate: float,
-        rng: np.random.Generator,
-        dtype: Dtype,
+        self, channels: int, heads: int, hidden: int, *, drop_rate: float, init: Init
     ) -> None:
-        self.attn = MultiHeadAttention(channels, heads, rng=rng, dtype=dtype)
-        self.norm1 = LayerNorm(channels, dtype=dtype)
-        self.ffn = FeedForward(channels, hidden, rng=rng, dtype=dtype)
-        self.norm2 = LayerNorm(channels, dtype=dtype)
-        self.drop = Dropout(drop_rate, rng=rng)
+        self.attn = MultiHeadAttention(channels, heads, init=init)
+        self.norm1 = LayerNorm(channels, init=init)
+        self.ffn = FeedForward(channels, hidden, init=init)
+        self.norm2 = LayerNorm(channels, init=init)
+        self.drop = Dropout(drop_rate, init=init)
 
     def __call__(self, x: Tensor, mask: Array) -> Tensor:  # type: ignore[override]
         x = self.norm1(x + self.drop(self.attn(x, self.attn.keys_values(x), mask)))
@@ -73,22 +65,15 @@ class DecoderBlock(Layer):
     """
 
     def __init__(
-        self,
-        channels: int,
-        heads: int,
-        hidden: int,
-        *,
-        drop_rate: float,
-        rng: np.random.Generator,
-        dtype: Dtype,
+        self, channels: int, heads: int, hidden: int, *, drop_rate: float, init: Init
     ) -> None:
-        self.attn = MultiHeadAttention(channels, heads, rng=rng, dtype=dtype)
-        self.norm1 = LayerNorm(channels, dtype=dtype)
-        self.cross = MultiHeadAttention(channels, heads, rng=rng, dtype=dtype)
-        self.norm2 = LayerNorm(channels, dtype=dtype)
-        self.ffn = FeedForward(channels, hidden, rng=rng, dtype=dtype)
-        self.norm3 = LayerNorm(channels, dtype=dtype)
-        self.drop = Dropout(drop_rate, rng=rng)
+        self.attn = MultiHeadAttention(channels, heads, init=init)
+        self.norm1 = LayerNorm(channels, init=init)
+        self.cross = MultiHeadAttention(channels, heads, init=init)
+        self.norm2 = LayerNorm(channels, init=init)
+        self.ffn = FeedForward(channels, hidden, init=init)
+        self.norm3 = LayerNorm(channels, init=init)
+        self.drop = Dropout(drop_rate, init=init)
 
     def __call__(  # type: ignore[override]
         self,
@@ -129,30 +114,27 @@ class Transformer(Layer):
         mlp_ratio: int = 4,
         drop_rate: float = 0.1,
         pad: int = 0,
-        rng: np.random.Generator | None = None,
+        rng: Seed = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        vocabulary, C = whole("Transformer", "vocabulary", vocabulary), embed_dim
-        if whole("Transformer", "embed_dim", C) % 2:
-            raise ValueError(
-                f"Transformer: positions come in pairs, embed_dim must be even, got {C}"
-            )
-        hidden = C * whole("Transformer", "mlp_ratio", mlp_ratio)
-        depth, num_heads = (
-            whole("Transformer", "depth", depth),
-            whole("Transformer", "num_heads", num_heads),
-        )
-        check_dtype("Transformer", dtype)
-        self.rng = rng = generator("Transformer", rng)
-        self.pad = pad
-        self.embedding = Embedding(vocabulary, C, rng=rng, dtype=dtype)
-        shared: dict[str, Any] = {"drop_rate": drop_rate, "rng": rng, "dtype": dtype}
-        self.encoder = [EncoderBlock(C, num_heads, hidden, **shared) for _ in range(depth)]
-        self.decoder = [DecoderBlock(C, num_heads, hidden, **shared) for _ in range(depth)]
-        self.drop = Dropout(drop_rate, rng=rng)
+        who = type(self).__name__
+        init = Init(rng, dtype, who)
+        vocabulary, C = whole(who, "vocabulary", vocabulary), whole(who, "embed_dim", embed_dim)
+        if C % 2:
+            raise ValueError(f"{who}: positions come in pairs, embed_dim must be even, got {C}")
+        hidden, heads = C * whole(who, "mlp_ratio", mlp_ratio), whole(who, "num_heads", num_heads)
+        blocks = range(whole(who, "depth", depth))
+        self.rng, self.pad = init.rng, whole(who, "pad", pad, 0)
+        if self.pad >= vocabulary:
+            raise ValueError(f"{who}: pad must be one of the {vocabulary} words, got {pad}")
+        self.embedding = Embedding(vocabulary, C, init=init)
+        shared: dict[str, Any] = {"drop_rate": drop_rate, "init": init}
+        self.encoder = [EncoderBlock(C, heads, hidden, **shared) for _ in blocks]
+        self.decoder = [DecoderBlock(C, heads, hidden, **shared) for _ in blocks]
+        self.drop = Dropout(drop_rate, init=init)
         for p in self.parameters():
             if p.ndim == 2:  # keep the variance: 1/inputs; the embedding is multiplied by √C
-                p.data = (1 / math.sqrt(p.shape[1]) * rng.standard_normal(p.shape)).astype(dtype)
+                p.data = init.normal(*p.shape, spread=1 / math.sqrt(p.shape[1])).data
 
     def __call__(self, source: Array, target: Array) -> Tensor:  # type: ignore[override]
         return self.logits(self.decode(target, self.encode(source)))

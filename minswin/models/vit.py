@@ -1,16 +1,18 @@
 """Vision Transformer: patches are words; every token looks at every token.  Dosovitskiy et al. 2021
 
-Read bottom-up: a block, the model. The shapes of ViT-S/16:
+A block, the model. The shapes of ViT-S/16:
 
     image 224×224×3 → patches 14×14×768 → 196×384 → with the class token 197×384 → 384 → classes
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair, generator, one_of, pair, whole
+from minswin.arguments import Pair, Seed, one_of, pair, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import (
@@ -29,12 +31,12 @@ from minswin.layers import (
     SinusoidalPositions,
     recompute,
 )
-from minswin.layers.initialize import Dtype, normal
+from minswin.layers.parameters import Dtype, Init
 from minswin.models.base import (
     Model,
     Row,
     as_images,
-    check_dtype,
+    check_grid,
     drop_path_rates,
     mlp_width,
     patch_grid,
@@ -50,6 +52,7 @@ class Block(Layer):
     """Attention, then an MLP, each on the normalised tokens and added to them.        Eq. (2), (3)
 
     Takes tokens (B, N, C), and the grid of those that are patches        Gives (B, N, C)
+    attention: more settings of MSA
     """
 
     def __init__(
@@ -58,28 +61,18 @@ class Block(Layer):
         heads: int,
         hidden: int,
         *,
-        qkv_bias: bool,
         rel_pos: RelativePositionBias | None,
         drop_rate: float,
-        attn_drop_rate: float,
         drop_path_rate: float,
-        rng: np.random.Generator,
-        dtype: Dtype,
+        init: Init,
+        **attention: Any,
     ) -> None:
-        self.norm1 = LayerNorm(channels, eps=EPS, dtype=dtype)
-        self.attn = MSA(
-            channels,
-            heads,
-            qkv_bias=qkv_bias,
-            attn_drop_rate=attn_drop_rate,
-            drop_rate=drop_rate,
-            rng=rng,
-            dtype=dtype,
-        )
+        self.norm1 = LayerNorm(channels, eps=EPS, init=init)
+        self.attn = MSA(channels, heads, drop_rate=drop_rate, init=init, **attention)
         self.rel_pos = rel_pos
-        self.drop_path = DropPath(drop_path_rate, rng=rng)
-        self.norm2 = LayerNorm(channels, eps=EPS, dtype=dtype)
-        self.mlp = Mlp(channels, hidden, drop_rate=drop_rate, rng=rng, dtype=dtype)
+        self.drop_path = DropPath(drop_path_rate, init=init)
+        self.norm2 = LayerNorm(channels, eps=EPS, init=init)
+        self.mlp = Mlp(channels, hidden, drop_rate=drop_rate, init=init)
 
     def __call__(self, x: Tensor, grid: Pair) -> Tensor:  # type: ignore[override]
         bias = None if self.rel_pos is None else self.rel_pos(grid)  # (h, N, N)
@@ -98,8 +91,8 @@ class PreLogits(Layer):
     Learns   fc: Linear(C, D)        Takes (B, C)        Gives (B, D)
     """
 
-    def __init__(self, channels: int, size: int, *, rng: np.random.Generator, dtype: Dtype) -> None:
-        self.fc = Linear(channels, size, rng=rng, dtype=dtype)
+    def __init__(self, channels: int, size: int, *, init: Init) -> None:
+        self.fc = Linear(channels, size, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.tanh(self.fc(x))
@@ -139,74 +132,82 @@ class VisionTransformer(Model):
         drop_path_rate: float = 0.0,
         num_classes: int = 1000,
         recompute: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Seed = None,
         dtype: Dtype = np.float32,
     ) -> None:
         who = type(self).__name__
-        embed_dim, depth = whole(who, "embed_dim", embed_dim), whole(who, "depth", depth, 0)
-        num_heads = whole(who, "num_heads", num_heads)
-        num_classes = whole(who, "num_classes", num_classes)
-        hidden = mlp_width(who, mlp_ratio, embed_dim)
-        check_dtype(who, dtype)
-        self.rng = rng = generator(who, rng)
-        self.img_size = pair(who, "img_size", img_size)
-        self.patch_size = pair(who, "patch_size", patch_size)
+        init = self._begin(rng, dtype, img_size, patch_size)
+        C, num_heads = whole(who, "embed_dim", embed_dim), whole(who, "num_heads", num_heads)
         self.global_pool = one_of(who, "global_pool", global_pool, POOLS)
         self.positions = one_of(who, "positions", positions, POSITIONS)
         self.stem = one_of(who, "stem", stem, STEMS)
-        grid = patch_grid(self.img_size, self.patch_size, who=who)
-        extra = self.extra_tokens + (global_pool == "token")
-        tokens = grid[0] * grid[1] + extra
-
-        self.cls_token: Parameter | None = None
-        if global_pool == "token":
-            self.cls_token = Parameter(normal(rng, (1, 1, embed_dim), dtype))
-        self.pos_embed: Parameter | AxisPositions | SinusoidalPositions | None = None
-        if positions == "learned":
-            self.pos_embed = Parameter(normal(rng, (1, tokens, embed_dim), dtype))
-        elif positions == "learned_2d":
-            self.pos_embed = AxisPositions(embed_dim, grid, rng=rng, dtype=dtype)
-        elif positions == "sinusoidal":
-            self.pos_embed = SinusoidalPositions(embed_dim)
-        self.patch_embed: PatchEmbed | ConvStem
-        if stem == "convolutions":
-            self.patch_embed = ConvStem(embed_dim, self.patch_size, rng=rng, dtype=dtype)
-        else:
-            self.patch_embed = PatchEmbed(
-                embed_dim,
-                self.patch_size,
-                norm=False,
-                overlap=stem == "overlapping",
-                rng=rng,
-                dtype=dtype,
-            )
-        self.pos_drop = Dropout(drop_rate, rng=rng)
-        relative = positions == "relative"
-        self.blocks = [
-            Block(
-                embed_dim,
-                num_heads,
-                hidden,
-                qkv_bias=qkv_bias,
-                rel_pos=RelativePositionBias(grid, num_heads, extra=extra, rng=rng, dtype=dtype)
-                if relative
-                else None,
-                drop_rate=drop_rate,
-                attn_drop_rate=attn_drop_rate,
-                drop_path_rate=rate,
-                rng=rng,
-                dtype=dtype,
-            )
-            for rate in drop_path_rates(drop_path_rate, depth)
-        ]
+        self.cls_token = init.normal(1, 1, C) if global_pool == "token" else None
+        self.pos_embed = self._position_embedding(C, init)
+        self.patch_embed = self._patch_embedding(C, init)
+        self.pos_drop = Dropout(drop_rate, init=init)
+        self.blocks = self._blocks(
+            depth, drop_path_rate, C, num_heads, mlp_width(who, mlp_ratio, C), qkv_bias=qkv_bias,
+            drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, init=init,
+        )  # fmt: skip
         self.forget = recompute  # and compute the blocks again in backward
-        self.norm = LayerNorm(embed_dim, eps=EPS, dtype=dtype)
-        self.pre_logits: PreLogits | None = None
-        if representation_size is not None:
-            size = whole(who, "representation_size", representation_size)
-            self.pre_logits = PreLogits(embed_dim, size, rng=rng, dtype=dtype)
-            embed_dim = size
-        self.head = Linear(embed_dim, num_classes, rng=rng, dtype=dtype)
+        self.norm = LayerNorm(C, eps=EPS, init=init)
+        self.pre_logits = self._pre_logits(C, representation_size, init)
+        classes = whole(who, "num_classes", num_classes)
+        self.head = Linear(representation_size or C, classes, init=init)
+
+    @property
+    def _grid(self) -> Pair:
+        """The patches of an image of the size that the model was made for."""
+        return patch_grid(self.img_size, self.patch_size, who=type(self).__name__)
+
+    @property
+    def _extra(self) -> int:
+        """Tokens that are no patches."""
+        return self.extra_tokens + (self.global_pool == "token")
+
+    def _pre_logits(self, C: int, size: int | None, init: Init) -> PreLogits | None:
+        if size is None:
+            return None
+        return PreLogits(C, whole(type(self).__name__, "representation_size", size), init=init)
+
+    def _position_embedding(
+        self, C: int, init: Init
+    ) -> Parameter | AxisPositions | SinusoidalPositions | None:
+        H, W = self._grid
+        if self.positions == "learned":
+            return init.normal(1, H * W + self._extra, C)
+        if self.positions == "learned_2d":
+            return AxisPositions(C, (H, W), init=init)
+        return SinusoidalPositions(C) if self.positions == "sinusoidal" else None
+
+    def _patch_embedding(self, C: int, init: Init) -> PatchEmbed | ConvStem:
+        if self.stem == "convolutions":
+            return ConvStem(C, self.patch_size, init=init)
+        overlap = self.stem == "overlapping"
+        return PatchEmbed(C, self.patch_size, norm=False, overlap=overlap, init=init)
+
+    def _blocks(
+        self,
+        depth: int,
+        rate: float,
+        C: int,
+        heads: int,
+        hidden: int,
+        *,
+        init: Init,
+        **settings: Any,
+    ) -> list[Block]:
+        def positions() -> RelativePositionBias | None:
+            if self.positions != "relative":
+                return None
+            return RelativePositionBias(self._grid, heads, extra=self._extra, init=init)
+
+        rates = drop_path_rates(rate, whole(type(self).__name__, "depth", depth, 0))
+        settings |= {"init": init}
+        return [
+            Block(C, heads, hidden, rel_pos=positions(), drop_path_rate=rate, **settings)
+            for rate in rates
+        ]
 
     # ── forward ──────────────────────────────────────────────────────────────────────────────────
 
@@ -247,14 +248,9 @@ class VisionTransformer(Model):
         return [] if self.cls_token is None else [self.cls_token]
 
     def _check_grid(self, grid: Pair) -> None:
-        own = patch_grid(self.img_size, self.patch_size)
-        if grid != own and self.positions in ("learned", "learned_2d"):
-            height, width = grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
-            raise ValueError(
-                f"{type(self).__name__}: the {self.positions} positions were made for "
-                f"{own[0]}×{own[1]} patches, got {grid[0]}×{grid[1]}; build the model with "
-                f"img_size=({height}, {width}) or positions='sinusoidal'"
-            )
+        if self.positions in ("learned", "learned_2d"):
+            who, what = type(self).__name__, f"the {self.positions} positions were"
+            check_grid(who, what, self._grid, grid, self.patch_size, " or positions='sinusoidal'")
 
     # ── what it is made of ───────────────────────────────────────────────────────────────────────
 

@@ -79,7 +79,7 @@ fault(
 
 fault(
     "one absolute position too many", "models.swin.SwinTransformer.__init__",
-    "(1, grid[0] * grid[1], embed_dim)", "(1, 1 + grid[0] * grid[1], embed_dim)",
+    "init.normal(1, H * W, C)", "init.normal(1, 1 + H * W, C)",
     source="huggingface/transformers#37161",
 )  # fmt: skip
 fault(
@@ -100,8 +100,8 @@ fault(
     test=OWN + "test_positions_are_resized_to_the_grid_that_was_asked_for",
 )  # fmt: skip
 fault(
-    "first weights cut off at two deviations", "layers.initialize.normal",
-    "rng.standard_normal(shape)", "np.clip(rng.standard_normal(shape), -2, 2)",
+    "first weights cut off at two deviations", "layers.parameters.Init.normal",
+    "self.rng.standard_normal(shape)", "np.clip(self.rng.standard_normal(shape), -2, 2)",
     source="huggingface/pytorch-image-models#1286 huggingface/transformers#19305",
     test=OWN + "test_first_weights_are_normal_and_not_cut_off",
 )  # fmt: skip

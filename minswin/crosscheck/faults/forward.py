@@ -191,7 +191,7 @@ fault(
 fault(
     "the mask given out window by window", TEXT,
     "x = attend(q, k, v, bias, drop)  # (B, nW, h, N, d)",
-    "bias = bias if not any(shift) else bias[np.arange(q.shape[0] * q.shape[1])"
+    "import numpy as np\n    bias = bias if not any(shift) else bias[np.arange(q.shape[0] * q.shape[1])"
     ".reshape(q.shape[:2]) // q.shape[0]]\n    x = attend(q, k, v, bias, drop)",
     source="porting", first="logits",
     names="the masks of the windows are given out image by image: "
@@ -227,7 +227,7 @@ fault(
 fault(
     "dropout in evaluation", "layers.windows.WindowAttention.__call__",
     "return self.proj_drop(self.proj(x))",
-    "x = self.proj(x)\n"
+    "x = self.proj(x)\n    import numpy as np\n"
     "    return ops.dropout(x, np.random.default_rng(0).random(x.shape) >= 0.2, rate=0.2)",
     source="pytorch/vision#7103 huggingface/pytorch-image-models#1978", first="residual",
     names="dropout is active",

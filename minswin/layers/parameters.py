@@ -1,0 +1,61 @@
+"""Parameters and buffers, and the numbers that they begin with, as the original draws them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minswin.arguments import Seed, generator
+from minswin.autograd import Tensor
+
+Dtype = Any  # whatever np.dtype() accepts
+
+
+class Parameter(Tensor):
+    """A Tensor that training changes."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, requires_grad=True)
+
+
+class Buffer(Tensor):
+    """Numbers that belong to the weights, though no gradient changes them: the layer itself does.
+
+    They are saved and loaded like parameters; optimizers and `parameter_count` do not see them.
+    """
+
+    __slots__ = ()
+
+
+class Init:
+    """How parameters begin: `rng` draws them, and they are float32 or float64.
+
+    A layer hands its `init` on to the layers inside it, so that all draw from one generator.
+    """
+
+    def __init__(self, rng: Seed = None, dtype: Dtype = np.float32, who: str = "Init") -> None:
+        self.rng, self.dtype = generator(who, rng), np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{who}: dtype must be float32 or float64, got {dtype}")
+
+    def normal(self, *shape: int, spread: float = 0.02) -> Parameter:
+        """Normal, mean 0, σ = 0.02: linear weights, bias tables, position embeddings.
+
+        The original calls it "truncated normal" with bounds at ±2, which is ±100 σ: no truncation.
+        """
+        return Parameter((spread * self.rng.standard_normal(shape)).astype(self.dtype))
+
+    def uniform(self, *shape: int, fan_in: int) -> Parameter:
+        """Uniform in ±1/√fan_in: the patch convolution keeps this default of PyTorch's."""
+        bound = 1 / math.sqrt(fan_in)
+        return Parameter(self.rng.uniform(-bound, bound, shape).astype(self.dtype))
+
+    def zeros(self, *shape: int) -> Parameter:
+        return Parameter(np.zeros(shape, self.dtype))
+
+    def ones(self, *shape: int) -> Parameter:
+        return Parameter(np.ones(shape, self.dtype))
