@@ -198,7 +198,7 @@ def one_table_row_per_pair(
     self: WindowAttention, channels: int, heads: int, window: Any, **settings: Any
 ) -> None:
     right_attention_init(self, channels, heads, window, **settings)
-    rows, dtype = (window[0] * window[1]) ** 2, settings["dtype"]
+    rows, dtype = (window[0] * window[1]) ** 2, settings["init"].dtype
     self.relative_position_bias_table = Parameter(np.zeros((rows, heads), dtype))
 
 

@@ -38,10 +38,8 @@ right_init = LayerNorm.__init__
 
 
 @plant(LayerNorm.__init__, NORM, test_a_block_adds_attention_then_the_mlp_each_of_the_normed_map)
-def eps_of_one_millionth(
-    self: LayerNorm, channels: int, *, eps: float = 1e-6, dtype: Any = np.float32
-) -> None:
-    right_init(self, channels, eps=eps, dtype=dtype)
+def eps_of_one_millionth(self: LayerNorm, channels: int, *, eps: float = 1e-6, init: Any) -> None:
+    right_init(self, channels, eps=eps, init=init)
 
 
 @plant(layer_norm, NORM, test_a_normed_row_has_mean_zero_and_variance_v_over_v_plus_eps)

@@ -191,8 +191,9 @@ fault(
 fault(
     "the mask given out window by window", TEXT,
     "x = attend(q, k, v, bias, drop)  # (B, nW, h, N, d)",
-    "import numpy as np\n    bias = bias if not any(shift) else bias[np.arange(q.shape[0] * q.shape[1])"
-    ".reshape(q.shape[:2]) // q.shape[0]]\n    x = attend(q, k, v, bias, drop)",
+    "import numpy as np\n    bias = bias if not any(shift) else "
+    "bias[np.arange(q.shape[0] * q.shape[1]).reshape(q.shape[:2]) // q.shape[0]]"
+    "\n    x = attend(q, k, v, bias, drop)",
     source="porting", first="logits",
     names="the masks of the windows are given out image by image: "
     "(window, image) for (image, window)",
