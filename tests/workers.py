@@ -57,7 +57,7 @@ STAMP = "minswin/compiled"
 
 def compile_kernels(config: pytest.Config) -> None:
     """Fill numba's cache on disk in as many processes as there are workers, if anything changed."""
-    cache: Any = config.cache
+    cache: Any = getattr(config, "cache", None)  # absent with -p no:cacheprovider
     if cache is not None and cache.get(STAMP, None) == stamp():
         return
     _compile(count(), progress(config))
