@@ -172,7 +172,7 @@ print((peak() - before) / sum(array.nbytes for array in found.values()))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory as Linux does")
 @pytest.mark.parametrize("form", ["safetensors", "npz", "pth", "legacy", "bfloat16"])
 def test_peak_memory_is_below_1_2_times_the_parameters(form, tmp_path) -> None:
-    count = 6 << 20
+    count = 16 << 20  # 64 MiB: the block that is converted at a time, about 5 MiB, is little of it
     arrays = {name: np.full(count // 2, 1.5, np.float32) for name in ("a", "b")}
     if form in ("safetensors", "npz", "pth"):
         path = tmp_path / f"large.{form}"
