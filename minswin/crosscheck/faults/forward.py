@@ -339,7 +339,7 @@ fault(
 )  # fmt: skip
 fault(
     "the loss added up", "reference.losses.cross_entropy",
-    "return -(soft * y).sum() / B, vjp", "return -(soft * y).sum(), vjp",
+    "return -(soft * counted).sum() / B, vjp", "return -(soft * counted).sum(), vjp",
     source="facebookresearch/deit#61", first="loss",
     names="losses are added up instead of averaged",
 )  # fmt: skip
