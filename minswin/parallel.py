@@ -84,7 +84,8 @@ class DataParallel:
     def __init__(self, model: Any, threads: int) -> None:
         self.model = model
         self._twins = [_Twin(model) for _ in range(threads)] if threads > 1 else []
-        self._pool = ThreadPoolExecutor(threads, "minswin")
+        self._threads = threads
+        self._pool, self._process = ThreadPoolExecutor(threads, "minswin"), os.getpid()
         one_blas_thread()
 
     def __call__(self, x: Tensor | Array) -> Tensor:
@@ -98,7 +99,13 @@ class DataParallel:
 
     def close(self) -> None:
         """Let the threads end, as they do anyway once this object is gone."""
-        self._pool.shutdown()
+        self._own_pool().shutdown()
+
+    def _own_pool(self) -> ThreadPoolExecutor:
+        """The threads of this process: a forked child has none of its parent's."""
+        if self._process != os.getpid():
+            self._pool, self._process = ThreadPoolExecutor(self._threads, "minswin"), os.getpid()
+        return self._pool
 
     def _split(self, x: Array, *weights: Array, wanted: bool) -> tuple[Array, Vjp]:
         """As a definition: the model's value; gradients of the weights, of x where it is wanted."""
@@ -125,7 +132,8 @@ class DataParallel:
 
     def _each(self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
         """work(*a) for every a, at the same time; the results in order, or the first error."""
-        jobs = [self._pool.submit(copy_context().run, work, *a) for a in arguments]
+        pool = self._own_pool()
+        jobs = [pool.submit(copy_context().run, work, *a) for a in arguments]
         try:
             return [job.result() for job in jobs]
         finally:
