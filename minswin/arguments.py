@@ -93,7 +93,7 @@ def one_of(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 def generator(who: str, rng: Seed) -> np.random.Generator:
     """NumPy's convention: a Generator is used itself, a seed begins one, None a random one."""
-    if hasattr(rng, "standard_normal") and not isinstance(rng, np.random.RandomState):
+    if hasattr(rng, "standard_normal") and not isinstance(rng, (type, np.random.RandomState)):
         return cast(np.random.Generator, rng)  # also what stands in for a Generator
     try:
         if isinstance(rng, bool):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import Seed, generator
 from minswin.arrays import Definition
 from minswin.reference import (
     attention,
@@ -36,14 +37,13 @@ STEP = 1e-3  # truncation error ~ STEP⁴ ≈ 1e-12, rounding error ~ 1e-16 / ST
 TOLERANCE = 1e-9  # far above both, and a million times less than a factor of 1.001 would show
 
 
-def check_vjp(
-    definition: Definition, *arrays: Any, rng: np.random.Generator, **settings: Any
-) -> float:
+def check_vjp(definition: Definition, *arrays: Any, rng: Seed, **settings: Any) -> float:
     """Compare the vjp of `definition` with finite differences; give the largest relative error.
 
     arrays: float64 arrays are differentiated, all others (indices, masks, None) held fixed.
     Raises AssertionError naming operation, argument, worst index and both numbers.
     """
+    rng = generator("check_vjp", rng)
     value, vjp = definition(*arrays, **settings)
     g = rng.standard_normal(value.shape)
     gradients = vjp(g)
@@ -119,12 +119,13 @@ def _report(
 Sample = tuple[Definition, tuple[Any, ...], dict[str, Any]]
 
 
-def samples(rng: np.random.Generator) -> Iterator[Sample]:
+def samples(rng: Seed) -> Iterator[Sample]:
     """(definition, arrays, settings) for every definition, sizes pairwise different.
 
     The tests of derivatives, of kernels and of dtypes all walk this table: a new operation needs
     one row here to be tested everywhere.
     """
+    rng = generator("samples", rng)
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape)

@@ -130,7 +130,7 @@ def test_crop_uses_every_place_equally_often():
 def test_crop_refuses_a_mirror_wider_than_the_image_and_unknown_modes():
     with pytest.raises(ValueError, match="padding is 6, which a 6×9 image cannot have"):
         crop(batch(0), padding=6, rng=generator(), mode="reflect")
-    with pytest.raises(ValueError, match="padding is -1"):
+    with pytest.raises(ValueError, match="padding must be an int of 0 or more, got -1"):
         crop(batch(0), padding=-1, rng=generator())
     with pytest.raises(ValueError, match="mode is 'wrap'"):
         crop(batch(0), padding=2, rng=generator(), mode="wrap")

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from minswin.arguments import Seed, fraction, generator, positive, whole
 from minswin.data.operations import OPERATIONS, to_bytes
 
 Images = NDArray[Any]  # (B, 3, H, W)
 Bytes = NDArray[np.uint8]
-Random = np.random.Generator
+Random = Seed
 
 # ---- moving ----------------------------------------------------------------------------------
 
 
 def flip(images: Images, *, rng: Random) -> Images:
     """Mirror every other image, by chance, left to right."""
+    rng = generator("flip", rng)
     chosen = rng.random(len(images)) < 0.5
     out = images.copy()
     out[chosen] = images[chosen, :, :, ::-1]
@@ -34,6 +36,7 @@ def crop(images: Images, *, padding: int, rng: Random, mode: str = "constant") -
 
     `mode` is what the margin holds: "constant" zeros, "reflect" the mirrored image.
     """
+    rng, padding = generator("crop", rng), whole("crop", "padding", padding, 0)
     if mode not in ("constant", "reflect"):
         raise ValueError(f"crop: mode is {mode!r}, expected 'constant' or 'reflect'")
     number, _, height, width = images.shape
@@ -50,6 +53,7 @@ def piece(images: Images, *, side: int, rng: Random) -> Images:
 
     Smaller images cost less: progressive resizing shows them first, and whole ones in the end.
     """
+    rng = generator("piece", rng)
     number, _, height, width = images.shape
     if not 1 <= side <= min(height, width):
         raise ValueError(f"piece: side is {side}, expected 1 to {min(height, width)}, the image's")
@@ -80,6 +84,13 @@ def random_erasing(
     `area` is that of the box, of 1; its sides are as `aspect` to 1 at most. Every pixel of the box
     gets its own noise: normal in normalized images (floats), even between 0 and 255 in bytes.
     """
+    rng = generator("random_erasing", rng)
+    fraction("random_erasing", "probability", probability)
+    if not (0 < area[0] <= area[1] <= 1 and 0 < aspect <= 1):
+        raise ValueError(
+            "random_erasing: expected an area that rises within (0, 1] and an aspect in (0, 1], "
+            f"got {area} and {aspect}"
+        )
     number, _, height, width = images.shape
     chosen = np.flatnonzero(rng.random(number) < probability)
     inside = _random_boxes(len(chosen), height, width, area, aspect, rng)  # (b, H, W)
@@ -94,7 +105,12 @@ def random_erasing(
 
 
 def _random_boxes(
-    number: int, height: int, width: int, area: tuple[float, float], aspect: float, rng: Random
+    number: int,
+    height: int,
+    width: int,
+    area: tuple[float, float],
+    aspect: float,
+    rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
     """True inside one box per image; of ten tries the first that fits counts.   (b, H, W)"""
     target = rng.uniform(*area, (number, 10)) * height * width
@@ -123,6 +139,10 @@ def rand_augment(
     Each image gets its own `operations` and directions; `magnitude` runs from 0 to 10, and the
     table OPERATIONS says how strong each operation is at 10.
     """
+    rng, operations = (
+        generator("rand_augment", rng),
+        whole("rand_augment", "operations", operations, 0),
+    )
     if images.dtype != np.uint8:
         raise TypeError(f"rand_augment: images is {images.dtype}, expected uint8 (0 to 255)")
     if not 0 <= magnitude <= 10:
@@ -153,6 +173,7 @@ def one_hot(
 
     Szegedy et al. 2016, §7.   labels (B,)   gives (B, K)   ε is `smoothing`
     """
+    fraction("one_hot", "smoothing", smoothing)
     if labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < classes):
         raise ValueError(
             f"one_hot: labels is {labels.shape} between {labels.min(initial=0)} and "
@@ -172,6 +193,8 @@ def mixup(
 
     images (B, 3, H, W)   targets (B, K), soft
     """
+    rng = generator("mixup", rng)
+    positive("mixup", "alpha", alpha)
     share = rng.beta(alpha, alpha)
     return _blend(images, images[::-1], share), _mix_targets("mixup", targets, share)
 
@@ -184,6 +207,8 @@ def cutmix(
     The box has the area 1 - λ, λ ~ Beta(α, α), about a centre anywhere in the image; what hangs
     over is cut off, and the targets are shared out by the area that is left.
     """
+    rng = generator("cutmix", rng)
+    positive("cutmix", "alpha", alpha)
     height, width = images.shape[2:]
     side = np.sqrt(1 - rng.beta(alpha, alpha))
     y0, y1 = _interval(int(rng.integers(height)), side, height)

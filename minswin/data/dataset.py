@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from minswin.arguments import Seed, generator
+
 Index = slice | Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]
 Channels = tuple[float, float, float]
 
@@ -84,7 +86,7 @@ class Dataset:
             boxes=None if self.boxes is None else self.boxes[indices],
         )
 
-    def split(self, holdout: int, *, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+    def split(self, holdout: int, *, rng: Seed) -> tuple[Dataset, Dataset]:
         """Part the set at random: all but `holdout` samples, and those; both keep their order."""
         if not 0 < holdout < len(self):
             raise ValueError(
@@ -92,7 +94,9 @@ class Dataset:
                 f"for there are {len(self)} samples"
             )
         chosen = np.zeros(len(self), dtype=bool)
-        chosen[rng.choice(len(self), size=holdout, replace=False)] = True
+        chosen[generator("Dataset.split", rng).choice(len(self), size=holdout, replace=False)] = (
+            True
+        )
         return self.subset(~chosen), self.subset(chosen)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin.arguments import Seed, generator
 from minswin.arrays import to_numpy
 from minswin.autograd import Tensor
 from minswin.layers.windows import WindowAttention
@@ -36,13 +37,14 @@ SMALL = 1e-30  # less than this share of the largest gradient is that of a maske
 
 
 def dependence(
-    features: Features, size: Pair, token: Pair, *, rng: np.random.Generator, draws: int = 4
+    features: Features, size: Pair, token: Pair, *, rng: Seed, draws: int = 4
 ) -> np.ndarray:
     """Which pixels of an image one token of a map depends on: (H, W) bool.
 
     A random cotangent at that token is sent backward; a pixel counts where the gradient of any
     channel is not 0 for one of `draws` random images, since a ReLU may be shut for some of them.
     """
+    rng = generator("dependence", rng)
     images = Tensor(rng.standard_normal((draws, 3, *size)), requires_grad=True)
     found = features(images)  # (draws, h, w, C)
     g = np.zeros(found.shape)
@@ -89,11 +91,9 @@ class Field(NamedTuple):
     grid: Pair
 
 
-def fields(
-    model: Any, steps: Sequence[int], size: Pair, *, rng: np.random.Generator
-) -> list[Field]:
+def fields(model: Any, steps: Sequence[int], size: Pair, *, rng: Seed) -> list[Field]:
     """The receptive field of a token near the middle, after each of some steps of a model."""
-    found = []
+    found, rng = [], generator("fields", rng)
     with model.evaluating():
         for step in steps:
             features = features_of(model, step)
@@ -103,7 +103,7 @@ def fields(
     return found
 
 
-def argument(*, side: int = 64, rng: np.random.Generator) -> dict[str, list[Field]]:
+def argument(*, side: int = 64, rng: Seed) -> dict[str, list[Field]]:
     """The receptive fields of four small models by name, after three steps of each.
 
     What a token can depend on follows from the shapes alone: weights are random, in float64.
@@ -116,6 +116,7 @@ def argument(*, side: int = 64, rng: np.random.Generator) -> dict[str, list[Fiel
         "num_heads": (1, 1, 1),
         "window_size": 4,
     }
+    rng = generator("argument", rng)
     own: dict[str, Any] = {"num_classes": 2, "rng": rng, "dtype": np.float64}
     models: dict[str, Model] = {
         "windows alone (W-MSA)": without_shift(SwinTransformer(**window, **own)),
