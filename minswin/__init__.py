@@ -1,8 +1,10 @@
 """minswin: Swin Transformer from scratch in NumPy, with hand-written autograd and fast kernels."""
 
-from typing import Any
+# ruff: noqa: F401 (the imports under TYPE_CHECKING are for others)
 
-from minswin import kernels, models, ops
+from typing import TYPE_CHECKING, Any
+
+from minswin import kernels, lazy, models, ops
 from minswin.autograd import Tensor, apply, no_grad, vjp
 from minswin.models import list_models
 from minswin.models.base import Model
@@ -23,11 +25,37 @@ __all__ = [
     "vjp",
 ]
 
+if TYPE_CHECKING:  # what `lazy` imports when it is first used
+    from minswin import (
+        arguments,
+        arrays,
+        autograd,
+        bench,
+        check,
+        crosscheck,
+        data,
+        dense,
+        devices,
+        explain,
+        layers,
+        look,
+        parallel,
+        reference,
+        replacing,
+        training,
+        version,
+        watch,
+        weights,
+    )
+else:
+    __getattr__, __dir__ = lazy.submodules(__name__)
+
 
 def create_model(name: str, *, weights: Any = None, **settings: Any) -> Model:
     """Build a named model with fresh weights, or with those of a file of any known implementation.
 
-    weights: a file, or arrays by name: see weights.load, also for head= and resize=
+    weights: a file, arrays or tensors by name, or a model: see weights.load, also for key=, head=
+    and resize=
     settings: override those of the name, with rng= and dtype=: see models.create_model
     """
     if weights is None:

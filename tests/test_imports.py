@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import minswin
 
@@ -39,12 +43,12 @@ ALLOWED["bench"] = {*ALLOWED["training"], "training", "__init__"}
 ALLOWED["explain"] = {*ALLOWED["bench"], "bench"}
 ALLOWED["cli"] = {*ALLOWED["bench"], "bench", "explain", "check", "crosscheck"}
 ALLOWED["__main__"] = {"cli"}
-ALLOWED["__init__"] = {*ALLOWED["weights"], "weights", "parallel", "version"}
+# It names all rooms to type checkers, and imports few; see HEAVY.
+ALLOWED["__init__"] = {*ALLOWED["cli"], "dense", "version", "watch"}
 
-
-for _rooms in ALLOWED.values():
-    _rooms.add("arguments")  # how arguments are read: every room may use it, it imports none
-ALLOWED["arguments"] = set()
+for _rooms in ALLOWED.values():  # every room may use these, which import none
+    _rooms.update(("arguments", "lazy"))
+ALLOWED["arguments"] = ALLOWED["lazy"] = set()
 
 
 def imported_rooms(source: str) -> Iterator[str]:
@@ -87,14 +91,16 @@ def test_a_planted_upward_import_is_found() -> None:
 
 
 def run(program: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
     return done.stdout.strip()
 
 
 HEAVY = ("numba", "cupy", "torch", "scipy", "matplotlib", "PIL", "tqdm", "safetensors")
 WHICH = f"print(*(name for name in {HEAVY} if name in sys.modules))"
+
+
+LAZY = ("weights", "data", "training", "dense", "look", "bench", "crosscheck", "explain", "check")
 
 
 def test_importing_minswin_loads_numpy_and_nothing_heavier() -> None:
@@ -104,3 +110,48 @@ def test_importing_minswin_loads_numpy_and_nothing_heavier() -> None:
 
 def test_the_search_for_heavy_modules_finds_one() -> None:
     assert run(f"import sys, minswin, tqdm; {WHICH}") == "tqdm"
+
+
+def test_importing_minswin_loads_no_room_that_is_only_named() -> None:
+    loaded = f"print(*(name for name in {LAZY} if f'minswin.{{name}}' in sys.modules))"
+    assert run(f"import sys, minswin; {loaded}") == ""
+
+
+def test_every_room_is_there_once_minswin_is_imported() -> None:
+    """Also the modules in packages, before anybody has imported them; and `dir` lists them."""
+    program = """
+import pkgutil, minswin
+for found in pkgutil.iter_modules(minswin.__path__):
+    if found.name == "__main__":
+        continue
+    assert found.name in dir(minswin), found.name
+    room = getattr(minswin, found.name)
+    assert room.__name__ == f"minswin.{found.name}", room
+    if found.ispkg and found.name not in ("kernels", "cli", "weights"):
+        for inner in pkgutil.iter_modules(room.__path__):
+            assert inner.name in dir(room) and hasattr(room, inner.name), inner.name
+print(minswin.weights.load.__name__, minswin.look.windows.__name__)
+"""
+    assert run(program) == "load minswin.look.windows"
+
+
+@pytest.mark.parametrize("room", ["minswin", "minswin.look", "minswin.data"])
+def test_a_name_that_is_not_there_is_an_attribute_error_that_knows_it(room: str) -> None:
+    with pytest.raises(
+        AttributeError, match=f"module '{room}' has no attribute 'weigths'"
+    ) as caught:
+        importlib.import_module(room).weigths  # noqa: B018
+    assert caught.value.name == "weigths"
+
+
+def test_type_checkers_are_told_of_every_room() -> None:
+    """What __init__ imports under TYPE_CHECKING, with what it imports itself, is all there is."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    named = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "minswin"
+        for alias in node.names
+    }
+    there = {found.name for found in pkgutil.iter_modules(minswin.__path__)}
+    assert there - named == {"__main__", "cli"} and named <= there

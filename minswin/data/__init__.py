@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from minswin import lazy
 from minswin.data import cifar
 from minswin.data.augment import (
     crop,
@@ -45,6 +47,9 @@ __all__ = [
     "random_erasing",
     "read_cifar",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.submodules(__name__)
 
 NAMES = ("shapes", *cifar.LAYOUTS)
 COUNTS = {"train": 10_000, "test": 2_000}  # of the built-in set

@@ -1,5 +1,8 @@
 """Dense tasks on a pyramid of maps: a class for every pixel, a box for every object."""
 
+from typing import TYPE_CHECKING
+
+from minswin import lazy
 from minswin.dense.backbones import Backbone, small_backbone
 from minswin.dense.batches import as_input, class_masks, detection_batches, segmentation_batches
 from minswin.dense.boxes import box_iou, clip_boxes, nms
@@ -31,3 +34,6 @@ __all__ = [
     "segmentation_batches",
     "small_backbone",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.submodules(__name__)

@@ -1,5 +1,9 @@
 """Pictures. Each function draws into matplotlib axes that it is given; files are saved aside."""
 
+from typing import TYPE_CHECKING
+
+from minswin import lazy
+
 __all__ = [
     "attention",
     "canvas",
@@ -13,3 +17,6 @@ __all__ = [
     "tables",
     "windows",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.submodules(__name__)

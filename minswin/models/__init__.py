@@ -1,5 +1,8 @@
 """The models, one file each, and the list of their names."""
 
+from typing import TYPE_CHECKING
+
+from minswin import lazy
 from minswin.models.deit import DistilledVisionTransformer
 from minswin.models.registry import create_model, list_models
 from minswin.models.resnet import ResNet
@@ -20,3 +23,6 @@ __all__ = [
     "create_model",
     "list_models",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.submodules(__name__)

@@ -1,5 +1,8 @@
 """Training: optimizers, schedules, checkpoints that resume bit for bit, and one readable loop."""
 
+from typing import TYPE_CHECKING
+
+from minswin import lazy
 from minswin.training.checkpoints import load_trained_model, read_checkpoint, save_checkpoint
 from minswin.training.ema import WeightAverage
 from minswin.training.evaluate import Evaluation, evaluate, predict
@@ -30,3 +33,6 @@ __all__ = [
     "train",
     "warmup_cosine",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.submodules(__name__)
