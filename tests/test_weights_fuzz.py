@@ -23,15 +23,16 @@ from minswin.weights import read_weights
 from minswin.weights.files import pickles
 from minswin.weights.files.mapped import ALLOWANCE, EXPANSION
 
-COUNT = 1_000
+FEW_AND_MANY = (100, pytest.param(1_000, marks=pytest.mark.slow))
 
 
+@pytest.mark.parametrize("count", FEW_AND_MANY)
 @pytest.mark.parametrize("form", build.FORMATS)
-def test_mutated_files_are_refused_or_read_right(form, tmp_path) -> None:
-    tally = fuzz.fuzz(form, COUNT, tmp_path)
+def test_mutated_files_are_refused_or_read_right(form, count, tmp_path) -> None:
+    tally = fuzz.fuzz(form, count, tmp_path)
     assert not tally.faults, tally.faults[:5]
-    assert tally.files == COUNT == tally.refused + tally.read
-    assert tally.refused > COUNT / 4 and tally.read > 0
+    assert tally.files == count == tally.refused + tally.read
+    assert tally.refused > count / 4 and tally.read > 0
     assert tally.confirmed > 0 or form in ("pth", "legacy")
 
 
