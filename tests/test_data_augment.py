@@ -194,6 +194,46 @@ def test_erasing_happens_as_often_as_asked_and_anywhere():
     np.testing.assert_array_equal(random_erasing(images, rng=generator(), probability=0.0), images)
 
 
+@pytest.mark.parametrize("height, width", [(7, 5), (5, 7)])
+def test_an_erased_box_is_whole_and_at_every_place_equally_often(height, width):
+    images = np.full((6000, 3, height, width), -1.0)
+    square = 9 / (height * width)  # 3×3 pixels
+    out = random_erasing(images, rng=generator(), probability=1.0, area=(square, square), aspect=1)
+    changed = (out != -1.0)[:, 0]
+    assert (changed.sum(axis=(1, 2)) == 9).all()  # none hangs over the edge
+    first = changed.reshape(6000, -1).argmax(axis=1)
+    counts = np.bincount(first, minlength=height * width).reshape(height, width)
+    places = counts[: height - 2, : width - 2]
+    assert places.sum() == 6000
+    assert places.min() > 400 - 80  # of 400 expected: 4 standard deviations
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "drawn"),
+    [(4, 9, 3, True), (4, 9, 4, False), (9, 4, 3, True), (9, 4, 4, False), (9, 9, 0, False)],
+)
+def test_a_box_as_long_as_a_side_of_the_image_or_of_no_pixel_is_not_drawn(
+    height, width, side, drawn
+):
+    area = (side**2 + 0.1) / (height * width)
+    images = np.full((20, 3, height, width), -1.0)
+    out = random_erasing(images, rng=generator(), probability=1.0, area=(area, area), aspect=1)
+    assert ((out != -1.0).any(axis=(1, 2, 3)) == drawn).all()
+
+
+def test_of_ten_tries_the_first_box_that_fits_is_drawn():
+    images = np.full((4000, 3, 4, 40), -1.0)
+    low, high = 1.6, 30.4  # pixels: squares with sides of 1 to 6, of which 1, 2 and 3 fit
+    area = (low / 160, high / 160)
+    changed = random_erasing(images, rng=generator(), probability=1.0, area=area, aspect=1) != -1.0
+    sides = np.sqrt(changed[:, 0].sum(axis=(1, 2)))
+    missed = 1 - (3.5**2 - low) / (high - low)
+    assert set(sides) == {0, 1, 2, 3}
+    assert abs((sides == 0).mean() - missed**10) < 0.006  # 4 standard errors: 39 of 4,000
+    share = (3.5**2 - 2.5**2) / (3.5**2 - low) * (1 - missed**10)
+    assert abs((sides == 3).mean() - share) < 0.03
+
+
 def test_erased_boxes_are_tall_as_often_as_wide():
     images = np.full((1000, 3, 30, 30), -1.0)
     changed = (random_erasing(images, rng=generator(), probability=1.0) != -1.0)[:, 0]

@@ -114,7 +114,8 @@ def _random_boxes(
 ) -> NDArray[np.bool_]:
     """True inside one box per image; of ten tries the first that fits counts.   (b, H, W)"""
     target = rng.uniform(*area, (number, 10)) * height * width
-    ratio = np.exp(rng.uniform(np.log(aspect), -np.log(aspect), (number, 10)))
+    most = abs(np.log(aspect))  # 0, and not -0, for squares alone
+    ratio = np.exp(rng.uniform(-most, most, (number, 10)))
     tall = np.rint(np.sqrt(target * ratio)).astype(np.int64)  # (b, 10)
     wide = np.rint(np.sqrt(target / ratio)).astype(np.int64)  # (b, 10)
     fits = (tall < height) & (wide < width) & (tall > 0) & (wide > 0)
