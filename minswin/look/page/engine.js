@@ -321,11 +321,16 @@ function* block(x, weights, at, eps, attention) {
   return yield* show(at + "output", add(x, yield* mlp(again, weights, at + "mlp.")));
 }
 
-// A block of Swin. shifted: by half the window, or by options.shift, where the map allows it.
-function* swinBlock(x, weights, at, { window: tableWindow, shifted, heads }, options = {}) {
-  const { window, mayShift } = fitWindow(x.shape, tableWindow);
-  const half = window.map((M) => (options.shift == null ? M >> 1 : Math.min(options.shift, M - 1)));
-  const geometry = { window, heads, tableWindow, shift: shifted && mayShift ? half : [0, 0] };
+// The window and the shift on a map: by half the window, or by options.shift, where the map allows it.
+function geometryOn(grid, { window: tableWindow, shifted, heads }, options = {}) {
+  const { window, mayShift } = fitWindow(grid, tableWindow);
+  const by = window.map((M) => (options.shift == null ? M >> 1 : Math.min(options.shift, M - 1)));
+  return { window, heads, tableWindow, shift: shifted && mayShift ? by : [0, 0] };
+}
+
+// A block of Swin; shifted: whether its windows are.
+function* swinBlock(x, weights, at, built, options = {}) {
+  const geometry = geometryOn(x.shape, built, options);
   return yield* block(x, weights, at, 1e-5, (y) => windowAttention(y, weights, at + "attn.", geometry, options));
 }
 

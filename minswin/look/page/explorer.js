@@ -1,0 +1,409 @@
+// ── the state of the page, and what follows when it changes ─────────────────────────────────────
+
+const state = {
+  options: { shift: null, mask: true, bias: true, temperature: 1, off: {} },
+  block: 0, head: -1, scale: "one", mode: "pin",
+  pins: [null, null], cursor: null, marked: null, // marked: a token that a number of the page is about
+};
+let blocks = [];
+let before = null; // the answer without switches, where some are set
+const listeners = []; // redraw what is farther down, after the answer
+
+const current = () => blocks[state.block];
+const reduced = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+function switched() {
+  const { shift, mask, bias, temperature, off } = state.options;
+  return shift !== null || !mask || !bias || temperature !== 1 || Object.values(off).some((heads) => heads.length);
+}
+
+// The pins; before there is one, what is pointed at.
+function shown() {
+  const set = state.pins.map((pin, i) => ({ pin, i })).filter(({ pin }) => pin);
+  return set.length || !state.cursor ? set : [{ pin: state.cursor, i: 0 }];
+}
+
+let scheduled = false;
+let stale = false;
+
+// Another picture or another switch: run the model; otherwise draw again.
+function changed({ rerun = false } = {}) {
+  stale = stale || rerun;
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(() => {
+    scheduled = false;
+    if (!stale) return redraw();
+    stale = false;
+    request(source.getContext("2d").getImageData(0, 0, imageWidth, imageHeight).data, state.options, answered, waiting);
+  });
+}
+
+function answered(milliseconds) {
+  blocks = blocksOf(state.options);
+  showAnswer();
+  if (milliseconds !== null) find("#timing").textContent =
+    `${million(page.macs)} multiply-adds in ${Math.max(1, Math.round(milliseconds))} ms, in this browser`;
+  drawPicture();
+  document.dispatchEvent(new CustomEvent("answered"));
+  requestAnimationFrame(redraw);
+}
+
+function waiting(share) {
+  find("#timing").textContent = `running, ${Math.min(99, Math.round(100 * share))} %`;
+}
+
+function redraw() {
+  drawPicture();
+  drawBlocks();
+  drawHeads();
+  say();
+  listeners.forEach((listener) => listener());
+}
+
+// ── the answer ──────────────────────────────────────────────────────────────────────────────────
+
+function showAnswer() {
+  const p = probabilities(), order = p.map((_, k) => k).sort((a, b) => p[b] - p[a]).slice(0, 5);
+  if (!switched()) before = p;
+  find("#answer").replaceChildren(...order.map((k) => element("li", { "data-class": page.classes[k], "data-share": p[k] },
+    element("span", {}, page.classes[k]), element("span", { class: "share" }, percent(p[k])),
+    element("span", { class: "bar" }, element("i", { style: `width:${100 * p[k]}%` }),
+      ...(switched() && before ? [element("u", { style: `left:${100 * before[k]}%`, title: `without switches: ${percent(before[k])}` })] : [])))));
+  find("#before").hidden = !switched();
+}
+
+// ── the picture ─────────────────────────────────────────────────────────────────────────────────
+
+const source = element("canvas", { width: imageWidth, height: imageHeight }); // what the model is given
+source.getContext("2d", { willReadFrequently: true });
+const canvas = find("#picture");
+const SCALE = Math.max(1, Math.round(832 / Math.max(imageWidth, imageHeight)));
+
+function cell({ grid: [H, W] }, token) {
+  const high = canvas.height / H, wide = canvas.width / W;
+  return [(token % W) * wide, Math.floor(token / W) * high, wide, high];
+}
+
+function drawPicture() {
+  const pen = canvas.getContext("2d"), block = current();
+  [canvas.width, canvas.height] = [imageWidth * SCALE, imageHeight * SCALE];
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(source, 0, 0, canvas.width, canvas.height);
+  if (!block) return;
+  const pins = shown();
+  if (state.mode === "pin" && pins.length) {
+    pen.fillStyle = `rgb(${css("--pale")} / .6)`;
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pins.forEach(({ pin, i }) => shade(pen, block, tokenAt(block, pin), i));
+  }
+  if (!block.whole) borders(pen, block);
+  if (state.mode === "draw") return;
+  if (state.cursor && state.cursor.front === undefined) ring(pen, block, tokenAt(block, state.cursor), css("--ink"), 2);
+  pins.forEach(({ pin, i }) => label(pen, block, tokenAt(block, pin), i));
+  if (state.marked !== null && state.marked >= 0) ring(pen, block, state.marked, css("--ink"), 5);
+}
+
+function shade(pen, block, token, i) {
+  const shares = sharesOf(block, state.head, token), { tokens } = neighbourhood(block, token);
+  const most = largestOf(shares), [r, g, b] = fromHex(i ? "--b" : "--a");
+  tokens.forEach((key, k) => {
+    if (key < 0) return;
+    const [left, top, wide, high] = cell(block, key).map(Math.round);
+    pen.fillStyle = `rgb(${r} ${g} ${b} / ${0.9 * (shares[k] / most) ** 0.8})`;
+    pen.fillRect(left, top, wide, high);
+  });
+}
+
+function borders(pen, block) {
+  const { grid: [H, W], slots, N } = block, window = (token) => Math.floor(slots[token] / N);
+  pen.beginPath();
+  for (let r = 0; r < H; r++) for (let c = 0; c < W; c++) {
+    const token = r * W + c, [x, y, wide, high] = cell(block, token);
+    if (c && window(token) !== window(token - 1)) { pen.moveTo(x, y); pen.lineTo(x, y + high); }
+    if (r && window(token) !== window(token - W)) { pen.moveTo(x, y); pen.lineTo(x + wide, y); }
+  }
+  for (const [colour, width] of [["rgb(0 0 0 / .5)", 4], ["rgb(255 255 255 / .95)", 2]]) {
+    [pen.strokeStyle, pen.lineWidth] = [colour, width];
+    pen.stroke();
+  }
+}
+
+function ring(pen, block, token, colour, width) {
+  const [x, y, wide, high] = cell(block, token);
+  for (const [stroke, extra] of [["rgb(255 255 255 / .9)", 3], [colour, 0]]) {
+    [pen.strokeStyle, pen.lineWidth] = [stroke, width + extra];
+    pen.strokeRect(x, y, wide, high);
+  }
+}
+
+function label(pen, block, token, i) {
+  if (token < 0) return;
+  const colour = css(i ? "--b" : "--a"), [x, y, wide, high] = cell(block, token);
+  ring(pen, block, token, colour, 5);
+  if (!state.pins[i]) return;
+  const size = 30, left = Math.min(x + wide, canvas.width - size), top = Math.max(0, y - size);
+  pen.fillStyle = colour;
+  pen.fillRect(left, top, size, size);
+  pen.fillStyle = readable(fromHex(i ? "--b" : "--a"));
+  pen.font = "bold 22px sans-serif";
+  [pen.textAlign, pen.textBaseline] = ["center", "middle"];
+  pen.fillText("AB"[i], left + size / 2, top + size / 2 + 1);
+}
+
+// ── pointing, pinning, drawing ──────────────────────────────────────────────────────────────────
+
+function placeOf(event) {
+  const box = canvas.getBoundingClientRect();
+  return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+}
+
+const samePlace = (a, b) => a && b && tokenAt(current(), a) === tokenAt(current(), b);
+
+// The first pin, then the second, which moves from then on; a pinned token lets go.
+function pin(place) {
+  const again = state.pins.findIndex((set) => samePlace(set, place));
+  if (again >= 0) state.pins[again] = null;
+  else state.pins[state.pins[0] ? 1 : 0] = place;
+  if (!state.pins[0] && state.pins[1]) state.pins.reverse();
+  changed();
+}
+
+function letGo() {
+  if (state.pins[1]) state.pins[1] = null;
+  else state.pins[0] = null;
+  state.marked = null;
+  changed();
+}
+
+const brush = { last: null, colour: find("#colour"), width: find("#width") };
+
+function paint(event) {
+  const pen = source.getContext("2d"), { x, y } = placeOf(event), here = [x * imageWidth, y * imageHeight];
+  [pen.strokeStyle, pen.lineCap, pen.lineJoin] = [brush.colour.value, "round", "round"];
+  pen.lineWidth = (Number(brush.width.value) / 32) * imageWidth;
+  pen.beginPath();
+  pen.moveTo(...(brush.last || here));
+  pen.lineTo(here[0] + 0.01, here[1]);
+  pen.stroke();
+  brush.last = here;
+  find("#samples").querySelectorAll("button").forEach((button) => button.setAttribute("aria-pressed", "false"));
+  changed({ rerun: true });
+}
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (state.mode === "draw" && live) {
+    canvas.setPointerCapture(event.pointerId);
+    brush.last = null;
+    return paint(event);
+  }
+  state.cursor = null;
+  return pin(pinOn(current(), tokenAt(current(), placeOf(event))));
+});
+canvas.addEventListener("pointermove", (event) => {
+  if (state.mode === "draw" && live) {
+    if (event.buttons & 1) paint(event);
+    return;
+  }
+  if (event.pointerType === "touch") return;
+  const place = pinOn(current(), tokenAt(current(), placeOf(event)));
+  if (samePlace(place, state.cursor)) return;
+  state.cursor = place;
+  changed();
+});
+canvas.addEventListener("pointerup", () => { brush.last = null; });
+canvas.addEventListener("pointerleave", () => { if (document.activeElement !== canvas) { state.cursor = null; changed(); } });
+canvas.addEventListener("blur", () => { state.cursor = null; changed(); });
+
+const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+canvas.addEventListener("keydown", (event) => {
+  const block = current(), [H, W] = block.grid, at = tokenAt(block, state.cursor || state.pins[0] || { x: 0.5, y: 0.5 });
+  if (event.key in MOVES) {
+    const [down, right] = MOVES[event.key], row = Math.floor(Math.max(0, at) / W) + down, column = (Math.max(0, at) % W) + right;
+    if (row >= 0 && row < H && column >= 0 && column < W) state.cursor = pinOn(block, row * W + column);
+    changed();
+  } else if (event.key === "Enter" || event.key === " ") pin(pinOn(block, at));
+  else return;
+  event.preventDefault();
+});
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") letGo(); });
+
+// ── pictures from elsewhere ─────────────────────────────────────────────────────────────────────
+
+function fetchPicture(url, after = () => {}) {
+  const image = new Image();
+  image.onload = () => { squeeze(image); after(); };
+  image.onerror = () => { find("#readout").textContent = "This cannot be read as a picture; try a PNG or JPEG."; after(); };
+  image.src = url;
+}
+
+// To the size of the model, in halves, so that no pixel is left out.
+function squeeze(image) {
+  let width = image.naturalWidth || imageWidth, height = image.naturalHeight || imageHeight, from = image;
+  while (width > 2 * imageWidth || height > 2 * imageHeight) {
+    const half = element("canvas", { width: Math.max(imageWidth, width >> 1), height: Math.max(imageHeight, height >> 1) });
+    const pen = half.getContext("2d");
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(from, 0, 0, half.width, half.height);
+    [from, width, height] = [half, half.width, half.height];
+  }
+  const pen = source.getContext("2d");
+  pen.fillStyle = "#fff"; // under what is transparent
+  pen.fillRect(0, 0, imageWidth, imageHeight);
+  pen.imageSmoothingEnabled = width !== imageWidth || height !== imageHeight;
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(from, 0, 0, imageWidth, imageHeight);
+  changed({ rerun: true });
+}
+
+function take(file) {
+  const url = URL.createObjectURL(file);
+  fetchPicture(url, () => URL.revokeObjectURL(url));
+  all("#samples button").forEach((button) => button.setAttribute("aria-pressed", "false"));
+}
+
+function takeFrom(list) {
+  const file = [...(list || [])].find((one) => one.type.startsWith("image/")) || (list && list[0]);
+  if (file) take(file);
+}
+
+function showSamples() {
+  find("#samples").replaceChildren(...page.samples.map(({ name, src }, i) => {
+    const button = element("button", { type: "button", "aria-pressed": String(i === 0), "aria-label": name, title: name,
+      onclick: () => { fetchPicture(src); all("#samples button").forEach((other) => other.setAttribute("aria-pressed", String(other === button))); } },
+    element("img", { src, alt: "" }));
+    return button;
+  }));
+}
+
+if (live) {
+  const frame = find(".frame");
+  frame.addEventListener("dragover", (event) => { event.preventDefault(); frame.classList.add("over"); });
+  frame.addEventListener("dragleave", () => frame.classList.remove("over"));
+  frame.addEventListener("drop", (event) => {
+    event.preventDefault();
+    frame.classList.remove("over");
+    takeFrom(event.dataTransfer.files);
+  });
+  document.addEventListener("paste", (event) => takeFrom(event.clipboardData.files));
+  find("#file").addEventListener("change", (event) => takeFrom(event.target.files));
+}
+
+// ── heads and blocks ────────────────────────────────────────────────────────────────────────────
+
+// The window of a token, with what it gives to each key: the piece of the picture below.
+function thumb(made, block, shares, tokens, most, i, own) {
+  const [rowsOf, columns] = block.window, pen = made.getContext("2d"), side = 96;
+  [made.width, made.height] = [side, Math.max(8, Math.round((side * rowsOf) / columns))];
+  const wide = made.width / columns, high = made.height / rowsOf, [H, W] = block.grid, front = block.front;
+  const [r, g, b] = fromHex(i ? "--b" : "--a");
+  pen.imageSmoothingEnabled = false;
+  pen.fillStyle = css("--field");
+  pen.fillRect(0, 0, made.width, made.height);
+  tokens.forEach((token, k) => {
+    if (k < front) return;
+    const x = ((k - front) % columns) * wide, y = Math.floor((k - front) / columns) * high;
+    if (token >= 0) {
+      const dx = imageWidth / W, dy = imageHeight / H;
+      pen.drawImage(source, (token % W) * dx, Math.floor(token / W) * dy, dx, dy, x, y, wide + 0.5, high + 0.5);
+      pen.fillStyle = `rgb(${css("--pale")} / .66)`;
+      pen.fillRect(x, y, wide + 0.5, high + 0.5);
+    }
+    pen.fillStyle = `rgb(${r} ${g} ${b} / ${0.92 * Math.min(1, shares[k] / most) ** 0.8})`;
+    pen.fillRect(x, y, wide + 0.5, high + 0.5);
+    if (k === own) { [pen.strokeStyle, pen.lineWidth] = [css("--ink"), 2]; pen.strokeRect(x + 1, y + 1, wide - 2, high - 2); }
+  });
+}
+
+function drawBlocks() {
+  const pins = shown(), row = find("#blocks");
+  if (row.children.length !== blocks.length) row.replaceChildren(...blocks.map((block, i) => element("button",
+    { type: "button", onclick: () => { state.block = i; state.head = Math.min(state.head, blocks[i].heads - 1); changed(); } },
+    element("canvas", { width: 96, height: 96, "aria-hidden": "true" }), element("span"))));
+  blocks.forEach((block, i) => {
+    const button = row.children[i], { pin, i: which } = pins[0] || { pin: { x: 0.5, y: 0.5 }, i: 0 };
+    const token = tokenAt(block, pin), shares = sharesOf(block, -1, token), { tokens, q } = neighbourhood(block, token);
+    thumb(button.firstChild, block, shares, tokens, largestOf(shares), which, q);
+    const geometry = block.whole ? "all tokens" : block.shift.some(Boolean) ? `shift ${block.shift[0]}` : "no shift";
+    button.lastChild.replaceChildren(block.whole ? `${block.block + 1}` : `${block.stage + 1} · ${block.block + 1}`, element("small", {}, geometry));
+    button.setAttribute("aria-pressed", String(i === state.block));
+    button.setAttribute("aria-label", `${block.name}, ${geometry}`);
+  });
+}
+
+function drawHeads() {
+  const block = current(), pins = shown(), place = find("#heads");
+  const set = pins.length ? pins : [{ pin: { x: 0.5, y: 0.5 }, i: 0 }];
+  const tokens = set.map(({ pin }) => tokenAt(block, pin));
+  const shares = tokens.map((token) => Array.from({ length: block.heads + 1 }, (_, h) => sharesOf(block, h - 1, token)));
+  const most = shares.map((heads) => (state.scale === "one" ? largestOf(heads.map(largestOf)) : 0));
+  if (place.children.length !== block.heads + 1) place.replaceChildren(...shares[0].map((_, i) => headButton(i - 1)));
+  [...place.children].forEach((box, i) => {
+    const off = (state.options.off[block.at + "attn."] || []).includes(i - 1);
+    box.classList.toggle("off", off);
+    const canvases = all("canvas", box), button = find("button", box);
+    canvases[1].hidden = set.length < 2;
+    set.forEach(({ i: which }, n) => {
+      const { tokens: keys, q } = neighbourhood(block, tokens[n]), largest = largestOf(shares[n][i]);
+      thumb(canvases[n], block, shares[n][i], keys, most[n] || largest, which, q);
+    });
+    button.setAttribute("aria-pressed", String(state.head === i - 1));
+    find("span", button).textContent = `${i ? `Head ${i}` : "Mean"}, to ${set.map((_, n) => percent(largestOf(shares[n][i]))).join(" / ")}`;
+    const toggle = find(".toggle", box);
+    if (toggle) { toggle.textContent = off ? "is off" : "turn off"; toggle.setAttribute("aria-pressed", String(off)); }
+  });
+  find("#scale-legend").hidden = state.scale === "own";
+  legend(find("#scale-legend"), 0, most[0] || 1, (x) => sequential(x, most[0] || 1, set[0].i), "share");
+  all("#scale button").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.scale === state.scale)));
+  find("#heads-title").textContent = `${block.name}: ${block.heads} head${block.heads > 1 ? "s" : ""}` + (block.whole ? "" : `, in the window of the token`);
+}
+
+function headButton(head) {
+  const map = () => element("canvas", { "aria-hidden": "true" });
+  const choose = element("button", { type: "button", onclick: () => { state.head = head; changed(); } },
+    element("span"), element("span", { class: "pair" }, map(), map()));
+  const box = element("div", { class: "head" }, choose);
+  if (head >= 0 && live) box.append(element("button", { type: "button", class: "toggle", "aria-label": `Head ${head + 1} off`,
+    onclick: () => turn(head) }));
+  return box;
+}
+
+function turn(head) {
+  const at = current().at + "attn.", off = state.options.off[at] || [];
+  state.options.off[at] = off.includes(head) ? off.filter((h) => h !== head) : [...off, head];
+  changed({ rerun: true });
+}
+
+// ── in words ────────────────────────────────────────────────────────────────────────────────────
+
+const coordinates = ({ grid: [, W], front }, token) => (token < 0 ? (token === -front ? "the class token" : "the distillation token")
+  : `(${Math.floor(token / W) + 1}, ${(token % W) + 1})`);
+
+function say() {
+  const block = current(), pins = shown();
+  const lines = pins.map(({ pin, i }) => sentence(block, tokenAt(block, pin), state.pins[i] ? i : -1));
+  if (state.pins[0] && state.cursor && state.cursor.front === undefined) lines.push(pointed(block));
+  if (!pins.length) lines.push(state.mode === "draw" ? "Draw on the picture: the answer follows." : "Point at the picture to see what a token looks at; click to pin it.");
+  find("#readout").innerHTML = lines.join(" ");
+  all("[data-mode]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === state.mode)));
+  find("#brush").hidden = state.mode !== "draw";
+  find("#let-go").disabled = !state.pins[0];
+}
+
+function sentence(block, token, i) {
+  const shares = sharesOf(block, state.head, token), { w, tokens } = neighbourhood(block, token);
+  const best = shares.indexOf(largestOf(shares)), to = block.front && best < block.front ? coordinates(block, tokens[best])
+    : tokens[best] < 0 ? "the padding" : coordinates(block, tokens[best]);
+  const who = i < 0 ? `Token <b>${coordinates(block, token)}</b>` : `<span class="pin-${"ab"[i]}">${"AB"[i]}</span> is <b>${coordinates(block, token)}</b>`;
+  const where = block.whole ? "and sees all tokens" : `in window ${w + 1} of ${block.windows}`;
+  return `${who} of ${block.grid.join("×")}, ${where}; it takes most, <b>${percent(shares[best])}</b>, from ${to}.`;
+}
+
+function pointed(block) {
+  const key = tokenAt(block, state.cursor);
+  const parts = shown().map(({ pin, i }) => {
+    const token = tokenAt(block, pin), { tokens } = neighbourhood(block, token), k = tokens.indexOf(key);
+    return `<span class="pin-${"ab"[i]}">${"AB"[i]}</span> ${k < 0 ? "nothing: another window" : `<b>${percent(sharesOf(block, state.head, token)[k])}</b>`}`;
+  });
+  return `From ${coordinates(block, key)}: ${parts.join(", ")}.`;
+}
