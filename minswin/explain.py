@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ from minswin import data
 from minswin.bench.attention_cost import attention_cost
 from minswin.data.pictures import read_image
 from minswin.look.canvas import enlarge
-from minswin.look.page.report import write_report
-from minswin.look.page.subject import Cost, Examples, Other, Subject
+from minswin.look.page.samples import DRAWINGS, draw
+from minswin.look.page.subject import Cost, Examples, Sample, Sight, Subject
+from minswin.look.page.write import write_page
 from minswin.models import SwinTransformer, create_model
 from minswin.replacing import require_replaceable
 from minswin.training.checkpoints import load_trained_model
@@ -27,6 +29,7 @@ __all__ = ["explain"]
 LARGEST_MAP = 64  # tokens along a side, where attention is counted
 WORK = 40e9  # multiply-adds to spend on example images
 FEWEST, MOST = 60, 300  # of them
+SAMPLES = 8  # pictures to begin with
 
 
 class _Loaded(NamedTuple):
@@ -39,7 +42,7 @@ class _Loaded(NamedTuple):
 
 
 def explain(
-    image: Path | str,
+    image: Path | str | None,
     out: Path | str,
     *,
     model: str | None = None,
@@ -51,42 +54,62 @@ def explain(
 ) -> Path:
     """Write a page (.html) about how a model sees an image.
 
-    weights alone: the folder of a run, a file of one, or weights of the package   model and
-    weights: a name and a weight file of any known implementation   model alone: random weights
+    image: a picture file, or None for a sample   weights alone: the folder of a run, a file of
+    one, or weights of the package   model and weights: a name and a weight file of any known
+    implementation   model alone: random weights
     key: the entry of the weight file; see weights.load
     data_dir: take example images from the CIFAR files there   measure: time attention too
     beside: runs of other models, or weights of the package, whose features are drawn beside
     """
     require_replaceable(out, who="explain")
     try:
-        loaded, pixels = _load(image, model, weights, key)
+        loaded, read = _load(model, weights, key)
+        picture = None if image is None else Sample(Path(image).name, read(image))
         several = [loaded, *(_of_run(run) for run in beside)]
         images = _images(several, data_dir)
     except (ValueError, OSError, ImportError) as error:
         raise _renamed(error) from error
-    x = _normalised(loaded, pixels)  # (3, H, W)
+    samples = _samples(loaded, picture)
+    x = _normalised(loaded, samples[0].pixels)  # (3, H, W)
     probabilities = predict(loaded.model, x[None])[0]  # (K,)
     if not np.isfinite(probabilities).all():
         raise ValueError("explain: the model answers with nan; its weights are spoilt: use others")
-    numbers = [f"class {k}" for k in range(len(probabilities))]
-    own, *others = [
-        Other(name, one.model, _seen_by(one, images.images), one.classes or ())
-        for name, one in zip(_names(several), several, strict=True)
+    sights = [
+        Sight(
+            name,
+            each.model,
+            _seen_by(each, samples[0].pixels[None])[0],
+            _seen_by(each, images.images),
+            each.classes or (),
+        )
+        for name, each in zip(_names(several), several, strict=True)
     ]
     subject = Subject(
-        Path(image).name,
-        pixels,
-        x,
-        loaded.model,
-        loaded.origin,
-        loaded.trained,
-        loaded.classes or numbers,
-        probabilities,
-        Examples(images.name, own.x, images.labels, tuple(images.classes)),
-        _cost(loaded.model, measure),
-        tuple(others),
+        samples=samples,
+        x=x,
+        model=loaded.model,
+        origin=loaded.origin,
+        trained=loaded.trained,
+        classes=loaded.classes or [f"class {k}" for k in range(len(probabilities))],
+        statistics=loaded.statistics,
+        probabilities=probabilities,
+        examples=Examples(images.name, sights[0].examples, images.labels, tuple(images.classes)),
+        cost=_cost(loaded.model, measure),
+        sights=sights,
     )
-    return write_report(subject, out)
+    return write_page(subject, out)
+
+
+def _samples(loaded: _Loaded, picture: Sample | None) -> list[Sample]:
+    """The picture, if there is one, and pictures to go on with: of the built-in set or drawn."""
+    size = loaded.model.img_size
+    shapes = data.load("shapes", split="test", count=SAMPLES)
+    if loaded.classes == list(shapes.classes):
+        each = zip(shapes.labels, shapes.images, strict=True)
+        others = [Sample(shapes.classes[k], _enlarged(pixels, size)) for k, pixels in each]
+    else:
+        others = [Sample(name, draw(name, size)) for name in DRAWINGS]
+    return others if picture is None else [picture, *others[: SAMPLES - 1]]
 
 
 def _names(several: list[_Loaded]) -> list[str]:
@@ -104,30 +127,30 @@ def _renamed(error: Exception) -> Exception:
 
 
 def _load(
-    image: Path | str, model: str | None, weights: Path | str | None, key: str | None
-) -> tuple[_Loaded, np.ndarray]:
-    """The model, and the image in bytes (3, H, W) of the model's size."""
+    model: str | None, weights: Path | str | None, key: str | None
+) -> tuple[_Loaded, Callable[[Path | str], np.ndarray]]:
+    """The model, and how a picture file becomes bytes (3, H, W) of the model's size."""
     if model is None:
         if key is not None:
             raise ValueError("explain: key chooses an entry of a weight file; give model too")
         loaded = _of_run(weights or DEFAULT)
-        return loaded, _squeezed(image, loaded.model.img_size)
+        return loaded, partial(_squeezed, size=loaded.model.img_size)
     if weights is None:
         net = create_model(model, rng=np.random.default_rng(0))
         loaded = _Loaded(net, "Random weights", False, None, HALF, "")
-        return loaded, _squeezed(image, net.img_size)
+        return loaded, partial(_squeezed, size=net.img_size)
     published = load_published(model, weights, key=key)
     origin, classes = f"Weights of {Path(weights).name}", published.classes
     loaded = _Loaded(published.model, origin, True, classes, published.statistics, "")
-    return loaded, published.prepare(image, who="explain")
+    return loaded, partial(published.prepare, who="explain")
 
 
 def _of_run(weights: Path | str) -> _Loaded:
     net, info = load_trained_model(find_trained(weights))
-    known = info["data"]
-    origin = f"Weights of {weights}, trained on {known['name']}"
-    own = tuple(known["mean"]), tuple(known["std"])
-    return _Loaded(net, origin, True, known["classes"], own, known["name"])
+    trained_on = info["data"]
+    origin = f"Weights of {weights}, trained on {trained_on['name']}"
+    statistics = tuple(trained_on["mean"]), tuple(trained_on["std"])
+    return _Loaded(net, origin, True, trained_on["classes"], statistics, trained_on["name"])
 
 
 def _squeezed(image: Path | str, size: tuple[int, int]) -> np.ndarray:
@@ -148,8 +171,12 @@ def _images(several: list[_Loaded], data_dir: str | None) -> data.Dataset:
 def _seen_by(loaded: _Loaded, images: np.ndarray) -> np.ndarray:
     """Images in bytes (B, 3, h, w) at the size of a model, normalised: (B, 3, H, W)."""
     size = loaded.model.img_size
-    pixels = np.stack([[enlarge(channel, size) for channel in image] for image in images])
-    return _normalised(loaded, pixels)
+    return _normalised(loaded, np.stack([_enlarged(image, size) for image in images]))
+
+
+def _enlarged(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bytes (3, h, w) as (3, H, W): every pixel becomes a rectangle of its colour."""
+    return np.stack([enlarge(channel, size) for channel in image])
 
 
 def _normalised(loaded: _Loaded, pixels: np.ndarray) -> np.ndarray:

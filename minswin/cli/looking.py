@@ -67,7 +67,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _add_explain(commands: Any) -> None:
     parser = add(commands, "explain", _explain, "write a page that shows how a model sees an image")
-    parser.add_argument("image", help="a picture file")
+    parser.add_argument("image", nargs="?", help="a picture file; default: a sample")
     does = "a name from 'minswin models'; without --weights its weights are random"
     parser.add_argument("--model", metavar="NAME", help=does)
     does = "a run or weights of the package; with --model, a file of any known implementation"

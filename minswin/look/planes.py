@@ -29,15 +29,24 @@ METHODS = ("pca", "tsne")
 # ── planes ───────────────────────────────────────────────────────────────────────────────────────
 
 
+def principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """PCA: the two directions along which points (B, C) vary most.
+
+    gives (2, C) of length 1, and the share of the variance along each of the two
+    """
+    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)  # x = u · diag(lengths) · axes
+    share = lengths**2 / max(float((lengths**2).sum()), 1e-300)
+    return axes[:2], share[:2]
+
+
 def principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """PCA: points (B, C) on the two directions along which they vary most.
 
     gives (B, 2), and the share of the variance along each of the two
     """
-    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
-    u, lengths, _ = np.linalg.svd(centred, full_matrices=False)  # x = u · diag(lengths) · vᵀ
-    share = lengths**2 / max(float((lengths**2).sum()), 1e-300)
-    return u[:, :2] * lengths[:2], share[:2]
+    axes, share = principal_axes(x)
+    return (x - x.mean(axis=0, dtype=np.float64)) @ axes.T, share
 
 
 def neighbourhoods(x: np.ndarray, *, seed: int = 0) -> np.ndarray:

@@ -184,9 +184,9 @@ function arithmetic() {
   [...find("#pipeline").children].forEach((item, i) => item.firstChild.setAttribute("aria-pressed", String(i === chosen.step)));
   find("#arithmetic-of").innerHTML = `${state.pins[0] ? '<span class="pin-a">A</span>' : "The token in the middle"}, ${coordinates(z.block, z.token)}, in ${z.block.name.toLowerCase()}, head ${z.head + 1}`
     + (step.keys || step.name === "qkv" ? `; key ${keyName(z)}` : "") + (state.pins[0] ? "." : ". Pin another in the picture above.");
-  panel.replaceChildren(element("h3", {}, `${chosen.step + 1} of ${STEPS.length}: ${step.title}`), element("p", {}, step.text(z)));
-  panel.insertAdjacentHTML("beforeend", `<div class="formula">${math(...step.formula(z))}</div><div class="worked">${math(...step.worked(z))}</div>`);
-  panel.append(element("div", { class: "vectors" }, ...(step.vectors ? step.vectors(z) : []), ...(step.keys ? step.keys(z) : [])));
+  const text = element("div", {}, element("h3", {}, `${chosen.step + 1} of ${STEPS.length}: ${step.title}`), element("p", {}, step.text(z)));
+  text.insertAdjacentHTML("beforeend", `<div class="formula">${math(...step.formula(z))}</div><div class="worked">${math(...step.worked(z))}</div>`);
+  panel.replaceChildren(text, element("div", { class: "vectors" }, ...(step.vectors ? step.vectors(z) : []), ...(step.keys ? step.keys(z) : [])));
   find("#back").disabled = chosen.step === 0;
   find("#forth").disabled = chosen.step === STEPS.length - 1;
   if (focused) { const again = find(`[data-cell="${CSS.escape(focused)}"]`, panel); if (again) again.focus({ preventScroll: true }); }

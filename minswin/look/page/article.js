@@ -15,7 +15,9 @@ const msaMacs = (h, w, C) => 4 * h * w * C ** 2 + 2 * (h * w) ** 2 * C;
 const wmsaMacs = (h, w, C, M) => 4 * h * w * C ** 2 + 2 * M ** 2 * h * w * C;
 
 function startCost() {
-  const place = find("#cost-figure"), slider = find("input", place), { C, M, patch } = page.cost;
+  const place = find("#cost-figure"), { C, M, patch } = page.cost;
+  if (!place) return;
+  const slider = find("input", place);
   [slider.min, slider.max, slider.value] = [1, 16, 4];
   const side = (t) => M * t, largest = msaMacs(side(16), side(16), C), wide = 520, high = 260, left = 64, below = 34;
   const at = (t, macs) => [left + ((wide - left - 10) * (t - 1)) / 15, 10 + (high - below - 10) * (1 - macs / largest)];
@@ -44,6 +46,49 @@ function startCost() {
   };
   slider.addEventListener("input", draw);
   listeners.push(draw);
+}
+
+// ── how sharp the softmax is ────────────────────────────────────────────────────────────────────
+
+// p to the power 1/τ, over its sum: the softmax of the logits over τ, relative to what it is now.
+function sharpened(shares, tau) {
+  const powers = Array.from(shares, (p) => p ** (1 / tau)), total = powers.reduce((a, b) => a + b, 0);
+  return powers.map((p) => p / total);
+}
+
+function startSharp() {
+  const place = find("#sharp-figure");
+  if (place) listeners.push(() => drawSharp(place));
+}
+
+function drawSharp(place) {
+  const block = current(), { pin: at, i } = shown()[0] || { pin: { x: 0.5, y: 0.5 }, i: 0 };
+  const shares = sharesOf(block, Math.max(0, state.head), tokenAt(block, at)).sort().reverse().slice(0, 16), high = 110;
+  place.replaceChildren(...[0.5, 1, 2].map((factor) => {
+    const p = sharpened(shares, factor), tau = factor * state.options.temperature, wide = 220, bar = wide / p.length;
+    const svg = drawn("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `temperature ${tau.toFixed(2)}: the largest share is ${percent(p[0])}` });
+    p.forEach((share, k) => svg.append(drawn("rect", { x: (k * bar).toFixed(1), y: (high - share * high).toFixed(1), width: (bar - 1.5).toFixed(1), height: Math.max(0.5, share * high).toFixed(1), fill: css(i ? "--b" : "--a") })));
+    svg.append(drawn("line", { x1: 0, x2: wide, y1: high, y2: high, stroke: css("--soft") }));
+    return element("div", {}, element("h3", {}, `τ = ${tau.toFixed(2)}: largest ${percent(p[0])}`), svg);
+  }));
+}
+
+// ── the vectors of places, of a ViT ─────────────────────────────────────────────────────────────
+
+function startPlaces() {
+  const place = find("#places-figure");
+  if (!place) return;
+  if (!page.similarity) { place.replaceChildren(); return; }
+  const half = new Uint16Array(Uint8Array.from(atob(page.similarity.data), (letter) => letter.charCodeAt(0)).buffer);
+  const alike = Float32Array.from(half, fromHalf), [H, W] = page.similarity.shape;
+  listeners.push(() => {
+    const token = Math.max(0, tokenAt({ grid: [H, W], front: 0 }, state.pins[0] && state.pins[0].front === undefined ? state.pins[0] : { x: 0.5, y: 0.5 }));
+    const made = find("canvas", place), pen = made.getContext("2d"), values = alike.subarray(token * H * W, (token + 1) * H * W);
+    [made.width, made.height] = [W, H];
+    values.forEach((x, i) => fill(pen, written(diverging(x, 1)), i % W, Math.floor(i / W), 1, 1));
+    legend(find(".legend", place), -1, 1, (x) => diverging(x, 1), "cosine");
+    find(".says", place).textContent = `The vector of place (${Math.floor(token / W) + 1}, ${(token % W) + 1}) beside those of all places: red is alike, white unrelated.`;
+  });
 }
 
 // ── what the bias learnt ────────────────────────────────────────────────────────────────────────
@@ -119,7 +164,7 @@ function plane({ title, points, own, basis, centre: middle }) {
 // ── channels of the map ─────────────────────────────────────────────────────────────────────────
 
 function startChannels() {
-  const place = find("#channels-figure");
+  const place = find("[data-channels]");
   if (place) listeners.push(() => drawChannels(place));
 }
 

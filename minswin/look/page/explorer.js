@@ -55,10 +55,11 @@ function waiting(share) {
 
 function redraw() {
   drawPicture();
+  if (!blocks.length) return listeners.forEach((listener) => listener());
   drawBlocks();
   drawHeads();
   say();
-  listeners.forEach((listener) => listener());
+  return listeners.forEach((listener) => listener());
 }
 
 // ── the answer ──────────────────────────────────────────────────────────────────────────────────
@@ -109,9 +110,7 @@ function shade(pen, block, token, i) {
   const most = largestOf(shares), [r, g, b] = fromHex(i ? "--b" : "--a");
   tokens.forEach((key, k) => {
     if (key < 0) return;
-    const [left, top, wide, high] = cell(block, key).map(Math.round);
-    pen.fillStyle = `rgb(${r} ${g} ${b} / ${0.9 * (shares[k] / most) ** 0.8})`;
-    pen.fillRect(left, top, wide, high);
+    fill(pen, `rgb(${r} ${g} ${b} / ${0.9 * (shares[k] / most) ** 0.8})`, ...cell(block, key));
   });
 }
 
@@ -187,7 +186,7 @@ function paint(event) {
   pen.lineTo(here[0] + 0.01, here[1]);
   pen.stroke();
   brush.last = here;
-  find("#samples").querySelectorAll("button").forEach((button) => button.setAttribute("aria-pressed", "false"));
+  all("#samples button").forEach((button) => button.setAttribute("aria-pressed", "false"));
   changed({ rerun: true });
 }
 
@@ -268,7 +267,7 @@ function takeFrom(list) {
 }
 
 function showSamples() {
-  find("#samples").replaceChildren(...page.samples.map(({ name, src }, i) => {
+  if (live) find("#samples").replaceChildren(...page.samples.map(({ name, src }, i) => {
     const button = element("button", { type: "button", "aria-pressed": String(i === 0), "aria-label": name, title: name,
       onclick: () => { fetchPicture(src); all("#samples button").forEach((other) => other.setAttribute("aria-pressed", String(other === button))); } },
     element("img", { src, alt: "" }));
@@ -296,7 +295,7 @@ function thumb(made, block, shares, tokens, most, i, own) {
   const [rowsOf, columns] = block.window, pen = made.getContext("2d"), side = 96;
   [made.width, made.height] = [side, Math.max(8, Math.round((side * rowsOf) / columns))];
   const wide = made.width / columns, high = made.height / rowsOf, [H, W] = block.grid, front = block.front;
-  const [r, g, b] = fromHex(i ? "--b" : "--a");
+  const [r, g, b] = fromHex(i ? "--b" : "--a"), pale = `rgb(${css("--pale")} / .66)`;
   pen.imageSmoothingEnabled = false;
   pen.fillStyle = css("--field");
   pen.fillRect(0, 0, made.width, made.height);
@@ -305,12 +304,10 @@ function thumb(made, block, shares, tokens, most, i, own) {
     const x = ((k - front) % columns) * wide, y = Math.floor((k - front) / columns) * high;
     if (token >= 0) {
       const dx = imageWidth / W, dy = imageHeight / H;
-      pen.drawImage(source, (token % W) * dx, Math.floor(token / W) * dy, dx, dy, x, y, wide + 0.5, high + 0.5);
-      pen.fillStyle = `rgb(${css("--pale")} / .66)`;
-      pen.fillRect(x, y, wide + 0.5, high + 0.5);
+      pen.drawImage(source, (token % W) * dx, Math.floor(token / W) * dy, dx, dy, x, y, Math.ceil(wide), Math.ceil(high));
+      fill(pen, pale, x, y, wide, high);
     }
-    pen.fillStyle = `rgb(${r} ${g} ${b} / ${0.92 * Math.min(1, shares[k] / most) ** 0.8})`;
-    pen.fillRect(x, y, wide + 0.5, high + 0.5);
+    fill(pen, `rgb(${r} ${g} ${b} / ${0.92 * Math.min(1, shares[k] / most) ** 0.8})`, x, y, wide, high);
     if (k === own) { [pen.strokeStyle, pen.lineWidth] = [css("--ink"), 2]; pen.strokeRect(x + 1, y + 1, wide - 2, high - 2); }
   });
 }
@@ -348,12 +345,12 @@ function drawHeads() {
       thumb(canvases[n], block, shares[n][i], keys, most[n] || largest, which, q);
     });
     button.setAttribute("aria-pressed", String(state.head === i - 1));
-    find("span", button).textContent = `${i ? `Head ${i}` : "Mean"}, to ${set.map((_, n) => percent(largestOf(shares[n][i]))).join(" / ")}`;
+    find("span", button).replaceChildren(i ? `Head ${i}` : "Mean", element("small", {}, `up to ${set.map((_, n) => percent(largestOf(shares[n][i]))).join(", ")}`));
     const toggle = find(".toggle", box);
     if (toggle) { toggle.textContent = off ? "is off" : "turn off"; toggle.setAttribute("aria-pressed", String(off)); }
   });
   find("#scale-legend").hidden = state.scale === "own";
-  legend(find("#scale-legend"), 0, most[0] || 1, (x) => sequential(x, most[0] || 1, set[0].i), "share");
+  legend(find("#scale-legend"), 0, most[0] || 1, (x) => sequential(x, most[0] || 1, set[0].i), "share", percent);
   all("#scale button").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.scale === state.scale)));
   find("#heads-title").textContent = `${block.name}: ${block.heads} head${block.heads > 1 ? "s" : ""}` + (block.whole ? "" : `, in the window of the token`);
 }

@@ -2,7 +2,7 @@
 
 // Parts of the page that are about what this model has not.
 function leaveOut() {
-  const has = { live, swin: page.windows, attention: page.depth > 0, recorded: !live, bias: page.has_bias, classes: page.depth > 0 && page.front > 0 };
+  const has = { live, swin: page.windows, attention: page.depth > 0, recorded: !live, bias: page.has_bias, classes: page.front > 0, vit: page.family === "vit", plain: !page.depth };
   all("[data-for]").forEach((part) => { if (!part.dataset.for.split(" ").every((need) => has[need])) part.remove(); });
   all(".part .number").forEach((number, i) => { number.textContent = `${i + 1}`; });
 }
@@ -66,6 +66,7 @@ function startTheme() {
 function begin() {
   blocks = blocksOf(state.options);
   state.block = Math.max(0, blocks.findIndex(({ shift }) => shift.some(Boolean)));
+  if (blocks.length) state.pins[0] = pinOn(current(), tokenAt(current(), { x: 0.39, y: 0.42 })); // something to see at once
   startTheme();
   startControls();
   showSamples();
@@ -80,16 +81,9 @@ function begin() {
 }
 
 function figures() {
-  if (!blocks.length) return withoutAttention();
-  if (live || page.windows) startShift();
-  if (live) startMerge();
-  startReach();
-  startCost();
-  startBias();
-  startChannels();
-  startPoints();
+  [startShift, startMerge, startReach, startCost, startSharp, startPlaces, startBias, startChannels, startPoints].forEach((start) => start());
+  redraw();
   document.documentElement.dataset.ready = "yes";
-  return undefined;
 }
 
 leaveOut();

@@ -107,8 +107,7 @@ function drawRegions(pen, { covered: [H, W], window, shift }, unit, opacity) {
   data.forEach((region, i) => {
     const row = Math.floor(i / W), column = i % W, seen = middles.get(region) || [0, 0, 0];
     pen.globalAlpha = 0.62 * opacity;
-    pen.fillStyle = HUES[region];
-    pen.fillRect(column * unit, row * unit, unit + 0.5, unit + 0.5);
+    fill(pen, HUES[region], column * unit, row * unit, unit, unit);
     middles.set(region, [seen[0] + row + 0.5, seen[1] + column + 0.5, seen[2] + 1]);
   });
   pen.globalAlpha = opacity;
@@ -234,7 +233,8 @@ function drawReach(place, upto) {
     [made.width, made.height] = [W * unit, H * unit];
     pen.imageSmoothingEnabled = false;
     pen.drawImage(source, 0, 0, made.width, made.height);
-    reached.forEach((seen, i) => { if (!seen) { pen.fillStyle = `rgb(${css("--pale")} / .82)`; pen.fillRect((i % W) * unit, Math.floor(i / W) * unit, unit + 0.5, unit + 0.5); } });
+    const pale = `rgb(${css("--pale")} / .82)`;
+    reached.forEach((seen, i) => { if (!seen) fill(pen, pale, (i % W) * unit, Math.floor(i / W) * unit, unit, unit); });
     const grid = chains[n][upto].grid, token = tokenAt(chains[n][upto], pin_), side = [made.width / grid[1], made.height / grid[0]];
     [pen.strokeStyle, pen.lineWidth] = [css("--a"), 4];
     pen.strokeRect((token % grid[1]) * side[0], Math.floor(token / grid[1]) * side[1], ...side);

@@ -28,7 +28,7 @@ const million = (n) => (n < 1e6 ? grouped(n) : `${(n / 1e6).toFixed(n < 1e7 ? 2 
 // ── MathML ──────────────────────────────────────────────────────────────────────────────────────
 
 const mi = (name) => `<mi>${name}</mi>`;
-const mo = (sign) => `<mo>${sign}</mo>`;
+const mo = (sign) => `<mo stretchy="false">${sign}</mo>`;
 const mrow = (...parts) => `<mrow>${parts.join("")}</mrow>`;
 const msub = (base, index) => `<msub>${base}${mrow(index)}</msub>`;
 const msup = (base, power) => `<msup>${base}${mrow(power)}</msup>`;
@@ -45,7 +45,7 @@ function mn(x, step = "", index = "") {
   return power ? mrow(written, mo("·"), msup("<mn>10</mn>", `<mn>${power}</mn>`)) : written;
 }
 
-const signed = (x, ...from) => (x < 0 ? `<mo>(</mo>${mn(x, ...from)}<mo>)</mo>` : mn(x, ...from));
+const signed = (x, ...from) => (x < 0 ? mrow(mo("("), mn(x, ...from), mo(")")) : mn(x, ...from));
 
 // ── colours ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,11 +81,18 @@ const written = (colour) => `rgb(${colour.join(" ")})`;
 const largestOf = (values) => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0) || 1;
 
 // A bar with the numbers that its colours stand for.
-function legend(place, low, high, colourOf, name) {
+function legend(place, low, high, colourOf, name, text = digits) {
   const stops = Array.from({ length: 9 }, (_, i) => written(colourOf(low + ((high - low) * i) / 8)));
   const bar = element("i", { style: `background:linear-gradient(90deg,${stops.join(",")})` });
-  const middle = low < 0 ? "0" : digits((low + high) / 2);
-  place.replaceChildren(element("span", {}, name), digits(low), bar, middle, bar.cloneNode(), digits(high));
+  const middle = low < 0 ? "0" : text((low + high) / 2);
+  place.replaceChildren(element("span", {}, name), text(low), bar, middle, bar.cloneNode(), text(high));
   place.children[1].style.background = `linear-gradient(90deg,${stops.slice(0, 5).join(",")})`;
   place.children[2].style.background = `linear-gradient(90deg,${stops.slice(4).join(",")})`;
+}
+
+// A rectangle on whole pixels, so that neighbours leave no seam.
+function fill(pen, colour, x, y, wide, high) {
+  const [left, top, right, below] = [x, y, x + wide, y + high].map(Math.round);
+  pen.fillStyle = colour;
+  pen.fillRect(left, top, right - left, below - top);
 }

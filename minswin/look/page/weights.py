@@ -10,7 +10,7 @@ import numpy as np
 from minswin.arrays import to_numpy
 from minswin.models import SwinTransformer, SwinTransformerV2, VisionTransformer
 
-MOST_BYTES = 4_000_000  # of float16 weights in a page
+MOST_BYTES = 3_500_000  # of float16 weights in a page of 5 MB: as text they take a third more
 
 
 def settings_of(model: Any) -> dict[str, Any] | None:
@@ -48,21 +48,30 @@ def _window(model: Any) -> tuple[int, int]:
 
 
 def runs_in_the_page(model: Any) -> bool:
-    """Whether engine.js knows the family, and the weights are small enough for a page."""
-    return settings_of(model) is not None and 2 * model.parameter_count() <= MOST_BYTES
+    """Whether engine.js knows the family, the weights are few enough, and float16 holds them."""
+    if settings_of(model) is None or 2 * model.parameter_count() > MOST_BYTES:
+        return False
+    return all(np.isfinite(half).all() for half in _halves(model).values())
+
+
+def _halves(model: Any) -> dict[str, np.ndarray]:
+    """The weights as float16; what is too large for it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return {name: to_numpy(x).astype("<f2") for name, x in model.state_dict().items()}
+
+
+def rounded_weights(model: Any) -> dict[str, np.ndarray]:
+    """The weights as the page has them, in the model's own precision."""
+    state = model.state_dict()
+    return {name: half.astype(state[name].dtype) for name, half in _halves(model).items()}
 
 
 def weights_as_text(model: Any) -> dict[str, Any]:
     """Settings and weights: {settings, index: {name: (shape, first)}, data: base64 of float16}."""
     index, parts, first = {}, [], 0
-    for name, array in model.state_dict().items():
-        half = to_numpy(array).astype("<f2")
-        if not np.isfinite(half).all():
-            raise ValueError(
-                f"weights_as_text: {name} holds numbers that float16 cannot: beyond 65,504, or nan"
-            )
-        index[name] = array.shape, first
+    for name, half in _halves(model).items():
+        index[name] = half.shape, first
         parts.append(half.tobytes())
-        first += array.size
+        first += half.size
     data = base64.b64encode(b"".join(parts)).decode()
     return {"settings": settings_of(model), "index": index, "data": data}

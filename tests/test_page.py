@@ -6,8 +6,6 @@ import base64
 import json
 import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,11 +15,13 @@ import pytest
 import minswin.explain
 from minswin import cli
 from minswin.explain import explain
-from minswin.look import attention, planes, receptive
-from minswin.look.page import report, sections, subject
-from minswin.look.page.sections_attention import left_over, told
+from minswin.look import attention, features, planes
+from minswin.look.page import data, samples, subject, words, write
+from minswin.look.page.recorded import recorded_attention
+from minswin.look.page.weights import runs_in_the_page
 from minswin.models import create_model
 from minswin.models.registry import MODELS
+from minswin.training.checkpoints import load_trained_model
 from minswin.training.pretrained import pretrained
 
 Image = pytest.importorskip("PIL.Image")
@@ -34,8 +34,6 @@ def hurry(monkeypatch, folder):
     monkeypatch.setattr("minswin.explain.WORK", 0)
     monkeypatch.setattr("minswin.explain.FEWEST", 4)
     monkeypatch.setattr("minswin.explain.LARGEST_MAP", 16)
-    argument = receptive.argument
-    monkeypatch.setattr(receptive, "argument", lambda *, rng: argument(side=32, rng=rng))
     monkeypatch.setattr(planes, "methods_here", lambda: ("pca",))
     for name, settings in TINY.items():
         monkeypatch.setitem(MODELS, name, {**settings, "num_classes": 3})
@@ -75,13 +73,10 @@ def quick(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory):
-    """The page without options, of a picture with an awkward name; and the attention in it."""
-    seen = []
-    watch = report.attention_maps
+    """The page without options, of a picture with an awkward name."""
     with pytest.MonkeyPatch.context() as patch:
         hurry(patch, tmp_path_factory.mktemp("usual"))
-        patch.setattr(report, "attention_maps", lambda *given: seen.extend(watch(*given)) or seen)
-        return Page(explain(save("<b>&{{data}}.png"), "a.html")), seen
+        return Page(explain(save("<b>&{{data}}.png"), "a.html"))
 
 
 def save(path, mode="RGB", size=(20, 14)):
@@ -98,6 +93,7 @@ class Page(HTMLParser):
         self.ids, self.links, self.sources, self.open = [], [], [], []
         self.text = path.read_text("utf-8")
         self.feed(self.text)
+        self.lead = re.search(r'<p class="lead">(.*?)</p>', self.text, re.S)[1]
         data = re.search(r'<script type="application/json" id="data">(.*?)</script>', self.text)
         self.data = json.loads(data[1])
 
@@ -106,7 +102,7 @@ class Page(HTMLParser):
         self.ids += [found["id"]] if "id" in found else []
         self.links += [found["href"]] if tag == "a" else []
         self.sources += [v for k, v in attributes if k in ("src", "srcset", "data")]
-        if tag not in ("img", "meta", "link", "br", "rect"):
+        if tag not in ("img", "meta", "link", "br", "rect", "input", "mspace"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -115,115 +111,92 @@ class Page(HTMLParser):
 
 
 def test_a_page_is_one_whole_file_that_fetches_nothing(usual):
-    page, _ = usual
-    assert page.open == [] and len(set(page.ids)) == len(page.ids)
-    assert len(page.links) == 8 and all(link[1:] in page.ids for link in page.links)
-    assert page.sources and all(s.startswith("data:image/png;base64,") for s in page.sources)
-    assert not re.search(r"https?://|@import|url\(", page.text)
-    assert len(page.text) < 5_000_000
+    page = usual
+    assert page.open == [] and len(set(page.ids)) == len(page.ids) > 30
+    assert page.sources == [] and set(page.links) <= {"#explore"}
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(", page.text)
+    assert len(page.text) < 5_000_000 and "{{" not in page.text.replace("{{data}}.png", "")
     assert "&lt;b&gt;&amp;{{data}}.png" in page.text  # a name is not markup, and no slot
-    assert "trained on cifar10" in page.text and "random" not in page.text.split("<section")[0]
+    assert "trained on cifar10" in page.text and "random" not in page.lead
+    assert page.data["samples"][0]["name"] == "<b>&{{data}}.png"
 
 
-def test_the_page_holds_the_attention_of_the_model(usual):
-    page, seen = usual
-    assert len(seen) == 6
-    for block, record in zip(page.data["blocks"], seen, strict=True):
+def test_the_first_page_holds_the_model_and_says_how_exact_it_is(usual):
+    assert usual.data["weights"]["settings"]["depths"] == [2, 2, 2]
+    assert "They were so from the beginning." in usual.text
+    assert "running in this page" in usual.text and len(usual.data["samples"]) == 8
+
+
+def test_each_section_of_the_article_is_short_quotes_our_code_and_ends_in_something_to_do(usual):
+    parts = re.findall(r'<section class="part".*?</section>', usual.text, re.S)
+    swin = [part for part in parts if 'data-for="vit"' not in part and "plain" not in part[:90]]
+    assert len(swin) == 8
+    for part in swin:
+        prose = re.search(r"<p>(.*?)</p>", part, re.S)[1]
+        assert 30 < len(re.sub("<.*?>", "", prose).split()) <= 120
+        assert 'class="line"' in part and 'class="do"' in part and "<math>" in part
+
+
+@pytest.mark.parametrize("name", words.QUOTES)
+def test_a_quoted_line_is_the_line_of_the_file(name):
+    file, number, text = words.quoted(words.QUOTES[name])
+    lines = (Path(minswin.explain.__file__).parents[1] / file).read_text("utf-8").splitlines()
+    assert words.QUOTES[name].fragment in text and lines[number - 1].strip() == text
+
+
+def test_recorded_attention_is_that_of_the_model(monkeypatch):
+    model = create_model("swinv2_cifar", rng=np.random.default_rng(0))
+    x = np.random.default_rng(1).standard_normal((3, *model.img_size)).astype(np.float32)
+    seen = attention.attention_maps(model, x)
+    blocks = recorded_attention(seen)["blocks"]
+    assert len(blocks) == len(seen) == 4
+    for block, record in zip(blocks, seen, strict=True):
         raw = np.frombuffer(base64.b64decode(block["probabilities"]), np.uint8)
         roots = raw.reshape(block["shape"]) / 255
         assert np.abs(roots - np.sqrt(record.probabilities)).max() <= 0.5 / 255 + 1e-6
-        places = np.frombuffer(base64.b64decode(block["places"]), "<u2").reshape(block["grid"])
-        assert np.array_equal(places, attention.places(record))
-        assert len(block["masks"]) == (4 if any(block["shift"]) else 0)
+        assert block["grid"] == record.grid and block["shift"] == record.shift
 
 
-NODE = """
-const fs = require("fs"), source = fs.readFileSync(process.argv[1], "utf-8");
-const body = "\\\\([\\\\s\\\\S]*?\\\\n  }\\\\n";
-const pick = (name) => source.match(new RegExp("  function " + name + body))[0];
-const block = JSON.parse(fs.readFileSync(0, "utf-8"));
-const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const state = { token: 0 };
-eval(["unpack", "slot", "sees", "share"].map(pick).join("") + `
-  const b = unpack(block), n = b.grid[0] * b.grid[1], all = [...Array(n).keys()];
-  console.log(JSON.stringify({
-    sees: all.map((q) => all.map((k) => +sees(b, q, k))),
-    share: all.map((q) => all.map((k) => share(b, -1, q, k))),
-  }));`);
-"""
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_the_program_of_the_page_finds_what_python_finds():
-    from tiny_models import batch, tiny_model
-
-    from minswin.look.masks import visible
-    from minswin.look.page.explorer import explorer_data
-
-    script = Path(report.__file__).with_name("report.js")
-    subprocess.run(["node", "--check", str(script)], check=True)
-    record = attention.attention_maps(tiny_model(window_size=(2, 3)), batch(1)[0][0])[1]
-    (block,) = explorer_data([record])["blocks"]
-    done = subprocess.run(
-        ["node", "-e", NODE, str(script)], input=json.dumps(block), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    tokens = [divmod(i, 6) for i in range(24)]
-    want = [visible((4, 6), record.window, record.shift, t).ravel() for t in tokens]
-    assert np.array_equal(found["sees"], want)
-    exact = [attention.looks_at(record, t).ravel() for t in tokens]
-    np.testing.assert_allclose(np.sqrt(found["share"]), np.sqrt(exact), atol=0.004)
-
-
-def test_a_model_without_weights_says_so_and_a_vit_shows_its_positions():
+def test_a_model_without_weights_says_so():
     page = Page(explain(save("a.png"), "a.html", model="vit_tiny"))
-    assert "The weights are random, for none were given" in page.text
-    assert "The class token" in page.text and "positions.draw_similarity" in page.text
-    assert [block["front"] for block in page.data["blocks"]] == [1, 1]
-    assert "windows" not in page.ids and "positions" in page.ids
+    assert "The weights are random, for none were given" in page.lead
+    assert page.data["weights"]["settings"]["family"] == "vit" and page.data["front"] == 1
+    assert page.data["similarity"]["shape"] == [4, 4, 4, 4] and not page.data["windows"]
 
 
 @pytest.mark.parametrize(
-    ("name", "keys", "says"),
+    ("name", "live", "says"),
     [
-        ("vit_small", ["attention", "positions"], "adds nothing to its tokens: every head adds"),
-        ("deit_cifar_distilled", ["attention", "positions"], "does not tell a patch where it is"),
-        ("tnt_cifar", ["attention"], "The class token"),
-        ("swinv2_cifar", ["windows", "attention", "positions"], "τ cos(q, k) + B"),
+        ("vit_small", True, "adds nothing to its tokens: every head adds"),
+        ("deit_cifar_distilled", True, "does not give a patch its place"),
+        ("tnt_cifar", False, "This page holds recorded values"),
+        ("swinv2_cifar", False, "τ cos(q, k) + B"),
     ],
 )
-def test_every_family_has_a_page_that_is_true_of_it(name, keys, says):
+def test_every_family_has_a_page_that_is_true_of_it(name, live, says):
     page = Page(explain(save("a.png"), "a.html", model=name))
-    found = [one for one in page.ids if one in ("windows", "attention", "positions")]
-    assert found == keys and says in page.text
-    assert page.open == [] and page.data["blocks"] and page.data["left_out"] == []
-    assert "by a vector that is added to its token" not in page.text
+    assert (page.data["weights"] is not None) == live and says in page.text
+    assert page.open == [] and page.data["depth"] > 0
+    if not live:
+        assert page.data["blocks"] and page.data["left_out"] == [] and page.data["features"]
+    assert "by a vector that is added to it" not in page.text
 
 
 @pytest.mark.parametrize("kind", ["learned", "learned_2d", "sinusoidal", "relative", "none"])
 def test_a_vit_adds_a_vector_to_its_tokens_where_the_page_says_so(kind):
     model = create_model("vit_tiny", positions=kind)
-    adds = model.pos_embed is not None
-    assert ("by a vector that is added to its token" in told(kind)) == adds
-    assert ("adds a number to the logit" in told(kind)) == (model.blocks[0].rel_pos is not None)
+    adds, about = model.pos_embed is not None, words.about_positions(kind)
+    assert ("by a vector that is added to its token" in about) == adds
+    assert ("adds a number to the logit" in about) == (model.blocks[0].rel_pos is not None)
 
 
 @pytest.mark.parametrize(
     ("scale", "mask", "says"),
     [
-        (
-            np.log(10),
-            -100.0,
-            "= 36 apart, for no τ of this model is above 10, so of a key's share ",
-        ),
+        (np.log(10), -100.0, "= 36 apart, for no τ of this model is above 10, so of a masked key"),
         (np.log(10), -100.0, "less than e^−64 is left"),
-        (
-            9.0,
-            -100.0,
-            "= 216 apart, for no τ of this model is above 100, so a masked key may still",
-        ),
-        (9.0, -np.inf, "Elsewhere −∞ is added to the logit"),
+        (9.0, -100.0, "= 216 apart, for no τ of this model is above 100, so a masked key may"),
+        (9.0, -np.inf, "The mask takes ∞ off the logit"),
         (9.0, -np.inf, "nothing is left"),
     ],
 )
@@ -233,8 +206,52 @@ def test_what_a_masked_key_gets_in_swin_v2_depends_on_its_factor(scale, mask, sa
     layer.logit_scale.data[...] = scale
     for block in (block for stage in model.layers for block in stage.blocks):
         block.attn.mask_value = mask
-    assert says in left_over(model) and "e⁻¹⁰⁰" not in left_over(model)
-    assert "a share of about e⁻¹⁰⁰ is left" in left_over(create_model("swin_shapes"))
+    assert says in words.about_mask_v2(model)
+
+
+def test_weights_that_float16_cannot_hold_are_not_put_into_a_page():
+    model = create_model("vit_tiny")
+    assert runs_in_the_page(model)
+    model.head.bias.data[0] = 1e6
+    assert not runs_in_the_page(model)
+
+
+def test_the_page_says_how_far_float16_moves_an_answer(monkeypatch):
+    model = create_model("vit_tiny", rng=np.random.default_rng(3))
+    x = np.random.default_rng(4).standard_normal((3, 16, 16)).astype(np.float32)
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    moved = data.moved_by_float16(model, x)
+    assert 1e-7 < moved < 1e-2 and f"by {moved:.1g}" in words.footer(moved)
+    for name, array in model.state_dict().items():
+        assert np.array_equal(array, before[name])
+
+
+# ── samples ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_picture_a_sample_is_taken():
+    assert cli.main(["explain", "--model", "vit_tiny"]) == 0
+    page = Page(Path("report.html"))
+    assert [sample["name"] for sample in page.data["samples"]] == list(samples.DRAWINGS)
+
+
+def test_a_model_of_the_built_in_set_begins_with_pictures_of_it(monkeypatch):
+    loaded = minswin.explain._Loaded
+    shapes = minswin.data.load("shapes", split="test", count=8)
+    model = create_model("vit_tiny")
+    own = loaded(model, "", True, list(shapes.classes), ((0.5,) * 3, (0.5,) * 3), "shapes")
+    taken = minswin.explain._samples(own, None)
+    assert [s.name for s in taken] == [shapes.classes[k] for k in shapes.labels]
+    assert all(s.pixels.shape == (3, 16, 16) for s in taken)
+
+
+def test_the_packaged_model_names_seven_of_the_eight_drawings():
+    model, info = load_trained_model(pretrained()["swin_cifar_small"])
+    drawn = np.stack([samples.draw(name, (32, 32)) for name in samples.DRAWINGS])
+    x = minswin.data.normalize(drawn, mean=info["data"]["mean"], std=info["data"]["std"])
+    answers = [info["data"]["classes"][k] for k in model.eval()(x).data.argmax(axis=1)]
+    wrong = [n for n, answer in zip(samples.DRAWINGS, answers, strict=True) if n != answer]
+    assert wrong == ["bird"]
 
 
 # ── pictures of all kinds ────────────────────────────────────────────────────────────────────────
@@ -245,19 +262,22 @@ def subjects(monkeypatch):
     """What would be written about, in the place of a page."""
     seen = []
 
-    def write(subject, path):
+    def write_nothing(subject, path):
         seen.append(subject)
-        path.write_text("")
+        Path(path).write_text("")
         return path
 
-    monkeypatch.setattr(minswin.explain, "write_report", write)
+    monkeypatch.setattr(minswin.explain, "write_page", write_nothing)
     return seen
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P"])
 def test_pictures_of_all_kinds_are_taken(mode, subjects):
     explain(save("a.png", mode), "a.html")
-    assert subjects[0].pixels.shape == (3, 32, 32) and subjects[0].pixels.dtype == np.uint8
+    assert (
+        subjects[0].samples[0].pixels.shape == (3, 32, 32)
+        and subjects[0].samples[0].pixels.dtype == np.uint8
+    )
     assert abs(subjects[0].probabilities.sum() - 1) < 1e-6
 
 
@@ -285,7 +305,7 @@ def tiny(path):
 def test_pictures_of_odd_kinds_are_taken_too(make, name, corner, subjects):
     make(name)
     explain(name, "a.html")
-    pixels = subjects[0].pixels.astype(int)  # (3, 32, 32)
+    pixels = subjects[0].samples[0].pixels.astype(int)  # (3, 32, 32)
     for got, want in zip((pixels[:, 0, 0], pixels[:, -1, -1]), corner, strict=True):
         assert abs(got - want).max() <= 8  # of 16 bits: enlarged with a little overshoot
 
@@ -313,7 +333,6 @@ def test_of_a_long_thin_picture_only_the_middle_is_enlarged(size, monkeypatch):
 
 
 def test_a_name_that_is_no_text_is_shown_with_a_question_mark(monkeypatch):
-    monkeypatch.setattr(report, "sections", lambda *given: [])
     name = os.fsdecode(b"caf\xe9.png")
     try:
         save("a.png").rename(name)
@@ -336,43 +355,49 @@ def seen_by_swin_t():
         p = rng.random((across**2, heads, 49, 49), np.float32)
         grid, shift = (7 * across, 7 * across), (3 * (i % 2), 3 * (i % 2))
         shift = shift if across > 1 else (0, 0)
-        block = i - [one[0] for one in SWIN_T].index(stage)
+        block = i - [first for first, *_ in SWIN_T].index(stage)
         seen.append(attention.Attention(stage, block, p, (7, 7), shift, grid, grid, 0))
     return seen
 
 
-@pytest.mark.parametrize("others", [1_500_000, 2_900_000, 4_500_000, 4_899_000])
-def test_a_page_stays_below_five_million_bytes_whatever_the_pictures_take(others, monkeypatch):
-    """others: of the other sections, of 224×224 pixels of noise measured as 2.7 to 3.1 million."""
-    noise = np.random.default_rng(1).integers(0, 256, (3, 224, 224)).astype(np.uint8)
-    drawn = [subject.Section("attention", "Who looks at whom", "é" * (others // 2))]  # of 2 bytes
-    monkeypatch.setattr(report, "sections", lambda *given: drawn)
-    monkeypatch.setattr(report, "attention_maps", lambda *given: seen_by_swin_t())
-    model = create_model("vit_tiny")
-    probabilities, nothing = np.array([0.2, 0.5, 0.3]), None
-    about = subject.Subject(
-        "a.png",
-        noise,
-        noise,
-        model,
-        "Random weights",
-        False,
-        "abc",
-        probabilities,
-        nothing,
-        nothing,
+def about_noise(model, x):
+    """A page about a picture of noise: none is larger."""
+    noise = np.random.default_rng(1).integers(0, 256, x.shape).astype(np.uint8)
+    two = np.stack([x, x + 1])
+    nothing = subject.Examples("none", two, np.zeros(2, int), ("a", "b", "c"))
+    sights = [subject.Sight(model.name, model, x, two, ("a", "b", "c"))]
+    return subject.Subject(
+        samples=[subject.Sample("a.png", noise)],
+        x=x,
+        model=model,
+        origin="Random weights",
+        trained=False,
+        classes="abc",
+        statistics=((0.5,) * 3, (0.5,) * 3),
+        probabilities=np.array([0.2, 0.5, 0.3]),
+        examples=nothing,
+        cost=subject.Cost([], [], 96, 3, 7, 4),
+        sights=sights,
     )
-    path = report.write_report(about, "a.html")
+
+
+@pytest.mark.parametrize("taken", [400_000, 2_400_000, 4_200_000, 4_600_000])
+def test_a_page_stays_below_five_million_bytes_whatever_else_it_holds(taken, monkeypatch):
+    """taken: bytes of the rest, beside the programs and the picture."""
+    model = create_model("swinv2_cifar")
+    x = np.zeros((3, *model.img_size), np.float32)
+    monkeypatch.setattr(write, "attention_maps", lambda *given: seen_by_swin_t())
+    monkeypatch.setattr(data.positions, "bias_pictures", lambda *given: [])
+    monkeypatch.setattr(data, "_channels", lambda about: ["é" * (taken // 6)])  # "\\u00e9"
+    path = write.write_page(about_noise(model, x), "a.html")
     page = Page(path)
     assert path.stat().st_size < 5_000_000
-    blocks = [block["name"] for block in page.data["blocks"]]
-    assert len(blocks) + len(page.data["left_out"]) == 12
+    assert len(page.data["blocks"]) + len(page.data["left_out"]) == 12
     assert all(name in page.text for name in page.data["left_out"])
-    if others < 1_600_000:
-        assert len(blocks) == 12
-    elif others < 4_000_000:
-        assert len(blocks) == 10 and path.stat().st_size > 4_000_000  # stage 2: 4 of 6
-    assert ("explorer" in page.ids) == bool(blocks) == ("image" in page.data)
+    if taken < 1_000_000:
+        assert len(page.data["blocks"]) == 12
+    elif taken < 4_000_000:
+        assert len(page.data["blocks"]) == 10 and path.stat().st_size > 4_000_000  # stage 2: 4 of 6
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────
@@ -390,7 +415,7 @@ def test_what_cannot_be_explained_is_refused_in_one_line(capsys, monkeypatch):
     Path("text.png").write_text("no picture")
     assert "there is no image no.png" in refusal(capsys, "no.png")
     assert "text.png cannot be read as a picture" in refusal(capsys, "text.png")
-    assert "there is no folder nowhere" in refusal(capsys, image, "-o", "nowhere/a.html")
+    assert "there is no folder " in refusal(capsys, image, "-o", "nowhere/a.html")
     assert "unknown model 'swin_tinny'" in refusal(capsys, image, "--model", "swin_tinny")
     assert "nothing" in refusal(capsys, image, "--weights", "nothing")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
@@ -428,12 +453,12 @@ def test_a_folder_without_cifar_is_refused_before_the_model_runs(capsys, monkeyp
 
     monkeypatch.setattr(minswin.explain, "predict", run)
     Path("empty").mkdir()
-    for folder, words in (
+    for folder, said in (
         ("nowhere", "there is no "),
         ("empty", "data_batch_1.bin|test_batch.bin"),
     ):
         err = refusal(capsys, str(save("a.png")), "--data-dir", folder)
-        assert re.search(words, err) and folder in err and "--download" not in err
+        assert re.search(said, err) and folder in err and "--download" not in err
 
 
 def test_a_run_that_is_to_be_drawn_beside_is_looked_for_first(capsys, monkeypatch):
@@ -447,40 +472,45 @@ def test_a_run_that_is_to_be_drawn_beside_is_looked_for_first(capsys, monkeypatc
 def test_models_beside_are_given_the_same_images_each_in_its_own_way(subjects):
     explain(save("a.png"), "a.html", model="vit_tiny", beside=["swin_cifar_small"] * 2)
     (about,) = subjects
-    assert [one.name for one in about.others] == ["swin_cifar_small", "swin_cifar_small (2)"]
-    small, large = about.examples.x, about.others[0].x
+    names = [sight.name for sight in about.sights]
+    assert names == ["vit_tiny", "swin_cifar_small", "swin_cifar_small (2)"]
+    small, large = about.sights[0].examples, about.sights[1].examples
     assert small.shape == (4, 3, 16, 16) and large.shape == (4, 3, 32, 32)
-    bytes_ = small * 0.5 + 0.5
     mean, std = (np.array(x)[:, None, None] for x in CIFAR)
-    np.testing.assert_allclose((large * std + mean)[..., ::2, ::2], bytes_, atol=1e-6)
+    np.testing.assert_allclose((large * std + mean)[..., ::2, ::2], small * 0.5 + 0.5, atol=1e-6)
+    picture = about.sights[1].picture * std + mean
+    np.testing.assert_allclose(picture[:, ::2, ::2], about.x * 0.5 + 0.5, atol=1e-6)
 
 
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-def test_the_command_draws_a_column_for_every_model(monkeypatch, subjects):
-    drawn, draw = [], planes.draw_planes
-
-    def watched(axes, vectors, *given, **settings):
-        drawn.append((axes.shape, vectors))
-        return draw(axes, vectors, *given, **settings)
-
-    monkeypatch.setattr(planes, "draw_planes", watched)
+def test_the_picture_is_a_point_among_those_of_each_model(subjects):
     command = ["explain", str(save("a.png")), "--model", "vit_tiny", "--beside", "swin_cifar_small"]
     assert cli.main(command) == 0
-    text = sections._plane(subjects[0])
-    ((shape, vectors),) = drawn
-    assert shape == (1, 2) and list(vectors) == ["vit_tiny", "swin_cifar_small"]
-    assert [x.shape for x in vectors.values()] == [(4, 8), (4, 128)]
+    (about,) = subjects
+    for sight, plane in zip(about.sights, data.all_planes(about), strict=True):
+        vectors = features.pooled_features(sight.model, sight.examples)
+        picture = features.pooled_features(sight.model, sight.picture[None])
+        axes, _ = planes.principal_axes(vectors)
+        got = np.array([point[:2] for point in plane["points"]])
+        np.testing.assert_allclose(got, planes.principal_plane(vectors)[0], rtol=1e-3, atol=1e-6)
+        assert len(plane["own"]) == 2 and plane["title"].startswith(sight.name)
+        joined = (picture[0] - vectors.mean(0, dtype=np.float64)) @ axes.T
+        np.testing.assert_allclose(plane["own"], joined, rtol=1e-9)
+    text = words.about_points(about, ("pca",))
     assert "Not trained on these classes: vit_tiny, swin_cifar_small. " in text
-    assert "t-SNE" not in text
+    assert "t-SNE" not in text and "t-SNE" in words.about_points(about, ("pca", "tsne"))
 
 
 def test_where_scikit_learn_is_there_the_page_has_t_sne_too(monkeypatch, subjects):
     pytest.importorskip("sklearn")
     explain(save("a.png"), Path("a.html"), model="vit_tiny")
     monkeypatch.setattr(planes, "methods_here", lambda: planes.METHODS)
-    assert "Below by t-SNE" in sections._plane(subjects[0])
+    assert [p["title"].split(", ")[1][:5] for p in data.all_planes(subjects[0])] == [
+        "PCA: ",
+        "t-SNE",
+    ]
 
 
 def test_the_command_explains_a_model_without_attention_too(capsys):
@@ -488,7 +518,5 @@ def test_the_command_explains_a_model_without_attention_too(capsys):
     out = capsys.readouterr().out
     assert re.fullmatch(r"report\.html: [\d,]+ bytes; open it in a browser\n", out)
     page = Page(Path("report.html"))
-    assert page.data["blocks"] == [] and "attention" not in page.ids
-    assert {"patches", "features", "answer"} <= set(page.ids)
-    assert "Times were measured now" in page.text
-    assert "h = w = 7 and 14 tokens, patches of 4×4 pixels" in page.text
+    assert page.data["blocks"] == [] and page.data["depth"] == 0 and page.data["features"]
+    assert "Counted while the layers ran, and timed" in page.text
