@@ -11,7 +11,7 @@ from tiny_models import batch, tiny_model
 from minswin.autograd import Tensor, no_grad
 from minswin.layers.attention import split_heads
 from minswin.look import attention
-from minswin.look.page import explorer
+from minswin.look.page import recorded
 from minswin.models import create_model
 
 
@@ -145,22 +145,22 @@ def test_rollout_of_a_vit_is_the_row_of_its_class_token():
 
 def test_bytes_keep_a_probability_to_half_a_step_of_its_root():
     p = np.random.default_rng(0).random((2, 3, 5, 5))
-    back = (explorer.quantised(p) / 255.0) ** 2
+    back = (recorded.quantised(p) / 255.0) ** 2
     assert np.abs(np.sqrt(back) - np.sqrt(p)).max() <= 0.5 / 255 + 1e-12
-    assert explorer.quantised(np.array([0.0, 1.0])).tolist() == [0, 255]
+    assert recorded.quantised(np.array([0.0, 1.0])).tolist() == [0, 255]
 
 
 def test_a_page_that_would_be_too_large_leaves_out_middle_blocks_then_heads():
     model = tiny_model(depths=(6,), num_heads=(2,))
     seen = attention.attention_maps(model, image())
-    whole = sum(explorer.letters(record, None) for record in seen)
+    whole = sum(recorded.letters(record, None) for record in seen)
     ends = [seen[i] for i in (0, 1, 4, 5)]
-    fewer = [sum(explorer.letters(record, heads) for record in ends) for heads in (2, 1)]
-    assert explorer.choose(seen, whole) == (seen, None)
+    fewer = [sum(recorded.letters(record, heads) for record in ends) for heads in (2, 1)]
+    assert recorded.choose(seen, whole) == (seen, None)
     for budget, heads in ((whole - 1, None), (fewer[0], None), (fewer[0] - 1, 1), (fewer[1], 1)):
-        assert explorer.choose(seen, budget) == (ends, heads)
-    assert explorer.choose(seen, fewer[1] - 1)[0] == ends[-2:]
-    assert explorer.choose(seen, 100) == ([], None)
+        assert recorded.choose(seen, budget) == (ends, heads)
+    assert recorded.choose(seen, fewer[1] - 1)[0] == ends[-2:]
+    assert recorded.choose(seen, 100) == ([], None)
 
 
 @pytest.mark.parametrize("heads", [None, 1])
@@ -170,7 +170,7 @@ def test_a_page_that_would_be_too_large_leaves_out_middle_blocks_then_heads():
 )
 def test_a_block_takes_no_more_of_a_page_than_was_reckoned(settings, heads):
     for record in attention.attention_maps(tiny_model(**settings), image()):
-        data = explorer.explorer_data([record])["blocks"]
-        (data,) = data if heads is None else [explorer._block(record, heads)]
+        data = recorded.recorded_attention([record])["blocks"]
+        (data,) = data if heads is None else [recorded._block(record, heads)]
         taken = len(json.dumps(data, separators=(",", ":")))
-        assert taken <= explorer.letters(record, heads) <= taken + explorer.AROUND
+        assert taken <= recorded.letters(record, heads) <= taken + recorded.AROUND

@@ -429,7 +429,7 @@ def test_weights_of_another_model_are_refused_in_short_with_their_name(capsys):
     assert f"explain: {path}: " in err and err.endswith(
         f"'minswin info {path}' says which model it fits\n"
     )
-    assert len(err) < 1000 and not re.search("num_classes|resize|given weights|fresh", err)
+    assert len(err) < 1000
     for names, number in re.findall(
         r"(?:missing|unexpected) \(\d+\): (.*?), … and (\d+) more", err
     ):

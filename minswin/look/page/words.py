@@ -167,7 +167,7 @@ QUOTES = {
     "tokens": Quote(PatchEmbed, "self.proj(x)"),
     "attention": Quote(spelled_out, "@ k.transpose"),
     "cost": Quote(cost.wmsa_macs, "return"),
-    "shifting": Quote(SwinTransformer, "shift=j % 2"),
+    "shifting": Quote(SwinTransformer, "j % 2 == 1"),
     "masking": Quote(reference_windows.attention_mask, "np.where"),
     "position": Quote(reference_windows.relative_position_index, "return"),
     "merging": Quote(windows.PatchMerging, "self.reduction(self.norm"),
