@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what `lazy` imports when it is first used
         arguments,
         arrays,
         autograd,
+        bar,
         bench,
         check,
         crosscheck,

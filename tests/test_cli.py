@@ -366,5 +366,5 @@ def test_the_command_line_alone_loads_nothing_heavy():
     done = subprocess.run(
         [sys.executable, "-c", "import json;" + program], capture_output=True, text=True, check=True
     )
-    heavy = {"numba", "tqdm", "safetensors", "matplotlib", "PIL"}
+    heavy = {"numba", "safetensors", "matplotlib", "PIL"}
     assert heavy.isdisjoint(json.loads(done.stdout))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin.bar import Bar
 from minswin.crosscheck import conform, own, recipe
 from minswin.crosscheck.adapter import adapter_of
 from minswin.crosscheck.compare import Comparison, compare
@@ -170,8 +171,6 @@ def summary(outcomes: list[Outcome]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; status 1 if a fault survives, or is named wrongly."""
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(
         prog="python -m minswin.crosscheck.score", description=main.__doc__
     )
@@ -180,7 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     kill = killer()
     chosen = faults()[:: options.every]
-    outcomes = [judge(fault, kill) for fault in tqdm(chosen, unit=" faults", disable=None)]
+    outcomes = []
+    with Bar(len(chosen), unit="faults") as bar:
+        for fault in chosen:
+            outcomes.append(judge(fault, kill))
+            bar.update()
     text = "\n".join(table(outcomes)) + "\n"
     print(text, end="")
     if options.markdown:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from minswin.bar import Bar
 from minswin.data.archives import read_members
 from minswin.data.dataset import Dataset
 from minswin.replacing import replacing
@@ -247,16 +249,16 @@ def _class_names(file: Path, content: bytes, expected: int) -> tuple[str, ...]:
 
 def _fetch(url: str, part: Path, *, progress: bool) -> str:
     """Write what `url` gives into `part`, and give the md5 sum of it."""
-    from tqdm import tqdm
-
     digest, chunks = hashlib.md5(usedforsecurity=False), _chunks(url)
     size = int(next(chunks))
-    bar = {"total": size or None, "unit": "B", "unit_scale": True, "desc": url.split("/")[-1]}
-    with part.open("wb") as out, tqdm(disable=not progress, **bar) as shown:
+    if progress and not sys.stderr.isatty():  # in a log one line is enough
+        print(f"download: {url}", file=sys.stderr, flush=True)
+    bar = Bar(size or None, unit="B", label=url.split("/")[-1], shown=None if progress else False)
+    with part.open("wb") as out, bar:
         for chunk in chunks:
             out.write(chunk)
             digest.update(chunk)
-            shown.update(len(chunk))
+            bar.update(len(chunk))
     return digest.hexdigest()
 
 

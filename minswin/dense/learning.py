@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from minswin.arrays import Array
 from minswin.autograd import Tensor
+from minswin.bar import Bar
 from minswin.layers import Layer
 from minswin.parallel import data_parallel
 from minswin.training import AdamW, Diverged, clip_gradients, warmup_cosine
@@ -38,8 +38,6 @@ def fit(
     The learning rate falls to 0 towards whichever end comes first. Without `minutes`, or where
     they suffice, the same rng gives the same weights on any machine of as many cores.
     """
-    from tqdm import tqdm
-
     if steps < 1 or (minutes is not None and not minutes > 0):
         raise ValueError(f"fit: steps and minutes must be above 0, got {steps} and {minutes}")
     forward = data_parallel(model.train())
@@ -47,7 +45,7 @@ def fit(
     seconds = math.inf if minutes is None else 60 * minutes
     losses: list[float] = []
     began = time.perf_counter()
-    with tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with Bar(steps) as bar:
         while (done := max(len(losses) / steps, (time.perf_counter() - began) / seconds)) < 1:
             x, truth = batch(rng)
             with quiet():
@@ -58,7 +56,7 @@ def fit(
             _require_finite(value.item(), norm, len(losses))
             optimizer.step(_learning_rate(done, lr))
             losses.append(value.item())
-            bar.set_postfix_str(f"loss {np.mean(losses[-50:]):.3f}", refresh=False)
+            bar.text = f"loss {np.mean(losses[-50:]):.3f}"
             bar.update()
     forward.close()
     return losses

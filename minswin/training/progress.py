@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from minswin.bar import Bar
 from minswin.training.evaluate import Evaluation
 from minswin.training.run import Run
 
@@ -14,22 +15,13 @@ class Progress:
     """Report a run. The bar is only drawn on a terminal; the log gets every `log_every`th step."""
 
     def __init__(self, run: Run, *, quiet: bool = False) -> None:
-        from tqdm import tqdm
-
         self.run = run
-        self.bar = tqdm(
-            total=run.steps,
-            initial=run.step,
-            unit="step",
-            disable=quiet or not sys.stderr.isatty(),
-            dynamic_ncols=True,
-            leave=False,
-        )
+        self.bar = Bar(run.steps, done=run.step, shown=False if quiet else None)
 
     def begin_epoch(self) -> None:
         """The steps of an epoch, or what is left of them, begin."""
         self._start, self._images = time.perf_counter(), 0
-        self.bar.set_description(f"epoch {self.run.epoch + 1}/{self.run.settings.epochs}")
+        self.bar.label = f"epoch {self.run.epoch + 1}/{self.run.settings.epochs}"
 
     @property
     def images_per_second(self) -> float:
@@ -41,10 +33,9 @@ class Progress:
         self._images += images
         totals, every = self.run.totals, self.run.settings.log_every
         seen = max(totals.images, 1)  # 0 while all steps were skipped
-        self.bar.set_postfix_str(
-            f"loss {totals.loss / seen:.3f}, accuracy {totals.right / seen:.1%}, "
-            f"{self.images_per_second:,.0f} images/s",
-            refresh=False,
+        self.bar.text = (
+            f"loss {totals.loss / seen:.3f}  accuracy {totals.right / seen:.1%}  "
+            f"{self.images_per_second:,.0f} images/s"
         )
         self.bar.update()
         if every and self.run.step % every == 0:
@@ -90,7 +81,6 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
         self.bar.write(line, file=sys.stdout)
-        sys.stdout.flush()
 
     def close(self) -> None:
-        self.bar.close()
+        self.bar.clear()
