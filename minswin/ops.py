@@ -553,7 +553,8 @@ def _power(x: Tensor, exponent: Any) -> Tensor:
 def _index(index: Any) -> Any:
     """An index with arrays instead of Tensors."""
     if isinstance(index, (tuple, list)):
-        return type(index)(_index(part) for part in index)
+        parts = [_index(part) for part in index]
+        return tuple(parts) if isinstance(index, tuple) else parts  # a named tuple is one too
     return index.data if isinstance(index, Tensor) else index
 
 

@@ -7,6 +7,7 @@ import gc
 import operator
 import threading
 import weakref
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -295,6 +296,7 @@ def gradient_of_a_pick(x: np.ndarray, index: object) -> np.ndarray:
     "index",
     [
         ((0, 0, 1), (0, 0, 1)),
+        namedtuple("Place", "row column")((0, 0, 1), (0, 0, 1)),
         ([0, 0, 1], (1, 1, 0)),
         ((0, 0),),
         ((-1, 1, 1), 0),

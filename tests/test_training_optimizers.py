@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minswin import kernels
+from minswin import Tensor, kernels
 from minswin.training.ema import WeightAverage
 from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
 from minswin.training.schedules import noam, warmup_cosine
@@ -255,6 +255,22 @@ def test_the_length_is_the_same_number_on_every_python():
     """In order, 1e16 + 1 stays 1e16; sum() of Python 3.12 would count the ones in the end."""
     gradients = [SimpleNamespace(grad=np.array([g])) for g in (1e8, *[1.0] * 64)]
     assert clip_gradients(gradients, None) == 1e8
+
+
+def test_one_parameter_is_clipped_as_a_list_of_it():
+    p = Tensor(np.zeros((2, 2)), requires_grad=True)
+    p.grad = np.full((2, 2), 2.0)
+    assert clip_gradients(p, 2.0) == 4.0
+    assert np.allclose(p.grad, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind"),
+    [({"a": None}, "str"), ([("a", None)], "tuple"), (3, "int"), ([np.zeros(2)], "ndarray")],
+)
+def test_clipping_what_has_no_gradients_is_an_error(parameters, kind):
+    with pytest.raises(TypeError, match=f"must hold Parameters, got a {kind}; pass model.para"):
+        clip_gradients(parameters, 1.0)
 
 
 def test_clipping_with_none_only_measures():

@@ -11,6 +11,7 @@ import numpy as np
 from minswin import kernels
 from minswin.arguments import at_least_zero, below_one, positive
 from minswin.arrays import Array, array_module, to_numpy
+from minswin.autograd import Tensor
 from minswin.devices import to_device
 from minswin.layers.base import once
 
@@ -49,7 +50,7 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
             f"clip_gradients: max_norm must be a positive number, got {max_norm!r}; use None to "
             "measure without clipping"
         )
-    distinct = {id(p): p for p in parameters}.values()
+    distinct = {id(p): p for p in _several(parameters)}.values()
     with_gradient = [p for p in distinct if p.grad is not None]
     if with_gradient and not isinstance(with_gradient[0].grad, np.ndarray):
         return _clip_there(with_gradient, math.inf if max_norm is None else max_norm)
@@ -62,6 +63,20 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
         for p in with_gradient:
             p.grad = p.grad * factor  # a new array: two parameters may share one gradient
     return norm
+
+
+def _several(parameters: Any) -> list[Any]:
+    """What clip_gradients gets, as a list; a Tensor is one: its rows would have no gradients."""
+    if isinstance(parameters, Tensor):
+        return [parameters]
+    several = list(parameters) if isinstance(parameters, Iterable) else [parameters]
+    for p in several:
+        if not hasattr(p, "grad"):
+            raise TypeError(
+                f"clip_gradients: parameters must hold Parameters, got a {type(p).__name__}; pass "
+                "model.parameters()"
+            )
+    return several
 
 
 def _clip_there(parameters: list[Any], max_norm: float) -> Array:
