@@ -156,8 +156,8 @@ class Map:
             def share(file: str, files: dict[str, set[int]] = files) -> float:
                 return len(files[file]) ** 2 / total[file]
 
-            named = [file for file in files if file.startswith(self.package)]
-            own[source] = [*named, *sorted(files, key=share, reverse=True)[:OWN_FILES]]
+            doctests = [file for file in files if file == source]
+            own[source] = [*doctests, *sorted(files, key=share, reverse=True)[:OWN_FILES]]
         return own
 
 
