@@ -22,7 +22,7 @@ parser.add_argument("--quick", action="store_true", help="few steps: shows that 
 args = parser.parse_args()
 
 PAD, START, STOP, PLUS = 10, 11, 12, 13  # the words 0 to 9 are the digits
-STEPS, BATCH = 40 if args.quick else 1500, 128
+STEPS, BATCH, TESTS = (20, 128, 50) if args.quick else (1500, 128, 1000)
 rng = np.random.default_rng(0)
 
 
@@ -52,8 +52,8 @@ def exact(found, target):
     return (found == target).all(axis=1).mean()
 
 
-new_strings, strings = np.split(rng.permutation(100_000), [1000])
-new_pairs, pairs = np.split(rng.permutation(10_000), [2000])
+new_strings, strings = np.split(rng.permutation(100_000), [TESTS])
+new_pairs, pairs = np.split(rng.permutation(10_000), [2 * TESTS])
 model = Transformer(
     14, embed_dim=64, depth=2, num_heads=4, mlp_ratio=4, drop_rate=0.0, pad=PAD, rng=rng
 )
@@ -78,7 +78,9 @@ for step in range(STEPS):
 backwards, sums = reversals(new_strings), additions(new_pairs)
 setting = {"start": START, "stop": STOP, "length": 6}
 shares = [exact(greedy(model, x, **setting), y) for x, y in (backwards, sums)]
-print(f"without a mistake: {shares[0]:.1%} of 1000 new strings, {shares[1]:.1%} of 2000 new sums")
-by_beam = exact(beam_search(model, sums[0][:500], **setting, width=4), sums[1][:500])
-print(f"with a beam of 4, {by_beam:.1%} of the first 500 sums")
+of = f"{shares[0]:.1%} of {TESTS} new strings, {shares[1]:.1%} of {2 * TESTS} new sums"
+print(f"without a mistake: {of}")
+half = TESTS // 2
+by_beam = exact(beam_search(model, sums[0][:half], **setting, width=4), sums[1][:half])
+print(f"with a beam of 4, {by_beam:.1%} of the first {half} sums")
 assert args.quick or min(shares) > 0.99
