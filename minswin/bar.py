@@ -17,7 +17,7 @@ _SCALES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 class Bar:
     """`with Bar(total) as bar: bar.update()` after each unit of the work; removed at the end.
 
-    total: units in all, or None where nobody can tell   done: units of an earlier process
+    total: units in all, or None where it is not known   done: units of an earlier process
     shown: by default, where the line goes to a terminal
     """
 
@@ -38,7 +38,7 @@ class Bar:
         self._start, self._drawn = time.monotonic(), 0.0
 
     def update(self, units: int = 1) -> None:
-        """So many more units are done."""
+        """This many more units are done."""
         self.done += units
         now = time.monotonic()
         if self.shown and now - self._drawn >= PAUSE:
@@ -59,7 +59,7 @@ class Bar:
         return "  ".join([*parts, f"{_scaled(speed)} {self.unit}/s", *filter(None, [self.text])])
 
     def write(self, text: str, file: IO[str]) -> None:
-        """Print a text in the place of the line, which is drawn again below it."""
+        """Print a text where the line is, which is drawn again below it."""
         self.clear()
         print(text, file=file, flush=True)
         self._drawn = 0.0

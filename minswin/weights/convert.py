@@ -19,7 +19,7 @@ from minswin.weights.recognise import Known, fitting, full_settings, recognise, 
 from minswin.weights.rename import OWN, rename
 from minswin.weights.state import Source, Weights, read_source, weights_of_run
 
-STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # nobody learns them
+STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # counted, not learnt
 
 
 def convert(

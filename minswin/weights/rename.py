@@ -1,6 +1,6 @@
 """Weights under the names of another implementation: microsoft, timm, transformers, torchvision.
 
-What the names are is in families/; here it is used.
+What the names are is in families/.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def rename(
     model: what the weights are of, where they do not tell: it is asked for the size of the image
     when masks are to be written.
     Arrays that follow from the model (index, masks) are checked and left out, and made again where
-    the target's files hold them. Where q, k and v are one array here and three there, it is split,
-    into views.
+    the target's files hold them. One array of q, k and v is split where the target has three, into
+    views.
     """
     known = _read(arrays_of(state, who="rename"), source)
     if known.unknown:

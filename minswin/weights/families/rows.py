@@ -28,16 +28,16 @@ class Name(NamedTuple):
 
     def match(self, name: str) -> tuple[dict[str, int], str] | None:
         """The numbers in a name and what follows it (".weight", …), if it is one of these."""
-        found = self.pattern.fullmatch(name)
-        if found is None:
+        match = self.pattern.fullmatch(name)
+        if match is None:
             return None
         values = {}
-        for (letter, factor, summand), digits in zip(self.numbers, found.groups(), strict=False):
+        for (letter, factor, summand), digits in zip(self.numbers, match.groups(), strict=False):
             value, rest = divmod(int(digits) - summand, factor)
             if rest or value < 0:
                 return None
             values[letter] = value
-        return values, found.groups()[-1]
+        return values, match.groups()[-1]
 
     def write(self, values: Mapping[str, int], leaf: str) -> str:
         numbers = iter(str(factor * values[x] + more) for x, factor, more in self.numbers)
@@ -125,8 +125,8 @@ def _name(text: str) -> Name:
 
 
 def _find(text: str) -> Iterator[tuple[str, str, str]]:
-    for found in _NUMBER.finditer(text):
-        yield found[1], found[2], found[3]
+    for match in _NUMBER.finditer(text):
+        yield match[1], match[2], match[3]
 
 
 # ── from one side to the other ───────────────────────────────────────────────────────────────────
@@ -144,19 +144,19 @@ def translate(
 
     towards: OURS or THEIRS   words: rows and columns of TNT's words, where they are not a square
     """
-    given = 1 - towards
+    side = 1 - towards
     groups: dict[Any, dict[int, str]] = {}
     unknown = []
     for name in state:
-        found = _place(name, family, dialect, given)
-        if found is None:
+        place = _place(name, family, dialect, side)
+        if place is None:
             unknown.append(name)
         else:
-            row, part, values, leaf = found
+            row, part, values, leaf = place
             groups.setdefault((row, tuple(values.items()), leaf), {})[part] = name
     out: State = {}
     for (row, values, leaf), names in groups.items():
-        whole = row.unite({part: state[name] for part, name in names.items()}, given)
+        whole = row.unite({part: state[name] for part, name in names.items()}, side)
         if whole is None:
             unknown.extend(names.values())
             continue
@@ -175,10 +175,10 @@ def _place(
     for row in rows(family, dialect):
         if side == OURS and not {"read", "checked"}.isdisjoint(row.marks):
             continue  # these are not written
-        for part, one in enumerate(row.sides[side]):
-            found = one.match(name) if one.text != ZEROS else None
-            if found is not None:
-                return row, part, *found
+        for part, pattern in enumerate(row.sides[side]):
+            match = pattern.match(name) if pattern.text != ZEROS else None
+            if match is not None:
+                return row, part, *match
     return None
 
 
@@ -203,7 +203,7 @@ def _flat(index: np.ndarray, towards: int, _: Pair | None) -> np.ndarray:
 def _words(x: np.ndarray, towards: int, words: Pair | None) -> np.ndarray:
     """Theirs (1, c, rows, columns), ours (1, words, c)."""
     if x.ndim != 3 + (towards == OURS):
-        return x  # of an unfitting shape: who loads it will say so
+        return x  # of an unfitting shape: loading it will fail
     if towards == OURS:
         return np.ascontiguousarray(x.reshape(*x.shape[:2], -1).transpose(0, 2, 1))
     _, count, channels = x.shape

@@ -73,7 +73,7 @@ def _first_difference(index: np.ndarray) -> str:
     p, q = np.argwhere(index != ours)[0] if (index != ours).any() else (0, 0)
     return (
         f" (in a {square[0]}×{square[1]} window, tokens {p} and {q} have the bias in row "
-        f"{ours[p, q]}, here {index[p, q]})"
+        f"{ours[p, q]}; the file has {index[p, q]})"
     )
 
 
@@ -187,7 +187,7 @@ def windows_of(model: Any) -> list[StageWindows]:
 
 
 def guess_windows(
-    own: Mapping[str, Any],
+    settings: Mapping[str, Any],
     named: Mapping[str, Mapping[str, Any]],
     weights: Mapping[str, np.ndarray],
     *,
@@ -195,17 +195,17 @@ def guess_windows(
 ) -> list[StageWindows]:
     """The windows of the model that the weights fit, or that their buffers tell of.
 
-    own: the settings that the weights tell   named: those of the named models that they fit
+    settings: the settings that the weights tell   named: those of the named models that they fit
     """
-    geometries = {_geometry(settings) for settings in named.values()}
-    if own.get("window_size") and "img_size" in own:
-        return _fit_tables(stages_of(own), weights)
+    geometries = {_geometry(full) for full in named.values()}
+    if settings.get("window_size") and "img_size" in settings:
+        return _fit_tables(stages_of(settings), weights)
     if len(geometries) == 1:
         return stages_of(next(iter(named.values())))
-    if own.get("window_size") and not masks:
-        return _fit_tables(stages_of({**own, "img_size": _large_enough(own)}), weights)
+    if settings.get("window_size") and not masks:
+        return _fit_tables(stages_of({**settings, "img_size": _large_enough(settings)}), weights)
     which = f"it may be any of {', '.join(named)}" if named else "it is no named model"
-    unknown = "size of the image" if own.get("window_size") else "window"
+    unknown = "size of the image" if settings.get("window_size") else "window"
     raise ValueError(
         f"rename: the weights do not tell the {unknown} that their "
         f"{'masks depend' if masks else 'index depends'} on, and {which}; give the model as model="
@@ -236,9 +236,9 @@ def _geometry(settings: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(settings.get(key) for key in keys)
 
 
-def _large_enough(own: Mapping[str, Any]) -> Pair:
+def _large_enough(settings: Mapping[str, Any]) -> Pair:
     """An image on whose last map the window fits."""
-    window, patch = own["window_size"], own["patch_size"]
+    window, patch = settings["window_size"], settings["patch_size"]
     sides = window if isinstance(window, tuple) else (window, window)
-    factor = 2 ** len(own["depths"])
+    factor = 2 ** len(settings["depths"])
     return sides[0] * patch[0] * factor, sides[1] * patch[1] * factor

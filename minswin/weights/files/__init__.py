@@ -61,7 +61,7 @@ class Weights:
     """What a file holds. `stored` is the kind of number in the file: bfloat16 is widened.
 
     `wrapper` names the entry that the arrays were found under, `prefix` what was taken off their
-    names, `foreign` the classes of other libraries that the file mentions and nobody imported,
+    names, `foreign` the classes of other libraries that the file mentions; none is imported,
     `size` the bytes of the file, or of all files of an index.
     """
 
@@ -105,15 +105,15 @@ def read_file(
     """Like read_weights, with all that the file tells about its arrays."""
     path = _plain_file(Path(path))
     try:
-        found = _read_shards(path, key) if is_index(path) else _read_one(path, key)
+        weights = _read_shards(path, key) if is_index(path) else _read_one(path, key)
     except BadFile as error:
         raise ValueError(f"read_weights: {path} {error}") from None
-    prefix = _shared_prefix(found.arrays, prefixes)
+    prefix = _shared_prefix(weights.arrays, prefixes)
     cut = len(prefix)
     return replace(
-        found,
-        arrays={name[cut:]: array for name, array in found.arrays.items()},
-        stored={name[cut:]: kind for name, kind in found.stored.items()},
+        weights,
+        arrays={name[cut:]: array for name, array in weights.arrays.items()},
+        stored={name[cut:]: kind for name, kind in weights.stored.items()},
         prefix=prefix,
     )
 
@@ -226,10 +226,10 @@ def _torch(file: MappedFile, key: str | None, archive: Archive | None) -> Weight
 
 def _shared_prefix(names: Mapping[str, object], prefixes: Sequence[str]) -> str:
     """The prefixes that all names begin with, one after the other."""
-    found = ""
+    shared = ""
     for _ in range(4):
-        found += next((prefix for prefix in prefixes if _all_begin(names, found + prefix)), "")
-    return found
+        shared += next((prefix for prefix in prefixes if _all_begin(names, shared + prefix)), "")
+    return shared
 
 
 def _all_begin(names: Mapping[str, object], start: str) -> bool:

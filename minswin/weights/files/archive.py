@@ -1,7 +1,7 @@
 """The members of a zip file, as .pth and .npz files are.
 
-Python's zipfile reads the directory. Where the bytes of a member lie is then looked up and checked
-here: inside the file, not on top of another member, not more than the file can plausibly hold.
+Python's zipfile reads the directory. Where the bytes of a member lie is then looked up and checked:
+inside the file, not on top of another member, not more than the file can plausibly hold.
 Every member that is read has its check sum compared, so that one wrong bit is found.
 """
 
@@ -48,7 +48,7 @@ class Archive:
         self.file = file
         self.members = _read_directory(file)
         self._sound: set[str] = set()
-        # torch can be told to leave the check sums out: then all of them are 0.
+        # torch can leave the check sums out: then all of them are 0.
         self._summed = any(member.crc for member in self.members.values())
 
     def content(self, name: str, most: int | None = None) -> bytes:
@@ -115,7 +115,7 @@ class Archive:
             raise BadFile(f"is damaged in {short(member.name)} ({error}); fetch it again") from None
         if done != member.size or not machine.eof:
             raise BadFile(
-                f"says that {short(member.name)} has {member.size:,} bytes, which is not so; "
+                f"lists {short(member.name)} with {member.size:,} bytes, which it does not have; "
                 "it is damaged: fetch it again"
             )
         self._compare(member, zlib.crc32(content))
@@ -160,7 +160,7 @@ def _locate(file: MappedFile, entry: zipfile.ZipInfo, limit: int) -> Member:
         raise BadFile(f"has {shown} compressed by method {entry.compress_type}; save it plainly")
     header = file.read(entry.header_offset, _HEADER, f"the header of {shown}")
     if header[:4] != b"PK\x03\x04":
-        raise BadFile(f"has no header of {shown} where its directory says; it is damaged")
+        raise BadFile(f"has no header of {shown} where its directory lists it; it is damaged")
     named, extra = struct.unpack("<HH", header[26:30])
     start = entry.header_offset + _HEADER + named + extra
     stored = entry.compress_type == zipfile.ZIP_STORED

@@ -38,10 +38,10 @@ def read_npz(archive: Archive) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def _read_npy(archive: Archive, name: str) -> np.ndarray:
     shown = short(name)
     start, text = _header(archive.head(name, _HEADER + 12), shown)
-    found = _parse(text, shown)
-    order, kind = _kind(found.get("descr"), shown)
-    shape, columns = found.get("shape"), found.get("fortran_order")
-    if not isinstance(shape, tuple) or not isinstance(columns, bool) or len(found) != 3:
+    header = _parse(text, shown)
+    order, kind = _kind(header.get("descr"), shown)
+    shape, columns = header.get("shape"), header.get("fortran_order")
+    if not isinstance(shape, tuple) or not isinstance(columns, bool) or len(header) != 3:
         raise BadFile(f"has no descr, shape and fortran_order in {shown}; it is damaged")
     flat = archive.array(name, kind, start, count_of(shape, shown))
     if order == ">":
@@ -64,14 +64,14 @@ def _header(head: bytes, shown: str) -> tuple[int, str]:
 
 
 def _parse(text: str, shown: str) -> dict[str, str | bool | tuple[int, ...]]:
-    text, found = text.strip(), dict[str, str | bool | tuple[int, ...]]()
+    text, entries = text.strip(), dict[str, str | bool | tuple[int, ...]]()
     at = 1
     while text[:1] == "{" and (piece := _ENTRY.match(text, at)):
         at = piece.end()
         if (sizes := piece["sizes"]) is not None:
-            found[piece["key"]] = _sizes(sizes, shown)
+            entries[piece["key"]] = _sizes(sizes, shown)
         else:
-            found[piece["key"]] = (
+            entries[piece["key"]] = (
                 piece["text"] if piece["flag"] is None else piece["flag"] == "True"
             )
     if text[at:].strip() != "}":
@@ -79,7 +79,7 @@ def _parse(text: str, shown: str) -> dict[str, str | bool | tuple[int, ...]]:
             f"has an unreadable header in {shown} ({short(text[:60])}); it is damaged, or holds "
             "records: save plain arrays"
         )
-    return found
+    return entries
 
 
 def _sizes(text: str, shown: str) -> tuple[int, ...]:

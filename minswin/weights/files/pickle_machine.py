@@ -17,7 +17,7 @@ LIMIT = 8 << 20  # bytes of one pickle; that of a model with 1,000 tensors has a
 MARKS = 1_000  # open at once
 
 # No weights need these names. Safety does not rest on the list, since nothing is imported anyway:
-# it is there to tell the owner of a file what the file tried.
+# it is for the owner of a file, who should learn what the file tried.
 _HOSTILE = frozenset(
     {
         *("os", "posix", "nt", "subprocess", "commands", "popen2", "pty", "signal", "shutil"),

@@ -207,8 +207,8 @@ def _append(m: Machine) -> None:
 
 @opcode(b"s", b"u")
 def _set_items(m: Machine) -> None:
-    one = m.data[m.at - 1] == b"s"[0]
-    items = [m.pop(), m.pop()][::-1] if one else m.pop_to_mark()
+    single = m.data[m.at - 1] == b"s"[0]
+    items = [m.pop(), m.pop()][::-1] if single else m.pop_to_mark()
     set_items(m.top(), items)
 
 

@@ -84,10 +84,10 @@ def _natural(digits: str) -> int:
     return int(digits)
 
 
-def _metadata(found: object) -> dict[str, str]:
-    if not isinstance(found, dict) or any(type(value) is not str for value in found.values()):
+def _metadata(table: object) -> dict[str, str]:
+    if not isinstance(table, dict) or any(type(value) is not str for value in table.values()):
         raise BadFile("has a __metadata__ that is not a table of texts; it is damaged")
-    return found
+    return table
 
 
 def _entry(name: str, entry: object) -> tuple[str, int, int, list[int]]:

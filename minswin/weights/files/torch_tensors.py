@@ -1,4 +1,4 @@
-"""What the pickle of a .pth file says about its tensors, in both formats of torch.save.
+"""The tensors that the pickle of a .pth file describes, in both formats of torch.save.
 
 A tensor is a window on a storage: an offset, sizes and strides, all counted in elements. Several
 tensors may share a storage. Only the storages that the chosen state dict needs are read.
@@ -120,7 +120,7 @@ def _checked(storage: object, kind: str, offset: object, shape: Any, strides: An
         raise BadFile("has a tensor without a storage; it is damaged")
     kind, room = kind or storage.kind, storage.count
     if not kind:
-        raise BadFile("has a tensor of bytes that does not say what they mean; it is damaged")
+        raise BadFile("has a tensor of bytes whose kind of number is not given; it is damaged")
     if not storage.kind:
         room //= STORED[kind].itemsize
     elif kind != storage.kind:
