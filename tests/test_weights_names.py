@@ -238,7 +238,9 @@ def test_an_index_of_keys_minus_queries_is_refused():
     file = rename(made.state_dict(), "minswin", "torchvision", model=made)
     name = "features.1.0.attn.relative_position_index"
     file[name] = np.ascontiguousarray(file[name].reshape(16, 16).T).reshape(-1)
-    with pytest.raises(ValueError, match=r"tokens 0 and 1 have the bias in row 23; the file has 25"):
+    with pytest.raises(
+        ValueError, match=r"tokens 0 and 1 have the bias in row 23; the file has 25"
+    ):
         rename(file, "torchvision", "minswin")
 
 
