@@ -85,7 +85,7 @@ def check(model, shift, bias):
     moved = x.copy()
     moved[0, :, 8, 8] += 1  # token (2, 2): a corner of its plain window, inside a shifted one
     with no_grad():
-        a, b = (model.forward_features(image)[0].data for image in (x, moved))
+        a, b = (model.feature_maps(image)[0].data for image in (x, moved))
     changed = (abs(a - b).max(axis=(0, 3)) > 1e-6).sum()
     assert changed > 4 if shift else changed == 4  # tokens of the first stage: one window, or more
 

@@ -145,7 +145,7 @@ def features_centred_over_the_batch(self: SwinTransformer, x: Any) -> Tensor:
 
 
 @plant(
-    SwinTransformer.forward_features,
+    SwinTransformer.feature_maps,
     test_each_stage_halves_the_map_upwards_and_doubles_the_channels,
 )
 def features_after_the_merge(self: SwinTransformer, x: Any) -> list[Tensor]:

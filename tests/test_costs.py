@@ -48,7 +48,7 @@ def test_the_stated_cost_is_the_number_of_multiplications() -> None:
     for size in [(20, 28), (32, 48), (12, 8)]:
         model, x = swin(rng, img_size=size), rng.standard_normal((1, 3, *size))
         counted = sum(multiplications(model, x).values())
-        final_norm, last_map = model.summary()[-2], model.forward_features(x)[-1]
+        final_norm, last_map = model.summary()[-2], model.feature_maps(x)[-1]
         # The final norm is stated as the original states it: not by the elements of the last map.
         assert model.flops() == counted - last_map.size + final_norm.macs
 
@@ -90,7 +90,7 @@ def test_parameters_depend_on_the_image_through_the_tables_of_shrunk_windows_onl
 def test_each_stage_halves_the_map_upwards_and_doubles_the_channels(size: Pair) -> None:
     rng = np.random.default_rng(0)
     model = swin(rng)
-    maps = model.forward_features(rng.standard_normal((2, 3, 2 * size[0], 2 * size[1])))
+    maps = model.feature_maps(rng.standard_normal((2, 3, 2 * size[0], 2 * size[1])))
     for i, stage in enumerate(maps):
         H, W = (-(-n // 2**i) for n in size)  # n / 2ⁱ, rounded up
         assert stage.shape == (2, H, W, 6 * 2**i)

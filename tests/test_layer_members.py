@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minswin import kernels, ops
+from minswin import create_model, kernels, ops
 from minswin.autograd import Tensor
-from minswin.layers import Buffer, Dropout, Layer, Linear, Parameter, recompute
+from minswin.layers import Buffer, Dropout, Filters, Layer, Linear, Parameter, recompute
 from minswin.parallel import data_parallel
 from minswin.training.ema import WeightAverage
 from minswin.training.optimizers import SGD, AdamW, clip_gradients
@@ -271,3 +271,59 @@ def test_moving_a_tied_model_keeps_it_tied():
     model = tied()
     model.to("cpu")
     assert model.layers[0].weight is model.layers[1].weight
+
+
+# ── what models know of themselves ───────────────────────────────────────────────────────────────
+
+TOKENS = {"img_size": (8, 12), "patch_size": 4, "embed_dim": 12, "depth": 3, "num_heads": 2}
+PYRAMID = {"img_size": (8, 12), "embed_dim": 6, "depths": (1, 2), "num_heads": (1, 2)}
+FAMILIES = {
+    "swin_cifar": {**PYRAMID, "window_size": 2, "ape": True},
+    "swinv2_cifar": {**PYRAMID, "window_size": 2},
+    "vit_cifar": TOKENS,
+    "deit_cifar_distilled": TOKENS,
+    "tnt_cifar": {**TOKENS, "inner_dim": 4},
+    "resnet20": {"img_size": (8, 12), "depths": (1, 1), "width": 4},
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_feature_maps_have_one_form_in_all_families(name):
+    model = create_model(name, rng=0, dtype=np.float64, **FAMILIES[name]).eval()
+    x = np.random.default_rng(1).standard_normal((2, 3, 8, 12))
+    maps = model.feature_maps(x)
+    stages = [row for row in model.summary() if row.is_stage]
+    if stages:
+        assert [y.shape[1:] for y in maps] == [row.shape for row in stages]
+    else:
+        assert [y.shape for y in maps] == [(2, 2, 3, 12)] * 3
+    height, width = model.first_stride
+    assert maps[0].shape[1:3] == (8 // height, 12 // width)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_models_heads_give_its_logits_and_its_positions_are_parameters(name):
+    model = create_model(name, rng=0, **FAMILIES[name])
+    named = dict(model.named_parameters())
+    assert all(len(named[f"{head}.weight"]) == 10 for head in model.head_names)
+    present = [n for n in model.position_names if n in named]
+    assert present == ([] if model.family in ("resnet", "swinv2") else [*model.position_names])
+    assert all(named[n].shape[:1] == (1,) and not named[n].decays for n in present)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_rows_of_a_summary_count_every_parameter_once(name):
+    model = create_model(name, rng=0, **FAMILIES[name])
+    assert sum(row.parameters for row in model.summary()) == model.parameter_count()
+    macs = model.flops()
+    linears = [layer for layer in model.layers_within() if isinstance(layer, Linear)]
+    filters = [x for x in model.layers_within() if isinstance(x, Filters)]
+    for kind in (linears, filters):
+        for i, layer in enumerate(kind):  # tie all that can be tied
+            layer.weight = next(x.weight for x in kind[: i + 1] if same(x, layer))
+    assert sum(row.parameters for row in model.summary()) == model.parameter_count()
+    assert model.flops() == macs  # a weight that is used twice costs twice
+
+
+def same(a, b):
+    return a.weight.shape == b.weight.shape

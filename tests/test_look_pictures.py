@@ -133,13 +133,13 @@ def test_the_features_are_what_the_head_is_given(name):
 def test_feature_maps_are_those_of_the_model():
     model, x = tiny_model(depths=(1, 1), num_heads=(1, 2)), batch(1)[0]
     with no_grad():
-        want = [t.data[0] for t in model.forward_features(x)]
+        want = [t.data[0] for t in model.feature_maps(x)]
     got = features.feature_maps(model, x[0])
     assert [g.shape for g in got] == [(4, 6, 6), (2, 3, 12)]
     assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
     vit = tiny_model("vit_cifar")
     with no_grad():
-        tokens = vit.forward_features(x).data[0]
+        tokens = vit.tokens(x).data[0]
     (only,) = features.feature_maps(vit, x[0])
     assert np.array_equal(only, tokens[1:].reshape(2, 3, 6))
 

@@ -100,12 +100,12 @@ def test_a_map_of_equal_tokens_is_classified_like_one_of_them(seed: int) -> None
 def test_every_token_is_normed_before_the_mean_is_taken(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model, x = swin(rng), images(rng)
-    normed = model.forward_features(x)[-1].data
+    normed = model.feature_maps(x)[-1].data
     state = model.state_dict()
     logits = normed.mean(axis=(1, 2)) @ state["head.weight"].T + state["head.bias"]
     assert_close(model(x), logits, NORMED)
     model.norm.weight.data[...], model.norm.bias.data[...] = 1, 0
-    normed = model.forward_features(x)[-1].data
+    normed = model.feature_maps(x)[-1].data
     assert_close(normed.mean(axis=-1), np.zeros(normed.shape[:-1]), NORMED)
 
 

@@ -19,8 +19,8 @@ from minswin.look import attention, features, planes
 from minswin.look.page import data, samples, subject, words, write
 from minswin.look.page.recorded import recorded_attention
 from minswin.look.page.weights import runs_in_the_page
-from minswin.models import create_model
-from minswin.models.registry import MODELS
+from minswin.models import SwinTransformer, create_model
+from minswin.models.registry import CLASSES, MODELS
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.pretrained import pretrained
 
@@ -37,6 +37,7 @@ def hurry(monkeypatch, folder):
     monkeypatch.setattr(planes, "methods_here", lambda: ("pca",))
     for name, settings in TINY.items():
         monkeypatch.setitem(MODELS, name, {**settings, "num_classes": 3})
+        monkeypatch.setitem(CLASSES, name, CLASSES.get(name, SwinTransformer))
 
 
 VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 8, "depth": 2, "num_heads": 2}

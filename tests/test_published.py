@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minswin import create_model, list_models
+from minswin.layers import Init, Parameter
 from minswin.models.swin import SwinTransformer, drop_path_rates
 
 PUBLISHED = {  # parameters, MACs in G; Liu et al. 2021, Table 1, to the digits of the original code
@@ -21,12 +22,11 @@ PUBLISHED = {  # parameters, MACs in G; Liu et al. 2021, Table 1, to the digits 
 @pytest.fixture(autouse=True)
 def no_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shapes are all that counts here, and drawing 200 million normals takes seconds."""
-    for module in ("basic", "embeddings", "windows"):
-        monkeypatch.setattr(f"minswin.layers.{module}.normal", empty)
+    monkeypatch.setattr(Init, "normal", empty)
 
 
-def empty(rng: np.random.Generator, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    return np.empty(shape, dtype)
+def empty(init: Init, *shape: int, spread: float = 0.02, decays: bool = True) -> Parameter:
+    return Parameter(np.empty(shape, init.dtype), decays=decays)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -81,7 +81,7 @@ def test_the_stated_cost_is_the_number_of_products(choice: dict[str, Any], size:
     model = resnet(rng, **choice).eval()
     counted = multiplications(model, images(rng, 1, size))
     assert model.flops(size) == counted["conv2d"] + counted["linear"]
-    maps = [x.shape[2:] for x in model.forward_features(images(rng, 1, size))]
+    maps = [x.shape[1:3] for x in model.feature_maps(images(rng, 1, size))]
     assert maps == [row.shape[:2] for row in model.summary(size) if row.name.startswith("layer")]
 
 

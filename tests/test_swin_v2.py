@@ -375,7 +375,7 @@ def test_the_stated_cost_is_the_number_of_multiplications_but_for_the_bias(size:
         for block in stage.blocks:
             M, heads = block.attn.window[0], block.attn.heads
             counted -= (2 * M - 1) ** 2 * 512 * (2 + heads)
-    final_norm, last_map = model.summary()[-2], model.forward_features(x)[-1]
+    final_norm, last_map = model.summary()[-2], model.feature_maps(x)[-1]
     assert model.flops() == counted - last_map.size + final_norm.macs
 
 

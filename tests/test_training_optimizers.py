@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minswin import Tensor, kernels
+from minswin import Tensor, create_model, kernels
 from minswin.training.ema import WeightAverage
 from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
 from minswin.training.schedules import noam, warmup_cosine
@@ -287,14 +287,32 @@ def test_clipping_with_none_only_measures():
         ("head.weight", (10, 8), True),
         ("layers.0.blocks.1.norm1.weight", (4,), False),
         ("layers.0.blocks.1.attn.logit_scale.bias", (3, 1, 1), False),
-        ("absolute_pos_embed", (1, 64, 4), False),
-        ("layers.0.blocks.1.attn.relative_position_bias_table", (49, 3), False),
-        ("pos_embed", (1, 65, 4), False),
-        ("cls_token", (1, 1, 4), False),
     ],
 )
 def test_only_maps_decay(name, shape, expected):
     assert decays(name, SimpleNamespace(shape=shape)) is expected
+    assert not decays(name, SimpleNamespace(shape=shape, decays=False))
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "positions"),
+    [
+        ("swin_cifar", {"ape": True}, "absolute_pos_embed relative_position_bias_table"),
+        ("swinv2_cifar", {"ape": True}, "absolute_pos_embed logit_scale cpb_mlp.0 cpb_mlp.2"),
+        ("vit_cifar", {}, "cls_token pos_embed"),
+        ("vit_cifar", {"positions": "learned_2d"}, "cls_token pos_embed.row pos_embed.column"),
+        ("vit_cifar", {"positions": "relative"}, "cls_token relative_position_bias_table"),
+        ("deit_cifar_distilled", {}, "cls_token dist_token pos_embed"),
+        ("tnt_cifar", {}, "cls_token inner_pos outer_pos"),
+        ("resnet20", {}, ""),
+    ],
+)
+def test_positions_and_tokens_of_every_family_do_not_decay(model, settings, positions):
+    named = dict(create_model(model, rng=0, **settings).named_parameters())
+    matrices = {n for n, p in named.items() if p.ndim > 1 and not n.endswith(".bias")}
+    kept = {n.removesuffix(".weight") for n in matrices if not decays(n, named[n])}
+    assert {n for n in kept if not n.endswith(tuple(positions.split()))} == set()
+    assert all(any(n.endswith(word) for n in kept) for word in positions.split())
 
 
 # ── schedule ─────────────────────────────────────────────────────────────────────────────────────

@@ -76,8 +76,8 @@ def test_without_positions_shuffled_patches_are_shuffled_tokens(seed: int) -> No
     rng = np.random.default_rng(seed)
     x, order = images(rng), rng.permutation(15)
     model = vit(rng, positions="none", **AVG)
-    tokens = model.forward_features(x).data
-    assert_close(model.forward_features(shuffled(x, order)), tokens[:, order], NORMED)
+    tokens = model.tokens(x).data
+    assert_close(model.tokens(shuffled(x, order)), tokens[:, order], NORMED)
     for build in (vit, deit):
         model = build(rng, positions="none")
         assert_close(model(shuffled(x, order)), model(x).data, NORMED)
@@ -96,7 +96,7 @@ def test_the_head_reads_the_mean_or_the_class_token(seed: int, representation: i
     rng = np.random.default_rng(seed)
     for pool in ("avg", "token"):
         model, x = vit(rng, global_pool=pool, representation_size=representation), images(rng)
-        tokens = model.forward_features(x).data
+        tokens = model.tokens(x).data
         assert tokens.shape == (2, 15 + (pool == "token"), 8)
         pooled, state = (tokens.mean(axis=1) if pool == "avg" else tokens[:, 0]), model.state_dict()
         if representation is not None:
@@ -280,7 +280,7 @@ def test_a_model_whose_positions_allow_it_takes_a_smaller_image(positions: str) 
 def test_a_distilled_model_answers_with_the_mean_of_its_two_heads(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model, x = deit(rng), images(rng)
-    tokens, state = model.forward_features(x).data, model.state_dict()
+    tokens, state = model.tokens(x).data, model.state_dict()
     assert tokens.shape == (2, 17, 8)
     of_class, of_teacher = model.both(x)
     assert_close(of_class, tokens[:, 0] @ state["head.weight"].T + state["head.bias"], NORMED)

@@ -12,7 +12,8 @@ import numpy as np
 
 from minswin import data
 from minswin.data import Dataset
-from minswin.models.registry import MODELS
+from minswin.models import SwinTransformer
+from minswin.models.registry import CLASSES, MODELS
 from minswin.training import Settings, recipe
 from minswin.training.journal import Journal
 
@@ -61,9 +62,10 @@ def tiny_settings(folder, **overrides) -> Settings:
 def install(monkeypatch=None) -> None:
     """Let the name "tiny" and the built-in data mean the above."""
     if monkeypatch is None:
-        MODELS["tiny"], data.load = MODEL, tiny_load
+        MODELS["tiny"], CLASSES["tiny"], data.load = MODEL, SwinTransformer, tiny_load
     else:
         monkeypatch.setitem(MODELS, "tiny", MODEL)
+        monkeypatch.setitem(CLASSES, "tiny", SwinTransformer)
         monkeypatch.setattr(data, "load", tiny_load)
 
 

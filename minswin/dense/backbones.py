@@ -12,22 +12,23 @@ from minswin.autograd import Tensor
 from minswin.layers import Layer
 from minswin.layers.parameters import Dtype
 from minswin.models import ResNet, SwinTransformer
+from minswin.models.base import Model
 
 
 class Backbone(Layer):
-    """The maps of a Swin or ResNet, fine to coarse, as (B, H, W, C).
+    """The maps of a model with stages (Swin, ResNet), fine to coarse, as (B, H, W, C).
 
     keep: how many of the coarsest maps; None for all
     channels, strides: of each map, what a token has, and how many pixels of the image it is wide
     """
 
-    def __init__(self, model: SwinTransformer | ResNet, *, keep: int | None = None) -> None:
-        if not isinstance(model, (SwinTransformer, ResNet)):
+    def __init__(self, model: Model, *, keep: int | None = None) -> None:
+        rows = [row for row in model.summary() if row.is_stage] if isinstance(model, Model) else []
+        if not rows:
             raise TypeError(
                 f"Backbone: a {type(model).__name__} gives no pyramid of maps; use a Swin or ResNet"
             )
         self.model = model
-        rows = [row for row in model.summary() if row.name.startswith(("stage", "layer"))]
         if keep is not None and not 1 <= keep <= len(rows):
             raise ValueError(f"Backbone: keep must be 1 to {len(rows)} of the maps, got {keep}")
         first = _first_stride(model)
@@ -36,21 +37,16 @@ class Backbone(Layer):
         self.strides = tuple(first * 2**i for i in range(len(rows)))[self.dropped :]
 
     def __call__(self, x: Tensor | Array) -> list[Tensor]:  # type: ignore[override]
-        maps = self.model.forward_features(x)[self.dropped :]
-        if isinstance(self.model, ResNet):
-            maps = [y.transpose(0, 2, 3, 1) for y in maps]  # (B, C, H, W) to (B, H, W, C)
-        return maps
+        return self.model.feature_maps(x)[self.dropped :]
 
     def macs(self, img_size: int | tuple[int, int] | None = None) -> int:
         """Multiply-adds of one image, without the classifier."""
         return sum(row.macs for row in self.model.summary(img_size) if row.name != "head")
 
 
-def _first_stride(model: SwinTransformer | ResNet) -> int:
+def _first_stride(model: Model) -> int:
     """How many pixels a token of the finest map is wide; on each further map, twice as many."""
-    if isinstance(model, ResNet):
-        return {"cifar": 1, "imagenet": 4}[model.stem]
-    height, width = model.patch_size
+    height, width = model.first_stride
     if height != width:
         raise ValueError(
             f"Backbone: the tokens of a pyramid must be squares, got patch_size {height}×{width}; "

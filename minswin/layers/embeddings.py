@@ -163,8 +163,8 @@ class AxisPositions(Layer):
     """
 
     def __init__(self, channels: int, grid: Pair, *, init: Init) -> None:
-        self.row = init.normal(grid[0], 1, channels)
-        self.column = init.normal(grid[1], channels)
+        self.row = init.normal(grid[0], 1, channels, decays=False)
+        self.column = init.normal(grid[1], channels, decays=False)
 
     def __call__(self, x: Tensor) -> Tensor:
         return x + self.row + self.column
@@ -219,7 +219,7 @@ class RelativePositionBias(Layer):
     def __init__(self, grid: Pair, heads: int, *, extra: int = 0, init: Init) -> None:
         self.grid, self.extra = grid, extra
         rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + (3 if extra else 0)
-        self.relative_position_bias_table = init.normal(rows, heads)
+        self.relative_position_bias_table = init.normal(rows, heads, decays=False)
 
     def __call__(self, grid: Pair) -> Tensor:  # type: ignore[override]
         if grid[0] > self.grid[0] or grid[1] > self.grid[1]:

@@ -14,12 +14,16 @@ Dtype = Any  # whatever np.dtype() accepts
 
 
 class Parameter(Tensor):
-    """A Tensor that training changes."""
+    """A Tensor that training changes.
 
-    __slots__ = ()
+    decays: whether weight decay may pull it to zero: not what says where a token is, or which.
+    """
 
-    def __init__(self, data: Any) -> None:
+    __slots__ = ("decays",)
+
+    def __init__(self, data: Any, *, decays: bool = True) -> None:
         super().__init__(data, requires_grad=True)
+        self.decays = decays
 
 
 class Buffer(Tensor):
@@ -42,12 +46,13 @@ class Init:
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"{who}: dtype must be float32 or float64, got {dtype}")
 
-    def normal(self, *shape: int, spread: float = 0.02) -> Parameter:
+    def normal(self, *shape: int, spread: float = 0.02, decays: bool = True) -> Parameter:
         """Normal, mean 0, σ = 0.02: linear weights, bias tables, position embeddings.
 
         The original calls it "truncated normal" with bounds at ±2, which is ±100 σ: no truncation.
         """
-        return Parameter((spread * self.rng.standard_normal(shape)).astype(self.dtype))
+        x = (spread * self.rng.standard_normal(shape)).astype(self.dtype)
+        return Parameter(x, decays=decays)
 
     def uniform(self, *shape: int, fan_in: int) -> Parameter:
         """Uniform in ±1/√fan_in: the patch convolution keeps this default of PyTorch's."""

@@ -113,7 +113,7 @@ class WindowAttention(Layer):
         self.heads, self.shift = heads, shift
         self.window = window = pair(type(self).__name__, "window", window)
         rows = (2 * window[0] - 1) * (2 * window[1] - 1)
-        self.relative_position_bias_table = init.normal(rows, heads)
+        self.relative_position_bias_table = init.normal(rows, heads, decays=False)
         self.qkv = Linear(channels, 3 * channels, bias=qkv_bias, init=init)
         self.proj = Linear(channels, channels, init=init)
         self.attn_drop = Dropout(attn_drop_rate, init=init)

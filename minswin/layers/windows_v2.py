@@ -117,14 +117,14 @@ class WindowAttentionV2(WindowAttention):
         self.heads, self.shift, self.mask_value = heads, shift, float(mask_value)
         self.window = window = pair(who, "window", window)
         self.pretrained = pair(who, "pretrained", pretrained or window)
-        self.logit_scale = Parameter(np.full((heads, 1, 1), math.log(10), init.dtype))
+        scale = np.full((heads, 1, 1), math.log(10), init.dtype)
+        self.logit_scale = Parameter(scale, decays=False)
         self.q_bias = init.zeros(channels) if qkv_bias else None
         self.v_bias = init.zeros(channels) if qkv_bias else None
-        self.cpb_mlp: list[Callable[[Tensor], Tensor]] = [
-            Linear(2, HIDDEN, init=init),
-            ops.relu,
-            Linear(HIDDEN, heads, bias=False, init=init),
-        ]
+        first = Linear(2, HIDDEN, init=init)
+        last = Linear(HIDDEN, heads, bias=False, init=init)
+        first.weight.decays = last.weight.decays = False
+        self.cpb_mlp: list[Callable[[Tensor], Tensor]] = [first, ops.relu, last]
         self.qkv = Linear(channels, 3 * channels, bias=False, init=init)
         self.proj = Linear(channels, channels, init=init)
         self.attn_drop = Dropout(attn_drop_rate, init=init)

@@ -10,8 +10,6 @@ from minswin import kernels
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import no_grad
 from minswin.look.canvas import bare
-from minswin.models import TNT, ResNet, SwinTransformer, VisionTransformer
-from minswin.models.base import patch_grid
 from minswin.watch import Operation, watching
 
 __all__ = ["draw_channel", "feature_maps", "lively_channels", "pooled_features"]
@@ -26,16 +24,8 @@ def feature_maps(model: Any, image: Array) -> list[np.ndarray]:
     """
     batch = image.reshape(1, *image.shape[-3:])
     with model.evaluating(), no_grad():
-        found = model.forward_features(batch)
-    if isinstance(model, SwinTransformer):
-        return [to_numpy(x.data)[0] for x in found]
-    if isinstance(model, ResNet):
-        return [to_numpy(x.data)[0].transpose(1, 2, 0) for x in found]
-    if not isinstance(model, (VisionTransformer, TNT)):
-        raise TypeError(f"feature_maps: expected a model of images, got {type(model).__name__}")
-    tokens = to_numpy(found.data)[0]  # (N, C)
-    grid = patch_grid((batch.shape[2], batch.shape[3]), model.patch_size)
-    return [tokens[len(tokens) - grid[0] * grid[1] :].reshape(*grid, -1)]
+        maps = [to_numpy(y.data)[0] for y in model.feature_maps(batch)]
+    return list({y.shape[:2]: y for y in maps}.values())
 
 
 def lively_channels(features: np.ndarray, count: int) -> list[int]:
@@ -60,7 +50,7 @@ def pooled_features(model: Any, images: Array, *, batch: int = 50) -> np.ndarray
 
     images (B, 3, H, W), normalised as for training
     """
-    head = (model.fc if isinstance(model, ResNet) else model.head).weight.data
+    head = getattr(model, model.head_names[0]).weight.data
     rows: list[np.ndarray] = []
 
     def keep_inputs_of_head(operation: Operation) -> None:

@@ -56,20 +56,8 @@ def dependence(
 
 
 def features_of(model: Any, step: int) -> Features:
-    """The map after stage `step` of a Swin or ResNet, before its merge; of a ViT after a block."""
-
-    def features(images: Tensor) -> Tensor:
-        if isinstance(model, SwinTransformer):
-            return model.forward_features(images)[step]  # (B, h, w, C)
-        if isinstance(model, ResNet):
-            return model.forward_features(images)[step].transpose(0, 2, 3, 1)
-        x, grid = model.embed(images)  # (B, N, C)
-        for block in model.blocks[: step + 1]:
-            x = block(x, grid)
-        front = x.shape[1] - grid[0] * grid[1]
-        return x[:, front:].reshape(x.shape[0], *grid, -1)
-
-    return features
+    """The map after stage `step` of a model, before its merge; of a ViT after a block."""
+    return lambda images: model.feature_maps(images)[step]
 
 
 def without_shift(model: Any) -> Any:

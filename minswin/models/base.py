@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from minswin.arguments import Pair, Seed, fraction, pair
 from minswin.arrays import Array
 from minswin.autograd import Tensor
-from minswin.layers import Init, Layer
+from minswin.layers import Init, Layer, Parameter
 from minswin.layers.parameters import Dtype
 
 
@@ -21,13 +22,42 @@ class Row(NamedTuple):
     shape: tuple[int, ...]  # of one image, without the batch axis
     parameters: int
     macs: int
+    is_stage: bool = False  # its result is one of `feature_maps`
+
+
+class Learnt:
+    """Counts learnt numbers: those of each parameter once, in however many rows it is used."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def __call__(self, *parts: Layer | Parameter | None) -> int:
+        """The learnt numbers of `parts` that were not counted before."""
+        total = 0
+        for part in parts:
+            for p in _parameters(part):
+                if id(p) not in self._seen:
+                    self._seen.add(id(p))
+                    total += p.size
+        return total
+
+
+def _parameters(part: Layer | Parameter | None) -> Iterable[Parameter]:
+    if isinstance(part, Layer):
+        return part.parameters()
+    return () if part is None else (part,)
 
 
 class Model(Layer):
     """Images (B, 3, H, W) in, logits (B, num_classes) out; `create_model` makes them by name.
 
-    `name` and `settings` build the same model again; `rng` draws the dropout masks.
+    `name` and `settings` build the same model again; `rng` draws the dropout masks. What others
+    need to know of a family of models stands in its class: they read it there.
     """
+
+    family: str = ""  # its name in weights.families, where its weights have names elsewhere
+    head_names: tuple[str, ...] = ("head",)  # of the layers that give logits
+    position_names: tuple[str, ...] = ()  # of parameters with a row for each token of an image
 
     name: str = "model"
     settings: dict[str, object]
@@ -48,6 +78,18 @@ class Model(Layer):
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+
+    def feature_maps(self, x: Tensor | Array) -> list[Tensor]:
+        """Images (B, 3, H, W) to the map (B, H', W', C) after every stage, fine to coarse.
+
+        Of a model without stages, after every block. The last is as the head takes it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define feature_maps")
+
+    @property
+    def first_stride(self) -> Pair:
+        """How many pixels a token of the finest map is high and wide."""
+        return self.patch_size
 
     def summary(self, img_size: int | Pair | None = None) -> list[Row]:
         """One row per step: name, shape, parameters, multiply-adds of one image."""

@@ -23,7 +23,8 @@ class DistilledVisionTransformer(VisionTransformer):
     To train with a teacher, call `both` and give its pair to one of the losses below.
     """
 
-    name: str = "deit_distilled"
+    name, family = "deit_distilled", "deit"
+    head_names = ("head", "head_dist")
     extra_tokens = 1
 
     def __init__(self, **settings: Any) -> None:
@@ -36,7 +37,7 @@ class DistilledVisionTransformer(VisionTransformer):
             )
         classes, C = weight.shape
         init = Init(self.rng, weight.dtype)
-        self.dist_token = init.normal(1, 1, C)
+        self.dist_token = init.normal(1, 1, C, decays=False)
         self.head_dist = Linear(C, classes, init=init)
 
     def __call__(self, x: Tensor | Array) -> Tensor:
@@ -46,7 +47,7 @@ class DistilledVisionTransformer(VisionTransformer):
 
     def both(self, x: Tensor | Array) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) to the logits of `head` and of `head_dist`, (B, num_classes) each."""
-        x = self.forward_features(x)  # (B, 2 + HW/p², C)
+        x = self.tokens(x)  # (B, 2 + HW/p², C)
         return self.head(x[:, 0]), self.head_dist(x[:, 1])
 
     def front_tokens(self) -> list[Parameter]:

@@ -181,14 +181,16 @@ RESNET: dict[str, dict[str, Any]] = {
     "resnet56": {**_RESNET_CIFAR, "depths": (9, 9, 9)},
 }
 
-MODELS: dict[str, dict[str, Any]] = {**SWIN, **SWIN_V2, **VIT, **DISTILLED, **TNTS, **RESNET}
-CLASSES: dict[str, type[Model]] = {  # of all others: SwinTransformer
-    **dict.fromkeys(SWIN_V2, SwinTransformerV2),
-    **dict.fromkeys(VIT, VisionTransformer),
-    **dict.fromkeys(DISTILLED, DistilledVisionTransformer),
-    **dict.fromkeys(RESNET, ResNet),
-    **dict.fromkeys(TNTS, TNT),
+NAMED: dict[type[Model], dict[str, dict[str, Any]]] = {
+    SwinTransformer: SWIN,
+    SwinTransformerV2: SWIN_V2,
+    VisionTransformer: VIT,
+    DistilledVisionTransformer: DISTILLED,
+    TNT: TNTS,
+    ResNet: RESNET,
 }
+MODELS = {name: settings for named in NAMED.values() for name, settings in named.items()}
+CLASSES = {name: model for model, named in NAMED.items() for name in named}
 
 
 def list_models() -> list[str]:
@@ -207,7 +209,7 @@ def create_model(name: str, *, rng: Seed = None, dtype: Any = np.float32, **sett
             f"create_model: unknown model {name!r}; did you mean {_nearest(str(name))}? "
             f"'minswin models' and list_models() give all {len(MODELS)} names"
         )
-    family: Any = CLASSES.get(name, SwinTransformer)
+    family: Any = CLASSES[name]
     known = known_settings(family)
     wrong = [key for key in settings if key not in known]
     if wrong:

@@ -20,7 +20,7 @@ from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import BatchNorm2d, DropPath, Filters, Layer, Linear
 from minswin.layers.parameters import Dtype, Init
-from minswin.models.base import Model, Row, as_images, drop_path_rates
+from minswin.models.base import Learnt, Model, Row, as_images, drop_path_rates
 
 STEMS = ("imagenet", "cifar")
 SHORTCUTS = ("projection", "padding")
@@ -140,7 +140,8 @@ class ResNet(Model):
     Images of other sizes go through. Batch norm looks at the whole batch: train in one thread.
     """
 
-    name: str = "resnet"
+    name = family = "resnet"
+    head_names = ("fc",)
 
     def __init__(
         self,
@@ -180,11 +181,19 @@ class ResNet(Model):
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to logits (B, num_classes)."""
-        x = self.forward_features(x)[-1]  # (B, C, H, W)
+        *_, x = self._maps(x)  # (B, C, H, W)
         return self.fc(x.mean(axis=(2, 3)))  # (B, num_classes)
 
-    def forward_features(self, x: Tensor | Array) -> list[Tensor]:
-        """Images (B, 3, H, W) to the map of every stage."""
+    def feature_maps(self, x: Tensor | Array) -> list[Tensor]:
+        """Images (B, 3, H, W) to the map (B, H', W', C) of every stage."""
+        return [y.transpose(0, 2, 3, 1) for y in self._maps(x)]
+
+    @property
+    def first_stride(self) -> Pair:
+        return (1, 1) if self.stem == "cifar" else (4, 4)
+
+    def _maps(self, x: Tensor | Array) -> list[Tensor]:
+        """The map (B, C, H, W) of every stage."""
         x = as_images(type(self).__name__, x, 3, self.fc.weight.dtype)
         x = ops.relu(self.bn1(self.conv1(x)))  # (B, width, H/2, W/2)
         if self.stem == "imagenet":
@@ -210,10 +219,10 @@ class ResNet(Model):
         who = type(self).__name__
         size = self.img_size if img_size is None else pair(who, "img_size", img_size)
         grid, (width, *_) = self.conv1.grid(size), self.conv1.weight.shape
-        learnt = self.conv1.parameter_count() + self.bn1.parameter_count()
+        learnt = Learnt()
         rows = [
             Row("image", (*size, 3), 0, 0),
-            Row("stem", (*grid, width), learnt, self.conv1.macs(size)),
+            Row("stem", (*grid, width), learnt(self.conv1, self.bn1), self.conv1.macs(size)),
         ]
         if self.stem == "imagenet":
             grid = -(-grid[0] // 2), -(-grid[1] // 2)
@@ -224,8 +233,8 @@ class ResNet(Model):
                 macs, grid = block.macs(grid)
                 cost += macs
             channels = width * 2**i * block.expansion
-            learnt = sum(block.parameter_count() for block in blocks)
-            rows.append(Row(f"layer{i + 1}: {len(blocks)} blocks", (*grid, channels), learnt, cost))
+            name, count = f"layer{i + 1}: {len(blocks)} blocks", learnt(*blocks)
+            rows.append(Row(name, (*grid, channels), count, cost, is_stage=True))
         rows.append(Row("mean", (channels,), 0, 0))
         classes = self.fc.weight.shape[0]
-        return [*rows, Row("head", (classes,), self.fc.parameter_count(), self.fc.weight.size)]
+        return [*rows, Row("head", (classes,), learnt(self.fc), self.fc.weight.size)]

@@ -30,6 +30,7 @@ from minswin.layers import (
 from minswin.layers.parameters import Dtype, Init
 from minswin.layers.windows import fit_window
 from minswin.models.base import (
+    Learnt,
     Model,
     Row,
     as_images,
@@ -117,7 +118,8 @@ class SwinTransformer(Model):
     the size, but for tables of windows that shrank to fit a small map at construction.
     """
 
-    name: str = "swin"
+    name = family = "swin"
+    position_names = ("absolute_pos_embed",)
     Block: type[SwinBlock] = SwinBlock
     Merge: type[PatchMerging] = PatchMerging
 
@@ -147,7 +149,7 @@ class SwinTransformer(Model):
         num_classes, C = whole(who, "num_classes", num_classes), whole(who, "embed_dim", embed_dim)
         mlp_width(who, mlp_ratio, C)
         H, W = patch_grid(self.img_size, self.patch_size, who=who)
-        self.absolute_pos_embed = init.normal(1, H * W, C) if ape else None
+        self.absolute_pos_embed = init.normal(1, H * W, C, decays=False) if ape else None
         self.patch_embed = PatchEmbed(C, self.patch_size, norm=patch_norm, init=init)
         self.pos_drop = Dropout(drop_rate, init=init)
         self.layers = self._stages(
@@ -199,7 +201,7 @@ class SwinTransformer(Model):
         x = x.mean(axis=(1, 2))  # (B, 8C)
         return self.head(x)
 
-    def forward_features(self, x: Tensor | Array) -> list[Tensor]:
+    def feature_maps(self, x: Tensor | Array) -> list[Tensor]:
         """The map of every stage, before its merge: the pyramid for detection and segmentation.
 
         Images (B, 3, H, W) to [(B, H/p, W/p, C), (B, H/2p, W/2p, 2C), …]; the last is normalised
@@ -244,26 +246,27 @@ class SwinTransformer(Model):
         grid, rows = patch_grid(size, self.patch_size, who=who), [Row("image", (*size, 3), 0, 0)]
         C, inputs, ph, pw = self.patch_embed.proj.weight.shape
         rows.append(Row("patches", (*grid, inputs * ph * pw), 0, 0))
-        own = 0 if self.absolute_pos_embed is None else self.absolute_pos_embed.size
+        learnt = Learnt()
         patches = grid[0] * grid[1]
         cost = patches * C * (inputs * ph * pw + (self.patch_embed.norm is not None))
-        rows.append(Row("embed", (*grid, C), own + self.patch_embed.parameter_count(), cost))
+        rows.append(
+            Row("embed", (*grid, C), learnt(self.absolute_pos_embed, self.patch_embed), cost)
+        )
         for i, stage in enumerate(self.layers):
             cost = sum(block.macs(grid) for block in stage.blocks)
-            learnt = sum(block.parameter_count() for block in stage.blocks)
-            rows.append(Row(f"stage {i}: {len(stage.blocks)} blocks", (*grid, C), learnt, cost))
+            name, count = f"stage {i}: {len(stage.blocks)} blocks", learnt(*stage.blocks)
+            rows.append(Row(name, (*grid, C), count, cost, is_stage=True))
             if stage.downsample is not None:
                 grid = halve(grid)
-                learnt = stage.downsample.parameter_count()
                 cost = grid[0] * grid[1] * (4 * C + 8 * C * C)
                 C *= 2
-                rows.append(Row("merge", (*grid, C), learnt, cost))
+                rows.append(Row("merge", (*grid, C), learnt(stage.downsample), cost))
         # The original divides the first map's area by 2^stages here, not the last map's: a little
         # too much (0.1 M for Swin-T), kept so that the published totals come out to the digit.
         cost = C * patches // 2 ** len(self.layers)
-        rows.append(Row("norm, mean", (C,), self.norm.parameter_count(), cost))
+        rows.append(Row("norm, mean", (C,), learnt(self.norm), cost))
         classes = self.head.weight.shape[0]
-        rows.append(Row("head", (classes,), self.head.parameter_count(), C * classes))
+        rows.append(Row("head", (classes,), learnt(self.head), C * classes))
         return rows
 
 

@@ -43,7 +43,7 @@ class SwinTransformerV2(SwinTransformer):
     Parameters depend neither on the image nor on the window.
     """
 
-    name: str = "swinv2"
+    name = family = "swinv2"
     Block = SwinBlockV2
     Merge = PatchMergingV2
 

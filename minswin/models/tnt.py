@@ -21,6 +21,7 @@ from minswin.layers import Dropout, DropPath, Layer, LayerNorm, Linear, Mlp, Wor
 from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
 from minswin.layers.parameters import Dtype, Init
 from minswin.models.base import (
+    Learnt,
     Model,
     Row,
     as_images,
@@ -142,7 +143,8 @@ class TNT(Model):
     65.6 M that are published for TNT-B count them.
     """
 
-    name: str = "tnt"
+    name = family = "tnt"
+    position_names = ("outer_pos",)
 
     def __init__(
         self,
@@ -186,9 +188,9 @@ class TNT(Model):
 
     def _define_embedding(self, D: int, c: int, embed: WordEmbed, init: Init) -> None:
         patches, words = math.prod(self.grid), math.prod(embed.words)
-        self.cls_token = init.normal(1, 1, D)
-        self.outer_pos = init.normal(1, patches + 1, D)
-        self.inner_pos = init.normal(1, words, c)
+        self.cls_token = init.normal(1, 1, D, decays=False)
+        self.outer_pos = init.normal(1, patches + 1, D, decays=False)
+        self.inner_pos = init.normal(1, words, c, decays=False)
         self.patch_embed = embed
         self.proj_norm1 = LayerNorm(words * c, init=init)
         self.proj = Linear(words * c, D, init=init)
@@ -198,14 +200,24 @@ class TNT(Model):
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to logits (B, num_classes)."""
-        return self.head(self.forward_features(x)[:, 0])
+        return self.head(self.tokens(x)[:, 0])
 
-    def forward_features(self, x: Tensor | Array) -> Tensor:
+    def tokens(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to the normalised sentences (B, 1 + patches, D)."""
         inner, outer = self.embed(x)
         for block in self.blocks:
             inner, outer = block(inner, outer)
         return self.norm(outer)
+
+    def feature_maps(self, x: Tensor | Array) -> list[Tensor]:
+        """Images (B, 3, H, W) to the map of sentences (B, H/p, W/p, D) after every block."""
+        inner, outer = self.embed(x)
+        tokens = []
+        for block in self.blocks:
+            inner, outer = block(inner, outer)
+            tokens.append(outer)
+        tokens[-1:] = [self.norm(outer)]
+        return [y[:, 1:].reshape(y.shape[0], *self.grid, -1) for y in tokens]
 
     def embed(self, x: Tensor | Array) -> tuple[Tensor, Tensor]:
         """Images to words (B·patches, m, c) and sentences (B, 1 + patches, D), with positions."""
@@ -232,9 +244,10 @@ class TNT(Model):
         grid, (ph, pw) = patch_grid(size, self.patch_size, who=who), self.patch_size
         patches, words = math.prod(grid), math.prod(self.patch_embed.words)
         D, c = self.norm.weight.size, self.inner_pos.shape[-1]
-        of_words = self.patch_embed.parameter_count() + self.inner_pos.size
-        inside = (*self.blocks, self.norm, self.head)
-        rest = self.parameter_count() - of_words - sum(part.parameter_count() for part in inside)
+        learnt = Learnt()
+        of_words, of_blocks = learnt(self.patch_embed, self.inner_pos), learnt(*self.blocks)
+        of_norm, of_head = learnt(self.norm), learnt(self.head)
+        rest = self.parameter_count() - of_words - of_blocks - of_norm - of_head
         cost = patches * words * self.patch_embed.proj.weight.size
         rows = [
             Row("image", (*size, 3), 0, 0),
@@ -243,9 +256,7 @@ class TNT(Model):
             Row("sentences", (patches + 1, D), rest, patches * _told_macs(self.proj)),
         ]
         if self.blocks:
-            learnt = sum(block.parameter_count() for block in self.blocks)
             cost = sum(block.macs(patches, words) for block in self.blocks)
-            rows.append(Row(f"{len(self.blocks)} blocks", (patches + 1, D), learnt, cost))
-        rows.append(Row("norm, class token", (D,), self.norm.parameter_count(), (patches + 1) * D))
-        classes, learnt = self.head.weight.shape[0], self.head.parameter_count()
-        return [*rows, Row("head", (classes,), learnt, self.head.weight.size)]
+            rows.append(Row(f"{len(self.blocks)} blocks", (patches + 1, D), of_blocks, cost))
+        rows.append(Row("norm, class token", (D,), of_norm, (patches + 1) * D))
+        return [*rows, Row("head", self.head.weight.shape[:1], of_head, self.head.weight.size)]

@@ -33,6 +33,7 @@ from minswin.layers import (
 )
 from minswin.layers.parameters import Dtype, Init
 from minswin.models.base import (
+    Learnt,
     Model,
     Row,
     as_images,
@@ -110,7 +111,8 @@ class VisionTransformer(Model):
     recompute: backward runs each block again: the same numbers in more time and less memory
     """
 
-    name: str = "vit"
+    name = family = "vit"
+    position_names = ("pos_embed",)
     extra_tokens = 0  # beside the class token
 
     def __init__(
@@ -141,7 +143,7 @@ class VisionTransformer(Model):
         self.global_pool = one_of(who, "global_pool", global_pool, POOLS)
         self.positions = one_of(who, "positions", positions, POSITIONS)
         self.stem = one_of(who, "stem", stem, STEMS)
-        self.cls_token = init.normal(1, 1, C) if global_pool == "token" else None
+        self.cls_token = init.normal(1, 1, C, decays=False) if global_pool == "token" else None
         self.pos_embed = self._position_embedding(C, init)
         self.patch_embed = self._patch_embedding(C, init)
         self.pos_drop = Dropout(drop_rate, init=init)
@@ -175,7 +177,7 @@ class VisionTransformer(Model):
     ) -> Parameter | AxisPositions | SinusoidalPositions | None:
         H, W = self._grid
         if self.positions == "learned":
-            return init.normal(1, H * W + self._extra, C)
+            return init.normal(1, H * W + self._extra, C, decays=False)
         if self.positions == "learned_2d":
             return AxisPositions(C, (H, W), init=init)
         return SinusoidalPositions(C) if self.positions == "sinusoidal" else None
@@ -213,18 +215,29 @@ class VisionTransformer(Model):
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to logits (B, num_classes)."""
-        x = self.forward_features(x)  # (B, N, C)
+        x = self.tokens(x)  # (B, N, C)
         x = x[:, 0] if self.global_pool == "token" else x.mean(axis=1)  # (B, C)
         if self.pre_logits is not None:
             x = self.pre_logits(x)  # (B, D)
         return self.head(x)
 
-    def forward_features(self, x: Tensor | Array) -> Tensor:
+    def tokens(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to the normalised tokens (B, N, C), the class token first."""
         x, grid = self.embed(x)
         for block in self.blocks:
-            x = recompute(block, x, grid) if self.forget else block(x, grid)
+            x = self._run(block, x, grid)
         return self.norm(x)
+
+    def feature_maps(self, x: Tensor | Array) -> list[Tensor]:
+        """Images (B, 3, H, W) to the map of patches (B, H/p, W/p, C) after every block."""
+        x, grid = self.embed(x)
+        tokens = [x := self._run(block, x, grid) for block in self.blocks]
+        tokens[-1:] = [self.norm(x)]
+        front = self._extra
+        return [y[:, front:].reshape(x.shape[0], *grid, -1) for y in tokens]
+
+    def _run(self, block: Block, x: Tensor, grid: Pair) -> Tensor:
+        return recompute(block, x, grid) if self.forget else block(x, grid)
 
     def embed(self, x: Tensor | Array) -> tuple[Tensor, Pair]:
         """Images (B, 3, H, W) to tokens (B, N, C) with their positions, and the grid of patches."""
@@ -264,24 +277,22 @@ class VisionTransformer(Model):
         grid, (ph, pw) = patch_grid(size, self.patch_size, who=who), self.patch_size
         C, front = self.norm.weight.size, self.front_tokens()
         tokens = grid[0] * grid[1] + len(front)
-        inside = (*self.blocks, self.norm, *self._heads())
-        learnt = self.parameter_count() - sum(layer.parameter_count() for layer in inside)
+        learnt, heads = Learnt(), self._heads()
+        of_blocks, of_norm, of_heads = learnt(*self.blocks), learnt(self.norm), learnt(*heads)
+        rest = self.parameter_count() - of_blocks - of_norm - of_heads
         rows = [
             Row("image", (*size, 3), 0, 0),
             Row("patches", (*grid, 3 * ph * pw), 0, 0),
-            Row("embed", (tokens, C), learnt, self.patch_embed.macs(grid)),
+            Row("embed", (tokens, C), rest, self.patch_embed.macs(grid)),
         ]
         if self.blocks:
-            learnt = sum(block.parameter_count() for block in self.blocks)
             cost = sum(block.macs(tokens) for block in self.blocks)
-            rows.append(Row(f"{len(self.blocks)} blocks", (tokens, C), learnt, cost))
+            rows.append(Row(f"{len(self.blocks)} blocks", (tokens, C), of_blocks, cost))
         pool = "class token" if self.global_pool == "token" else "mean"
-        rows.append(Row(f"norm, {pool}", (C,), self.norm.parameter_count(), 0))
-        heads = self._heads()
+        rows.append(Row(f"norm, {pool}", (C,), of_norm, 0))
         cost = sum(p.size for head in heads for p in head.parameters() if p.ndim == 2)
-        learnt = sum(head.parameter_count() for head in heads)
         name = "head" if len(heads) == 1 else "heads"
-        return [*rows, Row(name, (self.head.weight.shape[0],), learnt, cost)]
+        return [*rows, Row(name, (self.head.weight.shape[0],), of_heads, cost)]
 
     def _heads(self) -> list[Layer]:
         """What follows the pooled tokens."""

@@ -15,27 +15,15 @@ from minswin.autograd import Tensor
 from minswin.devices import to_device
 from minswin.layers.base import once
 
-NO_DECAY_NAMES = (
-    "absolute_pos_embed",
-    "relative_position_bias_table",
-    "pos_embed",
-    "cls_token",
-    "dist_token",
-    "logit_scale",
-    "cpb_mlp",
-    "inner_pos",
-    "outer_pos",
-)
-
 
 def decays(name: str, parameter: Any) -> bool:
     """Whether weight decay pulls this parameter to zero.       Swin's rule, Liu et al. 2021, code
 
-    Not: what has one axis (gains and biases), and tables or tokens that are positions, not maps.
+    Not: what has one axis (gains and biases), and what is marked so, as tables of positions are.
     """
     if len(parameter.shape) <= 1 or name.endswith(".bias"):
         return False
-    return not any(word in name for word in NO_DECAY_NAMES)
+    return bool(getattr(parameter, "decays", True))
 
 
 def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float | Array:

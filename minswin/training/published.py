@@ -72,7 +72,9 @@ def load_published(
     """
     source = read_source(weights, key=key)
     known = in_our_names(source)
-    heads = [known.weights.get(f"{name}.weight") for name in FAMILIES[known.family].heads]
+    heads = [
+        known.weights.get(f"{name}.weight") for name in FAMILIES[known.family].model.head_names
+    ]
     classes = next((len(head) for head in heads if head is not None), None)
     settings: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     net = create_model(model, **settings)

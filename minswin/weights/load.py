@@ -145,16 +145,11 @@ def _which_fits(known: Known) -> str:
 # ── heads and sizes ──────────────────────────────────────────────────────────────────────────────
 
 
-def _heads(model: Model) -> tuple[str, ...]:
-    family = family_of(model)
-    return ("head",) if family is None else family.heads
-
-
 def _with_head(own: State, model: Model, head: Head, tell: Tell) -> State:
     if isinstance(head, str) and head == "file":
         return own
     mine = model.state_dict()
-    names = [n for n in mine if n.rpartition(".")[0] in _heads(model)]
+    names = [n for n in mine if n.rpartition(".")[0] in model.head_names]
     classes = len(mine[names[0]])
     if isinstance(head, str) and head == "fresh":
         tell(f"head: fresh random weights for {classes:,} classes")
@@ -175,7 +170,7 @@ def _resized(own: State, model: Model, rule: str, tell: Tell) -> State:
     for name, window, extra in _tables(model):
         if name in own and own[name].shape != mine[name].shape:
             out[name] = resize_table(own[name], window, rule=rule, extra=extra)
-    for name in getattr(family_of(model), "positions", ()):
+    for name in model.position_names:
         if name in own and name in mine and own[name].shape != mine[name].shape:
             grid, extra = _grid(model, mine[name])
             out[name] = resize_positions(own[name], grid, rule=rule, extra=extra)
@@ -209,13 +204,13 @@ def _advice(own: State, model: Model, source: Source) -> str:
         return ""
     misfit = [n for n in mine if n in own and np.shape(own[n]) != mine[n].shape]
     advice = family.why_unknown([name for name in own if name not in mine])
-    if any(name.rpartition(".")[0] in family.heads for name in misfit):
+    if any(name.rpartition(".")[0] in model.head_names for name in misfit):
         advice += " For other classes: num_classes= as in the file, or head='fresh'."
-    sized = (*family.positions, "relative_position_bias_table")
+    sized = (*model.position_names, "relative_position_bias_table")
     if any(name.rpartition(".")[2] in sized for name in misfit):
         advice += " For another size: resize='original' or 'timm'."
-    heads = [head for head in family.heads if f"{head}.weight" in own]
-    if 0 < len(heads) < len(family.heads):
+    heads = [head for head in model.head_names if f"{head}.weight" in own]
+    if 0 < len(heads) < len(model.head_names):
         advice += (
             f" The file has one head, {heads[0]}, as transformers' DeiTForImageClassification; "
             "this model answers with two: save it as …WithTeacher, or train new ones "

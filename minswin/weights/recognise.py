@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.models.registry import CLASSES, MODELS
-from minswin.models.swin import SwinTransformer
 from minswin.weights.families import FAMILIES, TABLES
 from minswin.weights.families.family import Facts, Family, Settings, State
 from minswin.weights.families.rows import OURS, translate
@@ -162,7 +161,7 @@ def settings_of(known: Known) -> Settings:
     family, facts = FAMILIES[known.family], known.facts()
     try:
         own = family.settings(known.weights, facts)
-        head = next((h for h in family.heads if f"{h}.weight" in known.weights), None)
+        head = next((h for h in family.model.head_names if f"{h}.weight" in known.weights), None)
         if head is not None:
             own["num_classes"] = len(known.weights[f"{head}.weight"])
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
@@ -178,13 +177,13 @@ def fitting(known: Known) -> list[str]:
     """The named models that the weights fit, but for the number of classes."""
     own = settings_of(known)
     model = FAMILIES[known.family].model
-    names = [n for n in MODELS if CLASSES.get(n, SwinTransformer) is model]
+    names = [n for n in MODELS if CLASSES[n] is model]
     return [name for name in names if not _differing(own, full_settings(name))]
 
 
 def full_settings(name: str) -> Settings:
     """The settings of a named model, defaults included."""
-    family: Any = CLASSES.get(name, SwinTransformer)
+    family: Any = CLASSES[name]
     defaults: Settings = {}
     for one in reversed(family.__mro__):
         defaults.update(getattr(vars(one).get("__init__"), "__kwdefaults__", None) or {})

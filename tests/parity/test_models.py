@@ -51,7 +51,7 @@ def test_the_map_of_every_stage_equals_that_of(against):
     module = peer.build(case.settings).double()
     peer.load(module, model.state_dict())
     images = case.draw_images(rng)
-    ours = [x.numpy() for x in model.forward_features(images)]
+    ours = [x.numpy() for x in model.feature_maps(images)]
     theirs = peer.features(module, tensor(images))
     assert len(ours) == len(theirs) == len(case.settings["depths"])
     for stage, (mine, other) in enumerate(zip(ours, theirs, strict=True)):

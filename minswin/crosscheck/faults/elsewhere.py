@@ -79,7 +79,7 @@ fault(
 
 fault(
     "one absolute position too many", "models.swin.SwinTransformer.__init__",
-    "init.normal(1, H * W, C)", "init.normal(1, 1 + H * W, C)",
+    "init.normal(1, H * W, C,", "init.normal(1, 1 + H * W, C,",
     source="huggingface/transformers#37161",
 )  # fmt: skip
 fault(

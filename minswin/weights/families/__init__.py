@@ -21,5 +21,5 @@ DIALECTS = tuple(dict.fromkeys(dialect for _, dialect in TABLES))
 
 
 def family_of(model: Model) -> Family | None:
-    """The family of a model, where it is one of these; a DeiT is a ViT too, and found as a DeiT."""
-    return next((f for f in reversed(FAMILIES.values()) if isinstance(model, f.model)), None)
+    """The family of a model, where it is one of these."""
+    return FAMILIES.get(model.family)

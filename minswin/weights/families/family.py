@@ -53,21 +53,22 @@ class Family:
     parts: what others have and our models do not, by patterns of names
     """
 
-    name: str
     paper: str
     model: type[Model]
     mark: str
     tables: Mapping[str, str]
     settings: Callable[[State, Facts], Settings]
     base: str = ""
-    heads: tuple[str, ...] = ("head",)
-    positions: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Facts] = field(
         default=_no_facts
     )
     fits: Callable[[Mapping[str, np.ndarray]], bool] = field(default=lambda weights: True)
+
+    @property
+    def name(self) -> str:
+        return self.model.family
 
     def may_be(self, weights: Mapping[str, np.ndarray]) -> bool:
         """Whether the weights have what only this family has, and in shapes that only it has."""

@@ -37,7 +37,6 @@ def _settings(weights: State, _: Facts) -> Settings:
 
 
 RESNET = Family(
-    name="resnet",
     paper="ResNet",
     model=ResNet,
     mark=r"layer1\.0\.conv1\.weight",
@@ -47,5 +46,4 @@ RESNET = Family(
         "transformers": RESNET_TRANSFORMERS,
     },
     settings=_settings,
-    heads=("fc",),
 )

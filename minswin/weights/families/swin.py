@@ -243,7 +243,6 @@ def _merges_at_the_end(weights: Mapping[str, np.ndarray]) -> bool:
 
 
 SWIN = Family(
-    name="swin",
     paper="Swin Transformer",
     model=SwinTransformer,
     mark=r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table",
@@ -256,13 +255,11 @@ SWIN = Family(
     },
     settings=_settings,
     base="swin",
-    positions=("absolute_pos_embed",),
     buffers=BUFFERS,
     check=check,
     fits=_merges_at_the_end,
 )
 SWIN_V2 = Family(
-    name="swinv2",
     paper="Swin Transformer V2",
     model=SwinTransformerV2,
     mark=r"layers\.\d+\.blocks\.\d+\.attn\.logit_scale",
@@ -274,7 +271,6 @@ SWIN_V2 = Family(
     },
     settings=_settings,
     base="swinv2",
-    positions=("absolute_pos_embed",),
     buffers=BUFFERS,
     check=check,
     fits=_merges_at_the_end,

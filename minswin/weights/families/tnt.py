@@ -73,12 +73,10 @@ def _settings(weights: State, _: Facts) -> Settings:
 
 
 TNT = Family(
-    name="tnt",
     paper="Transformer in Transformer",
     model=Model,
     mark="inner_pos",
     tables={"original": TNT_ORIGINAL, "timm": TNT_TIMM},
     settings=_settings,
-    positions=("outer_pos",),
     buffers=(UNUSED,),
 )

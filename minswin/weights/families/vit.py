@@ -115,7 +115,6 @@ def _settings(weights: State, _: Facts) -> Settings:
 
 
 VIT = Family(
-    name="vit",
     paper="Vision Transformer",
     model=VisionTransformer,
     mark=r"blocks\.\d+\.attn\.qkv\.weight",
@@ -127,11 +126,9 @@ VIT = Family(
     },
     settings=_settings,
     base="vit",
-    positions=("pos_embed",),
     parts=_PARTS,
 )
 DEIT = Family(
-    name="deit",
     paper="DeiT with a distillation token",
     model=DistilledVisionTransformer,
     mark="dist_token",
@@ -142,7 +139,5 @@ DEIT = Family(
     },
     settings=_settings,
     base="deit",
-    heads=("head", "head_dist"),
-    positions=("pos_embed",),
     parts=_PARTS,
 )
