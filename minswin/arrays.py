@@ -30,11 +30,9 @@ def as_array(x: Any) -> Array:
 
     A subclass of NumPy's array may compute otherwise (np.matrix has another *), so it is left.
     """
-    if type(x) is np.ndarray:
-        return x
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError("a masked array: its mask would be lost; use .filled(number), or .data")
-    return x if array_module(x) is not np else np.asarray(x)
+    return x if type(x) is np.ndarray or array_module(x) is not np else np.asarray(x)
 
 
 def to_numpy(x: Array) -> np.ndarray:

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
 from minswin.arrays import Array, Definition, Vjp, array_module, as_array, to_numpy
+from minswin.operators import Operators
 
 __all__ = ["Tensor", "apply", "is_recording", "no_grad", "vjp"]
 
 
-class Tensor:
+class Tensor(Operators):
     """An array that remembers how it was made, so that `backward` can differentiate it.
 
     `data` is the array. `grad` appears after `backward` on leaves with requires_grad, and adds up
@@ -37,7 +40,7 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             raise TypeError("Tensor: data is already a Tensor; use it, or its .data")
-        self.data: Array = as_array(data)
+        self.data: Array = data if type(data) is np.ndarray else as_array(data)
         if requires_grad and self.data.dtype.kind != "f":
             raise TypeError(
                 f"Tensor: requires_grad needs floating-point data, got {self.data.dtype}; "
@@ -47,21 +50,10 @@ class Tensor:
         self.grad: Array | None = None
         self._node: Node | None = None  # None for a leaf
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        return self.data.size
-
-    @property
-    def dtype(self) -> Any:
-        return self.data.dtype
+    shape: tuple[int, ...] = property(attrgetter("data.shape"))  # type: ignore[assignment]
+    ndim: int = property(attrgetter("data.ndim"))  # type: ignore[assignment]
+    size: int = property(attrgetter("data.size"))  # type: ignore[assignment]
+    dtype: Any = property(attrgetter("data.dtype"))
 
     def __len__(self) -> int:
         return len(self.data)
@@ -129,29 +121,6 @@ class Tensor:
         """
         _backward(self, _cotangent(self, g))
 
-    if TYPE_CHECKING:  # attached in ops.py, which knows the operations
-
-        def __add__(self, other: Any) -> Tensor: ...
-        def __radd__(self, other: Any) -> Tensor: ...
-        def __sub__(self, other: Any) -> Tensor: ...
-        def __rsub__(self, other: Any) -> Tensor: ...
-        def __mul__(self, other: Any) -> Tensor: ...
-        def __rmul__(self, other: Any) -> Tensor: ...
-        def __truediv__(self, other: Any) -> Tensor: ...
-        def __rtruediv__(self, other: Any) -> Tensor: ...
-        def __matmul__(self, other: Any) -> Tensor: ...
-        def __rmatmul__(self, other: Any) -> Tensor: ...
-        def __neg__(self) -> Tensor: ...
-        def __pow__(self, exponent: float) -> Tensor: ...
-        def __getitem__(self, index: Any) -> Tensor: ...
-        def astype(self, dtype: Any) -> Tensor: ...
-        def to(self, device: str) -> Tensor: ...
-        def reshape(self, *shape: int) -> Tensor: ...
-        def transpose(self, *axes: int) -> Tensor: ...
-        def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
-        def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
-        def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
-
     def __repr__(self) -> str:
         numbers = np.array2string(to_numpy(self.data), separator=", ", prefix="Tensor(")
         grad = ", requires_grad=True" if self.requires_grad else ""
@@ -162,18 +131,16 @@ class Node:
     """One recorded operation: its vjp, and per input the node or leaf to send a gradient to."""
 
     __slots__ = ("name", "sources", "vjp")
-
-    def __init__(self, name: str, vjp: Vjp, sources: tuple[Node | Tensor | None, ...]) -> None:
-        self.name = name
-        self.vjp: Vjp | None = vjp
-        self.sources = sources
+    name: str
+    vjp: Vjp | None  # None once it was used
+    sources: tuple[Node | Tensor | None, ...]
 
 
 # ── recording ────────────────────────────────────────────────────────────────────────────────────
 
 
-GoOn = Callable[[Definition, tuple[Any, ...], dict[str, Any]], Tensor]
-Step = Callable[[GoOn, Definition, tuple[Any, ...], dict[str, Any]], Tensor]
+GoOn = Callable[[Definition, Sequence[Any], dict[str, Any]], Tensor]
+Step = Callable[[GoOn, Definition, Sequence[Any], dict[str, Any]], Tensor]
 
 
 class _State(threading.local):
@@ -181,7 +148,7 @@ class _State(threading.local):
     around: Around | None = None  # None: `apply` runs the definition, and that is all
 
 
-_state = _State()
+state = _State()
 
 
 @contextmanager
@@ -193,16 +160,16 @@ def no_grad() -> Iterator[None]:
 
 @contextmanager
 def _recording(on: bool) -> Iterator[None]:
-    before, _state.recording = _state.recording, on
+    before, state.recording = state.recording, on
     try:
         yield
     finally:
-        _state.recording = before
+        state.recording = before
 
 
 def is_recording() -> bool:
     """Whether operations on this thread remember how to differentiate themselves."""
-    return _state.recording
+    return state.recording
 
 
 class Around:
@@ -214,7 +181,7 @@ class Around:
         self.step, self.outer = step, outer
 
     def __call__(
-        self, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+        self, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         return self.step(self.outer or run, definition, inputs, settings)
 
@@ -228,51 +195,55 @@ def around(step: Step) -> Iterator[None]:
     runs the definition; a step that watches adds nothing, one that computes otherwise hands on
     another definition. What a definition itself runs as operations passes all steps again.
     """
-    with surrounded_by(Around(step, _state.around)):
+    with surrounded_by(Around(step, state.around)):
         yield
 
 
 def surroundings() -> Around | None:
     """The steps around operations in this thread, the innermost block first; see `around`."""
-    return _state.around
+    return state.around
 
 
 @contextmanager
 def surrounded_by(steps: Around | None) -> Iterator[None]:
     """Inside this block the steps around operations are these, such as those of another thread."""
-    before, _state.around = _state.around, steps
+    before, state.around = state.around, steps
     try:
         yield
     finally:
-        _state.around = before
+        state.around = before
 
 
 def apply(definition: Definition, *inputs: Any, **settings: Any) -> Tensor:
     """Run `definition` on the arrays of `inputs` (Tensors, arrays or None) and record it."""
-    return (_state.around or run)(definition, inputs, settings)
+    return (state.around or run)(definition, inputs, settings)
 
 
-def run(definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]) -> Tensor:
+def run(definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]) -> Tensor:
     """What `apply` does where no step stands around operations."""
-    value, vjp = definition(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
-    result = Tensor(value)
-    if _state.recording and result.data.dtype.kind == "f":  # integers have no gradient
-        sources = tuple(_source(x) for x in inputs)
-        if any(source is not None for source in sources):
-            name = getattr(definition, "__name__", "operation")
-            result._node = Node(name, vjp, sources)
-            result.requires_grad = True
-    return result
+    arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+    value, vjp = definition(*arrays, **settings)
+    return record(getattr(definition, "__name__", "operation"), inputs, value, vjp)
 
 
-def _source(x: Any) -> Node | Tensor | None:
-    """Where the gradient of input `x` goes: a node, a leaf, or nowhere.
+def record(name: str, inputs: Sequence[Any], value: Array, vjp: Vjp) -> Tensor:
+    """The result of an operation as a Tensor that knows, if it has a gradient, where it goes.
 
     A node does not hold the Tensors that it made, so an array that no vjp keeps is freed at once.
     """
-    if not isinstance(x, Tensor) or not x.requires_grad:
-        return None
-    return x if x._node is None else x._node
+    result = Tensor(value)
+    if state.recording and result.data.dtype.kind == "f":  # integers have no gradient
+        sources: list[Node | Tensor | None] = []
+        for x in inputs:
+            if isinstance(x, Tensor) and x.requires_grad:
+                sources.append(x if x._node is None else x._node)
+                result.requires_grad = True
+            else:
+                sources.append(None)
+        if result.requires_grad:
+            node = result._node = Node()
+            node.name, node.vjp, node.sources = name, vjp, tuple(sources)
+    return result
 
 
 # ── the walk ─────────────────────────────────────────────────────────────────────────────────────
@@ -304,8 +275,7 @@ def _cotangent(result: Tensor, g: Any) -> Array:
 
 def _backward(result: Tensor, g: Array) -> None:
     """Visit every node once, after all its consumers, without recursion; free it as it is used."""
-    root = _source(result)
-    assert root is not None
+    root = result if result._node is None else result._node
     consumers = _count_consumers(root)
     cotangents: dict[Node | Tensor, Array] = {root: g}
     given = {id(g)}  # arrays that somebody else may hold
@@ -391,6 +361,7 @@ def vjp(function: Callable[..., Tensor]) -> Definition:
     (array([9.]), (array([6.]),))
     """
 
+    @wraps(function)
     def definition(*arrays: Array, **settings: Any) -> tuple[Array, Vjp]:
         inputs = [_leaf(x) for x in arrays]
         with _recording(True):
@@ -403,8 +374,6 @@ def vjp(function: Callable[..., Tensor]) -> Definition:
 
         return result.data, pull
 
-    definition.__name__ = getattr(function, "__name__", "composite")
-    definition.__doc__ = function.__doc__
     return definition
 
 

@@ -11,7 +11,7 @@ No layer knows of this: `autograd.around` shows the operations, the call stack s
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ class Operation(NamedTuple):
 
     name: str  # of its definition: "attention"
     layer: str | None  # whose it is: "layers.0.blocks.1.attn"; "" is the model; None: no layer's
-    inputs: tuple[Any, ...]  # as they were passed: Tensors, arrays or None
+    inputs: Sequence[Any]  # as they were passed: Tensors, arrays or None
     settings: dict[str, Any]
     result: Tensor
 
@@ -84,7 +84,7 @@ class _Watch:
         self.count = 0
 
     def __call__(
-        self, go: GoOn, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+        self, go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         before = self.count
         result = go(definition, inputs, settings)

@@ -12,15 +12,16 @@ from collections.abc import Iterator
 
 import numpy as np
 from kernel_cases import DTYPES, NAMES, cases
+from table import UPDATES
 from test_kernel_updates import SETTINGS, arrays_of
 
-from minswin.kernels import KERNELS, UPDATES
+from minswin.kernels import FAST
 
 Job = tuple[str, type]
 
 
 def compile_kernel(name: str, dtype: type) -> None:
-    kernel = KERNELS[name]["numba"]
+    kernel = FAST[name]["numba"]
     if name in UPDATES:
         for settings in SETTINGS[name]:
             kernel(*arrays_of(name, (16,), dtype), **settings)

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
+from table import UPDATES, definition_of
 
 import minswin.kernels.cpu  # noqa: F401  enters the kernels in the table
-from minswin import Tensor, kernels, ops
+from minswin import kernels
 from minswin.arrays import Array, Definition
 from minswin.check import samples
-from minswin.kernels import KERNELS, UPDATES
-from minswin.layers import basic, windows
+from minswin.kernels import FAST
 
 DTYPES = (np.float32, np.float64)
-NAMES = sorted(name for name, row in KERNELS.items() if "numba" in row and name not in UPDATES)
+NAMES = sorted(name for name, row in FAST.items() if "numba" in row and name not in UPDATES)
 
 
 def windows_of(
@@ -151,11 +151,6 @@ def typical_case(name: str, dtype: type) -> Case:
     return max(complete, key=lambda case: sum(x.size for x in case[0]))
 
 
-def operation_of(name: str) -> Callable[..., Tensor]:
-    """The operation on Tensors; composites are in layers/."""
-    return next(getattr(home, name) for home in (ops, basic, windows) if hasattr(home, name))
-
-
 # ── the walker ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -166,7 +161,7 @@ def assert_equals_definition(
     rng = np.random.default_rng(1)
     before = [None if x is None else x.copy() for x in arrays]
     with kernels.using("reference"), np.errstate(all="ignore"):
-        truth, true_vjp = KERNELS[name]["reference"](*arrays, **settings)
+        truth, true_vjp = definition_of(name)(*arrays, **settings)
         g = laid_out_backwards(np.asarray(rng.standard_normal(truth.shape), truth.dtype))
         true_gradients = true_vjp(g)
     g_before = g.copy()

@@ -13,6 +13,7 @@ import pytest
 
 from minswin import kernels
 from minswin.arrays import Definition
+from minswin.lifting import OPERATIONS
 from minswin.reference.windows import attention_mask, relative_position_index, shift_regions
 
 # Where functions are looked for. The oracles use none of ours; the faults need the right ones.
@@ -64,9 +65,9 @@ def planted(fault: Fault) -> Iterator[None]:
         assert places, f"nothing refers to {fault.right}"
         for owner, name in places:
             patch.setattr(owner, name, fault.wrong)
-        for row in kernels.KERNELS.values():
-            if row["reference"] is fault.right:
-                patch.setitem(row, "reference", fault.wrong)
+        for operation in OPERATIONS.values():
+            if operation.definition is fault.right:
+                patch.setattr(operation, "definition", fault.wrong)
         _forget()
         try:
             yield

@@ -432,7 +432,7 @@ def use(monkeypatch: Any) -> types.ModuleType:
     cupyx.empty_pinned = pinned
     monkeypatch.setitem(__import__("sys").modules, "cupy", cupy)
     monkeypatch.setitem(__import__("sys").modules, "cupyx", cupyx)
-    monkeypatch.setenv("MINSWIN_KERNELS", "reference")
+    monkeypatch.setattr("minswin.kernels._environment", "reference")
     Stream.all, Stream.current = [], Stream()
     Capture.now, Device.current = None, 0
     from minswin import devices

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from table import COMPOSITES
 
 from minswin import cli, kernels, ops
 from minswin.autograd import Tensor
@@ -142,7 +143,7 @@ def test_products_are_counted_from_their_shapes(name, shapes, settings, macs):
 
 def test_every_counted_product_is_an_operation():
     with kernels.using("numba"):
-        assert set(MACS) <= set(kernels.KERNELS)
+        assert set(MACS) <= set(kernels.FAST)
 
 
 def test_other_operations_are_counted_in_bytes():
@@ -215,9 +216,9 @@ def test_watching_changes_no_number_and_ends():
         loss.backward()
         return loss.item(), x.grad.tolist()
 
-    select, plain = kernels.select, step()
+    choose, plain = kernels.fast, step()
     with watching(Ledger()) as ledger:
-        assert kernels.select is select  # other threads choose their kernels there
+        assert kernels.fast is choose  # other threads choose their kernels there
         assert step() == plain
     names = ["linear", "gelu", "sum"]
     assert [e.operation for e in ledger.entries] == names + names[::-1]
@@ -234,7 +235,7 @@ def test_without_a_kernel_the_steps_of_a_composite_are_seen():
         model(contenders.data(SMALL)[0])
     seen = {entry.operation for entry in ledger.entries}
     assert {"window_partition", "attention", "gelu"} <= seen
-    assert seen.isdisjoint(kernels.COMPOSITES)
+    assert seen.isdisjoint(COMPOSITES)
 
 
 def test_a_ledger_holds_no_array():

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from table import COMPOSITES
 
 from minswin.arrays import Definition
 from minswin.check import check_vjp, main, samples
-from minswin.kernels import COMPOSITES, KERNELS, UPDATES
+from minswin.lifting import OPERATIONS
 from minswin.reference import attention, elementwise, linear, normalize
 
 Gradients = tuple[Any, ...]
@@ -111,12 +112,12 @@ def test_a_gradient_of_another_shape_or_dtype_is_rejected() -> None:
 def test_every_definition_has_a_sample() -> None:
     sampled = {definition.__name__ for definition, _, _ in samples(np.random.default_rng(0))}
     # The derivative of a text follows from its parts; the step of an optimizer has none.
-    assert sampled == set(KERNELS) - COMPOSITES - UPDATES
+    assert sampled == set(OPERATIONS) - COMPOSITES
 
 
 def test_the_printed_table_names_every_operation(capsys: pytest.CaptureFixture[str]) -> None:
     main()
     printed = capsys.readouterr().out
-    names = set(KERNELS) - COMPOSITES - UPDATES
+    names = set(OPERATIONS) - COMPOSITES
     assert f"{len(names)} operations, all below 1e-09" in printed
     assert all(f".{name} " in printed for name in names)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 from unittest import mock
 
 import numpy as np
 from hypothesis import strategies as st
 from strategies import Pair, law, swin, swin_block
+from table import definition_of
 
 from minswin import kernels
 from minswin.autograd import Tensor, no_grad
 from minswin.layers import Layer
+from minswin.lifting import OPERATIONS
 
 # Products per element of the result, by the operation's second array: weight, filters, keys, gain.
 PRODUCTS: dict[str, Callable[[Any], int]] = {
@@ -28,17 +31,18 @@ def multiplications(model: Layer, x: np.ndarray) -> dict[str, int]:
     counts = dict.fromkeys(PRODUCTS, 0)
 
     def counted(name: str) -> Any:
-        definition = kernels.KERNELS[name]["reference"]
+        definition = definition_of(name)
 
         def run(*arrays: Any, **settings: Any) -> Any:
             value, vjp = definition(*arrays, **settings)
             counts[name] += value.size * PRODUCTS[name](arrays[1])
             return value, vjp
 
-        return {"reference": run}
+        return mock.patch.object(OPERATIONS[name], "definition", run)
 
-    definitions = mock.patch.dict(kernels.KERNELS, {name: counted(name) for name in counts})
-    with definitions, kernels.using("reference"), no_grad():
+    with ExitStack() as stack, kernels.using("reference"), no_grad():
+        for name in counts:
+            stack.enter_context(counted(name))
         model(Tensor(x))
     return counts
 

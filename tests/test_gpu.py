@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from gpu import require_gpu
 from kernel_cases import DTYPES, assert_equals_definition, cases, typical_case, windows_of
+from table import UPDATES, definition_of
 from test_gpu_sources import GEOMETRIES, NAMES
 from test_kernel_updates import SETTINGS, SHAPES, arrays_of
 
 from minswin import Tensor, kernels, ops
 from minswin.arrays import to_numpy
-from minswin.kernels import KERNELS, UPDATES
+from minswin.kernels import FAST
 from minswin.kernels.gpu import updates
 from minswin.kernels.gpu.window_attention import shifted_window_attention
 
@@ -51,7 +52,7 @@ def on_gpu(function: Any, cupy: Any, *, transposed: bool = False) -> Any:
 def test_a_kernel_equals_its_definition(
     name: str, dtype: type, transposed: bool, cupy: Any
 ) -> None:
-    function = on_gpu(KERNELS[name]["cupy"], cupy, transposed=transposed)
+    function = on_gpu(FAST[name]["cupy"], cupy, transposed=transposed)
     for arrays, settings in cases(name, dtype, np.random.default_rng(0)):
         if all(x is None or x.size for x in arrays):  # the empty ones run the definition
             assert_equals_definition(name, function, arrays, settings)
@@ -84,7 +85,7 @@ def test_all_parameters_are_stepped_as_by_the_definition(name: str, dtype: type,
         ours = [tuple(map(cupy.asarray, arrays)) for arrays in truth]
         getattr(updates, f"{name}s")(ours, decays=decays, **settings)
         for arrays, mine, old, decay in zip(truth, ours, before, decays, strict=True):
-            KERNELS[name]["reference"](*arrays, decay=decay, **settings)
+            definition_of(name)(*arrays, decay=decay, **settings)
             for x, y, size in zip(mine, arrays, old, strict=True):
                 limit = 4 * np.finfo(dtype).eps * (size + abs(y) + old[1] * (1 + old[1]))
                 assert np.all(abs(to_numpy(x) - y) <= limit), (name, y.shape)
@@ -95,7 +96,7 @@ def test_a_second_run_gives_the_same_bits(name: str, cupy: Any) -> None:
     arrays, settings = typical_case(name, np.float32)
     results = []
     for _ in range(2):
-        value, vjp = on_gpu(KERNELS[name]["cupy"], cupy)(*arrays, **settings)
+        value, vjp = on_gpu(FAST[name]["cupy"], cupy)(*arrays, **settings)
         g = np.asarray(np.random.default_rng(2).standard_normal(value.shape), np.float32)
         results.append([value, *vjp(g)])
     for one, other in zip(*results, strict=True):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from kernel_cases import DTYPES, assert_equals_definition
 from numba import njit
+from table import definition_of
 
 from minswin.arrays import Array
-from minswin.kernels import KERNELS
+from minswin.kernels import FAST
 from minswin.kernels.cpu.simd import LANES, exp, load, store
 
 # ── numbers that are not ordinary ────────────────────────────────────────────────────────────────
@@ -41,7 +42,7 @@ def odd_row(row: str, dtype: type) -> Array:
 @pytest.mark.parametrize("row", ODD_ROWS)
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "gelu", "gelu_tanh"])
 def test_odd_numbers_come_out_as_in_the_definition(name: str, row: str, dtype: type) -> None:
-    assert_equals_definition(name, KERNELS[name]["numba"], (odd_row(row, dtype),), {})
+    assert_equals_definition(name, FAST[name]["numba"], (odd_row(row, dtype),), {})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -53,7 +54,7 @@ def test_layer_norm_of_odd_numbers_and_with_odd_gains_is_the_definition_s(
     odd, x = odd_row(row, dtype), rng.standard_normal((3, 21)).astype(dtype)
     gain, bias = (rng.standard_normal(21).astype(dtype) for _ in range(2))
     for arrays in ((odd, gain, bias), (x, odd[0], bias), (x, gain, odd[0])):
-        assert_equals_definition("layer_norm", KERNELS["layer_norm"]["numba"], arrays, {})
+        assert_equals_definition("layer_norm", FAST["layer_norm"]["numba"], arrays, {})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -63,7 +64,7 @@ def test_cross_entropy_of_odd_numbers_is_the_definition_s(row: str, dtype: type)
     rng = np.random.default_rng(2)
     x, soft = (rng.standard_normal((2, 21)).astype(dtype) for _ in range(2))
     odd = np.concatenate([odd_row(row, dtype), x[:1]])
-    kernel = KERNELS["cross_entropy"]["numba"]
+    kernel = FAST["cross_entropy"]["numba"]
     for smoothing in (0.0, 0.1):
         for logits, targets in ((odd, np.array([4, 20])), (odd, soft), (x, odd)):
             assert_equals_definition(
@@ -76,9 +77,9 @@ def test_labels_that_name_no_class_never_reach_the_loop(targets: list[float]) ->
     """−1 is the last class in the definition; the loop would read outside of the logits."""
     x, targets = np.ones((2, 5), np.float32), np.array(targets)
     with pytest.raises((IndexError, ValueError)):
-        KERNELS["cross_entropy"]["numba"](x, targets)
+        FAST["cross_entropy"]["numba"](x, targets)
     last = np.array([-1, 3])
-    assert_equals_definition("cross_entropy", KERNELS["cross_entropy"]["numba"], (x, last), {})
+    assert_equals_definition("cross_entropy", FAST["cross_entropy"]["numba"], (x, last), {})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -86,7 +87,7 @@ def test_labels_that_name_no_class_never_reach_the_loop(targets: list[float]) ->
 def test_gelu_of_a_subnormal_number_is_its_half(name: str, dtype: type) -> None:
     step = np.finfo(dtype).smallest_subnormal
     x = step * np.arange(-40, 41, dtype=dtype)
-    y, vjp = KERNELS[name]["numba"](x)
+    y, vjp = FAST[name]["numba"](x)
     assert y.any() and abs(y - x / 2).max() <= step
     assert np.array_equal(vjp(x)[0], y)  # the derivative at 0 is ½ as well
 
@@ -96,7 +97,7 @@ def test_a_logit_of_minus_infinity_gets_probability_and_gradient_zero(dtype: typ
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4, 49)).astype(dtype)
     x[:, ::3] = -np.inf
-    p, vjp = KERNELS["softmax"]["numba"](x)
+    p, vjp = FAST["softmax"]["numba"](x)
     (dx,) = vjp(rng.standard_normal(p.shape).astype(dtype))
     assert not p[:, ::3].any() and not dx[:, ::3].any()
     assert p[:, 1::3].all() and dx[:, 1::3].all()
@@ -110,13 +111,13 @@ def test_masked_attention_equals_the_definition(dtype: type) -> None:
     for value in (-100, -np.inf):
         bias = np.where(rng.random((3, 16, 16)) < 0.4, dtype(value), dtype(0))
         bias[1, 2] = value
-        assert_equals_definition("attention", KERNELS["attention"]["numba"], (*qkv, bias), {})
+        assert_equals_definition("attention", FAST["attention"]["numba"], (*qkv, bias), {})
 
 
 def test_probabilities_too_small_for_normal_numbers_are_zero() -> None:
     x = np.concatenate([[0], np.linspace(-80, -110, 301)]).astype(np.float32)
-    truth, _ = KERNELS["softmax"]["reference"](x)
-    p, _ = KERNELS["softmax"]["numba"](x)
+    truth, _ = definition_of("softmax")(x)
+    p, _ = FAST["softmax"]["numba"](x)
     smallest = np.finfo(np.float32).tiny
     assert ((truth > 0) & (truth < smallest)).sum() > 100, "the definition gives subnormal numbers"
     assert not ((p > 0) & (p < smallest)).any()
@@ -152,7 +153,7 @@ def test_gelu_is_accurate_in_its_tail(dtype: type, last: float) -> None:
     """Relative to itself, though it falls to 1e-32 and below; the definition has 0 there."""
     x = np.linspace(last / 3, -0.01, 500).astype(dtype)
     truth = np.array([t * math.erfc(-t / math.sqrt(2)) / 2 for t in x.tolist()])
-    y, _ = KERNELS["gelu"]["numba"](x)
+    y, _ = FAST["gelu"]["numba"](x)
     # A rounding of x²/2 in e^(−x²/2), and of x/√2 in erfc, is x²/2 and x² roundings of the result.
     assert abs(y / truth - 1).max() < (16 + 1.5 * x[0] ** 2) * np.finfo(dtype).eps
 
@@ -161,8 +162,8 @@ def test_layer_norm_takes_the_variance_around_the_mean() -> None:
     """E[x²] − E[x]² would lose all digits here."""
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((5, 64)) + 3000).astype(np.float32)
-    exact, _ = KERNELS["layer_norm"]["reference"](x.astype(np.float64), np.ones(64), np.zeros(64))
-    y, _ = KERNELS["layer_norm"]["numba"](x, np.ones(64, np.float32), np.zeros(64, np.float32))
+    exact, _ = definition_of("layer_norm")(x.astype(np.float64), np.ones(64), np.zeros(64))
+    y, _ = FAST["layer_norm"]["numba"](x, np.ones(64, np.float32), np.zeros(64, np.float32))
     assert abs(y - exact).max() < 1e-3  # 3000 · 6e-8: the rounding of the mean
 
 
@@ -170,9 +171,9 @@ def test_layer_norm_sums_a_large_batch_as_accurately_as_float32_holds() -> None:
     rng = np.random.default_rng(0)
     x, g = (rng.standard_normal((40_000, 8)).astype(np.float32) + 0.1 for _ in range(2))
     weight, bias = np.ones(8, np.float32), np.zeros(8, np.float32)
-    _, vjp = KERNELS["layer_norm"]["numba"](x, weight, bias)
+    _, vjp = FAST["layer_norm"]["numba"](x, weight, bias)
     wide = (a.astype(np.float64) for a in (x, weight, bias))
-    _, exact = KERNELS["layer_norm"]["reference"](*wide)
+    _, exact = definition_of("layer_norm")(*wide)
     for ours, truth in zip(vjp(g)[1:], exact(g.astype(np.float64))[1:], strict=True):
         # A running sum in float32 is off by 6e-6 of the largest.
         assert abs(ours - truth).max() < 1e-6 * abs(truth).max()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -19,23 +21,26 @@ from kernel_cases import (
     change_layout,
     counting_loops,
     loops,
-    operation_of,
     typical_case,
 )
+from table import COMPOSITES, UPDATES, definition_of
 from tiny_models import batch, tiny_model
 
-from minswin import Tensor, kernels, ops
+from minswin import Tensor, kernels, ops, reference
 from minswin.arrays import Array
-from minswin.kernels import COMPOSITES, KERNELS, UPDATES
+from minswin.kernels import FAST
 from minswin.kernels.cpu import compiled
+from minswin.lifting import OPERATIONS
+from minswin.reference import updates
 from minswin.training.optimizers import SGD, AdamW
 
 # ── choosing ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def backend_of(name: str) -> str:
-    chosen = kernels.select(name, np.ones(1))
-    return next(backend for backend, function in KERNELS[name].items() if function is chosen)
+    kernel = kernels.fast(name, np.ones(1))
+    found = (backend for backend, function in FAST[name].items() if function is kernel)
+    return "reference" if kernel is None else next(found)
 
 
 def test_numba_is_the_default_and_using_changes_it_inside_its_block() -> None:
@@ -49,7 +54,7 @@ def test_numba_is_the_default_and_using_changes_it_inside_its_block() -> None:
 
 
 def test_the_environment_chooses_and_using_wins_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MINSWIN_KERNELS", "reference")
+    monkeypatch.setattr(kernels, "_environment", "reference")
     assert backend_of("gelu") == "reference"
     with kernels.using("numba"):
         assert backend_of("gelu") == "numba"
@@ -70,16 +75,26 @@ def test_an_unknown_backend_is_named() -> None:
         pass
 
 
-def test_a_kernel_without_a_definition_is_refused() -> None:
-    with pytest.raises(ValueError, match="'sofmax' has no definition"):
-        kernels.kernel("sofmax", "numba")(lambda x: x)
+def test_every_kernel_has_a_definition_or_a_composite_of_its_name_and_no_other_is_entered() -> None:
+    kernels.report()  # all are entered
+    assert not set(FAST) - set(OPERATIONS) - UPDATES
+    assert all(row.keys() <= {"numba", "cupy"} for row in FAST.values())
+    definitions = {
+        name
+        for module in pkgutil.iter_modules(reference.__path__, "minswin.reference.")
+        for name, function in vars(importlib.import_module(module.name)).items()
+        if getattr(function, "__module__", None) == module.name
+        and "Vjp" in str(function.__annotations__.get("return"))
+    }
+    assert set(OPERATIONS) == definitions | COMPOSITES
+    assert all(getattr(updates, name) for name in UPDATES)
 
 
 def test_the_report_shows_which_operations_have_a_kernel() -> None:
     lines = {line.split()[0]: line.split()[1:] for line in kernels.report().splitlines()}
-    assert lines["softmax"] == lines["adamw_step"] == ["yes", "yes", "yes"]
-    assert lines["linear"] == ["yes", "yes", "·"]
-    assert lines["roll"] == ["yes", "·", "·"]
+    assert lines["softmax"] == lines["adamw_step"] == ["yes", "yes"]
+    assert lines["linear"] == ["yes", "·"]
+    assert "roll" not in lines and "For every other operation" in kernels.report()
 
 
 def run_python(text: str, **environment: str) -> str:
@@ -119,16 +134,16 @@ with kernels.using("reference"):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_operation_runs_its_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    row = KERNELS[name]
+    row = FAST[name]
 
     def counted(*arrays: Any, **settings: Any) -> Any:
         value, vjp = row["numba"](*arrays, **settings)
         calls.append("value")
         return value, lambda g: (calls.append("vjp"), vjp(g))[1]
 
-    monkeypatch.setitem(KERNELS, name, {**row, "numba": counted})
+    monkeypatch.setitem(FAST, name, {**row, "numba": counted})
     arrays, settings = typical_case(name, np.float32)
-    operation = operation_of(name)
+    operation = OPERATIONS[name]
     inputs = [None if x is None else Tensor(x, requires_grad=True) for x in arrays]
     y = operation(*inputs, **settings)
     y.backward(y.data)
@@ -143,7 +158,7 @@ def test_an_operation_runs_its_kernel(name: str, monkeypatch: pytest.MonkeyPatch
 def test_forward_and_backward_run_compiled_loops_whatever_the_layout(
     name: str, dtype: type
 ) -> None:
-    kernel = KERNELS[name]["numba"]
+    kernel = FAST[name]["numba"]
     arrays, settings = typical_case(name, dtype)
     value, vjp = kernel(*arrays, **settings)
     vjp(value)  # compiled
@@ -159,9 +174,9 @@ def test_forward_and_backward_run_compiled_loops_whatever_the_layout(
 def test_a_kernel_that_falls_back_to_its_definition_runs_no_loop() -> None:
     """What the test above looks for, seen where it is right: for unequal dtypes."""
     with counting_loops() as ran:
-        KERNELS["softmax"]["numba"](np.ones((2, 3), np.int64))
-        KERNELS["layer_norm"]["numba"](np.ones((2, 3)), np.ones(3), np.ones(3, np.float32))
-        KERNELS["cross_entropy"]["numba"](np.ones((2, 3), np.float32), np.ones((2, 3)))
+        FAST["softmax"]["numba"](np.ones((2, 3), np.int64))
+        FAST["layer_norm"]["numba"](np.ones((2, 3)), np.ones(3), np.ones(3, np.float32))
+        FAST["cross_entropy"]["numba"](np.ones((2, 3), np.float32), np.ones((2, 3)))
     assert not ran
 
 
@@ -181,19 +196,19 @@ def test_a_training_step_takes_every_fast_path(make: Any, monkeypatch: pytest.Mo
 
     step()  # compiled
     seen: dict[str, str] = {}
-    select = kernels.select
+    choose = kernels.fast
 
-    def noted(name: str, array: Array) -> Callable[..., Any]:
-        function = select(name, array)
-        seen[name] = "numba" if function is KERNELS[name].get("numba") else "reference"
+    def noted(name: str, array: Array) -> Callable[..., Any] | None:
+        function = choose(name, array)
+        seen[name] = "numba" if function is not None else "reference"
         return function
 
-    monkeypatch.setattr(kernels, "select", noted)
+    monkeypatch.setattr(kernels, "fast", noted)
     for name in (set(NAMES) | UPDATES) - COMPOSITES - BY_DEFINITION:
         refuse_definition(name, monkeypatch)
     step()
     fast = {name for name, backend in seen.items() if backend == "numba"}
-    assert fast == {name for name in seen if "numba" in KERNELS[name]}
+    assert fast == {name for name in seen if "numba" in FAST.get(name, {})}
     assert {"shifted_window_attention", "mlp", "layer_norm", "linear", "cross_entropy"} < fast
     assert fast & UPDATES
     assert seen.keys() - fast == WITHOUT_KERNEL
@@ -203,7 +218,7 @@ def refuse_definition(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arrays: Any, **settings: Any) -> Any:
         raise AssertionError(f"{name}: the kernel fell back to its definition")
 
-    home = sys.modules[KERNELS[name]["reference"].__module__]
+    home = sys.modules[definition_of(name).__module__]
     monkeypatch.setattr(home, name, refuse)
 
 
@@ -211,7 +226,7 @@ def test_a_refused_definition_is_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
     for name, arrays in (("gelu", (1,)), ("linear", (np.ones((2, 3)), np.ones((4, 3), "f"), None))):
         refuse_definition(name, monkeypatch)
         with pytest.raises(AssertionError, match=f"{name}: the kernel fell back"):
-            KERNELS[name]["numba"](*(np.asarray(a) if a is not None else a for a in arrays))
+            FAST[name]["numba"](*(np.asarray(a) if a is not None else a for a in arrays))
 
 
 # ── compiled once ────────────────────────────────────────────────────────────────────────────────
@@ -222,7 +237,7 @@ def test_no_layout_and_no_read_only_array_compiles_a_loop_anew() -> None:
         for dtype in DTYPES:
             for name in NAMES:
                 arrays, settings = typical_case(name, dtype)
-                value, vjp = KERNELS[name]["numba"](*change_layout(layout, arrays), **settings)
+                value, vjp = FAST[name]["numba"](*change_layout(layout, arrays), **settings)
                 vjp(layout(value) if value.ndim else value)
         return {f"{module.__name__}.{name}": len(f.signatures) for module, name, f in loops()}
 

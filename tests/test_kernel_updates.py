@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_cases import DTYPES, LAYOUTS, counting_loops
+from table import UPDATES, definition_of
 
 from minswin.arrays import Array
-from minswin.kernels import KERNELS, UPDATES
+from minswin.kernels import FAST
 
 SHAPES = ((), (0,), (1,), (7,), (8,), (3, 5, 7), (16, 16))
 SETTINGS: dict[str, list[dict[str, Any]]] = {
@@ -38,8 +39,8 @@ def assert_same_step(name: str, arrays: list[Array], **settings: Any) -> None:
     ours, truth = arrays, [x.copy() for x in arrays]
     before = [abs(x) for x in truth]
     with np.errstate(all="ignore"):
-        assert KERNELS[name]["numba"](*ours, **settings) is None
-        assert KERNELS[name]["reference"](*truth, **settings) is None
+        assert FAST[name]["numba"](*ours, **settings) is None
+        assert definition_of(name)(*truth, **settings) is None
         for x, y, old in zip(ours, truth, before, strict=True):
             size = old + abs(y) + before[1] * (1 + before[1])  # the gradient and its square
             finite = np.isfinite(y)
@@ -50,7 +51,7 @@ def assert_same_step(name: str, arrays: list[Array], **settings: Any) -> None:
 
 @pytest.mark.parametrize("name", sorted(UPDATES))
 def test_a_step_has_the_arguments_of_its_definition(name: str) -> None:
-    assert signature(KERNELS[name]["numba"]) == signature(KERNELS[name]["reference"])
+    assert signature(FAST[name]["numba"]) == signature(definition_of(name))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

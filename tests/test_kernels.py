@@ -17,12 +17,12 @@ from kernel_cases import (
     assert_equals_definition,
     cases,
     change_layout,
-    operation_of,
     typical_case,
 )
+from table import definition_of
 
 from minswin.arrays import Array
-from minswin.kernels import KERNELS
+from minswin.kernels import FAST
 
 # ── equality ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -36,10 +36,10 @@ def test_all_kernels_have_cases() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kernel_has_the_arguments_of_its_definition(name: str) -> None:
-    definition = getattr(operation_of(name), "text", KERNELS[name]["reference"])
+    definition = definition_of(name)
     ours, truth = (
         [(p.name, p.kind, p.default) for p in signature(f).parameters.values() if p.name != "drop"]
-        for f in (KERNELS[name]["numba"], definition)
+        for f in (FAST[name]["numba"], definition)
     )
     assert ours == truth
 
@@ -50,7 +50,7 @@ def test_a_kernel_equals_its_definition(name: str, dtype: type) -> None:
     for arrays, settings in cases(name, dtype, np.random.default_rng(0)):
         for layout in LAYOUTS:
             laid_out = change_layout(layout, arrays)
-            assert_equals_definition(name, KERNELS[name]["numba"], laid_out, settings)
+            assert_equals_definition(name, FAST[name]["numba"], laid_out, settings)
 
 
 # ── the walker is tested itself ──────────────────────────────────────────────────────────────────
@@ -100,7 +100,7 @@ FAULTS = [
 @pytest.mark.parametrize(("name", "how"), FAULTS)
 def test_the_walker_rejects_a_wrong_kernel(name: str, how: Spoil, dtype: type) -> None:
     def wrong(*arrays: Any, **settings: Any) -> Any:
-        value, vjp = KERNELS[name]["numba"](*arrays, **settings)
+        value, vjp = FAST[name]["numba"](*arrays, **settings)
         gradients = vjp(np.ones_like(value))
         return how(value, gradients)[0], lambda g: how(value, vjp(g))[1]
 
@@ -111,7 +111,7 @@ def test_the_walker_rejects_a_wrong_kernel(name: str, how: Spoil, dtype: type) -
 
 def test_the_walker_rejects_a_kernel_that_writes_into_an_input() -> None:
     def wrong(x: Array) -> Any:
-        value, vjp = KERNELS["gelu"]["numba"](x)
+        value, vjp = FAST["gelu"]["numba"](x)
         x += 1
         return value, vjp
 
@@ -125,10 +125,10 @@ def test_the_walker_rejects_a_kernel_that_writes_into_an_input() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_second_call_leaves_value_and_vjp_of_the_first_alone(name: str) -> None:
     arrays, settings = typical_case(name, np.float32)
-    value, vjp = KERNELS[name]["numba"](*arrays, **settings)
+    value, vjp = FAST[name]["numba"](*arrays, **settings)
     before, truth = value.copy(), [dx.copy() for dx in vjp(value)]
-    value, vjp = KERNELS[name]["numba"](*arrays, **settings)
-    other, other_vjp = KERNELS[name]["numba"](*(x + 1 for x in arrays), **settings)
+    value, vjp = FAST[name]["numba"](*arrays, **settings)
+    other, other_vjp = FAST[name]["numba"](*(x + 1 for x in arrays), **settings)
     gradients = vjp(value)
     other_vjp(other)
     for ours, true in zip((value, *gradients), (before, *truth), strict=True):
@@ -143,7 +143,7 @@ def test_threads_compute_what_one_thread_computes() -> None:
     names = [name for name in NAMES for _ in range(8)]
 
     def work(name: str, job: Case) -> list[Array]:
-        value, vjp = KERNELS[name]["numba"](*job[0], **job[1])
+        value, vjp = FAST[name]["numba"](*job[0], **job[1])
         return [value, *vjp(value)]
 
     alone = [work(*pair) for pair in zip(names, jobs, strict=True)]

@@ -203,13 +203,13 @@ def test_no_grad_keeps_nothing():
 
 
 def test_the_threads_use_the_kernels_chosen_by_the_caller(monkeypatch):
-    seen, select = [], kernels.select
+    seen, choose = [], kernels.fast
 
     def watching(name, array):
         seen.append((threading.current_thread().name, kernels.chosen(array)))
-        return select(name, array)
+        return choose(name, array)
 
-    monkeypatch.setattr(kernels, "select", watching)
+    monkeypatch.setattr(kernels, "fast", watching)
     split = data_parallel(tiny_model(), 2)
     for backend in ("reference", "numba"):
         seen.clear()

@@ -465,7 +465,7 @@ def test_a_start_that_fails_takes_nothing_away_and_leaves_nothing_behind(
             data, "load", lambda *a, **k: (no_data if k["split"] == "test" else tiny_load)(*a, **k)
         )
     if why == "kernels":
-        monkeypatch.setenv("MINSWIN_KERNELS", "abacus")
+        monkeypatch.setattr("minswin.kernels._environment", "abacus")
     for folder in (used, fresh, tmp_path / "empty"):
         with pytest.raises((ValueError, FileNotFoundError)):
             train(tiny_settings(folder, **wrong), overwrite=True)

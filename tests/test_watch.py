@@ -67,7 +67,7 @@ def operations_and_gradients(model, x, labels, *blocks):
         "watch": lambda: watching(lambda operation: seen.append(operation.name), model),
     }
     model.zero_grad()
-    with ExitStack() as stack, kernels.using("reference"):
+    with kernels.using("reference"), ExitStack() as stack:
         for block in blocks:
             stack.enter_context(made[block]())
         loss = ops.cross_entropy(model(x), labels)

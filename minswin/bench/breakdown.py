@@ -73,7 +73,7 @@ class Ledger:
         return sum(entry.flops for entry in self.entries) // 2
 
     def time(
-        self, go: GoOn, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+        self, go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         """The step around operations: each leaves an entry, and its vjp another.
 

@@ -27,6 +27,7 @@ from minswin.layers.windows import relative_position_bias as bias_of_table
 from minswin.models import SwinTransformer, SwinTransformerV2
 from minswin.models.swin import SwinBlock
 from minswin.models.swin_v2 import SwinBlockV2
+from minswin.reference import updates
 from minswin.reference import windows as definitions
 from minswin.training.optimizers import SGD
 
@@ -231,7 +232,7 @@ def adamw(
     p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, beta1: float,
     beta2: float, eps: float, decay: float, t: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    step = kernels.select("adamw_step", p)
+    step = kernels.fast("adamw_step", p) or updates.adamw_step
     step(p, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, decay=decay, t=t)
     return {"p": p, "m": m, "v": v}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import linecache
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +29,7 @@ from minswin.watch import Operation, watching
 PACKAGE = Path(__file__).parents[1]
 MACHINERY = {
     "autograd.py",
+    "lifting",
     "ops.py",
     "watch.py",
     "kernels",
@@ -114,7 +115,7 @@ class Recording:
         self._alive.append(result)
         operation.on_backward(partial(setattr, step, "cotangent"))
 
-    def _name_constants(self, place: _Place, op: str, inputs: tuple[Any, ...]) -> None:
+    def _name_constants(self, place: _Place, op: str, inputs: Sequence[Any]) -> None:
         for position, x in enumerate(inputs):
             constant = CONSTANTS.get((place.function, op, position))
             if constant is not None and not isinstance(x, Tensor):
@@ -154,7 +155,7 @@ def recording(model: Layer, *, explain: bool = True) -> Iterator[Recording]:
 
 
 def _spell_out(
-    go: GoOn, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+    go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
 ) -> Tensor:
     """The step around operations that runs attention as several of them."""
     if getattr(definition, "__name__", "") == "attention":

@@ -1,11 +1,12 @@
-"""The table of kernels: for every operation its definition, and faster functions that equal it.
+"""The table of kernels: fast functions that equal a definition or a composite of the same name.
 
-    KERNELS["softmax"] == {"reference": <the definition>, "numba": <its fast equal>, "cupy": …}
+    FAST["softmax"] == {"numba": <for NumPy arrays>, "cupy": <for CuPy arrays>}
 
-`select(name, array)` gives the function to run. NumPy arrays use "numba" and CuPy arrays "cupy",
-unless the environment variable MINSWIN_KERNELS or `with using("reference"):` says otherwise. An
-operation without a kernel of the chosen backend runs its definition, as `report()` shows; a backend
-that cannot be loaded is an error, never a silent fallback.
+`fast(name, array)` gives the one to run, or None: then the definition runs, as it does for every
+operation without a kernel. NumPy arrays use "numba" and CuPy arrays "cupy", unless the environment
+variable MINSWIN_KERNELS, read when this is imported, or `with using("reference"):` names another
+backend; "reference" is no kernels at all. A backend that cannot be loaded is an error, never a
+silent fallback, except where NUMBA_DISABLE_JIT forbids to compile: then the definitions run.
 """
 
 from __future__ import annotations
@@ -15,15 +16,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from minswin import reference
 from minswin.arrays import Array, array_module
 
-__all__ = ["BACKENDS", "KERNELS", "chosen", "kernel", "report", "select", "using"]
+__all__ = ["BACKENDS", "FAST", "chosen", "fast", "kernel", "report", "using"]
 
 _HOMES = {  # what is imported for each
     "reference": (),
@@ -33,49 +32,37 @@ _HOMES = {  # what is imported for each
 _INSTALL = {"numba": "pip install numba", "cupy": "pip install cupy-cuda12x"}
 BACKENDS = ("reference", "numba")  # those for NumPy arrays
 
-KERNELS: dict[str, dict[str, Callable[..., Any]]] = {}
+FAST: dict[str, dict[str, Callable[..., Any]]] = {}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def kernel(name: str, backend: str) -> Callable[[Function], Function]:
-    """Decorator: enter a function as `backend`'s equal of the definition `name`."""
+def kernel(
+    name: str, backend: str, takes: Callable[..., bool] | None = None
+) -> Callable[[Function], Function]:
+    """Decorator: enter a function as `backend`'s equal of the definition or composite `name`.
+
+    takes: of a composite's kernel, for which inputs it is; for others the composite itself runs.
+    """
 
     def enter(function: Function) -> Function:
-        if name not in KERNELS and backend != "reference":
-            raise ValueError(f"kernel: {name!r} has no definition; known are {sorted(KERNELS)}")
-        KERNELS.setdefault(name, {})[backend] = function
+        FAST.setdefault(name, {})[backend] = function
+        if takes is not None:
+            function.takes = takes  # type: ignore[attr-defined]
         return function
 
     return enter
-
-
-COMPOSITES: set[str] = set()  # operations whose definition is a text on Tensors, see ops.composite
-UPDATES = {"sgd_step", "adamw_step"}  # these change arrays in place and have no derivative
-
-
-def _enter_definitions(module: ModuleType) -> None:
-    """Every public function of a module of reference/ that returns `value, vjp` is a definition."""
-    for name, function in vars(module).items():
-        if getattr(function, "__module__", None) != module.__name__ or name.startswith("_"):
-            continue
-        if "Vjp" in str(function.__annotations__.get("return", "")):
-            kernel(name, "reference")(function)
-
-
-for _module in reference.MODULES:
-    _enter_definitions(_module)
-for _name in UPDATES:
-    kernel(_name, "reference")(getattr(reference.updates, _name))
 
 
 # ── choosing ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class _State(threading.local):
-    backend: str | None = None  # None: the default for the array's type
+    backend: str | None = None  # None: that of the environment, or the one for the array's type
 
 
 _state = _State()
+_environment = os.environ.get("MINSWIN_KERNELS") or None
+_loaded = {"reference"}
 
 
 @contextmanager
@@ -89,12 +76,26 @@ def using(backend: str) -> Iterator[None]:
         _state.backend = before
 
 
+def fast(name: str, array: Array) -> Callable[..., Any] | None:
+    """The kernel that runs operation `name` on `array`; None where its definition does."""
+    backend = _state.backend or _environment
+    if backend == "reference":
+        return None
+    if backend in (None, "numba") and "numba" in _loaded and type(array) is np.ndarray:
+        backend = "numba"
+    else:
+        backend = chosen(array)
+        _load(backend, "MINSWIN_KERNELS")
+    row = FAST.get(name)
+    return None if row is None else row.get(backend)
+
+
 def chosen(array: Array) -> str:
-    """The backend that operations on `array` use here and now."""
-    backend = _state.backend or os.environ.get("MINSWIN_KERNELS") or None
+    """The backend that operations on `array` use at this moment in this thread."""
+    backend = _state.backend or _environment
     on_cpu = array_module(array) is np
     if backend is None:
-        return "numba" if on_cpu else "cupy"
+        return ("numba" if _may_compile() else "reference") if on_cpu else "cupy"
     if backend == "cupy" and on_cpu:
         raise ValueError(
             "kernels: the backend 'cupy' works on CuPy arrays, got a NumPy array; "
@@ -108,45 +109,51 @@ def chosen(array: Array) -> str:
     return backend
 
 
-def select(name: str, array: Array) -> Callable[..., Any]:
-    """The function that runs operation `name` on `array`: a kernel, or else the definition."""
-    backend = chosen(array)
-    if backend not in _loaded:
-        _load(backend, "MINSWIN_KERNELS")
-    row = KERNELS[name]
-    return row.get(backend) or row["reference"]
-
-
-_loaded = {"reference"}
-
-
 def _load(backend: str, who: str) -> None:
     """Import the kernels of a backend, once; the decorator `kernel` enters them in the table."""
     if backend not in _HOMES:
         raise ValueError(f"{who}: unknown backend {backend!r}; choose one of {', '.join(_HOMES)}")
-    if backend not in _loaded:
-        try:
-            for home in _HOMES[backend]:
-                importlib.import_module(home)
-        except ImportError as error:
-            raise ImportError(
-                f"{who}: the backend {backend!r} cannot be loaded ({error}); "
-                f"{_INSTALL[backend]}, or set MINSWIN_KERNELS=reference"
-            ) from error
+    if backend in _loaded:
+        return
+    if backend == "numba" and not _may_compile():
+        raise ValueError(
+            f"{who}: the backend 'numba' compiles, which NUMBA_DISABLE_JIT forbids; unset that "
+            "variable, or use the backend 'reference'"
+        )
+    try:
+        for home in _HOMES[backend]:
+            importlib.import_module(home)
+    except ImportError as error:
+        raise ImportError(
+            f"{who}: the backend {backend!r} cannot be loaded ({error}); "
+            f"{_INSTALL[backend]}, or set MINSWIN_KERNELS=reference"
+        ) from error
     _loaded.add(backend)
+
+
+def _may_compile() -> bool:
+    """Whether numba, if it is there, compiles: NUMBA_DISABLE_JIT and its files can forbid it."""
+    if "numba" in _loaded:
+        return True
+    try:
+        from numba import config
+    except ImportError:
+        return True  # that it is missing is said when it is loaded
+    return not config.DISABLE_JIT
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def report() -> str:
-    """A table operation × backend; a dot where the definition runs."""
-    for backend in BACKENDS:
-        _load(backend, "report")
+    """A table operation × backend; a dot, or no row, where the definition runs."""
+    if _may_compile():
+        _load("numba", "report")
     importlib.import_module(_HOMES["cupy"][-1])  # can be read without CuPy
-    width = max(len(name) for name in KERNELS)
-    lines = [f"{'operation':{width}}  " + "  ".join(f"{b:>9}" for b in _HOMES)]
-    for name in sorted(KERNELS):
-        marks = ("yes" if b in KERNELS[name] else "·" for b in _HOMES)
+    backends = [backend for backend in _HOMES if backend != "reference"]
+    width = max(len(name) for name in FAST)
+    lines = [f"{'operation':{width}}  " + "  ".join(f"{b:>9}" for b in backends)]
+    for name in sorted(FAST):
+        marks = ("yes" if b in FAST[name] else "·" for b in backends)
         lines.append(f"{name:{width}}  " + "  ".join(f"{mark:>9}" for mark in marks))
-    return "\n".join(lines)
+    return "\n".join([*lines, "For every other operation its definition runs."])

@@ -10,6 +10,7 @@ from minswin.autograd import Tensor
 from minswin.devices import like
 from minswin.layers.base import Layer
 from minswin.layers.parameters import Init
+from minswin.lifting import composite
 
 
 class Linear(Layer):
@@ -75,19 +76,12 @@ class DropPath(Dropout):
         return (x.shape[0],) + (1,) * (x.ndim - 1)  # one decision per sample
 
 
-def _check_mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> None:
-    C, hidden = x.shape[-1], w1.shape[0]
-    fits = w1.shape == (hidden, C) and b1.shape == (hidden,)
-    if not fits or w2.shape[1:] != (hidden,) or b2.shape != w2.shape[:1]:
-        raise ValueError(
-            f"mlp: for x {x.shape} expected w1 (hidden, {C}), b1 (hidden,), w2 (M, hidden) and "
-            f"b2 (M,), got {w1.shape}, {b1.shape}, {w2.shape} and {b2.shape}"
-        )
-
-
-@ops.composite(_check_mlp)
+@composite()
 def mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    """linear → GELU → linear: x (..., C)   w1 (hidden, C)   w2 (M, hidden)   gives (..., M)"""
+    """linear → GELU → linear.
+
+    x (..., C)   w1 (hidden, C)   b1 (hidden,)   w2 (M, hidden)   b2 (M,)   gives (..., M)
+    """
     return ops.linear(ops.gelu(ops.linear(x, w1, b1)), w2, b2)
 
 

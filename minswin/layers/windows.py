@@ -10,6 +10,7 @@ from minswin.layers.attention import attend, check_heads, merge_heads, split_hea
 from minswin.layers.base import Layer
 from minswin.layers.basic import Dropout, LayerNorm, Linear
 from minswin.layers.parameters import Init
+from minswin.lifting import composite
 from minswin.reference.windows import attention_mask, relative_position_index
 
 
@@ -31,7 +32,7 @@ def _check_windows(
     qkv: Tensor, table: Tensor, *, heads: int, window: Pair, shift: Pair, table_window: Pair
 ) -> None:
     who = "shifted_window_attention"
-    if qkv.ndim != 4 or qkv.shape[3] % (3 * heads):
+    if qkv.shape[3] % (3 * heads):
         raise ValueError(
             f"{who}: qkv must be a map (B, H, W, 3C) whose C divides into {heads} heads, "
             f"got {qkv.shape}"
@@ -52,7 +53,7 @@ def _check_windows(
         raise ValueError(f"{who}: the window {window} is larger than its table's {table_window}")
 
 
-@ops.composite(_check_windows)
+@composite(_check_windows)
 def shifted_window_attention(
     qkv: Tensor,
     table: Tensor,
@@ -65,8 +66,9 @@ def shifted_window_attention(
 ) -> Tensor:
     """Roll the map, cut it into windows, attend in each, put them together, roll back.      §3.2
 
-    qkv (B, H, W, 3C), H and W multiples of the window   table ((2Mh−1)·(2Mw−1), h), made for
-    windows of `table_window`   shift (0, 0): W-MSA; otherwise SW-MSA   gives (B, H, W, C)
+    qkv (B, H, W, 3C), H and W multiples of the window   table (rows, h), where rows is
+    (2Mh−1)·(2Mw−1) of `table_window`   shift (0, 0): W-MSA; otherwise SW-MSA
+    gives (B, H, W, C)
     """
     grid = qkv.shape[1], qkv.shape[2]
     if any(shift):
@@ -134,8 +136,8 @@ class WindowAttention(Layer):
         inputs = qkv, self.relative_position_bias_table
         geometry = {"window": window, "shift": shift, "table_window": self.window}
         if self.attn_drop.active:  # no kernel draws random numbers
-            spelled_out = shifted_window_attention.text  # type: ignore[attr-defined]
-            return spelled_out(*inputs, heads=self.heads, **geometry, drop=self.attn_drop)
+            defined = shifted_window_attention.function
+            return defined(*inputs, heads=self.heads, **geometry, drop=self.attn_drop)
         return shifted_window_attention(*inputs, heads=self.heads, **geometry)
 
     def bias(self, window: Pair) -> Tensor:

@@ -18,22 +18,7 @@ from minswin.reference import (
     windows,
 )
 
-MODULES = (
-    elementwise,
-    shape,
-    reduce,
-    linear,
-    conv,
-    normalize,
-    attention,
-    windows,
-    losses,
-    maps,
-    detection,
-)
-
 __all__ = [
-    "MODULES",
     "attention",
     "conv",
     "detection",

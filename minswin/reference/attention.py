@@ -14,7 +14,8 @@ def attention(q: Array, k: Array, v: Array, bias: Array | None) -> tuple[Array, 
 
         P = softmax(q kᵀ/√d + bias)        Y = P v
 
-    q (..., N, d)   k (..., M, d)   v (..., M, e)   bias -> (..., N, M) or None   Y (..., N, e)
+    q (..., N, d)   k (..., M, d)   v (..., M, e)   bias -> (..., N, M) floats or None
+    gives Y (..., N, e)
     A mask is a bias: 0 where a query may look, −100 (or −∞) where it may not.
     """
     xp = array_module(q)

@@ -10,7 +10,7 @@ __all__ = ["binary_cross_entropy", "focal_loss", "giou"]
 def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, Vjp]:
     """−t log σ(x) − (1 − t) log(1 − σ(x)) = softplus(x) − t x, for each element.
 
-    logits, targets: one shape, targets in [0, 1]   gives that shape
+    logits, targets (...)   gives (...);   targets in [0, 1]
     The part of max(x, 0) − t x is (1 − t) x or −t x: it is 0 where the answer is certain and right.
     """
     xp = array_module(logits)
@@ -31,7 +31,7 @@ def focal_loss(
         L = α_t (1 − p_t)^γ (−log p_t),   p_t = σ(s),  s = x where the target is 1, else −x
         dL/ds = −α_t (1 − p_t)^γ (1 − p_t − γ p_t log p_t)
 
-    logits (...)   targets (...) of 0 and 1, bool or integers   gives (...), not yet added up
+    logits (...)   targets (...) flags: 0 and 1   gives (...), not yet added up
     alpha weighs the targets 1, 1 − alpha the targets 0.
     """
     xp = array_module(logits)

@@ -183,9 +183,11 @@ def gelu_tanh(x: Array) -> tuple[Array, Vjp]:
 
 
 def dropout(x: Array, keep: Array, *, rate: float) -> tuple[Array, Vjp]:
-    """Zero what `keep` (bool, broadcast to x) leaves out; scale the rest to the same mean.
+    """Zero what `keep` leaves out; scale the rest to the same mean.
 
-    y = x · keep / (1 − rate)        One value of keep per sample, (B, 1, …, 1), is drop path.
+    y = x · keep / (1 − rate)
+
+    x (...)   keep -> (...) bool: one value for each sample, (B, 1, …, 1), is drop path
     """
     scale = keep.astype(x.dtype) * (1 / (1 - rate) if rate < 1 else 0)
     return x * scale, lambda g: (g * scale, None)

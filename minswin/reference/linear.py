@@ -16,7 +16,7 @@ def swap(x: Array) -> Array:
 def matmul(x: Array, y: Array) -> tuple[Array, Vjp]:
     """Batched matrix product; the leading axes broadcast.
 
-    x (..., N, K)   y (..., K, M)   gives (..., N, M)
+    x (*X, N, K)   y (*Y, K, M)   gives (*X and *Y broadcast, N, M)
     """
 
     def vjp(g: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ __all__ = ["cross_entropy"]
 def cross_entropy(logits: Array, targets: Array, *, smoothing: float = 0.0) -> tuple[Array, Vjp]:
     """Mean over the batch of −Σ t log softmax(logits).                    Szegedy et al. 2016, §7
 
-    logits (B, K)   targets: class indices (B,), or probabilities (B, K)   gives a 0-d array
+    logits (B, K)   targets (B,) integers or (B, K): classes, or their probabilities   gives ()
     With smoothing ε the target t becomes (1 − ε) t + ε/K.
     """
     xp = array_module(logits)

@@ -6,6 +6,8 @@ element back to where it came from and adds where it was copied.
 
 from __future__ import annotations
 
+from itertools import repeat
+from types import EllipsisType, NoneType
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ def reshape(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Vjp]:
 
 def transpose(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Vjp]:
     """Axis i of the result is axis axes[i] of x. Undone by the inverse permutation."""
-    inverse = tuple(int(i) for i in np.argsort([a % x.ndim for a in axes]))
+    inverse = tuple(np.argsort(np.mod(axes, x.ndim or 1)).tolist())
     return x.transpose(axes), lambda g: (g.transpose(inverse),)
 
 
@@ -79,11 +81,9 @@ def _takes_each_once(index: Any) -> bool:
 
     NumPy takes anything else (arrays, lists, tuples in the tuple, buffers) as an array of indices.
     """
+    plain = (int, np.integer, slice, NoneType, EllipsisType)
     parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice))
-        for part in parts
-    )
+    return all(map(isinstance, parts, repeat(plain)))
 
 
 def concatenate(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
@@ -102,13 +102,17 @@ def stack(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
 def take(table: Array, rows: Array) -> tuple[Array, Vjp]:
     """Look up rows of a table (L, …): Y[i] = table[rows[i]].       Undone by scatter-add.
 
-    table (L, …)   rows integers (…)   gives (…rows, …); equal to one-hot(rows) @ table.
+    table (L, *row)   rows (*places) integers   gives (*places, *row)
+    It equals one-hot(rows) @ table.
     """
     return table[rows], lambda g: (_add_rows(g, rows, table.shape[0]), None)
 
 
 def scatter_add(x: Array, rows: Array, *, length: int) -> tuple[Array, Vjp]:
-    """Add each x[i] into row rows[i] of a table of zeros (length, …). The adjoint of `take`."""
+    """Add each x[i] into row rows[i] of a table of zeros. The adjoint of `take`.
+
+    rows (*places) integers   x (*places, *row)   gives (length, *row)
+    """
     return _add_rows(x, rows, length), lambda g: (g[rows], None)
 
 

@@ -54,7 +54,7 @@ def window_partition(x: Array, *, window: Pair) -> tuple[Array, Vjp]:
 def window_merge(x: Array, *, window: Pair, grid: Pair) -> tuple[Array, Vjp]:
     """Put the windows of a map of size `grid` = (H, W) together again: undoes window_partition.
 
-    x (B, H/Mh · W/Mw, Mh·Mw, C)   gives (B, H, W, C)
+    x (B, windows, N, C) with N = Mh·Mw   gives (B, H, W, C)
     """
     return _join(x, window, grid), lambda g: (_cut(g, window),)
 

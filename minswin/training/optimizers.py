@@ -14,6 +14,7 @@ from minswin.arrays import Array, array_module, to_numpy
 from minswin.autograd import Tensor
 from minswin.devices import to_device
 from minswin.layers.base import once
+from minswin.reference import updates
 
 
 def decays(name: str, parameter: Any) -> bool:
@@ -147,7 +148,7 @@ class Optimizer:
             p = self.parameters[name]
             rows.append((p.data, p.grad, *(self.state[slot][name] for slot in self.slots)))
         decays = [self.decay[name] for name in names]
-        update = kernels.select(self.update, rows[0][0])
+        update = kernels.fast(self.update, rows[0][0]) or getattr(updates, self.update)
         together = getattr(update, "together", None)
         if together is not None:
             together(rows, decays=decays, **settings)

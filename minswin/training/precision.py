@@ -11,7 +11,7 @@ copy of its inputs. Norms, softmax, GELU, the loss and the optimizer never see a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -22,6 +22,7 @@ from minswin.arrays import Array, Definition, Vjp, array_module
 from minswin.autograd import Around, GoOn, Tensor, around, surrounded_by, vjp
 from minswin.devices import cupy, gpu_number
 from minswin.layers.attention import spelled_out
+from minswin.lifting import OPERATIONS
 
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 PRODUCTS = ("linear", "matmul", "conv2d")
@@ -83,11 +84,11 @@ def _tf32() -> Iterator[None]:
 @contextmanager
 def _short(dtype: np.dtype[Any], on_cpu: bool) -> Iterator[None]:
     """Products of numbers of this dtype. A CPU runs the definitions: kernels take no float16."""
-    definitions = {name: kernels.KERNELS[name]["reference"] for name in PRODUCTS}
-    attention = kernels.KERNELS["attention"]["reference"]
+    definitions = {name: OPERATIONS[name].definition for name in PRODUCTS}
+    attention = OPERATIONS["attention"].definition
 
     def short(
-        go: GoOn, definition: Definition, inputs: tuple[Any, ...], settings: dict[str, Any]
+        go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         name = getattr(definition, "__name__", "")
         if name in definitions:

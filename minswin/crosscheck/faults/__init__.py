@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from minswin import kernels
+from minswin.lifting import OPERATIONS
 
 
 class Fault(NamedTuple):
@@ -62,25 +63,26 @@ def planted_everywhere(fault: Fault) -> Iterator[None]:
 def planted(fault: Fault) -> Iterator[None]:
     """Inside this block minswin has the fault. Not for several threads at once."""
     owner, attribute, right = _find(fault.function)
-    rows = {name: dict(row) for name, row in kernels.KERNELS.items()}
+    operations = dict(OPERATIONS)
+    definitions = {name: operation.definition for name, operation in operations.items()}
     places: list[tuple[Any, str]] = []
     try:
         wrong = _changed(right, owner, fault)
         places = [(owner, attribute), *_references(right)]
         for place, name in places:
             setattr(place, name, wrong)
-        for row in kernels.KERNELS.values():
-            if row["reference"] is right:
-                row["reference"] = wrong
+        for operation in operations.values():
+            if operation.definition is right:
+                operation.definition = wrong
         forget()
         with kernels.using("reference"):
             yield
     finally:
         for place, name in places:
             setattr(place, name, right)
-        for name, row in rows.items():
-            kernels.KERNELS[name].clear()
-            kernels.KERNELS[name].update(row)
+        OPERATIONS.update(operations)
+        for name, definition in definitions.items():
+            operations[name].definition = definition
         forget()
 
 
@@ -113,7 +115,7 @@ def _find(path: str) -> tuple[Any, str, Callable[..., Any]]:
 
 def _changed(right: Callable[..., Any], owner: Any, fault: Fault) -> Any:
     """The function compiled from its text with the change; lines and file stay as they are."""
-    plain = inspect.unwrap(getattr(right, "text", right))
+    plain = inspect.unwrap(right)
     lines, number = inspect.getsourcelines(plain)
     text = textwrap.dedent("".join(lines))
     if text.count(fault.text) != 1:
@@ -132,7 +134,7 @@ def _changed(right: Callable[..., Any], owner: Any, fault: Fault) -> Any:
 
 def _share_globals(wrong: Any, plain: Callable[..., Any]) -> None:
     """What the changed function uses is looked up in its copy: let later changes reach it."""
-    inner = inspect.unwrap(getattr(wrong, "text", wrong))
+    inner = inspect.unwrap(wrong)
     for name in inner.__code__.co_names:
         if name in plain.__globals__:
             inner.__globals__[name] = plain.__globals__[name]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minswin.arrays import Array, Vjp, array_module
-from minswin.kernels import KERNELS, kernel
+from minswin.kernels import kernel
 from minswin.kernels.gpu.launch import (
     FREE_SHARED,
     c_name,
@@ -21,19 +23,23 @@ TOKENS = 256  # of a window: a block has a thread for each
 FILE = "window_attention.cu"
 
 
-@kernel("shifted_window_attention", "cupy")
+def _takes(qkv: Array, table: Array, *, heads: int, window: Pair, **_: Any) -> bool:
+    """Up to 256 tokens of a window and 64 channels of a head."""
+    N, d = window[0] * window[1], qkv.shape[3] // 3 // heads
+    return same_float(qkv, table) and qkv.size > 0 and N <= TOKENS and d <= WIDTHS[-1]
+
+
+@kernel("shifted_window_attention", "cupy", _takes)
 def shifted_window_attention(
     qkv: Array, table: Array, *, heads: int, window: Pair, shift: Pair, table_window: Pair
 ) -> tuple[Array, Vjp]:
-    """Equals the composite of the same name, which runs beyond 256 tokens and 64 channels a head.
+    """Equals the composite of the same name.
 
     It keeps y and two numbers for each query and head. The gradient of the table is a sum of one
     small table for each window, in a fixed order.
     """
     (B, H, W), C = qkv.shape[:3], qkv.shape[3] // 3
-    N, d, settings = window[0] * window[1], C // heads, (heads, window, shift, table_window)
-    if not same_float(qkv, table) or not qkv.size or N > TOKENS or d > WIDTHS[-1]:
-        return _definition(qkv, table, *settings)
+    N, d = window[0] * window[1], C // heads
     xp, dtype, qkv, table = array_module(qkv), qkv.dtype, contiguous(qkv), contiguous(table)
     width = next(w for w in WIDTHS if w >= d)
     of = f"<{c_name(dtype)}, {width}>"
@@ -56,16 +62,6 @@ def shifted_window_attention(
         return dqkv, _into_table(sum_columns(dbias, dtype), table, heads, window, table_window)
 
     return y, vjp
-
-
-def _definition(
-    qkv: Array, table: Array, heads: int, window: Pair, shift: Pair, table_window: Pair
-) -> tuple[Array, Vjp]:
-    settings = {"heads": heads, "window": window, "shift": shift, "table_window": table_window}
-    result: tuple[Array, Vjp] = KERNELS["shifted_window_attention"]["reference"](
-        qkv, table, **settings
-    )
-    return result
 
 
 def _share(

@@ -1,0 +1,115 @@
+"""From a definition on arrays to an operation on Tensors: checked, recorded, run by a kernel.
+
+An operation unwraps its inputs once, runs the kernel that `kernels.fast` has for its name, or else
+the definition, and records the result for `backward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from minswin import kernels
+from minswin.arrays import Definition
+from minswin.autograd import Tensor, record, state, vjp
+from minswin.lifting import shapes
+from minswin.lifting.calls import check_call, signature_of
+from minswin.lifting.inputs import unwrapping
+
+Check = Callable[..., None]
+MOST_CALLS = 1000  # combinations of shapes that an operation remembers as right
+
+
+class Lifted(Protocol):
+    """A function on Tensors."""
+
+    __name__: str
+    definition: Definition  # what runs where no kernel does
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Tensor: ...
+
+
+class Composite(Lifted, Protocol):
+    """An operation that is defined by others."""
+
+    function: Callable[..., Tensor]  # the definition, on Tensors
+
+
+OPERATIONS: dict[str, Lifted] = {}  # by the names of their definitions
+
+
+def composite(
+    check: Check | None = None, **hints: str
+) -> Callable[[Callable[..., Tensor]], Composite]:
+    """Decorator: make an operation of a function on Tensors, which a kernel may replace.
+
+    Where no kernel of its name is chosen the function runs, and is recorded step by step.
+    """
+
+    def enter(function: Callable[..., Tensor]) -> Composite:
+        operation = cast(Composite, lift(vjp(function), check, function=function, **hints))
+        operation.function = function
+        return operation
+
+    return enter
+
+
+def lift(
+    definition: Definition,
+    check: Check | None = None,
+    *,
+    function: Callable[..., Tensor] | None = None,
+    **hints: str,
+) -> Lifted:
+    """Make an operation on Tensors from a definition on arrays.
+
+    check: raises for what shapes do not show   hints: what to do, by the name of a wrong argument
+    """
+    name = definition.__name__
+    arguments, signature = shapes.arguments_of(definition), signature_of(definition)
+    unwrap = unwrapping(arguments)
+    right: set[tuple[Any, ...]] = set()  # shapes and names of settings that fit
+
+    @wraps(function or definition)
+    def operation(*inputs: Any, **settings: Any) -> Tensor:
+        values, arrays, sizes = unwrap(name, arguments, inputs, hints)
+        call = (sizes, *settings)
+        if call not in right:
+            check_call(name, signature, inputs, settings)
+            shapes.check(name, arguments, arrays, hints)
+            right.add(call)
+            if len(right) > MOST_CALLS:
+                right.clear()
+        for key, value in settings.items():
+            if isinstance(value, np.generic):
+                settings[key] = value.item()  # else it would force its dtype on the result
+        if check is not None:
+            check(*arrays, **settings)
+        fast = kernels.fast(name, arrays[0])
+        if function is not None and not _takes(fast, arrays, settings):
+            return function(*values, **settings)
+        try:
+            if state.around is not None:
+                return state.around(fast or lifted.definition, values, settings)
+            value, pull = (fast or lifted.definition)(*arrays, **settings)
+            return record(name, values, value, pull)
+        except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+            kind = type(error) if type(error) in (TypeError, IndexError) else ValueError
+            came = ", ".join(map(str, sizes))
+            raise kind(f"{name}: {error}; the inputs have the shapes {came}") from error
+
+    operation.__signature__ = signature.replace(return_annotation=Tensor)  # type: ignore[attr-defined]
+    lifted = OPERATIONS[name] = cast(Lifted, operation)
+    lifted.definition = definition
+    return lifted
+
+
+def _takes(
+    fast: Callable[..., Any] | None, arrays: Sequence[Any], settings: dict[str, Any]
+) -> bool:
+    """Whether there is a kernel of a composite, and it takes these inputs."""
+    takes = getattr(fast, "takes", None)
+    return fast is not None and (takes is None or takes(*arrays, **settings))
