@@ -36,7 +36,7 @@ const STEPS = [
     worked: workedQuery,
     vectors: (z) => [parts(z, "q of this token", "q", z.query), parts(z, `k of key ${keyName(z)}`, "k", z.keyOf(z.key)), parts(z, `v of key ${keyName(z)}`, "v", z.keyOf(z.key))] },
   { name: "scores", symbol: mfrac(mrow(mi("q"), mo("·"), mi("k")), msqrt(mi("d"))), title: "How well they match",
-    text: ({ N = 0, block }) => `The query of this token meets the key of each of the ${block.N} tokens that it shares a window with, itself among them.`,
+    text: ({ block }) => `The query of this token meets the key of each of the ${block.N} tokens ${block.whole ? "there are" : "of its window"}, itself among them.`,
     formula: () => [mi("s"), mo("="), mfrac(mrow(vector("q"), mo("·"), vector("k")), msqrt(mi("d")))],
     worked: workedScore,
     keys: (z) => [keyGrid(z, "q · k / √d", z.attn + "scores", z.query * z.block.N)] },
@@ -185,7 +185,7 @@ function arithmetic() {
   find("#arithmetic-of").innerHTML = `${state.pins[0] ? '<span class="pin-a">A</span>' : "The token in the middle"}, ${coordinates(z.block, z.token)}, in ${z.block.name.toLowerCase()}, head ${z.head + 1}`
     + (step.keys || step.name === "qkv" ? `; key ${keyName(z)}` : "") + (state.pins[0] ? "." : ". Pin another in the picture above.");
   const text = element("div", {}, element("h3", {}, `${chosen.step + 1} of ${STEPS.length}: ${step.title}`), element("p", {}, step.text(z)));
-  text.insertAdjacentHTML("beforeend", `<div class="formula">${math(...step.formula(z))}</div><div class="worked">${math(...step.worked(z))}</div>`);
+  text.insertAdjacentHTML("beforeend", `<div class="formula">${math(...step.formula(z))}</div><div class="worked">${brokenMath(step.worked(z))}</div>`);
   panel.replaceChildren(text, element("div", { class: "vectors" }, ...(step.vectors ? step.vectors(z) : []), ...(step.keys ? step.keys(z) : [])));
   find("#back").disabled = chosen.step === 0;
   find("#forth").disabled = chosen.step === STEPS.length - 1;

@@ -54,6 +54,7 @@ function waiting(share) {
 }
 
 function redraw() {
+  offerZoom();
   drawPicture();
   if (!blocks.length) return listeners.forEach((listener) => listener());
   drawBlocks();
@@ -79,7 +80,6 @@ function showAnswer() {
 const source = element("canvas", { width: imageWidth, height: imageHeight }); // what the model is given
 source.getContext("2d", { willReadFrequently: true });
 const canvas = find("#picture");
-const SCALE = Math.max(1, Math.round(832 / Math.max(imageWidth, imageHeight)));
 
 function cell({ grid: [H, W] }, token) {
   const high = canvas.height / H, wide = canvas.width / W;
@@ -88,50 +88,68 @@ function cell({ grid: [H, W] }, token) {
 
 function drawPicture() {
   const pen = canvas.getContext("2d"), block = current();
-  [canvas.width, canvas.height] = [imageWidth * SCALE, imageHeight * SCALE];
+  const wide = Math.max(imageWidth, Math.round((canvas.clientWidth || 400) * (window.devicePixelRatio || 1)));
+  [canvas.width, canvas.height] = [wide, Math.round((wide * imageHeight) / imageWidth)];
   pen.imageSmoothingEnabled = false;
   pen.drawImage(source, 0, 0, canvas.width, canvas.height);
   if (!block) return;
   const pins = shown();
   if (state.mode === "pin" && pins.length) {
-    pen.fillStyle = `rgb(${css("--pale")} / .6)`;
+    pen.fillStyle = `rgb(${css("--pale")} / .5)`;
     pen.fillRect(0, 0, canvas.width, canvas.height);
     pins.forEach(({ pin, i }) => shade(pen, block, tokenAt(block, pin), i));
   }
-  if (!block.whole) borders(pen, block);
+  if (!block.whole) edges(pen, block, (a, b) => a !== b, "rgb(255 255 255 / .95)", 1.3);
   if (state.mode === "draw") return;
-  if (state.cursor && state.cursor.front === undefined) ring(pen, block, tokenAt(block, state.cursor), css("--ink"), 2);
+  if (!block.whole) pins.forEach(({ pin, i }) => {
+    const { w } = neighbourhood(block, tokenAt(block, pin));
+    edges(pen, block, (a, b) => (a === w) !== (b === w), css(i ? "--b" : "--a"), 2.2);
+  });
+  if (state.cursor && state.cursor.front === undefined) ring(pen, block, tokenAt(block, state.cursor), css("--ink"), 1.2);
   pins.forEach(({ pin, i }) => label(pen, block, tokenAt(block, pin), i));
-  if (state.marked !== null && state.marked >= 0) ring(pen, block, state.marked, css("--ink"), 5);
+  if (state.marked !== null && state.marked >= 0) ring(pen, block, state.marked, css("--ink"), 2.6);
+}
+
+// What the full colour stands for: the largest share, of this head or of all, and never less than
+// three times an equal share, so that a token that takes the same from all is pale.
+function fullColour(block, token, head, scale = state.scale) {
+  const heads = scale === "one" ? Array.from({ length: block.heads }, (_, h) => h) : [head];
+  return Math.max(3 / block.N, ...heads.map((h) => largestOf(sharesOf(block, h, token))));
 }
 
 function shade(pen, block, token, i) {
   const shares = sharesOf(block, state.head, token), { tokens } = neighbourhood(block, token);
-  const most = largestOf(shares), [r, g, b] = fromHex(i ? "--b" : "--a");
+  const most = fullColour(block, token, state.head), [r, g, b] = fromHex(i ? "--b" : "--a");
   tokens.forEach((key, k) => {
     if (key < 0) return;
-    fill(pen, `rgb(${r} ${g} ${b} / ${0.9 * (shares[k] / most) ** 0.8})`, ...cell(block, key));
+    fill(pen, `rgb(${r} ${g} ${b} / ${0.9 * Math.min(1, shares[k] / most) ** 0.8})`, ...cell(block, key));
   });
 }
 
-function borders(pen, block) {
-  const { grid: [H, W], slots, N } = block, window = (token) => Math.floor(slots[token] / N);
+// Pixels of the canvas for each pixel of a picture of the usual width.
+const fine = () => Math.min(canvas.width / 400, 2 * (window.devicePixelRatio || 1));
+
+// Lines between neighbouring tokens whose windows fulfil a condition; −1: outside of the map.
+function edges(pen, block, condition, colour, width) {
+  const { grid: [H, W], slots, N } = block;
+  const window_ = (r, c) => (r < 0 || c < 0 || r >= H || c >= W ? -1 : Math.floor(slots[r * W + c] / N));
+  const inside = (a, b) => condition(a, b) && (a >= 0 && b >= 0 || width > 2);
   pen.beginPath();
-  for (let r = 0; r < H; r++) for (let c = 0; c < W; c++) {
-    const token = r * W + c, [x, y, wide, high] = cell(block, token);
-    if (c && window(token) !== window(token - 1)) { pen.moveTo(x, y); pen.lineTo(x, y + high); }
-    if (r && window(token) !== window(token - W)) { pen.moveTo(x, y); pen.lineTo(x + wide, y); }
+  for (let r = 0; r <= H; r++) for (let c = 0; c <= W; c++) {
+    const [x, y, wide, high] = [(c * canvas.width) / W, (r * canvas.height) / H, canvas.width / W, canvas.height / H].map(Math.round);
+    if (r < H && inside(window_(r, c), window_(r, c - 1))) { pen.moveTo(x, y); pen.lineTo(x, y + high); }
+    if (c < W && inside(window_(r, c), window_(r - 1, c))) { pen.moveTo(x, y); pen.lineTo(x + wide, y); }
   }
-  for (const [colour, width] of [["rgb(0 0 0 / .5)", 4], ["rgb(255 255 255 / .95)", 2]]) {
-    [pen.strokeStyle, pen.lineWidth] = [colour, width];
+  for (const [stroke, extra] of [["rgb(0 0 0 / .45)", 1.4], [colour, 0]]) {
+    [pen.strokeStyle, pen.lineWidth] = [stroke, (width + extra) * fine()];
     pen.stroke();
   }
 }
 
 function ring(pen, block, token, colour, width) {
   const [x, y, wide, high] = cell(block, token);
-  for (const [stroke, extra] of [["rgb(255 255 255 / .9)", 3], [colour, 0]]) {
-    [pen.strokeStyle, pen.lineWidth] = [stroke, width + extra];
+  for (const [stroke, extra] of [["rgb(255 255 255 / .9)", 1.6], [colour, 0]]) {
+    [pen.strokeStyle, pen.lineWidth] = [stroke, (width + extra) * fine()];
     pen.strokeRect(x, y, wide, high);
   }
 }
@@ -139,13 +157,13 @@ function ring(pen, block, token, colour, width) {
 function label(pen, block, token, i) {
   if (token < 0) return;
   const colour = css(i ? "--b" : "--a"), [x, y, wide, high] = cell(block, token);
-  ring(pen, block, token, colour, 5);
+  ring(pen, block, token, colour, 2.4);
   if (!state.pins[i]) return;
-  const size = 30, left = Math.min(x + wide, canvas.width - size), top = Math.max(0, y - size);
+  const size = Math.round(15 * fine()), left = Math.min(x + wide, canvas.width - size), top = Math.max(0, y - size);
   pen.fillStyle = colour;
   pen.fillRect(left, top, size, size);
   pen.fillStyle = readable(fromHex(i ? "--b" : "--a"));
-  pen.font = "bold 22px sans-serif";
+  pen.font = `bold ${Math.round(11 * fine())}px sans-serif`;
   [pen.textAlign, pen.textBaseline] = ["center", "middle"];
   pen.fillText("AB"[i], left + size / 2, top + size / 2 + 1);
 }
@@ -196,15 +214,19 @@ canvas.addEventListener("pointerdown", (event) => {
     brush.last = null;
     return paint(event);
   }
-  state.cursor = null;
-  return pin(pinOn(current(), tokenAt(current(), placeOf(event))));
+  return undefined;
+});
+canvas.addEventListener("click", (event) => {
+  if (state.mode === "draw" || !blocks.length) return;
+  if (event.pointerType === "touch") state.cursor = null;
+  pin(pinOn(current(), tokenAt(current(), placeOf(event))));
 });
 canvas.addEventListener("pointermove", (event) => {
   if (state.mode === "draw" && live) {
     if (event.buttons & 1) paint(event);
     return;
   }
-  if (event.pointerType === "touch") return;
+  if (event.pointerType === "touch" || !blocks.length) return;
   const place = pinOn(current(), tokenAt(current(), placeOf(event)));
   if (samePlace(place, state.cursor)) return;
   state.cursor = place;
@@ -216,6 +238,7 @@ canvas.addEventListener("blur", () => { state.cursor = null; changed(); });
 
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 canvas.addEventListener("keydown", (event) => {
+  if (!blocks.length) return;
   const block = current(), [H, W] = block.grid, at = tokenAt(block, state.cursor || state.pins[0] || { x: 0.5, y: 0.5 });
   if (event.key in MOVES) {
     const [down, right] = MOVES[event.key], row = Math.floor(Math.max(0, at) / W) + down, column = (Math.max(0, at) % W) + right;
@@ -226,6 +249,20 @@ canvas.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") letGo(); });
+
+// Tokens of at least 24 pixels: where they are smaller, the picture can be made larger, and scrolls.
+const TOUCH = 24;
+
+function offerZoom() {
+  const button = find("#zoom"), columns = Math.max(1, ...blocks.map(({ grid }) => grid[1])), wide = find(".frame").clientWidth;
+  button.hidden = wide >= TOUCH * columns && !state.zoom;
+  canvas.style.width = state.zoom ? `${Math.max(wide, TOUCH * columns)}px` : "";
+  find(".frame").classList.toggle("zoomed", Boolean(state.zoom));
+  button.setAttribute("aria-pressed", String(Boolean(state.zoom)));
+}
+
+window.addEventListener("resize", () => changed());
+find("#zoom").addEventListener("click", () => { state.zoom = !state.zoom; changed(); });
 
 // ── pictures from elsewhere ─────────────────────────────────────────────────────────────────────
 
@@ -320,7 +357,7 @@ function drawBlocks() {
   blocks.forEach((block, i) => {
     const button = row.children[i], { pin, i: which } = pins[0] || { pin: { x: 0.5, y: 0.5 }, i: 0 };
     const token = tokenAt(block, pin), shares = sharesOf(block, -1, token), { tokens, q } = neighbourhood(block, token);
-    thumb(button.firstChild, block, shares, tokens, largestOf(shares), which, q);
+    thumb(button.firstChild, block, shares, tokens, fullColour(block, token, -1, "own"), which, q);
     const geometry = block.whole ? "all tokens" : block.shift.some(Boolean) ? `shift ${block.shift[0]}` : "no shift";
     button.lastChild.replaceChildren(block.whole ? `${block.block + 1}` : `${block.stage + 1} · ${block.block + 1}`, element("small", {}, geometry));
     button.setAttribute("aria-pressed", String(i === state.block));
@@ -333,7 +370,6 @@ function drawHeads() {
   const set = pins.length ? pins : [{ pin: { x: 0.5, y: 0.5 }, i: 0 }];
   const tokens = set.map(({ pin }) => tokenAt(block, pin));
   const shares = tokens.map((token) => Array.from({ length: block.heads + 1 }, (_, h) => sharesOf(block, h - 1, token)));
-  const most = shares.map((heads) => (state.scale === "one" ? largestOf(heads.map(largestOf)) : 0));
   if (place.children.length !== block.heads + 1) place.replaceChildren(...shares[0].map((_, i) => headButton(i - 1)));
   [...place.children].forEach((box, i) => {
     const off = (state.options.off[block.at + "attn."] || []).includes(i - 1);
@@ -341,16 +377,20 @@ function drawHeads() {
     const canvases = all("canvas", box), button = find("button", box);
     canvases[1].hidden = set.length < 2;
     set.forEach(({ i: which }, n) => {
-      const { tokens: keys, q } = neighbourhood(block, tokens[n]), largest = largestOf(shares[n][i]);
-      thumb(canvases[n], block, shares[n][i], keys, most[n] || largest, which, q);
+      const { tokens: keys, q } = neighbourhood(block, tokens[n]);
+      thumb(canvases[n], block, shares[n][i], keys, fullColour(block, tokens[n], i - 1), which, q);
     });
     button.setAttribute("aria-pressed", String(state.head === i - 1));
     find("span", button).replaceChildren(i ? `Head ${i}` : "Mean", element("small", {}, `up to ${set.map((_, n) => percent(largestOf(shares[n][i]))).join(", ")}`));
     const toggle = find(".toggle", box);
     if (toggle) { toggle.textContent = off ? "is off" : "turn off"; toggle.setAttribute("aria-pressed", String(off)); }
   });
-  find("#scale-legend").hidden = state.scale === "own";
-  legend(find("#scale-legend"), 0, most[0] || 1, (x) => sequential(x, most[0] || 1, set[0].i), "share", percent);
+  all("#legends .legend").forEach((bar, n) => {
+    bar.hidden = !set[n];
+    if (!set[n]) return;
+    const most = fullColour(block, tokens[n], state.head), name = element("span", {}, set.length > 1 ? "AB"[set[n].i] : "share");
+    legend(bar, 0, most, (x) => sequential(x, most, set[n].i), name, percent);
+  });
   all("#scale button").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.scale === state.scale)));
   find("#heads-title").textContent = `${block.name}: ${block.heads} head${block.heads > 1 ? "s" : ""}` + (block.whole ? "" : `, in the window of the token`);
 }
@@ -384,6 +424,7 @@ function say() {
   find("#readout").innerHTML = lines.join(" ");
   all("[data-mode]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === state.mode)));
   find("#brush").hidden = state.mode !== "draw";
+  find("#explore").classList.toggle("drawing", state.mode === "draw");
   find("#let-go").disabled = !state.pins[0];
 }
 

@@ -41,7 +41,7 @@ function startSwitches() {
 function startControls() {
   all("[data-mode]").forEach((button) => button.addEventListener("click", () => { state.mode = button.dataset.mode; changed(); }));
   all("#scale button").forEach((button) => button.addEventListener("click", () => { state.scale = button.dataset.scale; changed(); }));
-  find("#let-go").addEventListener("click", letGo);
+  if (find("#let-go")) find("#let-go").addEventListener("click", letGo);
   const front = find("#class-token");
   if (front) front.addEventListener("click", () => pin({ front: 0 }));
   if (live) {
@@ -83,11 +83,13 @@ function begin() {
 function figures() {
   [startShift, startMerge, startReach, startCost, startSharp, startPlaces, startBias, startChannels, startPoints].forEach((start) => start());
   redraw();
-  document.documentElement.dataset.ready = "yes";
+  document.addEventListener("answered", () => { document.documentElement.dataset.ready = "yes"; }, { once: true });
+  changed({ rerun: live }); // a second run, for the browser has compiled the program by now
+  if (!live) document.documentElement.dataset.ready = "yes";
 }
 
 leaveOut();
 begin();
 
 // For the console: every tensor of the last run by name, and the model to run again.
-window.minswin = { steps: () => steps, blocks: () => blocks, state, model, run, reachOf };
+window.minswin = { steps: () => steps, blocks: () => blocks, state, source, model, run, reachOf, sharesOf, neighbourhood };

@@ -21,7 +21,7 @@ function digits(x) {
   return (x < 0 ? "−" : "") + text;
 }
 
-const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`;
+const percent = (p) => `${(100 * p).toFixed(p > 0 && p < 0.0995 ? 1 : 0)} %`;
 const grouped = (n) => Math.round(n).toLocaleString("en");
 const million = (n) => (n < 1e6 ? grouped(n) : `${(n / 1e6).toFixed(n < 1e7 ? 2 : 1)} million`);
 
@@ -35,6 +35,8 @@ const msup = (base, power) => `<msup>${base}${mrow(power)}</msup>`;
 const mfrac = (above, below) => `<mfrac>${mrow(above)}${mrow(below)}</mfrac>`;
 const msqrt = (inside) => `<msqrt>${inside}</msqrt>`;
 const math = (...parts) => `<math display="inline">${parts.join("")}</math>`;
+// A formula in pieces, each from one sign of equality to the next, so that a small screen can break it.
+const brokenMath = (parts) => parts.join("").split(mo("=")).map((piece, i) => math(i ? mo("=") : "", piece)).join(" ");
 const vector = (name) => `<mi mathvariant="normal" style="font-weight:700">${name}</mi>`;
 
 // A number of the run: where it is from stands beside it, for whoever checks it.
@@ -85,9 +87,10 @@ function legend(place, low, high, colourOf, name, text = digits) {
   const stops = Array.from({ length: 9 }, (_, i) => written(colourOf(low + ((high - low) * i) / 8)));
   const bar = element("i", { style: `background:linear-gradient(90deg,${stops.join(",")})` });
   const middle = low < 0 ? "0" : text((low + high) / 2);
-  place.replaceChildren(element("span", {}, name), text(low), bar, middle, bar.cloneNode(), text(high));
-  place.children[1].style.background = `linear-gradient(90deg,${stops.slice(0, 5).join(",")})`;
-  place.children[2].style.background = `linear-gradient(90deg,${stops.slice(4).join(",")})`;
+  place.replaceChildren(name, text(low), bar, middle, bar.cloneNode(), text(high));
+  const [left, right] = all("i", place);
+  left.style.background = `linear-gradient(90deg,${stops.slice(0, 5).join(",")})`;
+  right.style.background = `linear-gradient(90deg,${stops.slice(4).join(",")})`;
 }
 
 // A rectangle on whole pixels, so that neighbours leave no seam.
