@@ -74,15 +74,15 @@ def load_source(
     tell: Tell | None = None,
 ) -> Model:
     """Like `load`, with weights that have been read."""
-    own = _in_names_of(model, source, tell)
+    weights = _in_names_of(model, source, tell)
     tell = tell or (lambda line: None)
-    own = _with_head(own, model, head, tell)
+    weights = _with_head(weights, model, head, tell)
     if resize is not None:
-        own = _resized(own, model, resize, tell)
+        weights = _resized(weights, model, resize, tell)
     try:
-        model.load_state_dict(own)
+        model.load_state_dict(weights)
     except ValueError as error:
-        raise ValueError(f"load: {source.who}: {error}{_advice(own, model, source)}") from None
+        raise ValueError(f"load: {source.who}: {error}{_advice(weights, model, source)}") from None
     return model
 
 
@@ -145,15 +145,15 @@ def _which_fits(known: Known) -> str:
 # ── heads and sizes ──────────────────────────────────────────────────────────────────────────────
 
 
-def _with_head(own: State, model: Model, head: Head, tell: Tell) -> State:
+def _with_head(weights: State, model: Model, head: Head, tell: Tell) -> State:
     if isinstance(head, str) and head == "file":
-        return own
+        return weights
     mine = model.state_dict()
     names = [n for n in mine if n.rpartition(".")[0] in model.head_names]
     classes = len(mine[names[0]])
     if isinstance(head, str) and head == "fresh":
         tell(f"head: fresh random weights for {classes:,} classes")
-        return {**own, **{name: mine[name] for name in names}}
+        return {**weights, **{name: mine[name] for name in names}}
     if isinstance(head, str) and not Path(head).is_file():
         raise ValueError(
             "load: head must be 'file', 'fresh', row numbers or a text file of them; "
@@ -161,22 +161,25 @@ def _with_head(own: State, model: Model, head: Head, tell: Tell) -> State:
         )
     rows = read_rows(head) if isinstance(head, (str, Path)) else np.asarray(head)
     tell(f"head: {rows.size:,} rows of the file's")
-    return {**own, **{name: choose_rows(own[name], rows) for name in names if name in own}}
+    return {
+        **weights,
+        **{name: choose_rows(weights[name], rows) for name in names if name in weights},
+    }
 
 
-def _resized(own: State, model: Model, rule: str, tell: Tell) -> State:
+def _resized(weights: State, model: Model, rule: str, tell: Tell) -> State:
     """The same with tables and positions of the model's sizes."""
-    mine, out = model.state_dict(), dict(own)
+    mine, out = model.state_dict(), dict(weights)
     for name, window, extra in _tables(model):
-        if name in own and own[name].shape != mine[name].shape:
-            out[name] = resize_table(own[name], window, rule=rule, extra=extra)
+        if name in weights and weights[name].shape != mine[name].shape:
+            out[name] = resize_table(weights[name], window, rule=rule, extra=extra)
     for name in model.position_names:
-        if name in own and name in mine and own[name].shape != mine[name].shape:
+        if name in weights and name in mine and weights[name].shape != mine[name].shape:
             grid, extra = _grid(model, mine[name])
-            out[name] = resize_positions(own[name], grid, rule=rule, extra=extra)
+            out[name] = resize_positions(weights[name], grid, rule=rule, extra=extra)
     for name in out:
-        if out[name] is not own[name]:
-            tell(f"{name}: {own[name].shape} became {out[name].shape}, as {rule} does")
+        if out[name] is not weights[name]:
+            tell(f"{name}: {weights[name].shape} became {out[name].shape}, as {rule} does")
     return out
 
 
@@ -197,19 +200,19 @@ def _grid(model: Any, positions: np.ndarray) -> tuple[tuple[int, int], int]:
     return grid, positions.shape[1] - grid[0] * grid[1]
 
 
-def _advice(own: State, model: Model, source: Source) -> str:
+def _advice(weights: State, model: Model, source: Source) -> str:
     """What would make weights fit that do not."""
     mine, family = model.state_dict(), family_of(model)
     if family is None:
         return ""
-    misfit = [n for n in mine if n in own and np.shape(own[n]) != mine[n].shape]
-    advice = family.why_unknown([name for name in own if name not in mine])
+    misfit = [n for n in mine if n in weights and np.shape(weights[n]) != mine[n].shape]
+    advice = family.why_unknown([name for name in weights if name not in mine])
     if any(name.rpartition(".")[0] in model.head_names for name in misfit):
         advice += " For other classes: num_classes= as in the file, or head='fresh'."
     sized = (*model.position_names, "relative_position_bias_table")
     if any(name.rpartition(".")[2] in sized for name in misfit):
         advice += " For another size: resize='original' or 'timm'."
-    heads = [head for head in model.head_names if f"{head}.weight" in own]
+    heads = [head for head in model.head_names if f"{head}.weight" in weights]
     if 0 < len(heads) < len(model.head_names):
         advice += (
             f" The file has one head, {heads[0]}, as transformers' DeiTForImageClassification; "

@@ -131,7 +131,7 @@ def _good(known: Known | None, state: Mapping[str, np.ndarray]) -> bool:
 
 def nearest(state: Mapping[str, np.ndarray], tables: list[tuple[str, str]]) -> Known | None:
     """The one of the tables that has most of the names, if any fits the shapes."""
-    found, problem = [], None
+    candidates, problem = [], None
     for family, of in tables:
         try:
             weights, unknown = translate(state, family, of, towards=OURS)
@@ -140,10 +140,10 @@ def nearest(state: Mapping[str, np.ndarray], tables: list[tuple[str, str]]) -> K
             continue
         if FAMILIES[family].may_be(weights):
             rest = {name: state[name] for name in unknown}
-            found.append(Known(family, of, *FAMILIES[family].split(weights), rest))
-    if problem is not None and not found:
+            candidates.append(Known(family, of, *FAMILIES[family].split(weights), rest))
+    if problem is not None and not candidates:
         raise problem
-    return min(found, key=lambda known: len(known.unknown), default=None)
+    return min(candidates, key=lambda known: len(known.unknown), default=None)
 
 
 def _several(names: list[str]) -> str:
@@ -160,40 +160,40 @@ def settings_of(known: Known) -> Settings:
     """
     family, facts = FAMILIES[known.family], known.facts()
     try:
-        own = family.settings(known.weights, facts)
+        settings = family.settings(known.weights, facts)
         head = next((h for h in family.model.head_names if f"{h}.weight" in known.weights), None)
         if head is not None:
-            own["num_classes"] = len(known.weights[f"{head}.weight"])
+            settings["num_classes"] = len(known.weights[f"{head}.weight"])
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         what = f"no {error.args[0]}" if isinstance(error, KeyError) else "a weight of a wrong shape"
         raise ValueError(
             f"dialect: a whole {known.family} was expected, and these {len(known.weights):,} "
             f"weights have {what}; are they damaged, or in one of several files?"
         ) from None
-    return own
+    return settings
 
 
 def fitting(known: Known) -> list[str]:
     """The named models that the weights fit, but for the number of classes."""
-    own = settings_of(known)
+    read = settings_of(known)
     model = FAMILIES[known.family].model
     names = [n for n in MODELS if CLASSES[n] is model]
-    return [name for name in names if not _differing(own, full_settings(name))]
+    return [name for name in names if not _differing(read, full_settings(name))]
 
 
 def full_settings(name: str) -> Settings:
     """The settings of a named model, defaults included."""
     family: Any = CLASSES[name]
     defaults: Settings = {}
-    for one in reversed(family.__mro__):
-        defaults.update(getattr(vars(one).get("__init__"), "__kwdefaults__", None) or {})
+    for base in reversed(family.__mro__):
+        defaults.update(getattr(vars(base).get("__init__"), "__kwdefaults__", None) or {})
     return {**defaults, **MODELS[name]}
 
 
-def _differing(own: Settings, full: Settings) -> list[str]:
-    """The settings in which weights and a model differ; `num_classes` is not asked."""
-    asked = {**own, "num_classes": full["num_classes"]}
-    return [key for key, value in asked.items() if _plain(full.get(key)) != _plain(value)]
+def _differing(read: Settings, full: Settings) -> list[str]:
+    """The settings in which weights and a model differ; `num_classes` is not compared."""
+    compared = {**read, "num_classes": full["num_classes"]}
+    return [key for key, value in compared.items() if _plain(full.get(key)) != _plain(value)]
 
 
 def _plain(value: Any) -> Any:

@@ -45,7 +45,7 @@ def _no_facts(buffers: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarra
 class Family:
     """One kind of model: its names, and what its weights tell of its settings.
 
-    paper: its name there   mark: a pattern of a name that only this family has
+    paper: its name in its paper   mark: a pattern of a name that only this family has
     tables: names by the library that uses them   settings: read from weights under our names
     base: what transformers puts before every name, but not where it saves a model without a head
     buffers: last parts of the names of arrays that follow from the model; check: compares them

@@ -30,10 +30,10 @@ def _settings(weights: State, _: Facts) -> Settings:
     width, _, side, _ = weights["conv1.weight"].shape
     stages = count(weights, r"layer(\d+)\.") - 1
     depths = [count(weights, rf"layer{i + 1}\.(\d+)\.") for i in range(stages)]
-    own: Settings = {"width": width, "stem": "imagenet" if side == 7 else "cifar"}
-    own["depths"] = tuple(depths)
-    own["block"] = "bottleneck" if "layer1.0.conv3.weight" in weights else "basic"
-    return own
+    settings: Settings = {"width": width, "stem": "imagenet" if side == 7 else "cifar"}
+    settings["depths"] = tuple(depths)
+    settings["block"] = "bottleneck" if "layer1.0.conv3.weight" in weights else "basic"
+    return settings
 
 
 RESNET = Family(

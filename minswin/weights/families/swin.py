@@ -208,28 +208,33 @@ def _settings(weights: State, facts: Facts) -> Settings:
     channels, _, *patch = weights["patch_embed.proj.weight"].shape
     stages = count(weights, r"layers\.(\d+)\.")
     depths = [count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)]
-    own: Settings = {"embed_dim": channels, "patch_size": tuple(patch), "depths": tuple(depths)}
+    settings: Settings = {"embed_dim": channels, "patch_size": tuple(patch)}
+    settings["depths"] = tuple(depths)
     first = "layers.{}.blocks.0.attn.{}"
     v2 = any(name.endswith("logit_scale") for name in weights)
     each = "logit_scale" if v2 else "relative_position_bias_table"  # (h, 1, 1) or (rows, h)
     shapes = [np.shape(weights[first.format(i, each)]) for i in range(stages)]
-    own["num_heads"] = tuple(shape[0 if v2 else 1] for shape in shapes)
+    settings["num_heads"] = tuple(shape[0 if v2 else 1] for shape in shapes)
     if not v2:
         rows, side = shapes[0][0], isqrt(shapes[0][0])
-        own["window_size"] = (side + 1) // 2 if side * side == rows else None  # it is not square
+        settings["window_size"] = (
+            (side + 1) // 2 if side * side == rows else None
+        )  # it is not square
     if facts.windows.get(0):
-        own["window_size"] = facts.windows[0]
+        settings["window_size"] = facts.windows[0]
     if facts.pretrained:
-        own["pretrained_window_sizes"] = tuple(facts.pretrained.get(i, 0) for i in range(stages))
+        settings["pretrained_window_sizes"] = tuple(
+            facts.pretrained.get(i, 0) for i in range(stages)
+        )
     if 0 in facts.grids:
-        own["img_size"] = tuple(n * p for n, p in zip(facts.grids[0], patch, strict=True))
-    own["qkv_bias"] = first.format(0, "q_bias" if v2 else "qkv.bias") in weights
-    own["mlp_ratio"] = weights["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / channels
-    own["patch_norm"] = "patch_embed.norm.weight" in weights
-    own["ape"] = "absolute_pos_embed" in weights
-    if own["ape"]:
-        own["img_size"] = image_of(weights["absolute_pos_embed"].shape[1], patch)
-    return own
+        settings["img_size"] = tuple(n * p for n, p in zip(facts.grids[0], patch, strict=True))
+    settings["qkv_bias"] = first.format(0, "q_bias" if v2 else "qkv.bias") in weights
+    settings["mlp_ratio"] = weights["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / channels
+    settings["patch_norm"] = "patch_embed.norm.weight" in weights
+    settings["ape"] = "absolute_pos_embed" in weights
+    if settings["ape"]:
+        settings["img_size"] = image_of(weights["absolute_pos_embed"].shape[1], patch)
+    return settings
 
 
 def _merges_at_the_end(weights: Mapping[str, np.ndarray]) -> bool:

@@ -64,12 +64,12 @@ TNT_TIMM = """
 
 def _settings(weights: State, _: Facts) -> Settings:
     channels, inner = weights["outer_pos"].shape[2], weights["inner_pos"].shape[2]
-    own: Settings = {"embed_dim": channels, "inner_dim": inner}
-    own["depth"] = count(weights, r"blocks\.(\d+)\.")
-    own["mlp_ratio"] = weights["blocks.0.outer_mlp.fc1.weight"].shape[0] / channels
-    own["qkv_bias"] = "blocks.0.outer_attn.qk.bias" in weights
-    own["legacy"] = "blocks.0.proj_norm2.weight" not in weights
-    return own
+    settings: Settings = {"embed_dim": channels, "inner_dim": inner}
+    settings["depth"] = count(weights, r"blocks\.(\d+)\.")
+    settings["mlp_ratio"] = weights["blocks.0.outer_mlp.fc1.weight"].shape[0] / channels
+    settings["qkv_bias"] = "blocks.0.outer_attn.qk.bias" in weights
+    settings["legacy"] = "blocks.0.proj_norm2.weight" not in weights
+    return settings
 
 
 TNT = Family(

@@ -101,17 +101,17 @@ def _distilled(table: str) -> str:
 def _settings(weights: State, _: Facts) -> Settings:
     channels, _, *patch = weights["patch_embed.proj.weight"].shape
     extra = ("cls_token" in weights) + ("dist_token" in weights)
-    own: Settings = {"embed_dim": channels, "patch_size": tuple(patch)}
-    own["depth"] = count(weights, r"blocks\.(\d+)\.")
-    own["mlp_ratio"] = weights["blocks.0.mlp.fc1.weight"].shape[0] / channels
-    own["qkv_bias"] = "blocks.0.attn.qkv.bias" in weights
-    own["global_pool"] = "token" if "cls_token" in weights else "avg"
+    settings: Settings = {"embed_dim": channels, "patch_size": tuple(patch)}
+    settings["depth"] = count(weights, r"blocks\.(\d+)\.")
+    settings["mlp_ratio"] = weights["blocks.0.mlp.fc1.weight"].shape[0] / channels
+    settings["qkv_bias"] = "blocks.0.attn.qkv.bias" in weights
+    settings["global_pool"] = "token" if "cls_token" in weights else "avg"
     if "pos_embed" in weights:
-        own["img_size"] = image_of(weights["pos_embed"].shape[1] - extra, patch)
-        own["positions"] = "learned"
+        settings["img_size"] = image_of(weights["pos_embed"].shape[1] - extra, patch)
+        settings["positions"] = "learned"
     if "pre_logits.fc.weight" in weights:
-        own["representation_size"] = len(weights["pre_logits.fc.weight"])
-    return own
+        settings["representation_size"] = len(weights["pre_logits.fc.weight"])
+    return settings
 
 
 VIT = Family(
