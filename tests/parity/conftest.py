@@ -23,6 +23,14 @@ def proofs() -> list[Any]:
     return PROOFS
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Models of two libraries take time: the quick set is the same with torch and without."""
+    for item in items:
+        if item.get_closest_marker("parity"):
+            item.add_marker(pytest.mark.slow)
+
+
 # ── rows of pytest-xdist's workers travel to the process that prints ─────────────────────────────
 
 
