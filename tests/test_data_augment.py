@@ -391,8 +391,9 @@ def test_cutmix_boxes_reach_every_pixel_and_have_the_drawn_area_before_clipping(
 
 
 @pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_mixtures_refuse_hard_labels(mix):
+@pytest.mark.parametrize("targets", [np.arange(5), np.zeros(5), np.zeros((5, 4), int)], ids=str)
+def test_mixtures_refuse_hard_labels(mix, targets):
     with pytest.raises(
         ValueError, match=r"expected probabilities \(B, K\); make them with one_hot"
     ):
-        mix(batch(0), np.array([0, 1, 2, 3, 0]), alpha=1.0, rng=generator())
+        mix(batch(0), targets, alpha=1.0, rng=generator())

@@ -435,12 +435,14 @@ def test_average_precision_by_hand(case: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
-@pytest.mark.parametrize(("height", "ap"), [(13, 0.4), (14, 0.5), (18, 0.9), (19, 1.0)])
+@pytest.mark.parametrize(("height", "ap"), [(10, 0.1), (13, 0.4), (14, 0.5), (18, 0.9), (19, 1.0)])
 def test_an_overlap_that_equals_a_threshold_reaches_it(dtype: Any, height: int, ap: float) -> None:
     """13/20 = 0.65 is right at 0.50, 0.55, 0.60 and 0.65, as COCO has it."""
     true = np.array([[0, 0, 20, 20]], dtype), np.array([0])
     found = np.array([[0, 0, 20, height]], dtype), np.array([0.9]), np.array([0])
-    assert_close(average_precision([found], [true], 1).ap, ap)
+    result = average_precision([found], [true], 1)
+    assert_close(result.ap, ap)
+    assert result.ap50 == 1
 
 
 def slow_average_precision(found: Any, truth: Any, classes: int) -> float:

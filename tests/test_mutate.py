@@ -39,6 +39,7 @@ def becomes(source: str) -> set[str]:
         ("y = True", {"y = False"}),
         ("y = f(a, b)", {"y = f(b, a)"}),
         ("y = f(a, a, *b)", set()),
+        ("y = zip(a, strict=True)", set()),
         ("y = np.maximum(min(a, b), c)", set()),
         ("y = a if b else c", {"y = a if (not (b)) else c"}),
         ("y = x[1:]", {"y = x[2:]", "y = x[0:]"}),
