@@ -15,7 +15,7 @@ from minswin.layers import Init
 from minswin.models.deit import soft_distillation_loss
 from minswin.weights.resize import resize_positions
 
-SOME = score.faults()[::4]
+SOME = score.faults()[::16]  # all of them are in the slow set
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "examples/conformance/faults.md"
 AGAIN = "write what `python -m minswin.crosscheck.score` prints into this file"

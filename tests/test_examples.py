@@ -7,14 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from limits import HANG
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TRAINING = ("06", "07", "08", "09", "10", "11", "13", "14")  # seconds of work each
 README = (ROOT / "README.md").read_text("utf-8")
 QUESTIONS_TEXT = (ROOT / "examples/questions.md").read_text("utf-8")
 
@@ -35,13 +33,7 @@ def run(program: list[str], folder: Path | None = None) -> str:
     return done.stdout
 
 
-def and_slow(path: Path) -> Any:
-    """An example, with the mark of a slow test if it trains."""
-    trains = path.stem.startswith(TRAINING)
-    return pytest.param(path, marks=pytest.mark.slow if trains else (), id=path.stem)
-
-
-@pytest.mark.parametrize("path", [and_slow(path) for path in EXAMPLES])
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
     text = path.read_text("utf-8")
     quick = ["--quick"] if '"--quick"' in text else []

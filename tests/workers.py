@@ -23,6 +23,12 @@ MOST = 8  # each worker takes 300 MB
 FEW = 3  # files that one process runs sooner than workers have started
 
 
+def slow_tests() -> list[str]:
+    """The names in slow.txt: of a test, or of one of its cases."""
+    lines = (TESTS / "slow.txt").read_text("utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def count() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(cores or 1, MOST)
