@@ -89,7 +89,9 @@ def test_all_libraries_have_one_thread() -> None:
 def test_every_slow_test_is_there() -> None:
     for test in workers.slow_tests():
         file, name = test.split("::")
-        assert f"def {name.split('[')[0]}(" in (ROOT / file).read_text("utf-8"), f"take {test} out of slow.txt"
+        assert f"def {name.split('[')[0]}(" in (ROOT / file).read_text("utf-8"), (
+            f"take {test} out of slow.txt"
+        )
 
 
 # ── kernels ──────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 import time
@@ -20,8 +19,8 @@ from .changes import Change
 from .tree import Map, Test
 
 FIRST = 60  # of the tests elsewhere, the cheapest this many come first
-HANG = 600  # seconds of a test run that waits for something
-WORK = 60  # seconds of processor time that it may take beyond 20 times what it took
+HANG = 600  # seconds for all tests, in which something may wait for ever
+WORK = 5  # seconds of processor time that a test may take beyond 10 times what it took
 
 
 class Verdict(NamedTuple):
@@ -36,12 +35,17 @@ class Chosen:
 
     def __init__(self, tests: Sequence[Test], note: Path) -> None:
         self.order = {test.name: i for i, test in enumerate(tests)}
+        self.seconds = {test.name: test.seconds for test in tests}
         self.note = note
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         kept = [item for item in items if item.nodeid in self.order]
         items[:] = sorted(kept, key=lambda item: self.order[item.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """From here on a test that works for too long ends the process."""
+        signal.setitimer(signal.ITIMER_PROF, WORK + 10 * self.seconds[nodeid])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -106,8 +110,6 @@ def _child(tests: Sequence[Test], copy: Path, note: Path) -> None:
         with open(copy / ".log", "w") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        work = int(WORK + 20 * sum(test.seconds for test in tests))
-        resource.setrlimit(resource.RLIMIT_CPU, (work, work + 5))
         os.chdir(copy)
         os.environ.update(CI="1", PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
         sys.path.insert(0, str(copy))
