@@ -80,6 +80,11 @@ __all__ = [
     "window_partition",
 ]
 
+MASK_HINT = (
+    "a mask is a bias of 0 where a query may look and -inf, or -100, where it may not: "
+    "np.where(allowed, 0, -np.inf).astype(q.dtype)"
+)
+
 # ── the operations ───────────────────────────────────────────────────────────────────────────────
 
 add = lift(_elementwise.add)
@@ -124,11 +129,7 @@ softmax = lift(_normalize.softmax)
 log_softmax = lift(_normalize.log_softmax)
 layer_norm = lift(_normalize.layer_norm)
 batch_norm = lift(_normalize.batch_norm)
-attention = lift(
-    _attention.attention,
-    bias="a mask is a bias of 0 where a query may look and -inf, or -100, where it may not: "
-    "np.where(allowed, 0, -np.inf).astype(q.dtype)",
-)
+attention = lift(_attention.attention, bias=MASK_HINT)
 cross_entropy = lift(
     _losses.cross_entropy,
     checks.cross_entropy,

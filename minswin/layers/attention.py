@@ -8,6 +8,7 @@ from minswin.autograd import Tensor
 from minswin.layers.base import Layer
 from minswin.layers.basic import Dropout, Linear
 from minswin.layers.parameters import Init
+from minswin.lifting import composite
 
 
 def check_heads(who: str, channels: int, heads: int) -> None:
@@ -45,13 +46,23 @@ def attend(
     """Attention; while `drop` is active, with dropout on the probabilities, spelled out."""
     if drop is None or not drop.active:
         return ops.attention(q, k, v, bias)
-    return spelled_out(q, k, v, bias, drop)
+    return spelled_out(q, k, v, bias, drop=drop)
 
 
+@composite(bias=ops.MASK_HINT)
 def spelled_out(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | Array | None = None, drop: Dropout | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | Array | None = None,
+    *,
+    drop: Dropout | None = None,
 ) -> Tensor:
-    """ops.attention step by step, for those who need the steps: dropout, and crosscheck."""
+    """ops.attention step by step, for those who need the steps: dropout, float16 and crosscheck.
+
+    q (..., N, d)   k (..., M, d)   v (..., M, e)   bias -> (..., N, M) floats or None
+    gives (..., N, e)
+    """
     swapped = (*range(k.ndim - 2), k.ndim - 1, k.ndim - 2)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(*swapped)  # (..., N, M)
     if bias is not None:

@@ -84,7 +84,7 @@ def lift(
             if len(right) > MOST_CALLS:
                 right.clear()
         for key, value in settings.items():
-            if isinstance(value, np.generic):
+            if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
                 settings[key] = value.item()  # else it would force its dtype on the result
         if check is not None:
             check(*arrays, **settings)

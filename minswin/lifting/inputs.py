@@ -85,14 +85,16 @@ def _beside(
     array = _array(who, x) if _has_dtype(x) else np.asarray(x)
     kind = argument.form(array.ndim).kind
     _require_kind(who, argument.name, array, "numbers", hints)
-    is_float = array.dtype.kind == "f"
-    if like.dtype.kind == "f" and (kind == "numbers" or (is_float and not _has_dtype(x))):
+    weak = array.dtype.kind == "f" and not _has_dtype(x)
+    if like.dtype.kind == "f" and (kind == "numbers" or (kind == "floats" and weak)):
         dtype = like.dtype
     else:
         _require_kind(who, argument.name, array, kind, hints)
         dtype = array.dtype
     if _has_dtype(x):
-        return x if array.dtype == dtype else array.astype(dtype)
+        if array.dtype != dtype:
+            return array.astype(dtype)
+        return x if isinstance(x, Tensor) else array
     if type(like) is not np.ndarray and array.ndim == 0:  # filled in on the GPU, copied nowhere
         return array_module(like).full((), x, dtype)
     return array_module(like).asarray(array.astype(dtype, copy=False))
