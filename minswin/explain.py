@@ -51,6 +51,7 @@ def explain(
     data_dir: str | None = None,
     measure: bool = False,
     beside: Sequence[Path | str] = (),
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write a page (.html) about how a model sees an image.
 
@@ -60,8 +61,10 @@ def explain(
     key: the entry of the weight file; see weights.load
     data_dir: take example images from the CIFAR files there   measure: time attention too
     beside: runs of other models, or weights of the package, whose features are drawn beside
+    tell: is given what is being done
     """
     require_replaceable(out, who="explain")
+    tell("reading the model and the images")
     try:
         loaded, read = _load(model, weights, key)
         picture = None if image is None else Sample(Path(image).name, read(image))
@@ -74,6 +77,7 @@ def explain(
     probabilities = predict(loaded.model, x[None])[0]  # (K,)
     if not np.isfinite(probabilities).all():
         raise ValueError("explain: the model answers with nan; its weights are spoilt: use others")
+    tell(f"{len(images)} example images through the model")
     sights = [
         Sight(
             name,
@@ -84,6 +88,7 @@ def explain(
         )
         for name, each in zip(_names(several), several, strict=True)
     ]
+    tell("looking inside, and drawing")
     subject = Subject(
         samples=samples,
         x=x,
@@ -97,7 +102,7 @@ def explain(
         cost=_cost(loaded.model, measure),
         sights=sights,
     )
-    return write_page(subject, out)
+    return write_page(subject, Path(out))
 
 
 def _samples(loaded: _Loaded, picture: Sample | None) -> list[Sample]:

@@ -494,7 +494,7 @@ def test_without_options_three_parts_of_all_configurations_are_measured(monkeypa
         (["cifra"], "bench: unknown configuration 'cifra'; choose among cifar, tiny, vit"),
         (["--sides", "100"], "bench: sides must be multiples of 16"),
         (["-o", "bench.txt"], "bench: the results go into a .json file, got 'bench.txt'"),
-        (["-o", "nowhere/b.json"], "bench: there is no folder nowhere for b.json"),
+        (["-o", "nowhere/b.json"], "bench: cannot write nowhere/b.json: there is no folder"),
         (["--rounds", "0"], "--rounds: expected a whole number of 1 or more, got '0'"),
     ],
 )

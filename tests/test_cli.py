@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from tiny_training import install, tiny_load
 import minswin
 import minswin.training.classify
 from minswin import cli
-from minswin.look.tables import bars, models_table, shapes_table
+from minswin.look.tables import bars, fitted, models_table, shapes_table
 from minswin.models import create_model, list_models
 from minswin.training.checkpoints import LAST, read_checkpoint, save_checkpoint
 
@@ -159,6 +161,22 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
         (["info", "swin_tiny", "--img-size", "30"], "30×30 image does not divide into 4×4 patches"),
         (["fly"], "argument COMMAND: invalid choice: 'fly'"),
         (["trian"], "did you mean 'train'? (see minswin --help)"),
+        (
+            ["train", "--epohcs", "3"],
+            "option --epohcs; did you mean --epochs? (see minswin train -",
+        ),
+        (
+            ["train", "--learning-rate=1"],
+            "--learning-rate; did you mean --lr? (see minswin train",
+        ),
+        (
+            ["train", "--gpu"],
+            "option --gpu; did you mean --device? (see minswin train --help)",
+        ),
+        (["explain", "a.png", "--ouput", "x"], "did you mean --out? (see minswin explain --help)"),
+        (["--verison"], "unknown option --verison; did you mean --version? (see minswin --help)"),
+        (["models", "--xyz"], "minswin: error: unknown option --xyz (see minswin models --help)"),
+        (["train", "shapes"], "unexpected argument 'shapes' (see minswin train --help)"),
         (["train", "--count", "-5"], "count must be 32 or more, got -5"),
     ],
 )
@@ -278,10 +296,28 @@ def test_predict_names_the_colour_of_a_picture(capsys, trained, tmp_path):
         picture = Image.fromarray(pixels.images[index].transpose(1, 2, 0))
         picture.resize((40, 24), Image.Resampling.NEAREST).save(tmp_path / "picture.png")
         assert cli.main(["predict", "picture.png", "--checkpoint", str(trained), "--top", "2"]) == 0
-        lines = capsys.readouterr().out.splitlines()
+        about, *lines = capsys.readouterr().out.splitlines()
+        assert re.fullmatch(r"tiny, 8×8, 3 classes of shapes, .*% of the test images right", about)
         assert len(lines) == 2 and lines[0].split()[0] == kind
         shares = [float(line.split()[-1].rstrip("%")) for line in lines]
         assert shares[0] > 100 / 3 and shares[0] > shares[1] > 0
+
+
+def test_predict_names_several_pictures_and_one_that_is_broken_stops_no_other(
+    capsys, trained, tmp_path
+):
+    from PIL import Image
+
+    for name, colour in (("a.png", (255, 0, 0)), ("c.png", (0, 0, 255))):
+        Image.new("RGB", (9, 9), colour).save(name)
+    arguments = ["predict", "a.png", "b.png", "c.png", "--checkpoint", str(trained), "--top", "1"]
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].startswith("tiny, 8×8, 3 classes") and out.count("tiny,") == 1
+    assert lines[1:3] == ["", "a.png"] and lines[3].startswith("red ")
+    assert lines[4:6] == ["", "c.png"] and lines[6].startswith("blue ")
+    assert err == "minswin: error: predict: there is no image b.png; give the path of a picture\n"
 
 
 def test_predict_says_what_is_wrong_with_its_picture(capsys, trained, tmp_path, monkeypatch):
@@ -296,6 +332,150 @@ def test_predict_says_what_is_wrong_with_its_picture(capsys, trained, tmp_path, 
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_info_shows_what_a_run_is_and_how_to_go_on_with_it(capsys, trained, monkeypatch):
+    assert cli.main(["info", str(trained)]) == 0
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    about = {name: value.strip() for name, value in lines.items()}
+    assert about["model"].startswith("tiny, 8×8, ") and about["data"] == "60 images of shapes"
+    assert about["classes"] == "3: red, green, blue"
+    assert about["trained"] == "15 of 15 epochs, 105 steps; over"
+    best = read_checkpoint(trained).info["best_accuracy"]
+    assert about["accuracy"] == f"{best:.1%} of the test images at best"
+    assert "lr=0.1, " in about["settings"]
+    monkeypatch.setattr("minswin.training.loop.Interrupts.received", lambda interrupts: 15)
+    assert cli.main([*TRAIN, "-o", "stopped"]) == 143
+    capsys.readouterr()
+    assert cli.main(["info", "stopped"]) == 0
+    out = capsys.readouterr().out
+    assert "0 of 2 epochs, 0 steps; minswin train --resume stopped goes on" in out
+    assert "accuracy    none yet" in out
+
+
+def test_the_help_of_train_has_default_type_and_range_of_every_setting(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    out = capsys.readouterr().out
+    for entry in fields(minswin.training.Settings):
+        (line,) = re.findall(
+            rf"^ .*--{entry.name.replace('_', '-')}(?![\w-]).*default: .*$", out, re.M
+        )
+        allowed = entry.metadata["allowed"]
+        if isinstance(allowed, tuple):
+            assert " NAME " in line and f"; {', '.join(allowed)}; " in line
+        elif allowed is not None:
+            assert re.search(r" [NX]  ", line) and f"; {allowed.words}; " in line
+    assert (
+        "images of an update; a whole number of 1 or more; default: 32, 128 for cifar10 and " in out
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 132])
+def test_no_line_of_any_help_is_longer_than_the_terminal(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    commands = ["train", "evaluate", "predict", "export", "models", "info", "kernels", "explain"]
+    for command in [[], *([name] for name in [*commands, "convert", "bench", "trace", "compare"])]:
+        with pytest.raises(SystemExit):
+            cli.main([*command, "--help"])
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= width, command
+
+
+def test_long_lines_are_continued_on_a_terminal_and_stay_one_line_in_a_pipe(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "30")
+    text = "settings  a=1, b=2, c=3, d=4, e=5, f=6\n\nshort\n" + "x" * 70
+    assert fitted(text, io.StringIO()) == text
+    lines = fitted(text, Terminal()).split("\n")
+    assert lines[:2] == ["settings  a=1, b=2, c=3, d=4,", "          e=5, f=6"]
+    assert lines[2:4] == ["", "short"] and max(map(len, lines)) == 30
+    assert "".join(line.strip() for line in lines[4:]) == "x" * 70
+
+
+ON_A_TERMINAL = """
+import sys, time
+import numpy
+from minswin import cli
+from minswin.cli import looking, waiting
+waiting.SILENCE, waiting.TURN = 0.2, 0.02
+
+def slow(options):
+    options.waiting.now("something long")
+    time.sleep(0.6)
+    print("result")
+    if "numba" in sys.argv:
+        import numba
+        time.sleep(0.1)
+        numba.njit(lambda x: numpy.sort(x))(numpy.arange(3))
+    return 0
+
+looking._models = slow
+cli.main(["models"])
+"""
+
+
+def on_a_terminal(script, *arguments, **streams):
+    """What a program writes to a terminal."""
+    pty = pytest.importorskip("pty")
+    terminal, its_end = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(Path(minswin.__file__).parents[1])}
+    command = [sys.executable, "-c", script, *arguments]
+    ends = {"stdout": its_end, "stderr": its_end, **streams}
+    with subprocess.Popen(command, env=environment, **ends) as process:
+        os.close(its_end)
+        seen = b""
+        with suppress(OSError):  # how a closed terminal says that nothing follows
+            while part := os.read(terminal, 1000):
+                seen += part
+        assert process.wait() == 0
+    os.close(terminal)
+    return seen.decode()
+
+
+def test_a_silent_command_reports_itself_on_a_terminal_and_clears_the_line():
+    seen = on_a_terminal(ON_A_TERMINAL)
+    assert re.search(r"\r\x1b\[Kminswin models: something long … \d s", seen)
+    assert re.search(r"…[^\n]*\r\x1b\[Kresult\r\n$", seen)  # the line is gone before the result
+
+
+def test_compiling_is_reported():
+    seen = on_a_terminal(ON_A_TERMINAL, "numba")
+    assert "minswin models: compiling the kernels, once for all runs: <lambda>" in seen
+
+
+def test_without_a_terminal_nothing_is_reported():
+    environment = {**os.environ, "PYTHONPATH": str(Path(minswin.__file__).parents[1])}
+    command = [sys.executable, "-c", ON_A_TERMINAL]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "result\n" and done.stderr == ""
+
+
+TERMINATED = """
+import os, signal, sys
+from minswin import cli
+from minswin.cli import looking
+from minswin.replacing import replacing
+
+def half(options):
+    with replacing("a.txt") as temporary:
+        temporary.write_text("half")
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+looking._models = half
+sys.exit(cli.main(["models"]))
+"""
+
+
+def test_a_terminated_command_leaves_nothing_half_written(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(minswin.__file__).parents[1])}
+    command = [sys.executable, "-c", TERMINATED]
+    assert subprocess.run(command, env=environment, cwd=tmp_path).returncode == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_command_the_help_is_printed(capsys):

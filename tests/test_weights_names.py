@@ -448,7 +448,8 @@ def test_predict_prepares_a_picture_as_published_and_numbers_the_classes(tmp_pat
     x = ((expected / 255 - mean) / std).astype(np.float32)[None]
     logits = made.eval()(x).data[0]
     shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-    lines = out.splitlines()
+    about, *lines = out.splitlines()
+    assert about.startswith("swin_cifar_small, 32×32, 7 classes, weights of ")
     assert lines[0].startswith(f"class {shares.argmax()} ") and len(lines) == 7
     assert f"{shares.max():.1%}" in lines[0]
     assert cli.main(command) == 2

@@ -6,17 +6,27 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
 
 from minswin.cli import checking, looking, measuring, training
 from minswin.cli.measuring import PARTS_OF_BENCH
 from minswin.cli.parsing import Parser
+from minswin.cli.printing import tell
 from minswin.cli.training import NOT_SETTINGS
+from minswin.cli.waiting import Waiting
 
 __all__ = ["NOT_SETTINGS", "PARTS_OF_BENCH", "main"]
 
 
-EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
+# What users can do something about; FloatingPointError: a training diverged.
+EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError, FloatingPointError)
+
+
+class Terminated(BaseException):
+    """SIGTERM came: what is half written is removed on the way out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,25 +44,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return int(options.run(options))
+        with _termination(), Waiting(options.command, wanted=not options.quiet) as waiting:
+            options.waiting = waiting
+            return int(options.run(options))
     except KeyboardInterrupt:
         print("minswin: stopped", file=sys.stderr)
         return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # as if ended by SIGPIPE
     except Exception as error:
-        if os.environ.get("MINSWIN_TRACEBACK") == "1" or not _foreseen(error):
+        if os.environ.get("MINSWIN_TRACEBACK") == "1" or not isinstance(error, EXPECTED):
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        print(f"minswin: error: {message}", file=sys.stderr)
+        tell(f"minswin: error: {' '.join(str(error).split()) or type(error).__name__}")
         return 2
 
 
-def _foreseen(error: Exception) -> bool:
-    if isinstance(error, EXPECTED):
-        return True
-    return type(error).__name__ == "Diverged"
+@contextmanager
+def _termination() -> Iterator[None]:
+    """Inside this block SIGTERM is an exception, unless somebody else handles it."""
+    usual = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = Parser(prog="minswin", description="Swin Transformer from scratch in NumPy.")
     parser.add_argument("--version", action="version", version=f"minswin {__version__}")
+    parser.set_defaults(quiet=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for group in (training, looking, measuring, checking):
         group.add_commands(commands)

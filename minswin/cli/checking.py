@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Callable
 from typing import Any
 
-from minswin.cli.parsing import add, add_key, count, require_weights
+from minswin.cli.parsing import add, add_key, add_quiet, count, require_weights
+from minswin.cli.printing import show, tell
 
 
 def _trace(options: argparse.Namespace) -> int:
@@ -26,13 +27,17 @@ def _trace(options: argparse.Namespace) -> int:
         steps=options.steps,
         optimizer=options.optimizer,
         lr=options.lr,
-        tell=lambda line: print(line, file=sys.stderr),
+        tell=_telling(options),
     )
-    print(
+    show(
         f"{options.out}: the trace of {options.model}; hold another implementation against it with"
     )
-    print(f"    minswin compare {options.out} THEIRS")
+    show(f"    minswin compare {options.out} THEIRS")
     return 0
+
+
+def _telling(options: argparse.Namespace) -> Callable[[str], None]:
+    return (lambda line: None) if options.quiet else tell
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -46,7 +51,7 @@ def _compare(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         key=options.key,
     )
-    print(text)
+    show(text)
     return 0 if passed else 1
 
 
@@ -64,6 +69,8 @@ def _conform(options: argparse.Namespace) -> int:
         form=options.form,
         markdown=options.markdown,
         junit=options.junit,
+        show=show,
+        tell=options.waiting.now,
     )
 
 
@@ -93,6 +100,7 @@ def _add_trace(commands: Any) -> None:
     parser.add_argument("--lr", type=float, default=0.01, metavar="X")
     parser.add_argument("--form", choices=("safetensors", "npz", "npy"), default="safetensors")
     parser.add_argument("-o", "--out", required=True, metavar="DIR")
+    add_quiet(parser)
 
 
 def _add_compare(commands: Any) -> None:
@@ -109,6 +117,7 @@ def _add_compare(commands: Any) -> None:
         "--dtype", help="which arrays of THEIRS, if it is a trace; default: the last"
     )
     parser.add_argument("--all", action="store_true", help="print every tensor")
+    add_quiet(parser)
 
 
 def _add_conform(commands: Any) -> None:
@@ -129,6 +138,7 @@ def _add_conform(commands: Any) -> None:
     parser.add_argument("--form", choices=forms, default="npy", help=does)
     parser.add_argument("--markdown", metavar="FILE", help="write the report as Markdown too")
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML too")
+    add_quiet(parser)
 
 
 def add_commands(commands: Any) -> None:

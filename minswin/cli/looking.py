@@ -6,13 +6,14 @@ import argparse
 import os
 from typing import Any
 
-from minswin.cli.parsing import add, add_key, require_weights, size
+from minswin.cli.parsing import add, add_key, add_quiet, require_weights, size
+from minswin.cli.printing import show
 
 
 def _models(options: argparse.Namespace) -> int:
     from minswin.look.tables import models_table
 
-    print(models_table())
+    show(models_table())
     return 0
 
 
@@ -22,18 +23,20 @@ def _info(options: argparse.Namespace) -> int:
 
     path = os.path.exists(options.model) or os.path.splitext(options.model)[1]
     if options.model not in list_models() and path:
+        from minswin.training.checkpoints import describe_run, is_run
         from minswin.weights.convert import describe
 
-        print(describe(options.model, key=options.key))
+        run = is_run(options.model)
+        show(describe_run(options.model) if run else describe(options.model, key=options.key))
         return 0
-    print(shapes_table(options.model, options.img_size))
+    show(shapes_table(options.model, options.img_size))
     return 0
 
 
 def _kernels(options: argparse.Namespace) -> int:
     from minswin import kernels
 
-    print(kernels.report())
+    show(kernels.report())
     return 0
 
 
@@ -50,9 +53,10 @@ def _explain(options: argparse.Namespace) -> int:
         data_dir=options.data_dir,
         measure=options.measure,
         beside=options.beside,
+        tell=options.waiting.now,
     )
     name = str(page).encode("utf-8", "replace").decode()  # a terminal takes text only
-    print(f"{name}: {os.path.getsize(page):,} bytes; open it in a browser")
+    show(f"{name}: {os.path.getsize(page):,} bytes; open it in a browser")
     return 0
 
 
@@ -61,13 +65,14 @@ def _convert(options: argparse.Namespace) -> int:
     from minswin.weights.convert import convert
 
     model = None if options.model is None else create_model(options.model)
-    print(convert(options.source, options.out, to=options.to, model=model, key=options.key))
+    show(convert(options.source, options.out, to=options.to, model=model, key=options.key))
     return 0
 
 
 def _add_explain(commands: Any) -> None:
     parser = add(commands, "explain", _explain, "write a page that shows how a model sees an image")
-    parser.add_argument("image", nargs="?", help="a picture file; default: a sample")
+    does = "a picture file or a pipe; - is the standard input; default: a sample"
+    parser.add_argument("image", nargs="?", help=does)
     does = "a name from 'minswin models'; without --weights its weights are random"
     parser.add_argument("--model", metavar="NAME", help=does)
     does = "a run or weights of the package; with --model, a file of any known implementation"
@@ -76,11 +81,12 @@ def _add_explain(commands: Any) -> None:
     does = "folder of the CIFAR files, to take example images from; default: the built-in set"
     parser.add_argument("--data-dir", metavar="DIR", help=does)
     does = "runs of other models, or weights of the package: draw their features beside"
-    parser.add_argument("--beside", metavar="CHECKPOINT", nargs="+", default=(), help=does)
+    parser.add_argument("--beside", metavar="RUN", nargs="+", default=(), help=does)
     does = "time attention on this machine too"
     parser.add_argument("--measure", action="store_true", help=does)
     does = "the page to write; default: report.html"
     parser.add_argument("-o", "--out", metavar="FILE.html", default="report.html", help=does)
+    add_quiet(parser)
 
 
 def _add_convert(commands: Any) -> None:
@@ -99,9 +105,11 @@ def _add_convert(commands: Any) -> None:
 
 
 def _add_info(commands: Any) -> None:
-    does = "show the shapes, parameters and cost inside a model, or what a weight file is"
+    does = "show the shapes, parameters and cost inside a model, or what a run or a weight file is"
     parser = add(commands, "info", _info, does)
-    parser.add_argument("model", help="a name from 'minswin models', or a weight file")
+    parser.add_argument(
+        "model", help="a name from 'minswin models', the folder of a run, or a weight file"
+    )
     parser.add_argument("--img-size", type=size, metavar="N", help="side, or HEIGHTxWIDTH")
     add_key(parser)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Callable
 from typing import Any
 
-from minswin.cli.parsing import add, add_device, count
+from minswin.cli.parsing import add, add_device, add_quiet, count
+from minswin.cli.printing import show, tell
 
 PARTS_OF_BENCH = {
     "race": "steps of training and inference, and peak memory, beside PyTorch",
@@ -30,8 +31,8 @@ def _bench(options: argparse.Namespace) -> int:
         rounds=options.rounds,
         sides=options.sides,
         out=options.out,
-        tell=lambda line: print(line, file=sys.stderr, flush=True),
-        show=lambda table: print(f"{table}\n", flush=True),
+        tell=_telling(options),
+        show=lambda table: show(f"{table}\n"),
     ).run()
     return 0
 
@@ -41,10 +42,20 @@ def _bench_gpu(options: argparse.Namespace) -> int:
 
     gpu.run(
         options.out,
-        tell=lambda line: print(line, file=sys.stderr, flush=True),
-        show=lambda table: print(f"{table}\n", flush=True),
+        tell=_telling(options),
+        show=lambda table: show(f"{table}\n"),
     )
     return 0
+
+
+def _telling(options: argparse.Namespace) -> Callable[[str], None]:
+    """Lines about the progress; the last one stands in the line of waiting too."""
+
+    def line(text: str) -> None:
+        options.waiting.now(text.strip())
+        tell(text)
+
+    return (lambda text: None) if options.quiet else line
 
 
 def _add_bench(commands: Any) -> None:
@@ -67,6 +78,7 @@ def _add_bench(commands: Any) -> None:
     does = "write all figures here, and a picture beside it"
     parser.add_argument("-o", "--out", metavar="FILE.json", help=does)
     add_device(parser)
+    add_quiet(parser)
 
 
 def add_commands(commands: Any) -> None:

@@ -5,11 +5,23 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong command line in one line, and what was meant by a misspelt command."""
+    """Reports a wrong command line in one line, with what was meant and the right page of help.
+
+    options_of_use: adds options that are costly to make, once this command is used
+    """
+
+    options_of_use: Callable[[Parser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.options_of_use is not None:
+            fill, self.options_of_use = self.options_of_use, None
+            fill(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
@@ -18,9 +30,38 @@ class Parser(argparse.ArgumentParser):
         message += f"; did you mean {near[0]!r}?" if near else ""
         self.exit(2, f"minswin: error: {message} (see {self.prog} --help)\n")
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, extra = self.parse_known_args(args, namespace)
+        if extra:
+            self._parser_of(options)._refuse(extra[0])
+        return options
 
-def add(commands: Any, name: str, run: Any, does: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=does, description=does)
+    def _parser_of(self, options: argparse.Namespace) -> Parser:
+        """That of the command, whose options the rest of the line was meant for."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction) and options.command:
+                parser: Parser = action.choices[options.command]
+                return parser
+        return self
+
+    def _refuse(self, argument: str) -> NoReturn:
+        if not argument.startswith("-"):
+            self.error(f"unexpected argument {argument!r}")
+        option = argument.partition("=")[0]
+        near = self._nearest(option)
+        self.error(f"unknown option {option}" + (f"; did you mean {near}?" if near else ""))
+
+    def _nearest(self, option: str) -> str | None:
+        """The option that is spelt most like this one, or else one whose help has these words."""
+        helps = {name: action.help or "" for name, action in self._option_string_actions.items()}
+        near = difflib.get_close_matches(option, helps, n=1, cutoff=0.7)
+        words = option.strip("-").replace("-", " ").replace("_", " ")
+        said = [name for name, text in helps.items() if len(words) > 2 and words in text.lower()]
+        return next(iter([*near, *said]), None)
+
+
+def add(commands: Any, name: str, run: Any, does: str) -> Parser:
+    parser: Parser = commands.add_parser(name, help=does, description=does)
     parser.set_defaults(run=run)
     return parser
 
@@ -43,6 +84,10 @@ def require_weights(command: str, options: argparse.Namespace) -> None:
         raise ValueError(
             f"{command}: --key chooses an entry of the file of --weights; give both, or neither"
         )
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="nothing about the progress")
 
 
 def count(text: str) -> int:

@@ -5,28 +5,29 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
+from dataclasses import fields
 from typing import Any
 
-from minswin.cli.parsing import add, add_device, add_key, count, require_weights
+from minswin.cli.parsing import add, add_device, add_key, add_quiet, count, require_weights
+from minswin.cli.printing import show, tell
 
 
 def _train(options: argparse.Namespace) -> int:
     from minswin.training import loop, recipe
 
-    given = {k: v for k, v in vars(options).items() if k not in NOT_SETTINGS and v is not None}
+    changes = {k: v for k, v in vars(options).items() if k not in NOT_SETTINGS and v is not None}
     if options.resume:
         may_move = ("data_dir", "download", "teacher", "device")
-        moved = {name: given.pop(name) for name in may_move if name in given}
-        if given or options.overwrite:
-            extra = "overwrite" if options.overwrite else next(iter(given))
+        moved = {name: changes.pop(name) for name in may_move if name in changes}
+        if changes or options.overwrite:
+            extra = "overwrite" if options.overwrite else next(iter(changes))
             raise ValueError(
                 f"train: --resume continues with the settings that the run began with; "
                 f"leave out --{extra.replace('_', '-')}, or start another run without --resume"
             )
         result = loop.resume(options.resume, quiet=options.quiet, **moved)
     else:
-        settings = recipe(**given)
+        settings = recipe(**changes)
         result = loop.train(settings, overwrite=options.overwrite, quiet=options.quiet)
     _print_result(result)
     return 128 + result.interrupted if result.interrupted else 0
@@ -35,13 +36,13 @@ def _train(options: argparse.Namespace) -> int:
 def _print_result(result: Any) -> None:
     if result.interrupted:
         name = signal.Signals(result.interrupted).name
-        print(f"{name}: saved after step {result.steps} in {result.folder}; continue with")
-        print(f"    minswin train --resume {result.folder}")
+        show(f"{name}: saved after step {result.steps} in {result.folder}; continue with")
+        show(f"    minswin train --resume {result.folder}")
         return
-    print(f"test accuracy {result.test_accuracy:.1%}", end="   ")
-    print(f"(epochs {result.epochs}, steps {result.steps}, {result.seconds:.0f} s)")
-    print(f"checkpoints, log and curves are in {result.folder}; look further with")
-    print(f"    minswin evaluate {result.folder}")
+    work = f"epochs {result.epochs}, steps {result.steps}, {result.seconds:.0f} s"
+    show(f"test accuracy {result.test_accuracy:.1%}   ({work})")
+    show(f"checkpoints, log and curves are in {result.folder}; look further with")
+    show(f"    minswin evaluate {result.folder}")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -57,8 +58,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         threads=options.threads,
         device=options.device,
     )
-    print(bars(test.classes, test.result.per_class.tolist()))
-    print(
+    show(bars(test.classes, test.result.per_class.tolist()))
+    show(
         f"accuracy {test.result.accuracy:.2%}   loss {test.result.loss:.4f}   "
         f"({test.images:,} {options.split} images of {test.name})"
     )
@@ -66,92 +67,110 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from minswin.look.tables import bars
-    from minswin.training.classify import predict_file
-    from minswin.training.published import predict_published
+    from minswin.training.classify import classifier
+    from minswin.training.published import published_classifier
 
     if (options.model is None) != (options.weights is None):
         raise ValueError("predict: --model and --weights belong together; give both")
     if options.model is not None and options.checkpoint is not None:
         raise ValueError("predict: give --checkpoint, or --model and --weights, not both")
     if options.model is not None:
-        classes, probabilities = predict_published(
-            options.image,
-            options.model,
-            options.weights,
-            key=options.key,
-            device=options.device,
-            tell=lambda line: print(line, file=sys.stderr),
+        model = published_classifier(
+            options.model, options.weights, key=options.key, device=options.device, tell=tell
         )
     else:
         require_weights("predict", options)
-        given = () if options.checkpoint is None else (options.checkpoint,)
-        classes, probabilities = predict_file(options.image, *given, device=options.device)
-    print(bars(classes, probabilities.tolist(), top=options.top))
+        chosen = () if options.checkpoint is None else (options.checkpoint,)
+        model = classifier(*chosen, device=options.device)
+    if len(options.images) == 1:
+        probabilities = model(options.images[0])
+        show(model.described)
+        _show_answer(model, probabilities, options.top)
+        return 0
+    show(model.described)
+    return max([_predict_one(model, image, options) for image in options.images])
+
+
+def _predict_one(model: Any, image: str, options: argparse.Namespace) -> int:
+    """The status of one of several pictures: one that cannot be read does not stop the others."""
+    try:
+        probabilities = model(image)
+    except (ValueError, OSError) as error:
+        tell(f"minswin: error: {error}")
+        return 2
+    show(f"\n{image}")
+    _show_answer(model, probabilities, options.top)
     return 0
+
+
+def _show_answer(model: Any, probabilities: Any, top: int) -> None:
+    from minswin.look.tables import bars
+
+    show(bars(model.classes, probabilities.tolist(), top=top))
 
 
 def _export(options: argparse.Namespace) -> int:
     from minswin.training.pretrained import export
 
     export(options.checkpoint, options.out)
-    print(f"{options.out}: {os.path.getsize(options.out):,} bytes; look further with")
+    show(f"{options.out}: {os.path.getsize(options.out):,} bytes; look further with")
     whole = options.out.endswith(".safetensors")  # the others hold arrays and nothing else
-    print(f"    minswin {'evaluate' if whole else 'info'} {options.out}")
+    show(f"    minswin {'evaluate' if whole else 'info'} {options.out}")
     return 0
 
 
-NOT_SETTINGS = ("command", "run", "resume", "overwrite", "quiet")
+# ── the options ──────────────────────────────────────────────────────────────────────────────────
 
-
-# Options of `minswin train` that are settings of the same name: type and explanation.
-TRAINING: dict[str, tuple[type, str]] = {
-    "data_dir": (str, "folder of the CIFAR files"),
-    "count": (int, "use only so many training images"),
-    "holdout": (int, "training images set aside to choose the best epoch"),
-    "model": (str, "a name from 'minswin models'"),
-    "drop_path": (float, "stochastic depth of the last block"),
-    "teacher": (str, "folder of a run, or a file of one, that a DeiT learns from"),
-    "distillation": (str, "what it learns: hard, the teacher's choice, or soft, its probabilities"),
-    "temperature": (float, "of soft distillation"),
-    "alpha": (float, "share of the teacher in the loss"),
-    "epochs": (int, "times to go through the data"),
-    "batch_size": (int, "images per update"),
-    "lr": (float, "learning rate at its highest"),
-    "momentum": (float, "of SGD"),
-    "weight_decay": (float, "pull of the weights to zero"),
-    "warmup": (float, "epochs in which the learning rate rises"),
-    "clip": (float, "longest gradient; 0: no limit"),
-    "smoothing": (float, "label smoothing"),
-    "mixup": (float, "parameter alpha of mixup; 0: off"),
-    "cutmix": (float, "parameter alpha of cutmix; 0: off"),
-    "piece": (int, "side of the random squares that the first epochs are shown: faster"),
-    "piece_epochs": (int, "how many epochs these are"),
-    "ema": (float, "decay of the averaged weights; 0: off"),
-    "device": (str, "cpu (the default), or gpu, gpu:1, … through CuPy"),
-    "precision": (str, "float32 (the default); float16; on a GPU also tf32, bfloat16"),
-    "seed": (int, "of weights, order and augmentation"),
-    "threads": (int, "parts that a batch is split into; default: one per core"),
-    "checkpoint_every": (int, "steps between checkpoints, besides those after epochs"),
-    "log_every": (int, "steps between lines of the log, besides those after epochs"),
-}
+NOT_SETTINGS = ("command", "run", "resume", "overwrite", "quiet", "waiting")
 
 
 def _add_train(commands: Any) -> None:
     does = "train a model; without options, a small Swin on the built-in images"
-    parser = add(commands, "train", _train, does)
-    parser.add_argument("--data", help="shapes (built in; the default), cifar10 or cifar100")
-    parser.add_argument("--download", action="store_true", default=None, help="fetch CIFAR first")
-    parser.add_argument("--optimizer", help="sgd or adamw")
-    does = "blocks are computed again in backward: less memory, more time, the same numbers"
-    parser.add_argument("--recompute", action="store_true", default=None, help=does)
-    parser.add_argument("--augment", help="none, basic or strong")
-    for name, (kind, does) in TRAINING.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=does, metavar="X")
-    parser.add_argument("-o", "--out", metavar="DIR", help="default: runs/DATA-MODEL-SEED")
+    add(commands, "train", _train, does).options_of_use = _train_options
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    """Every setting is an option of its name."""
+    from minswin.training.settings import Settings, usual
+
+    for entry in fields(Settings):
+        about = entry.metadata
+        flags = [f"--{entry.name.replace('_', '-')}"]
+        if entry.name == "out":
+            flags.insert(0, "-o")
+        parser.add_argument(
+            *flags, dest=entry.name, default=None, **_form(entry.default, about["allowed"]),
+            help=_help(about, usual(entry.name)),
+        )  # fmt: skip
     parser.add_argument("--resume", metavar="DIR", help="continue the run in this folder")
     parser.add_argument("--overwrite", action="store_true", help="start anew in a used folder")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_quiet(parser)
+
+
+def _form(default: Any, allowed: Any) -> dict[str, Any]:
+    """How argparse reads a setting."""
+    if isinstance(default, bool):
+        return {"action": argparse.BooleanOptionalAction if default else "store_true"}
+    kind = str if allowed is None or isinstance(allowed, tuple) else allowed.kind
+    return {"type": kind, "metavar": {int: "N", float: "X", str: "NAME"}[kind]}
+
+
+def _help(about: Any, usual: dict[str, Any]) -> str:
+    """What a setting does, which values it may have, and its default for each set of data."""
+    allowed = about["allowed"]
+    words = ", ".join(allowed) if isinstance(allowed, tuple) else getattr(allowed, "words", "")
+    named = {data: about["unset"] if v in (None, "") else v for data, v in usual.items()}
+    first = next(iter(named.values()))
+    others: dict[str, list[str]] = {}
+    for data, value in named.items():
+        if value != first:
+            others.setdefault(str(value), []).append(data)
+    different = [f"{value} for {' and '.join(data)}" for value, data in others.items()]
+    default = f"default: {', '.join([str(first), *different])}"
+    if isinstance(first, bool):
+        default = f"default: {'on' if first else 'off'}"
+    text = "; ".join(filter(None, [about["does"], words, default]))
+    return text.replace("%", "%%")
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -164,11 +183,13 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--download", action="store_true", help="fetch CIFAR first")
     parser.add_argument("--threads", type=count, metavar="N", help="default: one per core")
     add_device(parser)
+    add_quiet(parser)
 
 
 def _add_predict(commands: Any) -> None:
-    parser = add(commands, "predict", _predict, "name what an image shows")
-    parser.add_argument("image", help="a picture file")
+    parser = add(commands, "predict", _predict, "name what images show")
+    does = "picture files, or pipes; - is the standard input"
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help=does)
     does = "folder of a run, or weights of the package (default: a Swin trained on CIFAR-10)"
     parser.add_argument("--checkpoint", metavar="DIR", help=does)
     does = "with --weights: a name from 'minswin models'"
@@ -176,8 +197,11 @@ def _add_predict(commands: Any) -> None:
     does = "a weight file of any known implementation; its classes are numbers"
     parser.add_argument("--weights", metavar="FILE", help=does)
     add_key(parser)
-    parser.add_argument("--top", type=count, default=5, metavar="N", help="classes to print")
+    parser.add_argument(
+        "--top", type=count, default=5, metavar="N", help="classes to print; default: 5"
+    )
     add_device(parser)
+    add_quiet(parser)
 
 
 def _add_export(commands: Any) -> None:

@@ -153,8 +153,12 @@ def run_conform(
     markdown: str | None = None,
     junit: str | None = None,
     show: Tell = print,
+    tell: Tell = lambda line: None,
 ) -> int:
-    """What `minswin conform` does; gives the exit status: 0, or 1 where something differs."""
+    """What `minswin conform` does; gives the exit status: 0, or 1 where something differs.
+
+    show: prints the report   tell: is given what is being done
+    """
     given = [x for x in (module, files, write, functions, names) if x]
     if len(given) != 1:
         raise ValueError("conform: give one of --module, --files, --write, --list or --functions")
@@ -173,7 +177,10 @@ def run_conform(
     if module:
         adapter = load_adapter(module, dtype)
         title = f"{module}, {adapter.dtype}"
-        verdicts, notes = list(conform(adapter, only)), list(adapter.notes)
+        verdicts, notes = [], list(adapter.notes)
+        for question in questions(only):
+            tell(question.name)
+            verdicts.append(examine(adapter, question))
     else:
         title = str(files)
         verdicts, notes = conform_files(title, only, dtype)

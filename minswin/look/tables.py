@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -68,6 +70,37 @@ def table(rows: Sequence[tuple[str, str, str, str]]) -> str:
         for a, b, c, d in rows
     ]
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """The text with no line longer than the terminal of a stream.
+
+    What is too long is continued below, under the second column. Where there is no terminal a line
+    stays one line, for the programs that read it.
+    """
+    if not stream.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns, 20)
+    return "\n".join(_fitted(line, width) for line in text.split("\n"))
+
+
+def _fitted(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    start = re.match(r" *(\S+  +)?", line)
+    indent = start.end() if start is not None and start.end() <= width // 2 else 4
+    lines, now = [], ""
+    for part in re.findall(r" *[^ ]+", line):
+        word = part
+        if now and len(now) + len(word) > width:
+            lines.append(now)
+            now, word = " " * indent, part.lstrip()
+        while len(now) + len(word) > width:  # a word longer than a line
+            room = width - len(now)
+            lines.append(now + word[:room])
+            now, word = " " * indent, word[room:]
+        now += word
+    return "\n".join([*lines, now])
 
 
 class _Blank:

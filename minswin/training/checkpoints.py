@@ -148,6 +148,37 @@ def find_run(path: Path | str) -> Path:
     return path / LAST if path.is_dir() else path
 
 
+# ── runs ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_run(path: Path | str) -> bool:
+    """Whether this is the folder of a run."""
+    return any((Path(path) / name).is_file() for name in (BEST, LAST))
+
+
+def describe_run(folder: Path | str) -> str:
+    """What the run in a folder trains, on what, how far it is and how good: line by line."""
+    last = read_checkpoint(find_run(folder))
+    info, settings, known = last.info, last.info["settings"], last.info["data"]
+    size = "×".join(map(str, known["image"][1:]))
+    count = sum(array.size for array in last.weights.values())
+    done = f"{info['epoch']} of {settings['epochs']} epochs, {info['step']:,} steps"
+    over = info["epoch"] >= settings["epochs"]
+    evaluated = "held-out" if settings["holdout"] else "test"
+    best = info["best_accuracy"]
+    rows = {
+        "run": str(folder),
+        "model": f"{info['model']['name']}, {size}, {count:,} parameters and statistics",
+        "data": f"{known['images']:,} images of {known['name']}",
+        "classes": f"{len(known['classes'])}: {', '.join(known['classes'])}",
+        "trained": f"{done}; {'over' if over else f'minswin train --resume {folder} goes on'}",
+        "accuracy": "none yet" if best is None else f"{best:.1%} of the {evaluated} images at best",
+        "settings": ", ".join(f"{k}={v}" for k, v in settings.items() if v not in (None, "")),
+        "saved": f"{info['saved']}, by minswin {info['minswin']}, kernels '{info['kernels']}'",
+    }
+    return "\n".join(f"{name:10}  {value}" for name, value in rows.items())
+
+
 # ── models ───────────────────────────────────────────────────────────────────────────────────────
 
 

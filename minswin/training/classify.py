@@ -1,8 +1,9 @@
-"""What a checkpoint is good for: to be tested on a set of images, and to name a single one."""
+"""What trained weights are good for: to be tested on images, and to name what one shows."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +88,45 @@ def _images(path: Path | str, settings: Settings, name: str, split: str) -> data
     return data.load(name, split=split, data_dir=settings.data_dir, download=settings.download)
 
 
+class Classifier(NamedTuple):
+    """A trained model for picture files: __call__ gives the probabilities of its classes, (K,)."""
+
+    described: str  # which model, the size of its images, how many classes, how good it is
+    classes: list[str]
+    probabilities: Callable[[Path | str], np.ndarray]
+
+    def __call__(self, image: Path | str) -> np.ndarray:
+        answer = self.probabilities(image)
+        if not np.isfinite(answer).all():
+            raise ValueError(
+                f"predict: {self.described.split(',')[0]} answers with nan; its weights are "
+                "spoilt: use another checkpoint"
+            )
+        return answer
+
+
+def classifier(checkpoint: Path | str = DEFAULT, *, device: str = "cpu") -> Classifier:
+    """The model of a checkpoint: a file, the folder of a run, or a name of `pretrained()`."""
+    model, info = load_trained_model(find_trained(checkpoint))
+    known = info["data"]
+    _, height, width = known["image"]
+    model.to(device)
+
+    def probabilities(image: Path | str) -> np.ndarray:
+        pixels = read_image(image, height=height, width=width, who="predict")
+        x = data.normalize(pixels[None], mean=known["mean"], std=known["std"])  # (1, 3, H, W)
+        return predict(model, x)[0]
+
+    images = "held-out" if info["settings"]["holdout"] else "test"
+    share = info["accuracy"]
+    described = (
+        f"{model.name}, {height}×{width}, {len(known['classes'])} classes of {known['name']}"
+    )
+    if share is not None:
+        described += f", {share:.1%} of the {images} images right"
+    return Classifier(described, known["classes"], probabilities)
+
+
 def predict_file(
     image: Path | str, checkpoint: Path | str = DEFAULT, *, device: str = "cpu"
 ) -> tuple[list[str], np.ndarray]:
@@ -94,14 +134,5 @@ def predict_file(
 
     checkpoint: a file, the folder of a run, or a name of `pretrained()`.
     """
-    model, info = load_trained_model(find_trained(checkpoint))
-    size = info["data"]["image"][1:]
-    pixels = read_image(image, height=size[0], width=size[1], who="predict")[None]
-    x = data.normalize(pixels, mean=info["data"]["mean"], std=info["data"]["std"])
-    probabilities = predict(model.to(device), x)[0]  # (K,)
-    if not np.isfinite(probabilities).all():
-        raise ValueError(
-            f"predict: the model of {checkpoint} answers with nan; its weights are spoilt: use "
-            "another checkpoint"
-        )
-    return info["data"]["classes"], probabilities
+    model = classifier(checkpoint, device=device)
+    return model.classes, model(image)

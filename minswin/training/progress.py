@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from minswin.bar import Bar
+from minswin.look.tables import fitted
 from minswin.training.evaluate import Evaluation
 from minswin.training.run import Run
 
@@ -80,7 +81,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
-        self.bar.write(line, file=sys.stdout)
+        self.bar.write(fitted(line, sys.stdout), file=sys.stdout)
 
     def close(self) -> None:
         self.bar.clear()

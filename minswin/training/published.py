@@ -10,6 +10,7 @@ import numpy as np
 from minswin import data
 from minswin.data.pictures import prepare, read_image
 from minswin.models import create_model
+from minswin.training.classify import Classifier
 from minswin.training.evaluate import predict
 from minswin.weights.families import FAMILIES
 from minswin.weights.load import Tell, in_our_names, load_source
@@ -37,29 +38,29 @@ class Published(NamedTuple):
         return prepare(image, self.model.img_size, who=who)
 
 
-def predict_published(
-    image: Path | str,
+def published_classifier(
     model: str,
     weights: Path | str,
     *,
     key: str | None = None,
     device: str = "cpu",
     tell: Tell | None = None,
-) -> tuple[list[str], np.ndarray]:
-    """Numbers of the classes, and the probability that the image shows each of them.
+) -> Classifier:
+    """A named model with the weights of a file, for pictures; its classes are often numbers.
 
     key: see weights.load   tell: is called with a line on what was assumed about the file
     """
     published = load_published(model, weights, key=key, tell=tell)
-    mean, std = published.statistics
-    x = published.prepare(image, who="predict")[None]  # (1, 3, H, W)
-    probabilities = predict(published.model.to(device), data.normalize(x, mean=mean, std=std))[0]
-    if not np.isfinite(probabilities).all():
-        raise ValueError(
-            f"predict: the model answers with nan; the weights in {weights} are spoilt"
-        )
-    numbers = [f"class {k}" for k in range(len(probabilities))]
-    return published.classes or numbers, probabilities
+    net, (mean, std) = published.model.to(device), published.statistics
+    (height, width), (count,) = net.img_size, net.summary(net.img_size)[-1].shape
+
+    def probabilities(image: Path | str) -> np.ndarray:
+        x = published.prepare(image, who="predict")[None]  # (1, 3, H, W)
+        return predict(net, data.normalize(x, mean=mean, std=std))[0]
+
+    described = f"{model}, {height}×{width}, {count:,} classes, weights of {weights}"
+    classes = published.classes or [f"class {k}" for k in range(count)]
+    return Classifier(described, classes, probabilities)
 
 
 def load_published(

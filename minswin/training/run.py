@@ -42,7 +42,7 @@ LOG, CURVES = "log.jsonl", "curves.png"
 FILES = (LAST, BEST, "last.json", "best.json", LOG, CURVES)  # what a run keeps in its folder
 
 
-class Diverged(RuntimeError):
+class Diverged(FloatingPointError):
     """The loss or a gradient is no longer a number."""
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from minswin.data import LEVELS
-from minswin.training.precision import check_precision
+from minswin.training.precision import PRECISIONS, check_precision
 
 # What differs from the defaults of Settings, for each set of data. The only place of such numbers.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -37,6 +37,47 @@ RECIPES: dict[str, dict[str, Any]] = {
 RECIPES["cifar100"] = dict(RECIPES["cifar10"])
 
 
+# ── what a setting may be ────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may have, and the words for them."""
+
+    words: str
+    low: float = 0
+    high: float = math.inf
+    below: float = math.inf
+    kind: type = float
+
+    def holds(self, value: Any) -> bool:
+        kinds = (int,) if self.kind is int else (int, float)
+        good = isinstance(value, kinds) and not isinstance(value, bool)
+        return good and self.low <= value <= self.high and value < self.below
+
+
+BATCH = Range("a whole number, a batch or more", low=-math.inf, kind=int)
+COUNT = Range("a whole number of 1 or more", low=1, kind=int)
+WHOLE = Range("a whole number of 0 or more", kind=int)
+REAL = Range("a number of 0 or more")
+POSITIVE = Range("a number above 0", low=math.ulp(0.0))
+SHARE = Range("0 or more and below 1", below=1)
+PART = Range("0 to 1, a share of lr", high=1)
+OF_TEACHER = Range("0 to 1, the share of the teacher in the loss", high=1)
+EPOCHS = Range("0 to the epochs, need not be whole")
+
+
+def setting(default: Any, does: str, allowed: Any = None, *, unset: str = "") -> Any:
+    """A field of Settings: its default, what it does, and a Range, or the words to choose from.
+
+    unset: what None means, where None is allowed
+    """
+    return field(default=default, metadata={"does": does, "allowed": allowed, "unset": unset})
+
+
+# ── the settings ─────────────────────────────────────────────────────────────────────────────────
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides the numbers of a run, and where it is kept.
@@ -44,78 +85,79 @@ class Settings:
     Two runs with equal settings on one machine give the same weights, bit for bit.
     """
 
-    data: str = "shapes"
-    data_dir: str | None = None
-    download: bool = False
-    count: int | None = None  # use only so many training images; None: all
-    holdout: int = 0  # training images set aside to choose the best epoch; 0: the test set does
+    data: str = setting("shapes", "the images", tuple(RECIPES))
+    data_dir: str | None = setting(None, "folder of the CIFAR files", unset="~/.cache/minswin")
+    download: bool = setting(False, "fetch CIFAR first")
+    count: int | None = setting(None, "training images to use", BATCH, unset="all")
+    holdout: int = setting(
+        0, "training images that choose the best epoch; 0: the test images do", WHOLE
+    )
 
-    model: str = "swin_shapes"
-    drop_path: float | None = None  # None: what suits the model by its own list
-    recompute: bool = False  # of the model: more time, less memory, the same numbers
+    model: str = setting("swin_shapes", "a name from 'minswin models'")
+    drop_path: float | None = setting(
+        None, "stochastic depth of the last block", SHARE, unset="what suits the model"
+    )
+    recompute: bool = setting(False, "compute blocks again in backward: less memory, more time")
 
-    teacher: str | None = None  # a run or a file of one, whose model a DeiT is to learn from
-    distillation: str = "hard"  # from the class that the teacher chooses; "soft": its probabilities
-    temperature: float = 3.0  # of soft distillation
-    alpha: float = 0.5  # share of the teacher in the loss
+    teacher: str | None = setting(
+        None, "folder of a run, or a file of one, that a DeiT learns from", unset="none"
+    )
+    distillation: str = setting(
+        "hard", "what it learns: the teacher's choice, or its probabilities", ("hard", "soft")
+    )
+    temperature: float = setting(3.0, "of soft distillation", POSITIVE)
+    alpha: float = setting(0.5, "share of the teacher in the loss", OF_TEACHER)
 
-    epochs: int = 10
-    batch_size: int = 64
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    momentum: float = 0.9  # of SGD
-    nesterov: bool = True  # of SGD
-    weight_decay: float = 0.05
-    warmup: float = 1.0  # epochs, need not be whole
-    start_lr: float = 0.01  # of the warm-up, as a share of lr
-    final_lr: float = 0.01  # of the cosine, as a share of lr
-    clip: float = 5.0  # the longest gradient; 0: no limit
-    smoothing: float = 0.0
+    epochs: int = setting(10, "times to go through the data", COUNT)
+    batch_size: int = setting(64, "images of an update", COUNT)
+    optimizer: str = setting("adamw", "which", ("sgd", "adamw"))
+    lr: float = setting(1e-3, "learning rate at its highest", REAL)
+    momentum: float = setting(0.9, "of SGD", SHARE)
+    nesterov: bool = setting(True, "Nesterov's momentum, in SGD")
+    weight_decay: float = setting(0.05, "pull of the weights to zero", REAL)
+    warmup: float = setting(1.0, "epochs in which the learning rate rises", EPOCHS)
+    start_lr: float = setting(0.01, "where the warm-up begins, as a share of lr", REAL)
+    final_lr: float = setting(0.01, "where the cosine ends, as a share of lr", PART)
+    clip: float = setting(5.0, "longest gradient; 0: no limit", REAL)
+    smoothing: float = setting(0.0, "label smoothing", SHARE)
 
-    augment: str = "none"
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    piece: int = 0  # side of the random square of each image that the first epochs are shown,
-    piece_epochs: int = 0  # and how many epochs these are; 0: whole images from the beginning
-    ema: float = 0.0  # decay of the averaged weights; 0: none are kept
+    augment: str = setting("none", "how much images are changed", tuple(LEVELS))
+    mixup: float = setting(0.0, "parameter alpha of mixup; 0: off", REAL)
+    cutmix: float = setting(0.0, "parameter alpha of cutmix; 0: off", REAL)
+    piece: int = setting(
+        0, "side of the random squares that the first epochs are shown; 0: whole images", WHOLE
+    )
+    piece_epochs: int = setting(0, "how many epochs these are", WHOLE)
+    ema: float = setting(0.0, "decay of the averaged weights; 0: none are kept", SHARE)
 
-    device: str = "cpu"  # or "gpu", "gpu:1", …
-    precision: str = "float32"  # of products: see precision.py
+    device: str = setting("cpu", "cpu, or gpu, gpu:1, … through CuPy")
+    precision: str = setting("float32", "of products; a CPU has float32 and float16", PRECISIONS)
 
-    seed: int = 0
-    threads: int | None = None  # parts that a batch is split into on a CPU; None: data_parallel's
-    out: str = ""  # folder of the run; empty: runs/<data>-<model>-<seed>
-    checkpoint_every: int = 200  # steps; each epoch ends with one anyway. 0: only then
-    log_every: int = 10  # steps; each epoch is logged anyway. 0: only then
+    seed: int = setting(0, "of weights, order and augmentation", WHOLE)
+    threads: int | None = setting(
+        None, "parts that a batch is split into on a CPU", COUNT, unset="one per core"
+    )
+    out: str = setting("", "folder of the run", unset="runs/DATA-MODEL-SEED")
+    checkpoint_every: int = setting(200, "steps between checkpoints; 0: only after epochs", WHOLE)
+    log_every: int = setting(10, "steps between lines of the log; 0: only after epochs", WHOLE)
 
     def __post_init__(self) -> None:
         check_precision(self.precision, self.device)
-        _choice("data", self.data, tuple(RECIPES))
-        _choice("optimizer", self.optimizer, ("sgd", "adamw"))
-        _choice("augment", self.augment, tuple(LEVELS))
-        _choice("distillation", self.distillation, ("hard", "soft"))
-        _require("temperature", self.temperature, "a number above 0", low=math.ulp(0.0))
-        _require("alpha", self.alpha, "0 to 1, the share of the teacher in the loss", high=1)
-        for name in ("epochs", "batch_size"):
-            _require(name, getattr(self, name), "a whole number of 1 or more", whole=True, low=1)
-        for name in ("holdout", "seed", "checkpoint_every", "log_every", "piece", "piece_epochs"):
-            _require(name, getattr(self, name), "a whole number of 0 or more", whole=True)
-        for name in ("lr", "weight_decay", "mixup", "cutmix", "start_lr", "clip"):
-            _require(name, getattr(self, name), "a number of 0 or more")
-        for name in ("drop_path", "momentum", "smoothing", "ema"):
-            if getattr(self, name) is not None:
-                _require(name, getattr(self, name), "0 or more and below 1", below=1)
+        for entry in fields(self):
+            _check(entry.name, getattr(self, entry.name), entry.metadata)
         if bool(self.piece) != bool(self.piece_epochs):
             raise ValueError(
                 "Settings: piece and piece_epochs belong together, the side of the pieces and the "
                 f"epochs that are shown them; got {self.piece!r} and {self.piece_epochs!r}"
             )
-        _require("final_lr", self.final_lr, "0 to 1, a share of lr", high=1)
-        _require("warmup", self.warmup, f"0 to {self.epochs} epochs", high=self.epochs)
-        if self.threads is not None:
-            _require("threads", self.threads, "a whole number of 1 or more", whole=True, low=1)
-        if self.count is not None:
-            _require("count", self.count, f"{self.batch_size} or more", low=self.batch_size)
+        if self.warmup > self.epochs:
+            raise ValueError(
+                f"Settings: warmup must be 0 to {self.epochs} epochs, got {self.warmup!r}"
+            )
+        if self.count is not None and self.count < self.batch_size:
+            raise ValueError(
+                f"Settings: count must be {self.batch_size} or more, got {self.count!r}"
+            )
 
     @property
     def folder(self) -> Path:
@@ -123,15 +165,32 @@ class Settings:
         return Path(self.out or f"runs/{self.data}-{self.model}-{self.seed}")
 
 
+def _check(name: str, value: Any, about: Any) -> None:
+    allowed = about["allowed"]
+    if allowed is None or (value is None and about["unset"]):
+        return
+    if isinstance(allowed, Range):
+        if not allowed.holds(value):
+            raise ValueError(f"Settings: {name} must be {allowed.words}, got {value!r}")
+    elif value not in allowed:
+        raise ValueError(f"Settings: {name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def usual(name: str) -> dict[str, Any]:
+    """The default of a setting for each set of data."""
+    default = Settings.__dataclass_fields__[name].default
+    return {data: recipe.get(name, default) for data, recipe in RECIPES.items()}
+
+
 def recipe(data: str = "shapes", **overrides: Any) -> Settings:
-    """The settings that suit a set of data, with those that are given in their place.
+    """The settings that suit a set of data, with `overrides` instead of some of them.
 
     With other `epochs` the warm-up keeps its share of them; with a small `count` at most a tenth
     of the images is held out.
     """
-    _choice("data", data, tuple(RECIPES))
-    known = {f.name for f in fields(Settings)}
-    unknown = sorted(overrides.keys() - known)
+    known = {entry.name: entry.metadata for entry in fields(Settings)}
+    _check("data", data, known["data"])
+    unknown = sorted(overrides.keys() - known.keys())
     if unknown:
         raise ValueError(
             f"recipe: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
@@ -148,23 +207,3 @@ def recipe(data: str = "shapes", **overrides: Any) -> Settings:
     if overrides.get("count"):
         usual["holdout"] = min(usual["holdout"], max(0, overrides["count"] // 10))
     return Settings(**{"data": data, **usual, **overrides})
-
-
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"Settings: {name} must be one of {', '.join(choices)}; got {value!r}")
-
-
-def _require(
-    name: str,
-    value: float,
-    expected: str,
-    *,
-    low: float = 0,
-    high: float = math.inf,
-    below: float = math.inf,
-    whole: bool = False,
-) -> None:
-    good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not good or not (low <= value <= high and value < below):
-        raise ValueError(f"Settings: {name} must be {expected}, got {value!r}")
