@@ -359,9 +359,9 @@ def test_the_help_of_train_has_default_type_and_range_of_every_setting(capsys, m
         cli.main(["train", "--help"])
     out = capsys.readouterr().out
     for entry in fields(minswin.training.Settings):
-        (line,) = re.findall(
-            rf"^ .*--{entry.name.replace('_', '-')}(?![\w-]).*default: .*$", out, re.M
-        )
+        name = entry.name.replace("_", "-")
+        option = rf"^ .*--{name}(?![\w-])(?:[^\n]*\n {{20,}})?[^\n]*default: [^\n]*$"
+        (line,) = re.findall(option, out, re.M)
         allowed = entry.metadata["allowed"]
         if isinstance(allowed, tuple):
             assert " NAME " in line and f"; {', '.join(allowed)}; " in line
