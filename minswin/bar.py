@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 from types import TracebackType
@@ -69,7 +69,7 @@ class Bar:
             self._put("")
 
     def _put(self, line: str) -> None:
-        width = shutil.get_terminal_size().columns - 1
+        width = columns(self.file) - 1
         encoding = getattr(self.file, "encoding", None) or "ascii"
         text = line[:width].encode(encoding, "replace").decode(encoding)
         self.file.write(f"\r{text:{width}}\r" if not line else f"\r{text:{width}}")
@@ -85,6 +85,17 @@ class Bar:
         traceback: TracebackType | None,
     ) -> None:
         self.clear()
+
+
+def columns(stream: IO[str]) -> int:
+    """How many characters a line of a stream's terminal has; COLUMNS, where it is set, decides."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (ValueError, OSError, AttributeError):  # no terminal
+        return 80
 
 
 def _drawn(share: float) -> str:

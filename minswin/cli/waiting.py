@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 import time
 from typing import Any, TextIO
+
+from minswin.bar import columns
 
 SILENCE = 2.0  # seconds
 TURN = 0.25  # seconds between two looks
@@ -67,7 +68,7 @@ class Waiting:
         for function in self.compiling[-1:]:
             doing = f"compiling the kernels, once for all runs: {function}"
         seconds = f" {time.monotonic() - self._began:.0f} s"
-        width = shutil.get_terminal_size().columns - len(seconds) - 1
+        width = columns(self._err) - len(seconds) - 1
         self._err.write(f"\r\x1b[K{f'minswin {self.command}: {doing} …'[:width]}{seconds}")
         self._err.flush()
         self._shown = True

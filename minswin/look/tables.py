@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 import numpy as np
 
+from minswin.bar import columns
 from minswin.models import create_model, list_models
 
-__all__ = ["bars", "models_table", "shapes_table", "table", "times"]
+__all__ = ["bars", "fitted", "models_table", "shapes_table", "table", "times"]
 
 BAR = 30  # characters of a full bar
 
@@ -32,7 +32,7 @@ def shapes_table(name: str, img_size: int | tuple[int, int] | None = None) -> st
     model: Any = create_model(name, rng=BLANK, **given)
     summary = model.summary(model.img_size)
     rows = [("step", "gives", "parameters", "MACs")]
-    for step, shape, parameters, macs in summary:
+    for step, shape, parameters, macs, *_ in summary:
         rows.append((step, times(shape), f"{parameters:,}", f"{macs:,}"))
     total = sum(row[2] for row in summary), sum(row[3] for row in summary)
     rows.append(("total", "", f"{total[0]:,}", f"{total[1]:,}"))
@@ -80,7 +80,7 @@ def fitted(text: str, stream: TextIO) -> str:
     """
     if not stream.isatty():
         return text
-    width = max(shutil.get_terminal_size().columns, 20)
+    width = max(columns(stream), 20)
     return "\n".join(_fitted(line, width) for line in text.split("\n"))
 
 
