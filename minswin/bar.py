@@ -93,7 +93,7 @@ def columns(stream: IO[str]) -> int:
     if asked.isdecimal() and int(asked):
         return int(asked)
     try:
-        return os.get_terminal_size(stream.fileno()).columns
+        return os.get_terminal_size(stream.fileno()).columns or 80
     except (ValueError, OSError, AttributeError):  # no terminal
         return 80
 
