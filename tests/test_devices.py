@@ -129,6 +129,14 @@ def test_numbers_and_lists_go_to_the_device_of_the_arrays_beside_them(cupy):
     assert_same((x * np.float64(2)).data, np.array([0, 2, 4], np.float32))
 
 
+@pytest.mark.parametrize("number", [2, 0.5, True, np.float32(0.5), np.int64(3)])
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64])
+def test_a_number_beside_an_array_is_the_same_number_on_every_device(cupy, kind, number):
+    x = np.arange(3).astype(kind)
+    for operation in (ops.add, ops.multiply, ops.divide):
+        assert_same(operation(there(x), number).data, operation(x, number).data)
+
+
 def test_a_number_beside_an_array_on_a_gpu_can_be_captured(cupy):
     x, stream = Tensor(np.ones(3, np.float32)).to("gpu"), cupy.cuda.Stream(non_blocking=True)
     with stream:

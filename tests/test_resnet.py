@@ -112,6 +112,9 @@ def test_without_residual_a_block_is_its_shortcut() -> None:
     truth[:, :3] = np.maximum(x, 0)[:, :, ::2, ::2]
     assert_same(y, truth)
     assert not block.downsample
+    fewer = BasicBlock(3, 3, stride=2, **own)
+    fewer.bn2.weight.data[...] = 0
+    assert_same(fewer(Tensor(x)).data, np.maximum(x, 0)[:, :, ::2, ::2])
     same = BasicBlock(3, 3, stride=1, **{**own, "shortcut": "projection"})
     same.bn2.weight.data[...] = 0
     assert_same(same(Tensor(x)).data, np.maximum(x, 0))
