@@ -110,22 +110,48 @@ def run_python(text: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_without_numba_the_error_says_how_to_install_it_and_the_definitions_run() -> None:
-    text = """
-import sys
+WITHOUT_NUMBA = """
+import sys, warnings
 sys.modules["numba"] = None
 import numpy as np
 from minswin import kernels, ops
+"""
+
+
+def test_without_numba_the_definitions_run_and_one_warning_says_so() -> None:
+    text = """
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        print(ops.softmax(np.zeros(2)).numpy())
+print(len(caught), caught[0].message)
+print(kernels.report().splitlines()[-2])
+"""
+    *results, message, report = run_python(WITHOUT_NUMBA + text).splitlines()
+    assert results == ["[0.5 0.5]"] * 3 and message.startswith("1 numba cannot be imported (")
+    assert "pip install numba" in message and "MINSWIN_KERNELS=reference" in message
+    assert report.startswith("numba cannot be imported: ")
+
+
+def test_without_numba_nothing_warns_of_definitions_that_were_chosen() -> None:
+    text = WITHOUT_NUMBA + "print(ops.softmax(np.zeros(2)).numpy())"
+    assert run_python(text, MINSWIN_KERNELS="reference") == "[0.5 0.5]"
+    text = 'with kernels.using("reference"): print(ops.softmax(np.zeros(2)).numpy())'
+    assert run_python(WITHOUT_NUMBA + text) == "[0.5 0.5]"
+
+
+@pytest.mark.parametrize(
+    "choice", ['with kernels.using("numba"): pass', "ops.softmax(np.zeros(2))"]
+)
+def test_without_numba_its_kernels_are_an_error_where_they_were_chosen(choice: str) -> None:
+    text = f"""
 try:
-    ops.softmax(np.ones(3))
+    {choice}
 except ImportError as error:
     print(error)
-with kernels.using("reference"):
-    print(ops.softmax(np.zeros(2)).numpy())
 """
-    message, result = run_python(text).splitlines()
+    message = run_python(WITHOUT_NUMBA + text, MINSWIN_KERNELS="numba")
     assert "pip install numba" in message and "MINSWIN_KERNELS=reference" in message
-    assert result == "[0.5 0.5]"
 
 
 # ── the fast code runs ───────────────────────────────────────────────────────────────────────────

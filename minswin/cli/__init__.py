@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from minswin.cli import checking, looking, measuring, training
 from minswin.cli.measuring import PARTS_OF_BENCH
@@ -44,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        with _termination(), Waiting(options.command, wanted=not options.quiet) as waiting:
+        with (
+            warnings.catch_warnings(),
+            _termination(),
+            Waiting(options.command, wanted=not options.quiet) as waiting,
+        ):
+            warnings.showwarning = _warn
             options.waiting = waiting
             return int(options.run(options))
     except KeyboardInterrupt:
@@ -78,6 +84,10 @@ def _termination() -> Iterator[None]:
 
 def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    tell(f"minswin: warning: {message}")
 
 
 def _parser() -> argparse.ArgumentParser:

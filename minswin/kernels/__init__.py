@@ -5,8 +5,9 @@
 `fast(name, array)` gives the one to run, or None: then the definition runs, as it does for every
 operation without a kernel. NumPy arrays use "numba" and CuPy arrays "cupy", unless the environment
 variable MINSWIN_KERNELS, read when this is imported, or `with using("reference"):` names another
-backend; "reference" is no kernels at all. A backend that cannot be loaded is an error, never a
-silent fallback, except where NUMBA_DISABLE_JIT forbids to compile: then the definitions run.
+backend; "reference" is no kernels at all. A named backend that cannot be loaded is an error. Where
+none is named and numba is missing, there is a warning and the definitions run; they do so without a
+warning where NUMBA_DISABLE_JIT forbids to compile.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -95,7 +98,7 @@ def chosen(array: Array) -> str:
     backend = _state.backend or _environment
     on_cpu = array_module(array) is np
     if backend is None:
-        return ("numba" if _may_compile() else "reference") if on_cpu else "cupy"
+        return _default() if on_cpu else "cupy"
     if backend == "cupy" and on_cpu:
         raise ValueError(
             "kernels: the backend 'cupy' works on CuPy arrays, got a NumPy array; "
@@ -115,7 +118,7 @@ def _load(backend: str, who: str) -> None:
         raise ValueError(f"{who}: unknown backend {backend!r}; choose one of {', '.join(_HOMES)}")
     if backend in _loaded:
         return
-    if backend == "numba" and not _may_compile():
+    if backend == "numba" and _numba().forbidden:
         raise ValueError(
             f"{who}: the backend 'numba' compiles, which NUMBA_DISABLE_JIT forbids; unset that "
             "variable, or use the backend 'reference'"
@@ -131,15 +134,34 @@ def _load(backend: str, who: str) -> None:
     _loaded.add(backend)
 
 
-def _may_compile() -> bool:
-    """Whether numba, if it is there, compiles: NUMBA_DISABLE_JIT and its files can forbid it."""
-    if "numba" in _loaded:
-        return True
+class _Numba(NamedTuple):
+    """What keeps numba from compiling: why it cannot be imported, or NUMBA_DISABLE_JIT."""
+
+    missing: str = ""
+    forbidden: bool = False
+
+
+@cache
+def _numba() -> _Numba:
     try:
         from numba import config
-    except ImportError:
-        return True  # that it is missing is said when it is loaded
-    return not config.DISABLE_JIT
+    except (ImportError, OSError) as error:  # also where it does not fit NumPy or the system
+        return _Numba(missing=str(error))
+    return _Numba(forbidden=bool(config.DISABLE_JIT))
+
+
+@cache
+def _default() -> str:
+    """The backend for NumPy arrays where none was named."""
+    if _numba().missing:
+        warnings.warn(
+            f"numba cannot be imported ({_numba().missing}): the definitions run instead of the "
+            f"kernels, which takes much longer; {_INSTALL['numba']}, or set "
+            "MINSWIN_KERNELS=reference",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return "reference" if any(_numba()) else "numba"
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────
@@ -147,7 +169,7 @@ def _may_compile() -> bool:
 
 def report() -> str:
     """A table operation × backend; a dot, or no row, where the definition runs."""
-    if _may_compile():
+    if not any(_numba()):
         _load("numba", "report")
     importlib.import_module(_HOMES["cupy"][-1])  # can be read without CuPy
     backends = [backend for backend in _HOMES if backend != "reference"]
@@ -156,4 +178,7 @@ def report() -> str:
     for name in sorted(FAST):
         marks = ("yes" if b in FAST[name] else "·" for b in backends)
         lines.append(f"{name:{width}}  " + "  ".join(f"{mark:>9}" for mark in marks))
+    if any(_numba()):
+        why = f"cannot be imported: {_numba().missing}" if _numba().missing else "must not compile"
+        lines.append(f"numba {why}.")
     return "\n".join([*lines, "For every other operation its definition runs."])
