@@ -176,7 +176,11 @@ const WALKS = {
   },
 
   async star(page) {
-    const at = () => page.$eval("#points-figure polygon", (star) => [Number(star.dataset.x), Number(star.dataset.y)]);
+    const at = async () => {
+      await page.locator("#points-figure").scrollIntoViewIfNeeded();
+      await settled(page);
+      return page.$eval("#points-figure polygon", (star) => [Number(star.dataset.x), Number(star.dataset.y)]);
+    };
     const before = await at();
     await answered(page, () => page.locator("#samples button").nth(3).click());
     return { before, after: await at(), pixels: await pixels(page) };

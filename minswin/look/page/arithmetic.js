@@ -1,6 +1,6 @@
 // ── one token, one head, step by step ───────────────────────────────────────────────────────────
 
-const chosen = { step: 3, key: 0, channel: 0, part: 0 }; // part: a channel of q, k, v
+const chosen = { step: 3, key: null, channel: 0, part: 0 }; // key null: that with the largest share; part: a channel of q, k, v
 
 // Where the numbers of the pinned token are: names of steps, and places in their arrays.
 function context() {
@@ -11,7 +11,8 @@ function context() {
   const names = [...steps.keys()], x = names[names.indexOf(at + "norm1") - 1];
   const value = (name, index) => steps.get(name).data[index];
   const m = (name, index) => mn(value(name, index), name, index);
-  const key = Math.min(chosen.key, block.N - 1), c = Math.min(chosen.channel, C - 1), t = Math.min(chosen.part, d - 1);
+  const shares = sharesOf(block, head, token), best = shares.indexOf(largestOf(shares));
+  const key = chosen.key === null ? best : Math.min(chosen.key, block.N - 1), c = Math.min(chosen.channel, C - 1), t = Math.min(chosen.part, d - 1);
   return { block, token, w, q, tokens, head, at, attn: at + "attn.", C, d, row, query, keyOf, x, value, m, key, c, t };
 }
 
@@ -202,5 +203,5 @@ function startArithmetic() {
     if (event.target.closest(".cells")) return;
     if (event.key === "ArrowLeft" || event.key === "ArrowRight") { event.preventDefault(); go(event.key === "ArrowLeft" ? -1 : 1); }
   });
-  listeners.push(arithmetic);
+  listen(find("#step"), arithmetic);
 }

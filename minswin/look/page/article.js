@@ -45,7 +45,7 @@ function startCost() {
       + `<span class="pin-a">In windows</span>: <b>${million(inWindows(s))}</b>, ${(whole(s) / inWindows(s)).toFixed(1)} times less.`;
   };
   slider.addEventListener("input", draw);
-  listeners.push(draw);
+  listen(place, draw);
 }
 
 // ── how sharp the softmax is ────────────────────────────────────────────────────────────────────
@@ -58,7 +58,7 @@ function sharpened(shares, tau) {
 
 function startSharp() {
   const place = find("#sharp-figure");
-  if (place) listeners.push(() => drawSharp(place));
+  if (place) listen(place, () => drawSharp(place));
 }
 
 function drawSharp(place) {
@@ -81,7 +81,7 @@ function startPlaces() {
   if (!page.similarity) { place.replaceChildren(); return; }
   const half = new Uint16Array(Uint8Array.from(atob(page.similarity.data), (letter) => letter.charCodeAt(0)).buffer);
   const alike = Float32Array.from(half, fromHalf), [H, W] = page.similarity.shape;
-  listeners.push(() => {
+  listen(place, () => {
     const token = Math.max(0, tokenAt({ grid: [H, W], front: 0 }, state.pins[0] && state.pins[0].front === undefined ? state.pins[0] : { x: 0.5, y: 0.5 }));
     const made = find("canvas", place), pen = made.getContext("2d"), values = alike.subarray(token * H * W, (token + 1) * H * W);
     [made.width, made.height] = [W, H];
@@ -108,7 +108,7 @@ const decoded = (text) => new Float32Array(Uint8Array.from(atob(text), (letter) 
 function startBias() {
   const place = find("#bias-figure");
   if (!place) return;
-  listeners.push(() => drawBias(place));
+  listen(place, () => drawBias(place));
 }
 
 function drawBias(place) {
@@ -146,7 +146,7 @@ function startPoints() {
   if (!place || !page.planes.length) return place && place.closest("section").remove();
   const classes = page.examples.classes;
   find(".key", place).replaceChildren(...classes.slice(0, 24).map((name, k) => element("li", {}, element("i", { style: `background:${COLOURS[k % COLOURS.length]}` }), name)));
-  listeners.push(() => find(".points", place).replaceChildren(...page.planes.map(plane)));
+  listen(place, () => find(".points", place).replaceChildren(...page.planes.map(plane)));
 }
 
 function plane({ title, points, own, basis, centre: middle }) {
@@ -165,7 +165,7 @@ function plane({ title, points, own, basis, centre: middle }) {
 
 function startChannels() {
   const place = find("[data-channels]");
-  if (place) listeners.push(() => drawChannels(place));
+  if (place) listen(place, () => drawChannels(place));
 }
 
 function drawChannels(place) {

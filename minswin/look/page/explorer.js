@@ -7,7 +7,7 @@ const state = {
 };
 let blocks = [];
 let before = null; // the answer without switches, where some are set
-const listeners = []; // redraw what is farther down, after the answer
+const figuresOf = []; // what is farther down: {place, draw, fresh}
 
 const current = () => blocks[state.block];
 const reduced = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -56,12 +56,29 @@ function waiting(share) {
 function redraw() {
   offerZoom();
   drawPicture();
-  if (!blocks.length) return listeners.forEach((listener) => listener());
+  figuresOf.forEach((figure) => { figure.fresh = false; });
+  drawNear();
+  if (!blocks.length) return;
   drawBlocks();
   drawHeads();
   say();
-  return listeners.forEach((listener) => listener());
 }
+
+// A figure that is drawn again when the run has changed and it is on the screen, or near.
+function listen(place, draw) {
+  figuresOf.push({ place, draw, fresh: false });
+}
+
+function drawNear() {
+  for (const figure of figuresOf) {
+    const { top, bottom } = figure.place.getBoundingClientRect();
+    if (figure.fresh || bottom < -200 || top > innerHeight + 200) continue;
+    figure.fresh = true;
+    figure.draw();
+  }
+}
+
+document.addEventListener("scroll", () => requestAnimationFrame(drawNear), { passive: true });
 
 // ── the answer ──────────────────────────────────────────────────────────────────────────────────
 
@@ -179,6 +196,7 @@ const samePlace = (a, b) => a && b && tokenAt(current(), a) === tokenAt(current(
 
 // The first pin, then the second, which moves from then on; a pinned token lets go.
 function pin(place) {
+  chosen.key = null;
   const again = state.pins.findIndex((set) => samePlace(set, place));
   if (again >= 0) state.pins[again] = null;
   else state.pins[state.pins[0] ? 1 : 0] = place;
@@ -352,7 +370,7 @@ function thumb(made, block, shares, tokens, most, i, own) {
 function drawBlocks() {
   const pins = shown(), row = find("#blocks");
   if (row.children.length !== blocks.length) row.replaceChildren(...blocks.map((block, i) => element("button",
-    { type: "button", onclick: () => { state.block = i; state.head = Math.min(state.head, blocks[i].heads - 1); changed(); } },
+    { type: "button", onclick: () => { state.block = i; chosen.key = null; state.head = Math.min(state.head, blocks[i].heads - 1); changed(); } },
     element("canvas", { width: 96, height: 96, "aria-hidden": "true" }), element("span"))));
   blocks.forEach((block, i) => {
     const button = row.children[i], { pin, i: which } = pins[0] || { pin: { x: 0.5, y: 0.5 }, i: 0 };

@@ -56,6 +56,7 @@ function startTheme() {
   const dark = matchMedia("(prefers-color-scheme: dark)"), button = find("#theme");
   const set = (theme) => {
     document.documentElement.dataset.theme = theme;
+    colours.clear();
     button.textContent = theme === "dark" ? "Light" : "Dark";
   };
   set(dark.matches ? "dark" : "light");
@@ -82,7 +83,7 @@ function begin() {
 
 function figures() {
   [startShift, startMerge, startReach, startCost, startSharp, startPlaces, startBias, startChannels, startPoints].forEach((start) => start());
-  redraw();
+  figuresOf.forEach(({ draw }) => draw());
   document.addEventListener("answered", () => { document.documentElement.dataset.ready = "yes"; }, { once: true });
   changed({ rerun: live }); // a second run, for the browser has compiled the program by now
   if (!live) document.documentElement.dataset.ready = "yes";

@@ -33,7 +33,7 @@ function player(place, phases, draw, seconds = 2.4) {
     playing = requestAnimationFrame((now) => frame(t, now)(now));
     return undefined;
   });
-  listeners.push(show_);
+  listen(place, show_);
   return show_;
 }
 
@@ -125,9 +125,10 @@ function drawMatrix(made, { covered, window, shift, N }, number, opacity) {
   const pen = made.getContext("2d"), side = Math.max(4, Math.floor(300 / N));
   [made.width, made.height] = [N * side, N * side];
   made.style.opacity = Math.max(0.08, opacity);
-  const mask = attentionMask(covered, window, shift).data, region = places(covered, window).map((place) => shiftRegions(covered, window, shift).data[place]);
+  const mask = attentionMask(covered, window, shift).data, { data } = shiftRegions(covered, window, shift);
+  const region = places(covered, window).map((place) => data[place]), field = css("--field");
   for (let q = 0; q < N; q++) for (let k = 0; k < N; k++) {
-    pen.fillStyle = mask[(number * N + q) * N + k] === 0 ? HUES[region[number * N + k]] : css("--field");
+    pen.fillStyle = mask[(number * N + q) * N + k] === 0 ? HUES[region[number * N + k]] : field;
     pen.fillRect(k * side, q * side, side - 1, side - 1);
   }
 }
@@ -141,7 +142,7 @@ function startMerge() {
   if (!place || !steps.has(name)) return place && place.closest("section").remove();
   player(place, [
     ["Four neighbours", "Two rows and two columns of tokens, around the pinned one."],
-    ["Side by side", "Their channels are put in a row: left above, left below, right above, right below. Ports get this order wrong more often than anything else."],
+    ["Side by side", "Their channels are put in a row: left above, left below, right above, right below. To take right above second is a classic mistake of ports."],
     ["Four times the channels", "The numbers are those of the picture above. They are normalised together."],
     ["Twice the channels", "A linear map makes one token of them. The map has half the side, and the next windows cover twice as much of the picture."],
   ], (t) => drawMerge(find("canvas", place), t, name));
@@ -220,7 +221,7 @@ function startReach() {
   slider.max = blocks.length - 1;
   slider.value = 0;
   slider.addEventListener("input", () => drawReach(place, Number(slider.value)));
-  listeners.push(() => drawReach(place, Math.min(blocks.length - 1, Number(slider.value))));
+  listen(place, () => drawReach(place, Math.min(blocks.length - 1, Number(slider.value))));
 }
 
 function drawReach(place, upto) {

@@ -51,7 +51,13 @@ const signed = (x, ...from) => (x < 0 ? mrow(mo("("), mn(x, ...from), mo(")")) :
 
 // ── colours ─────────────────────────────────────────────────────────────────────────────────────
 
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const colours = new Map(); // of the theme, by the names of page.css
+
+function css(name) {
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return colours.get(name);
+}
+
 const rgb = (name) => css(name).split(" ").map(Number);
 const mix = (a, b, share) => a.map((v, i) => Math.round(v + (b[i] - v) * share));
 
