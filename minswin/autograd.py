@@ -41,6 +41,8 @@ class Tensor(Operators):
         if isinstance(data, Tensor):
             raise TypeError("Tensor: data is already a Tensor; use it, or its .data")
         self.data: Array = data if type(data) is np.ndarray else as_array(data)
+        if self.data is not data and self.data.dtype.kind not in "biufc":
+            raise TypeError(f"Tensor: data must be numbers, got {type(data).__name__}")
         if requires_grad and self.data.dtype.kind != "f":
             raise TypeError(
                 f"Tensor: requires_grad needs floating-point data, got {self.data.dtype}; "

@@ -402,5 +402,21 @@ def test_other_kinds_of_arrays_become_plain_ones_or_are_refused() -> None:
     with pytest.warns(PendingDeprecationWarning):
         x = np.matrix([[1.0, 2.0], [3.0, 4.0]])
     assert (Tensor(x) * Tensor(x)).data.tolist() == [[1, 4], [9, 16]]  # not the matrix product
+    assert (Tensor(np.ones((2, 2))) * x).data.tolist() == [[1, 2], [3, 4]]
+
+
+def test_arrays_of_other_libraries_are_read_as_ours() -> None:
+    class Foreign:
+        dtype, shape = "foreign.float32", (2, 2)
+
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            return np.full((2, 2), 3, np.float32)
+
+    x = Tensor(np.ones((2, 2), np.float32), requires_grad=True)
+    y = ops.linear(x + Foreign(), Foreign(), None)
+    assert type(y.data) is np.ndarray and y.dtype == np.float32
+    assert y.data.tolist() == [[24, 24], [24, 24]]
+    y.sum().backward()
+    assert x.grad.tolist() == [[6, 6], [6, 6]]
     with pytest.raises(TypeError, match="its mask would be lost"):
         Tensor(np.ma.masked_greater(np.array([1.0, 2.0]), 1))

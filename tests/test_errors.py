@@ -73,6 +73,8 @@ CASES = [
         lambda: tiny()(np.zeros((2, 3, 8, 8), np.uint8)),
         "images must be float32 like the weights, got uint8",
     ),
+    (lambda: Tensor("x"), "Tensor: data must be numbers, got str"),
+    (lambda: Tensor(None), "Tensor: data must be numbers, got NoneType"),
     (
         lambda: tiny(ape=True)(zeros(1, 3, 16, 8)),
         "the absolute position embedding was made for 4×4 patches, got 8×4; "
@@ -299,6 +301,11 @@ def test_an_unknown_backend_in_the_environment_is_named(monkeypatch: pytest.Monk
     monkeypatch.setattr(kernels, "_environment", "cuda")
     with pytest.raises(ValueError, match="MINSWIN_KERNELS: unknown backend 'cuda'; choose one of"):
         ops.exp(zeros(2))
+
+
+def test_only_a_dtype_that_models_can_have_is_recommended() -> None:
+    with pytest.raises(TypeError, match=r"got float16; use .astype\(np.float32\)$"):
+        tiny()(np.zeros((2, 3, 8, 8), np.float16))
 
 
 def test_a_wrong_keyword_is_named_though_a_call_with_as_many_inputs_was_right() -> None:

@@ -14,7 +14,7 @@ import minswin
 
 # Rooms that hold the commands and what only our own code uses.
 INTERNAL_ROOMS = {
-    *("__main__", "arguments", "bench", "cli", "lazy", "lifting", "operators", "replacing"),
+    *("__main__", "arguments", "bar", "bench", "cli", "lazy", "lifting", "operators", "replacing"),
     "version",
 }
 # Packages of which the modules are public one by one.

@@ -21,6 +21,7 @@ __all__ = [
     "draw_points",
     "methods_here",
     "neighbourhoods",
+    "principal_axes",
     "principal_plane",
 ]
 

@@ -151,7 +151,8 @@ def as_images(who: str, x: Tensor | Array, channels: int, dtype: Any) -> Tensor:
             + ("; move the channels to axis 1" if x.shape[-1:] == (channels,) else "")
         )
     if x.dtype != dtype:
-        other = f", or build the model with dtype=np.{x.dtype}" if x.dtype.kind == "f" else ""
+        buildable = x.dtype in (np.float32, np.float64)
+        other = f", or build the model with dtype=np.{x.dtype}" if buildable else ""
         bytes_ = "; bytes are to be normalised first, see data.normalize"
         raise TypeError(
             f"{who}: images must be {dtype} like the weights, got {x.dtype}; "
