@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from kernel_cases import (
     loops,
     typical_case,
 )
+from numba.core.caching import FunctionCache
+from numba.core.dispatcher import Dispatcher
 from table import COMPOSITES, UPDATES, definition_of
 from tiny_models import batch, tiny_model
 
@@ -292,5 +296,79 @@ def test_code_compiled_before_a_source_file_changed_is_forgotten(tmp_path: Path)
     for path, time in ((tmp_path / "b.py", 0), (old, 100), (source, 200), (new, 300)):
         path.touch()
         os.utime(path, (time, time))
-    compiled.forget_stale_code(tmp_path)
+    compiled.forget_stale_code(tmp_path, tmp_path / "__pycache__")
     assert new.exists() and not old.exists()
+
+
+def test_stale_code_is_forgotten_where_numba_keeps_it(tmp_path: Path) -> None:
+    text = """
+import numpy as np
+from minswin.kernels.cpu import softmax as module
+module.softmax(np.ones((1, 3), np.float32))
+"""
+    run_python(text, NUMBA_CACHE_DIR=str(tmp_path))
+    kept = list(tmp_path.rglob("*.nbi"))
+    assert kept
+    for index in kept:
+        os.utime(index, (0, 0))
+    run_python("import minswin.kernels.cpu.softmax", NUMBA_CACHE_DIR=str(tmp_path))
+    assert not list(tmp_path.rglob("*.nbi"))
+
+
+@pytest.fixture
+def warned_before():
+    """The warning comes once in a process: here it may come again."""
+    compiled._warn_that_code_is_not_kept.cache_clear()
+    yield
+    compiled._warn_that_code_is_not_kept.cache_clear()
+
+
+@pytest.mark.usefixtures("warned_before")
+def test_without_a_folder_for_compiled_code_there_is_one_line_of_warning(monkeypatch: Any) -> None:
+    def nowhere(self: Any) -> None:
+        raise RuntimeError("cannot cache function: no locator available")  # as numba does
+
+    monkeypatch.setattr(Dispatcher, "enable_caching", nowhere)
+    with pytest.warns(RuntimeWarning, match="compiled code cannot be kept on disk") as seen:
+        double, triple = (compiled.compiled(f) for f in (lambda x: 2 * x, lambda x: 3 * x))
+    assert len(seen) == 1 and double(3) == 6 and triple(3) == 9
+    shown = warnings.formatwarning(
+        seen[0].message, seen[0].category, seen[0].filename, seen[0].lineno
+    )
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.usefixtures("warned_before")
+def test_a_full_disk_does_not_stop_what_was_compiled(monkeypatch: Any, tmp_path: Path) -> None:
+    def full(self: Any, signature: Any, data: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FunctionCache, "_save_overload", full)
+    source = tmp_path / "loops.py"
+    source.write_text("def double(x):\n    return 2 * x\n")
+    names: dict[str, Any] = {}
+    exec(compile(source.read_text(), str(source), "exec"), names)
+    double = compiled.compiled(names["double"])
+    with pytest.warns(RuntimeWarning, match="compiled code cannot be kept on disk"):
+        assert double(3) == 6
+    assert double(3.5) == 7
+
+
+def test_where_compiling_is_forbidden_the_definitions_run() -> None:
+    text = """
+import numpy as np
+from minswin import kernels, ops
+print(kernels.chosen(np.ones(1)), ops.softmax(np.zeros(2)).data.tolist())
+print(kernels.report().splitlines()[-1])
+try:
+    with kernels.using("numba"):
+        pass
+except ValueError as error:
+    print(error)
+"""
+    chosen, report, message = run_python(text, NUMBA_DISABLE_JIT="1").splitlines()
+    assert chosen == "reference [0.5, 0.5]" and report.startswith("For every other operation")
+    assert "which NUMBA_DISABLE_JIT forbids" in message
+    message = "import minswin.ops as ops\ntry: ops.exp(1.0)\nexcept ValueError as e: print(e)"
+    said = run_python(message, NUMBA_DISABLE_JIT="1", MINSWIN_KERNELS="numba")
+    assert said.startswith("MINSWIN_KERNELS: the backend 'numba' compiles")

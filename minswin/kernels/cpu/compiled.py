@@ -2,31 +2,73 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from minswin.arrays import Array
 
-# Serial loops without the interpreter lock: whoever wants more cores splits the batch over threads.
-# The machine code is kept on disk between runs; x / 0 is inf, as in NumPy.
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+# ── compiling ────────────────────────────────────────────────────────────────────────────────────
 
 
-def forget_stale_code(folder: Path) -> None:
-    """Delete the compiled code in folder/__pycache__ that is older than a source file there.
+def compiled(function: Callable[..., Any]) -> Any:
+    """Decorator: a serial loop without the interpreter lock, compiled at its first call.
 
-    numba itself compiles a function anew when its own file changes, but not when a file does that
-    it takes a piece from.
+    Whoever wants more cores splits the batch over threads. x / 0 is inf, as in NumPy. The machine
+    code is kept on disk between runs; where that cannot be, each run compiles it anew.
     """
-    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
-    for index in folder.glob("__pycache__/*.nbi"):
-        if index.stat().st_mtime < newest:
-            index.unlink(missing_ok=True)
+    loop = njit(nogil=True, error_model="numpy")(function)
+    try:
+        loop.enable_caching()
+    except RuntimeError:  # numba found no folder that it may write
+        _warn_that_code_is_not_kept()
+        return loop
+    forget_stale_code(Path(__file__).parent, Path(loop._cache.cache_path))
+    loop._cache.save_overload = _forgiving(loop._cache.save_overload)
+    return loop
 
 
-forget_stale_code(Path(__file__).parent)
+def _forgiving(save: Callable[..., None]) -> Callable[..., None]:
+    """numba's function that keeps machine code; a full disk does not stop what was compiled."""
+
+    def save_if_possible(*arguments: Any) -> None:
+        try:
+            save(*arguments)
+        except OSError:
+            _warn_that_code_is_not_kept()
+
+    return save_if_possible
+
+
+@cache  # once
+def _warn_that_code_is_not_kept() -> None:
+    warning = (
+        "compiled code cannot be kept on disk, so each run compiles it anew (about a minute); set "
+        "NUMBA_CACHE_DIR to a folder with room that may be written, or MINSWIN_KERNELS=reference"
+    )
+    warnings.warn_explicit(warning, RuntimeWarning, "minswin.kernels", 0)  # prints one line
+
+
+@cache
+def forget_stale_code(sources: Path, kept: Path) -> None:
+    """Delete the compiled code in the folder `kept` that is older than one of the sources.
+
+    numba itself compiles a function again when its own file changes, but not when another file
+    does from which it takes a piece.
+    """
+    newest = max(source.stat().st_mtime for source in sources.glob("*.py"))
+    for index in kept.glob("*.nbi"):
+        try:
+            if index.stat().st_mtime < newest:
+                index.unlink()
+        except FileNotFoundError:  # another process was first
+            pass
+
 
 # ── inputs ───────────────────────────────────────────────────────────────────────────────────────
 
