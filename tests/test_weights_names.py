@@ -42,6 +42,10 @@ MODELS = {
     "vit": ("vit_cifar", VIT),
     "deit": ("deit_cifar_distilled", VIT),
     "tnt": ("tnt_cifar", TNT),
+    "twins": (
+        "twins_cifar",
+        {"embed_dim": 6, "depths": (1, 2), "num_heads": (1, 2), "sr_ratios": (2, 1)},
+    ),
     "resnet": ("resnet18", {"width": 4, "depths": (1, 2), "num_classes": 5}),
 }
 

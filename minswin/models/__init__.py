@@ -10,6 +10,7 @@ from minswin.models.swin import SwinTransformer
 from minswin.models.swin_v2 import SwinTransformerV2
 from minswin.models.tnt import TNT
 from minswin.models.transformer import Transformer
+from minswin.models.twins import Twins
 from minswin.models.vit import VisionTransformer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "SwinTransformer",
     "SwinTransformerV2",
     "Transformer",
+    "Twins",
     "VisionTransformer",
     "create_model",
     "list_models",

@@ -15,6 +15,7 @@ from minswin.models.resnet import ResNet
 from minswin.models.swin import SwinTransformer
 from minswin.models.swin_v2 import SwinTransformerV2
 from minswin.models.tnt import TNT
+from minswin.models.twins import Twins
 from minswin.models.vit import VisionTransformer
 
 _TINY: dict[str, Any] = {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
@@ -181,6 +182,34 @@ RESNET: dict[str, dict[str, Any]] = {
     "resnet56": {**_RESNET_CIFAR, "depths": (9, 9, 9)},
 }
 
+# Chu et al. 2021, Table 1: Twins-SVT, with the drop path rates of the original's training
+TWINS: dict[str, dict[str, Any]] = {
+    "twins_svt_small": {"drop_path_rate": 0.2},
+    "twins_svt_base": {
+        "embed_dim": 96,
+        "depths": (2, 2, 18, 2),
+        "num_heads": (3, 6, 12, 24),
+        "drop_path_rate": 0.3,
+    },
+    "twins_svt_large": {
+        "embed_dim": 128,
+        "depths": (2, 2, 18, 2),
+        "num_heads": (4, 8, 16, 32),
+        "drop_path_rate": 0.5,
+    },
+    "twins_cifar": {
+        "img_size": 32,
+        "patch_size": 2,
+        "embed_dim": 48,
+        "depths": (2, 4, 2),
+        "num_heads": (3, 6, 12),
+        "sr_ratios": (4, 2, 1),
+        "window_size": 4,
+        "drop_path_rate": 0.1,
+        "num_classes": 10,
+    },
+}
+
 NAMED: dict[type[Model], dict[str, dict[str, Any]]] = {
     SwinTransformer: SWIN,
     SwinTransformerV2: SWIN_V2,
@@ -188,6 +217,7 @@ NAMED: dict[type[Model], dict[str, dict[str, Any]]] = {
     DistilledVisionTransformer: DISTILLED,
     TNT: TNTS,
     ResNet: RESNET,
+    Twins: TWINS,
 }
 MODELS = {name: settings for named in NAMED.values() for name, settings in named.items()}
 CLASSES = {name: model for model, named in NAMED.items() for name in named}

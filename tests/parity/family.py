@@ -14,6 +14,7 @@ FAMILIES: dict[type, str] = {
     models.VisionTransformer: "ViT",
     models.DistilledVisionTransformer: "DeiT",
     models.TNT: "TNT",
+    models.Twins: "Twins",
     models.ResNet: "ResNet",
     models.Transformer: "Transformer",
 }

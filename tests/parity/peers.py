@@ -369,6 +369,20 @@ class TorchBlock(torch.nn.Module):  # type: ignore[misc, name-defined]
         return (y + torch.cat([x, zeros], dim=1)).relu()
 
 
+class TimmTwins(Timm):
+    layout = Layout(())  # its names are ours
+
+    def build(self, settings: dict[str, Any]) -> Any:
+        load_timm()
+        stages = range(len(settings["depths"]))
+        own = {k: v for k, v in settings.items() if k not in ("embed_dim", "window_size")}
+        own["embed_dims"] = [settings["embed_dim"] * 2**i for i in stages]
+        ratio = own.pop("mlp_ratio", 4)
+        own["mlp_ratios"] = [ratio for _ in stages]
+        own["wss"] = [settings["window_size"] for _ in stages]
+        return importlib.import_module("timm.models.twins").Twins(**own).eval()
+
+
 PEERS: dict[str, Peer] = {
     "transformers": Transformers(),
     "timm": Timm(),
@@ -379,6 +393,7 @@ PEERS: dict[str, Peer] = {
     "transformers V2": TransformersV2(),
     "timm V2": TimmV2(),
     "timm TNT": TimmTNT(),
+    "timm Twins": TimmTwins(),
     "timm ResNet": TimmResNet(),
     "torch ResNet": TorchResNet(),
 }

@@ -7,9 +7,10 @@ from minswin.weights.families.family import Family
 from minswin.weights.families.resnet import RESNET
 from minswin.weights.families.swin import SWIN, SWIN_V2
 from minswin.weights.families.tnt import TNT
+from minswin.weights.families.twins import TWINS
 from minswin.weights.families.vit import DEIT, VIT
 
-FAMILIES: dict[str, Family] = {f.name: f for f in (SWIN, SWIN_V2, VIT, DEIT, TNT, RESNET)}
+FAMILIES: dict[str, Family] = {f.name: f for f in (SWIN, SWIN_V2, VIT, DEIT, TNT, RESNET, TWINS)}
 
 # (family, dialect): where two have the same names for a state, the first is reported
 TABLES: dict[tuple[str, str], str] = {
