@@ -83,7 +83,8 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_speed_and_the_time_left(tmp_pa
     terminal, its_end = pty.openpty()
     fcntl.ioctl(its_end, termios.TIOCSWINSZ, np.array([24, 130, 0, 0], np.uint16).tobytes())
     script = [sys.executable, str(Path(tiny_training.__file__)), *TRAIN, "--epochs", "9"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(minswin.__file__).parents[1])}
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+    environment["PYTHONPATH"] = str(Path(minswin.__file__).parents[1])
     with subprocess.Popen(
         script, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=its_end
     ) as process:

@@ -427,18 +427,18 @@ def exported(tmp_path_factory) -> Path:
 def test_weights_of_a_run_keep_their_normalisation_and_classes(to, exported, tmp_path) -> None:
     Image = pytest.importorskip("PIL.Image")
     from minswin.training.checkpoints import load_trained_model
-    from minswin.training.classify import predict_file
-    from minswin.training.published import predict_published
+    from minswin.training.classify import classifier
+    from minswin.training.published import published_classifier
 
     pixels = np.random.default_rng(0).integers(0, 256, (50, 83, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    truth = predict_file(tmp_path / "a.png", exported)
+    truth = classifier(exported)
     lines: list[str] = []
     convert(exported, tmp_path / "b.safetensors", to=to)
-    given = ("swin_cifar_small", tmp_path / "b.safetensors")
-    classes, shares = predict_published(tmp_path / "a.png", *given, tell=lines.append)
-    assert classes == truth[0] and np.array_equal(shares, truth[1])
-    assert not lines
+    file = tmp_path / "b.safetensors"
+    converted = published_classifier("swin_cifar_small", file, tell=lines.append)
+    assert list(converted.classes) == list(truth.classes) and not lines
+    assert np.array_equal(converted(tmp_path / "a.png"), truth(tmp_path / "a.png"))
     assert "normalised by mean" in describe(tmp_path / "b.safetensors")
     if to is None:
         load_trained_model(tmp_path / "b.safetensors")  # still whole, with its check sum
@@ -448,17 +448,12 @@ def test_weights_of_a_run_keep_their_normalisation_and_classes(to, exported, tmp
 
 
 def test_a_format_that_cannot_keep_the_normalisation_says_so(exported, tmp_path) -> None:
-    pytest.importorskip("PIL")
-    from PIL import Image
-
-    from minswin.training.published import predict_published
+    from minswin.training.published import load_published
 
     line = convert(exported, tmp_path / "b.pth")
     assert "how the images of the training were normalised (mean 0.4914" in line
-    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "a.png")
     lines: list[str] = []
-    given = ("swin_cifar_small", tmp_path / "b.pth")
-    predict_published(tmp_path / "a.png", *given, tell=lines.append)
+    load_published("swin_cifar_small", tmp_path / "b.pth", tell=lines.append)
     assert lines[0].startswith("images are normalised by mean (0.485, ")
 
 
