@@ -7,14 +7,11 @@ threads inside each operation, most of which are too short to be shared; so BLAS
 from __future__ import annotations
 
 import copy
-import ctypes
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from contextvars import copy_context
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +27,7 @@ from minswin.autograd import (
     surrounded_by,
     surroundings,
 )
+from minswin.kernels.blas import one_blas_thread
 
 __all__ = ["DataParallel", "cores", "data_parallel"]
 
@@ -260,20 +258,3 @@ def _sum(parts: tuple[Array | None, ...]) -> Array | None:
     for g in others:
         total += g  # into the first part's own array, which nobody else holds
     return total
-
-
-# ── BLAS ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-@cache
-def one_blas_thread() -> bool:
-    """Let NumPy's own OpenBLAS use one thread a call; False where NumPy brings another BLAS."""
-    home = Path(np.__file__).parent
-    for folder in (home.with_name("numpy.libs"), home / ".dylibs"):
-        for path in sorted(folder.glob("*openblas*")):
-            library = ctypes.CDLL(str(path))
-            for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads"):
-                if hasattr(library, name):
-                    getattr(library, name)(1)
-                    return True
-    return False

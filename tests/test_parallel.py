@@ -12,8 +12,9 @@ import pytest
 from tiny_models import batch, differentiate, tiny_model
 
 from minswin import Tensor, data_parallel, kernels, no_grad
+from minswin.kernels.blas import one_blas_thread
 from minswin.layers import Layer, Linear, Parameter
-from minswin.parallel import cores, one_blas_thread
+from minswin.parallel import cores
 
 
 def assert_close(one, other):

@@ -36,7 +36,6 @@ INTERNAL_NAMES = {
     "crosscheck.trace": {"loss", "record_pass"},
     "devices": {"constant", "cupy", "gpu", "gpu_number", "like", "working_on"},
     "look.canvas": {"clear", "lines", "stretch"},
-    "parallel": {"one_blas_thread"},
     "reference.elementwise": {"unbroadcast"},
     "reference.linear": {"swap"},
     "reference.maps": {"bilinear"},

@@ -7,6 +7,7 @@ named after the definitions that it equals.
 
 from __future__ import annotations
 
+from minswin.kernels.blas import take_over
 from minswin.kernels.cpu import (
     attention,
     conv,
@@ -35,3 +36,4 @@ __all__ = [
 ]
 
 keep_freed_memory()
+take_over()

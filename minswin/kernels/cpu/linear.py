@@ -13,21 +13,36 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
+from minswin.kernels.blas import threads
 from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
 from minswin.kernels.cpu.gelu import gelu_loop, gelu_vjp_loop
 from minswin.kernels.cpu.products import LINE, multiply, panels
+from minswin.kernels.cpu.threads import in_threads
 from minswin.reference import linear as reference
 
 BLOCK = 2**20  # bytes of the widest rows that are worked on at a time,
-ROWS = 384  # but at least so many rows: they share the reading of the weights
+ROWS = 384  # but at least this many rows: they share the reading of the weights
+FEWEST = 64  # rows of a block that is made small so that each thread has one
+LARGE = 2**23  # multiply-adds of a product that is worth more than one thread
 TILED = 2**18  # bytes of a matrix up to which tiles are faster than BLAS
 
 
-def _blocks(*rows: Array) -> Iterator[slice]:
-    """Slices of so many rows as are worked on at a time."""
+def _blocks(*rows: Array, parts: int = 1) -> Iterator[slice]:
+    """Slices of as many rows as are worked on at a time, at least `parts` of them if possible."""
     widest = max(r.shape[1] * r.itemsize for r in rows)
-    step = max(ROWS, BLOCK // widest)
+    step = min(max(ROWS, BLOCK // widest), max(FEWEST, -(-len(rows[0]) // parts)))
     return (slice(start, start + step) for start in range(0, len(rows[0]) or 1, step))
+
+
+def _parts(rows: Array, weight: Array) -> int:
+    """At least how many blocks a product is cut into: one for each thread, if it is large."""
+    return threads() if len(rows) * weight.size >= LARGE else 1
+
+
+def _run(work: Callable[[slice], None], blocks: Iterator[slice]) -> None:
+    """work(block) of every block."""
+    for _ in in_threads(work, blocks):
+        pass
 
 
 # ── the products ─────────────────────────────────────────────────────────────────────────────────
@@ -76,14 +91,18 @@ class _Gradient:
     weight: Array | None = None
     bias: Array | None = None
 
-    def add(self, g: Array, x: Array) -> None:
-        """g (n, M)   x (n, K)"""
-        of_weight, of_bias = g.T @ x, np.ones(len(g), g.dtype) @ g
+    def add(self, of_weight: Array, of_bias: Array) -> None:
+        """Add those of a block, in the order of the blocks."""
         if self.weight is None or self.bias is None:
             self.weight, self.bias = of_weight, of_bias
         else:
             self.weight += of_weight
             self.bias += of_bias
+
+
+def _of_block(g: Array, x: Array) -> tuple[Array, Array]:
+    """The gradients of weight and bias by some rows.        g (n, M)   x (n, K)"""
+    return g.T @ x, np.ones(len(g), g.dtype) @ g
 
 
 # ── the kernels ──────────────────────────────────────────────────────────────────────────────────
@@ -97,15 +116,22 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
     rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, K)
     y = np.empty((len(rows), len(weight)), x.dtype)  # (R, M)
     times = _times(weight.T, bias)
-    for block in _blocks(rows, y):
+
+    def multiply_block(block: slice) -> None:
         times(rows[block], y[block])
+
+    _run(multiply_block, _blocks(rows, y, parts=_parts(rows, weight)))
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, M)
         dx, gradient, undo = np.empty_like(rows), _Gradient(), _times(weight)
-        for block in _blocks(rows, g):
+
+        def undo_block(block: slice) -> tuple[Array, Array]:
             undo(g[block], dx[block])
-            gradient.add(g[block], rows[block])
+            return _of_block(g[block], rows[block])
+
+        for of_block in in_threads(undo_block, _blocks(rows, g)):
+            gradient.add(*of_block)
         dbias = None if bias is None else gradient.bias
         return dx.reshape(x.shape), gradient.weight, dbias
 
@@ -119,26 +145,33 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
     hidden = np.empty((len(rows), len(w1)), x.dtype)  # (R, 4C)
     y = np.empty((len(rows), len(w2)), x.dtype)  # (R, C)
     first, second = _times(w1.T, b1), _times(w2.T, b2)
-    for block in _blocks(hidden):
+
+    def multiply_block(block: slice) -> None:
         h = hidden[block]
         act = np.empty_like(h)
         first(rows[block], h)
         gelu_loop(h.reshape(-1), act.reshape(-1))
         second(act, y[block])
 
+    _run(multiply_block, _blocks(hidden, parts=_parts(rows, w1)))
+
     def vjp(g: Array) -> tuple[Array, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, M)
         dx, of1, of2 = np.empty_like(rows), _Gradient(), _Gradient()
         undo_first, undo_second = _times(w1), _times(w2)
-        for block in _blocks(hidden):
+
+        def undo_block(block: slice) -> tuple[Array, ...]:
             h, dy = hidden[block], g[block]
             act, dh = np.empty_like(h), np.empty_like(h)
             undo_second(dy, dh)
             flat = dh.reshape(-1)
             gelu_vjp_loop(h.reshape(-1), flat, act.reshape(-1), flat)
-            of2.add(dy, act)
-            of1.add(dh, rows[block])
             undo_first(dh, dx[block])
+            return *_of_block(dy, act), *_of_block(dh, rows[block])
+
+        for gradients in in_threads(undo_block, _blocks(hidden)):
+            of2.add(*gradients[:2])
+            of1.add(*gradients[2:])
         return dx.reshape(x.shape), of1.weight, of1.bias, of2.weight, of2.bias
 
     return y.reshape(*x.shape[:-1], len(w2)), vjp

@@ -1,0 +1,67 @@
+"""NumPy's OpenBLAS is held to one thread: who wants more splits the work himself.
+
+Its threads wait for the next product by spinning. Between products of a few microseconds they take
+the cores from everybody else: beside two busy processes an example ran five times as long. So from
+the first kernel on a product of BLAS runs in one thread, and the kernels split large ones over as
+many threads as BLAS had (`kernels.cpu.threads`), which sleep when they wait. After
+`data_parallel`, which splits the batch, nothing else is split.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_SYMBOLS = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads")
+
+
+class _Share:
+    threads: int | None = None  # over which a kernel may split a product; None: not yet decided
+
+
+def take_over() -> None:
+    """Hold BLAS to one thread; the kernels may use as many as it had, unless one was asked for."""
+    before = _hold()
+    if _Share.threads is None:
+        _Share.threads = before
+
+
+def one_blas_thread() -> bool:
+    """Hold BLAS and the kernels to one thread; False where NumPy brings another BLAS."""
+    _hold()
+    _Share.threads = 1
+    return _openblas() is not None
+
+
+def threads() -> int:
+    """Over how many threads a kernel may split a product."""
+    return _Share.threads or 1
+
+
+@cache
+def _hold() -> int:
+    """Let OpenBLAS use one thread a call; gives the number that it used."""
+    library = _openblas()
+    if library is None:
+        return 1
+    count = int(library[0]())
+    library[1](1)
+    return count
+
+
+@cache
+def _openblas() -> tuple[Any, Any] | None:
+    """The functions of NumPy's own OpenBLAS that read and set its number of threads."""
+    home = Path(np.__file__).parent
+    for folder in (home.with_name("numpy.libs"), home / ".dylibs"):
+        for path in sorted(folder.glob("*openblas*")):
+            library = ctypes.CDLL(str(path))
+            for symbol in _SYMBOLS:
+                if hasattr(library, symbol.format("set")):
+                    names = symbol.format("get"), symbol.format("set")
+                    return getattr(library, names[0]), getattr(library, names[1])
+    return None
