@@ -40,5 +40,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Before pytest-xdist starts the workers, which would all compile the same kernels."""
-    if workers.distributed(session.config) and workers.many_files(session.config):
+    if workers.distributed(session.config) and workers.folders(session.config):
         workers.compile_kernels(session.config)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from minswin import ops
 from minswin.data.augment import crop, one_hot, rand_augment, random_erasing
 from minswin.dense.metrics import average_precision, confusion
 from minswin.layers.basic import LayerNorm, Linear, Mlp
@@ -85,6 +86,22 @@ DEFAULTS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (random_erasing, {"probability": 0.25, "area": (0.02, 1 / 3), "aspect": 0.3}),
     (crop, {"mode": "constant"}),
     (one_hot, {"smoothing": 0.0}),
+    # NumPy's and torch's functions of these names; RetinaNet's of Lin et al. 2017, §4.1
+    (ops.softmax, {"axis": -1}),
+    (ops.log_softmax, {"axis": -1}),
+    (ops.sum, {"axis": None, "keepdims": False}),
+    (ops.mean, {"axis": None, "keepdims": False}),
+    (ops.max, {"axis": None, "keepdims": False}),
+    (ops.concatenate, {"axis": 0}),
+    (ops.stack, {"axis": 0}),
+    (ops.layer_norm, {"eps": 1e-5}),
+    (ops.batch_norm, {"eps": 1e-5, "moments": None}),
+    (ops.conv2d, {"stride": (1, 1), "padding": (0, 0)}),
+    (ops.max_pool2d, {"padding": (0, 0)}),
+    (ops.cross_entropy, {"smoothing": 0.0}),
+    (ops.resize, {"method": "bilinear"}),
+    (ops.roll, {"axis": (1, 2)}),
+    (ops.focal_loss, {"alpha": 0.25, "gamma": 2.0}),
     # what COCO counts, and the label that Cityscapes leaves out
     (average_precision, {"most": 100}),
     (confusion, {"ignore": 255}),

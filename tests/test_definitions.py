@@ -120,3 +120,13 @@ def test_relu_keeps_nan_and_has_no_gradient_at_zero() -> None:
     value, pull = elementwise.relu(np.array([-1.0, 0.0, 2.0, np.nan]))
     np.testing.assert_array_equal(value, [0, 0, 2, np.nan])
     np.testing.assert_array_equal(pull(np.array([5.0, 5.0, 5.0, 5.0]))[0], [0, 0, 5, 0])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2, -4])
+def test_a_stack_along_any_axis_gives_each_array_its_own_gradient(axis: int) -> None:
+    xs = [np.full((2, 3, 4), float(i)) for i in range(5)]
+    y, vjp = shape.stack(*xs, axis=axis)
+    g = np.random.default_rng(0).standard_normal(y.shape)
+    for i, (x, dx) in enumerate(zip(xs, vjp(g), strict=True)):
+        assert np.array_equal(np.take(y, i, axis), x)
+        assert np.array_equal(dx, np.take(g, i, axis))

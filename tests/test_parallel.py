@@ -391,3 +391,10 @@ def test_blas_can_be_held_to_one_thread():
     assert isinstance(one_blas_thread(), bool)
     a = np.random.default_rng(0).standard_normal((300, 300))
     assert np.allclose(a @ a, np.einsum("ij,jk->ik", a, a))
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    """0 is this process; the number 1 would be the first of the machine, which may use all."""
+    may = {0: {3, 5, 7}, 1: set(range(64))}
+    monkeypatch.setattr("os.sched_getaffinity", may.__getitem__, raising=False)
+    assert cores() == 3

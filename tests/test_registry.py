@@ -66,6 +66,10 @@ TABLE: dict[str, tuple[int, int, Any, Any]] = {
     "resnet50": (25_557_032, 4_089_184_256, None, None),
     "resnet20": (269_722, 40_551_040, None, None),
     "resnet56": (853_018, 125_485_696, None, None),
+    "twins_svt_small": (24_060_776, 2_927_353_344, None, 0.2),
+    "twins_svt_base": (56_070_952, 8_562_612_480, (3, 6, 12, 24), 0.3),
+    "twins_svt_large": (99_271_400, 15_111_777_280, (4, 8, 16, 32), 0.5),
+    "twins_cifar": (1_604_362, 59_988_864, (3, 6, 12), 0.1),
 }  # fmt: skip
 
 

@@ -450,3 +450,16 @@ def test_a_step_refuses_a_rate_that_would_spoil_the_weights(lr):
 def test_a_schedule_or_average_refuses_what_would_turn_it_round(call):
     with pytest.raises(ValueError, match=r"must|counts from 0"):
         call()
+
+
+def test_bounds_of_schedules_and_of_the_average_are_exact() -> None:
+    rates = {"base": 0.5, "start": 0.25, "final": 0.0}
+    assert warmup_cosine(0, warmup=0, steps=1, **rates) == 0.5  # a run of one step
+    assert warmup_cosine(0, warmup=1, steps=1, **rates) == 0.25
+    for decay in (0.0, 1.0):
+        with pytest.raises(ValueError, match=f"decay must lie between 0 and 1, got {decay}"):
+            WeightAverage([], decay)
+    with pytest.raises(ValueError, match="noam: factor must be"):
+        noam(1, channels=4, factor=-1.0)
+    with pytest.raises(ValueError, match="noam: warmup and channels must be"):
+        noam(1, channels=4, warmup=0)

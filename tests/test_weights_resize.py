@@ -186,3 +186,7 @@ def test_rows_of_a_head_are_chosen_by_a_file(tmp_path):
         load("deit_cifar_distilled", state, head="fersh", **settings)
     with pytest.raises(ValueError, match="whole number for each class"):
         load("deit_cifar_distilled", state, head=3, **settings)
+
+
+def test_the_only_displacement_of_a_window_of_one_goes_to_all_of_a_larger_one() -> None:
+    assert np.array_equal(geometric_matrix(1, 5), np.ones((5, 1)))

@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 KERNELS = TESTS.parent / "minswin" / "kernels" / "cpu"
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 MOST = 8  # each worker takes 300 MB
-FEW = 3  # files that one process runs sooner than workers have started
+FEW = 6  # files that one process runs sooner than workers have started
 
 
 def slow_tests() -> list[str]:
@@ -34,10 +34,14 @@ def count() -> int:
     return min(cores or 1, MOST)
 
 
+def folders(config: pytest.Config) -> bool:
+    """Whether pytest was given a folder: the kernels that a few files need are compiled by them."""
+    return any(Path(argument.split("::")[0]).is_dir() for argument in config.args)
+
+
 def many_files(config: pytest.Config) -> bool:
     """Whether pytest was given a folder, or more than a few files."""
-    places = {argument.split("::")[0] for argument in config.args}
-    return len(places) > FEW or any(Path(place).is_dir() for place in places)
+    return len({argument.split("::")[0] for argument in config.args}) > FEW or folders(config)
 
 
 def wanted(config: pytest.Config) -> bool:

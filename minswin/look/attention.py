@@ -59,7 +59,7 @@ def attention_maps(model: Any, image: Array) -> list[Attention]:
     """Every attention of one forward, in order; of TNT those between patches.
 
     image (3, H, W), normalised as for training. Probabilities are those of the model: its
-    definition of attention gets the identity instead of the values, so that its answer is P.
+    definition of attention is given the identity in the place of the values, and answers P.
     """
     batch = image.reshape(1, *image.shape[-3:])
     size = batch.shape[2], batch.shape[3]
@@ -108,12 +108,12 @@ class _Watch:
         p = attention(q, k, identity, bias)[0][0]  # (windows, h, N, N) or (h, N, N)
         if self.window is None:
             front = N - self.patches[0] * self.patches[1]
-            geometry = (self.patches, (0, 0), self.patches, self.patches, front)
-            seen = Attention(self.stage, self.block, p[None], *geometry)
+            own = (self.patches, (0, 0), self.patches, self.patches, front)
+            seen = Attention(self.stage, self.block, p[None], *own)
         else:
             grid = self.grid or self.covered
-            geometry = (self.window, self.shift, self.covered, grid, 0)
-            seen = Attention(self.stage, self.block, p, *geometry)
+            own = (self.window, self.shift, self.covered, grid, 0)
+            seen = Attention(self.stage, self.block, p, *own)
         self.seen.append(seen)
         self.block += 1
 
@@ -135,9 +135,9 @@ def looks_at(seen: Attention, token: Pair | None, *, head: int | None = None) ->
         return p[0, row, seen.front :].reshape(seen.grid)
     place = places(seen)  # (H, W)
     N = p.shape[-1]
-    number, query = divmod(int(place[token]), N)
-    shares: np.ndarray = np.where(place // N == number, p[number, query, place % N], 0)
-    return shares  # (H, W)
+    number, own = divmod(int(place[token]), N)
+    there = np.where(place // N == number, p[number, own, place % N], 0)  # (H, W)
+    return there
 
 
 def places(seen: Attention) -> np.ndarray:

@@ -103,9 +103,9 @@ class Model(Layer):
 # ── settings: `who` is the class that is being built ─────────────────────────────────────────────
 
 
-def mlp_width(who: str, mlp_ratio: float, embed_dim: int) -> int:
+def mlp_width(who: str, mlp_ratio: Any, embed_dim: int) -> int:
     """Hidden channels of the MLP."""
-    if not 1 <= mlp_ratio * embed_dim < math.inf:
+    if isinstance(mlp_ratio, str) or not 1 <= mlp_ratio * embed_dim < math.inf:
         raise ValueError(
             f"{who}: mlp_ratio must be positive, and mlp_ratio · embed_dim at least 1, "
             f"got {mlp_ratio} for embed_dim {embed_dim}"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from minswin.bar import Bar
 from minswin.look.tables import fitted
 from minswin.training.evaluate import Evaluation
-from minswin.training.run import Made, Run
+from minswin.training.run import Run
 
 
 class Progress:
@@ -30,14 +29,9 @@ class Progress:
         """Training speed in this epoch, as far as this process has worked on it."""
         return self._images / max(time.perf_counter() - self._start, 1e-9)
 
-    def steps(self, updates: Iterable[Made]) -> None:
-        """Count updates that were made, and report them."""
-        for made in updates:
-            self.run.count(made)
-            self._step(made)
-
-    def _step(self, made: Made) -> None:
-        self._images += made.images
+    def step(self, *, loss: float, right: int, images: int, lr: float, norm: float) -> None:
+        """One update was made; the numbers are those of its batch."""
+        self._images += images
         totals, every = self.run.totals, self.run.settings.log_every
         seen = max(totals.images, 1)  # 0 while all steps were skipped
         self.bar.text = (
@@ -49,10 +43,10 @@ class Progress:
             self.log(
                 "step",
                 epoch=self.run.epoch + 1,
-                lr=made.lr,
-                loss=made.loss,
-                accuracy=made.right / made.images,
-                grad_norm=made.norm,
+                lr=lr,
+                loss=loss,
+                accuracy=right / images,
+                grad_norm=norm,
                 images_per_second=round(self.images_per_second, 1),
             )
 
