@@ -28,11 +28,17 @@ def array_module(x: Array) -> Any:
 def as_array(x: Any) -> Array:
     """x as a NumPy or CuPy array: itself, or the array of what is a list, a number or a subclass.
 
-    A subclass of NumPy's array may compute otherwise (np.matrix has another *), so it is left.
+    A subclass of NumPy's array may compute otherwise (np.matrix has another *), so it is left. A
+    tensor of torch may be on a GPU, need a gradient, or be bfloat16, which becomes float32.
     """
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError("a masked array: its mask would be lost; use .filled(number), or .data")
-    return x if type(x) is np.ndarray or array_module(x) is not np else np.asarray(x)
+    if type(x) is np.ndarray or array_module(x) is not np:
+        return x
+    if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
+        x = x.detach().cpu().resolve_conj().resolve_neg()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
+    return np.asarray(x)
 
 
 def to_numpy(x: Array) -> np.ndarray:

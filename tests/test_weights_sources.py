@@ -321,6 +321,17 @@ def test_tensors_of_torch_are_taken_everywhere(tmp_path) -> None:
     assert same(load(swin(1), half).state_dict(), wide)
 
 
+def test_tensors_of_torch_are_taken_by_load_state_dict_too() -> None:
+    torch = pytest.importorskip("torch")
+    made = swin(1)
+    made.load_state_dict({n: torch.nn.Parameter(torch.from_numpy(x)) for n, x in STATE.items()})
+    assert same(made.state_dict(), STATE)
+    images = torch.ones(1, 3, 32, 32, requires_grad=True)
+    assert np.array_equal(made(images).data, made(images.detach().numpy()).data)
+    with pytest.raises(TypeError, match=r"expected arrays by name, got str; a file is read by"):
+        made.load_state_dict("a.pth")
+
+
 def test_a_model_is_taken_for_its_state() -> None:
     class Module:
         def state_dict(self):
@@ -335,6 +346,16 @@ def test_what_is_no_weights_is_refused_by_its_type() -> None:
         load(swin(1), 3)
     with pytest.raises(TypeError, match=r"load: epoch is a int, expected an array"):
         load(swin(1), {**STATE, "epoch": 3})
+
+
+def test_the_folder_of_a_run_gives_its_best_epoch(tmp_path) -> None:
+    for name, state in (("last", doubled()), ("best", STATE)):
+        save_weights(
+            tmp_path / f"{name}.safetensors", {f"weights/{n}": x for n, x in state.items()}
+        )
+    assert same(load(swin(1), tmp_path).state_dict(), STATE)
+    (tmp_path / "best.safetensors").unlink()
+    assert same(load(swin(1), tmp_path).state_dict(), doubled())
 
 
 # ── the wrong family, and parts that ours do not have ────────────────────────────────────────────

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
-from minswin.arrays import Array
+from minswin.arrays import Array, as_array
 from minswin.autograd import Tensor
 from minswin.devices import device_of, to_device
 
@@ -21,6 +19,11 @@ def copy_state(
 
     named: (name, tensor), where a tensor in several places has several names
     """
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"{who}.load_state_dict: expected arrays by name, got {type(state).__name__}; "
+            "a file is read by minswin.weights.load"
+        )
     tensors = dict(named)
     names: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
@@ -62,5 +65,5 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + more
 
 
-def _array(x: Array) -> Array:
-    return x if hasattr(x, "dtype") else np.asarray(x)
+def _array(x: object) -> Array:
+    return as_array(x.data if isinstance(x, Tensor) else x)

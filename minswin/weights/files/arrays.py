@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin import arrays
 from minswin.arrays import to_numpy
 from minswin.autograd import Tensor
 
@@ -16,18 +17,10 @@ def is_array(value: object) -> bool:
 
 
 def as_array(value: Any, *, who: str, name: str) -> np.ndarray:
-    """One array as NumPy's; torch's may be on a GPU, need a gradient, or be bfloat16.
-
-    Raises TypeError for what is none
-    """
-    if isinstance(value, Tensor):
-        value = value.data
-    if callable(getattr(value, "detach", None)):  # torch
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    """One array as NumPy's. Raises TypeError for what is none."""
     if not is_array(value):
         raise TypeError(
             f"{who}: {name} is a {type(value).__name__}, expected an array; "
             "leave out what is no weight"
         )
-    return to_numpy(value)
+    return to_numpy(arrays.as_array(value.data if isinstance(value, Tensor) else value))
