@@ -190,3 +190,10 @@ def test_rows_of_a_head_are_chosen_by_a_file(tmp_path):
 
 def test_the_only_displacement_of_a_window_of_one_goes_to_all_of_a_larger_one() -> None:
     assert np.array_equal(geometric_matrix(1, 5), np.ones((5, 1)))
+
+
+def test_the_progression_grows_by_half_at_most() -> None:
+    """5 displacements become 21: 1 + q = 10 would need q = 9, it is 1.5; −2.5, −1, 0, 1, 2.5."""
+    matrix = geometric_matrix(5, 21)
+    assert np.allclose(matrix[10 + 2], [0, 0, 0, 1 / 3, 2 / 3], atol=1e-5)
+    assert np.allclose(matrix[10 + 9], [0, 0, 0, 0, 1])
