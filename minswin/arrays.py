@@ -35,10 +35,14 @@ def as_array(x: Any) -> Array:
         raise TypeError("a masked array: its mask would be lost; use .filled(number), or .data")
     if type(x) is np.ndarray or array_module(x) is not np:
         return x
-    if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
-        x = x.detach().cpu().resolve_conj().resolve_neg()
-        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
-    return np.asarray(x)
+    try:
+        if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
+            x = x.detach().cpu().resolve_conj().resolve_neg()
+            x = x.float() if str(x.dtype) == "torch.bfloat16" else x
+        return np.asarray(x)
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        kind = f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
+        raise TypeError(f"a {kind} cannot be read as an array: {error}") from None
 
 
 def to_numpy(x: Array) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from minswin.arrays import Array, as_array
 from minswin.autograd import Tensor
@@ -28,7 +29,7 @@ def copy_state(
     names: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         names.setdefault(id(tensor), []).append(name)
-    arrays = {name: _array(state[name]) for name in tensors if name in state}
+    arrays = {name: _array(who, name, state[name]) for name in tensors if name in state}
     problems: dict[str, list[str]] = {"missing": [], "unexpected": []}
     if strict:
         problems["missing"] = [n[0] for n in names.values() if not any(x in arrays for x in n)]
@@ -65,5 +66,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + more
 
 
-def _array(x: object) -> Array:
-    return as_array(x.data if isinstance(x, Tensor) else x)
+def _array(who: str, name: str, x: Any) -> Array:
+    try:
+        return as_array(x.data if isinstance(x, Tensor) else x)
+    except TypeError as error:
+        raise TypeError(f"{who}.load_state_dict: {name}: {error}") from None

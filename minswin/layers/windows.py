@@ -14,14 +14,15 @@ from minswin.lifting import composite
 from minswin.reference.windows import attention_mask, relative_position_index
 
 
-def fit_window(grid: Pair, window: Pair) -> tuple[Pair, bool]:
+def fit_window(grid: int | Pair, window: int | Pair) -> tuple[Pair, bool]:
     """The window that a map of size `grid` gets, and whether it may be shifted.
 
     A map larger than the window on both axes keeps the window. Otherwise nothing is shifted, and
     a square window shrinks to the shorter side of the map, as in the original; a non-square window
     shrinks on each axis by itself.
     """
-    (H, W), (Mh, Mw) = grid, window
+    H, W = pair("fit_window", "grid", grid)
+    Mh, Mw = window = pair("fit_window", "window", window)
     if H > Mh and W > Mw:
         return window, True
     side = min(H, W)

@@ -6,6 +6,7 @@ the definition, and records the result for `backward`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Protocol, cast
@@ -71,6 +72,8 @@ def lift(
     name = definition.__name__
     arguments, signature = shapes.arguments_of(definition), signature_of(definition)
     unwrap = unwrapping(arguments)
+    parameters = inspect.signature(function or definition).parameters.values()
+    pairs = {p.name for p in parameters if p.annotation in ("Pair", "tuple[int, int]")}
     right: set[tuple[Any, ...]] = set()  # shapes and names of settings that fit
 
     @wraps(function or definition)
@@ -85,7 +88,9 @@ def lift(
                 right.clear()
         for key, value in settings.items():
             if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
-                settings[key] = value.item()  # else it would force its dtype on the result
+                value = settings[key] = value.item()  # else it would force its dtype on the result
+            if key in pairs and type(value) is int:
+                settings[key] = value, value  # a square
         if check is not None:
             check(*arrays, **settings)
         fast = kernels.fast(name, arrays[0])

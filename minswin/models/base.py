@@ -144,7 +144,10 @@ def check_grid(who: str, what: str, made: Pair, grid: Pair, patch: Pair, other: 
 
 def as_images(who: str, x: Tensor | Array, channels: int, dtype: Any) -> Tensor:
     """x as a Tensor, if it is a batch of images (B, channels, H, W) of this dtype."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    try:
+        x = x if isinstance(x, Tensor) else Tensor(x)
+    except TypeError as error:
+        raise TypeError(f"{who}: images: {error}") from None
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f"{who}: images must be (B, {channels}, H, W), got {x.shape}"

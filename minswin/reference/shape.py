@@ -45,12 +45,16 @@ def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Vjp]:
     return array_module(x).broadcast_to(x, shape), lambda g: (unbroadcast(g, x.shape),)
 
 
-def roll(x: Array, *, shift: tuple[int, ...], axis: tuple[int, ...] = (1, 2)) -> tuple[Array, Vjp]:
+def roll(
+    x: Array, *, shift: int | tuple[int, ...], axis: tuple[int, ...] = (1, 2)
+) -> tuple[Array, Vjp]:
     """Move elements `shift` places on along each axis; those that leave come back at the start.
 
-    A negative shift moves up or left. Undone by the opposite shift. Default: a map (B, H, W, C).
+    A negative shift moves up or left; an int is that of every axis. Undone by the opposite shift.
+    Default: a map (B, H, W, C).
     """
     xp = array_module(x)
+    shift = (shift,) * len(axis) if isinstance(shift, int) else shift
     back = tuple(-s for s in shift)
     return xp.roll(x, shift, axis), lambda g: (xp.roll(g, back, axis),)
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from minswin.arguments import Pair, pair
 from minswin.arrays import Array, Vjp
 
 __all__ = [
@@ -20,8 +21,6 @@ __all__ = [
     "window_merge",
     "window_partition",
 ]
-
-Pair = tuple[int, int]
 
 
 # ── partition and merge ──────────────────────────────────────────────────────────────────────────
@@ -81,7 +80,9 @@ def patch_merge(x: Array) -> tuple[Array, Vjp]:
 
 
 @lru_cache(maxsize=32)
-def relative_position_index(window: Pair, table_window: Pair | None = None) -> np.ndarray:
+def relative_position_index(
+    window: int | Pair, table_window: int | Pair | None = None
+) -> np.ndarray:
     """Row of the bias table for query p and key q of a window: by displacement p − q.
 
         index(p, q) = (rₚ − r_q + Mh − 1) · (2 Mw − 1) + (cₚ − c_q + Mw − 1)
@@ -93,7 +94,8 @@ def relative_position_index(window: Pair, table_window: Pair | None = None) -> n
     >>> relative_position_index((2, 2)).tolist()
     [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
     """
-    Mh, Mw = window if table_window is None else table_window
+    window = pair("relative_position_index", "window", window)
+    Mh, Mw = pair("relative_position_index", "table_window", table_window or window)
     row, column = np.divmod(np.arange(window[0] * window[1]), window[1])  # (N,) each
     dr = row[:, None] - row[None, :]  # (N, N): query minus key
     dc = column[:, None] - column[None, :]
@@ -104,27 +106,32 @@ def relative_position_index(window: Pair, table_window: Pair | None = None) -> n
 
 
 @lru_cache(maxsize=32)
-def shift_regions(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
+def shift_regions(grid: int | Pair, window: int | Pair, shift: int | Pair) -> np.ndarray:
     """Label the ROLLED map by the piece of the image that a token comes from.
 
     gives (H, W) integers 0…8, read-only. Per axis: 0 up to the last window, 1 the part of the last
     window that was there before, 2 the part that the roll brought from the other end of the image.
     """
-    (H, W), (Mh, Mw), (sh, sw) = grid, window, shift
+    who = "shift_regions"
+    (H, W), (Mh, Mw) = pair(who, "grid", grid), pair(who, "window", window)
+    sh, sw = pair(who, "shift", shift, 0)
     rows = np.repeat([0, 1, 2], [H - Mh, Mh - sh, sh]) if sh else np.zeros(H, dtype=np.intp)
     columns = np.repeat([0, 1, 2], [W - Mw, Mw - sw, sw]) if sw else np.zeros(W, dtype=np.intp)
     return _frozen(rows[:, None] * 3 + columns[None, :])
 
 
 @lru_cache(maxsize=32)
-def attention_mask(grid: Pair, window: Pair, shift: Pair, value: float = -100.0) -> np.ndarray:
+def attention_mask(
+    grid: int | Pair, window: int | Pair, shift: int | Pair, value: float = -100.0
+) -> np.ndarray:
     """What to add to the logits so that only tokens of one region see each other.
 
     gives (windows, N, N) float32: 0 for a pair of one region, `value` for the others, read-only.
     The original writes −100, not −∞: a masked probability is about e⁻¹⁰⁰, not exactly 0.
     """
     regions, _ = window_partition(
-        shift_regions(grid, window, shift)[None, ..., None], window=window
+        shift_regions(grid, window, shift)[None, ..., None],
+        window=pair("attention_mask", "window", window),
     )
     labels = regions[0, :, :, 0]  # (windows, N)
     apart = labels[:, :, None] != labels[:, None, :]  # (windows, N, N)
