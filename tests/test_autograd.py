@@ -420,3 +420,12 @@ def test_arrays_of_other_libraries_are_read_as_ours() -> None:
     assert x.grad.tolist() == [[6, 6], [6, 6]]
     with pytest.raises(TypeError, match="its mask would be lost"):
         Tensor(np.ma.masked_greater(np.array([1.0, 2.0]), 1))
+
+
+def test_the_leaves_of_one_sum_have_gradients_of_their_own() -> None:
+    """The vjp of + gives the same array out twice."""
+    x, y = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
+    ((x + y) * 3.0).sum().backward()
+    assert not np.shares_memory(x.grad, y.grad)
+    x.grad += 1
+    assert y.grad.tolist() == [3, 3, 3]
