@@ -39,6 +39,7 @@ def page_data(subject: Subject, seen: list[Attention]) -> Data:
         "depth": len(seen),
         "front": seen[0].front if seen else 0,
         "windows": any(record.window != record.covered for record in seen),
+        "shifts": any(any(record.shift) for record in seen),
         "has_bias": bool(positions.bias_pictures(model, seen)),
         "samples": [{"name": s.name, "src": pixels_as_uri(s.pixels)} for s in subject.samples],
         "cost": {"C": cost.C, "M": cost.M, "patch": cost.patch},
