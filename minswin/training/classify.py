@@ -15,7 +15,7 @@ from minswin.devices import working_on
 from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.evaluate import Evaluation, evaluate, predict
-from minswin.training.feed import feed
+from minswin.training.gpu import feed
 from minswin.training.inputs import evaluation_batches, load_training
 from minswin.training.pretrained import DEFAULT, find_trained
 from minswin.training.settings import Settings

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from minswin.bar import Bar
 from minswin.look.tables import fitted
 from minswin.training.evaluate import Evaluation
-from minswin.training.run import Run
+from minswin.training.run import Made, Run
 
 
 class Progress:
@@ -29,9 +30,14 @@ class Progress:
         """Training speed in this epoch, as far as this process has worked on it."""
         return self._images / max(time.perf_counter() - self._start, 1e-9)
 
-    def step(self, *, loss: float, right: int, images: int, lr: float, norm: float) -> None:
-        """One update was made; the numbers are those of its batch."""
-        self._images += images
+    def steps(self, updates: Iterable[Made]) -> None:
+        """Count updates that were made, and report them."""
+        for made in updates:
+            self.run.count(made)
+            self._step(made)
+
+    def _step(self, made: Made) -> None:
+        self._images += made.images
         totals, every = self.run.totals, self.run.settings.log_every
         seen = max(totals.images, 1)  # 0 while all steps were skipped
         self.bar.text = (
@@ -43,10 +49,10 @@ class Progress:
             self.log(
                 "step",
                 epoch=self.run.epoch + 1,
-                lr=lr,
-                loss=loss,
-                accuracy=right / images,
-                grad_norm=norm,
+                lr=made.lr,
+                loss=made.loss,
+                accuracy=made.right / made.images,
+                grad_norm=made.norm,
                 images_per_second=round(self.images_per_second, 1),
             )
 
