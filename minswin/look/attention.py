@@ -60,7 +60,7 @@ def attention_maps(model: Any, image: Array) -> list[Attention]:
 
     Left out is attention to fewer keys than queries, as to the summaries of Twins.
     image (3, H, W), normalised as for training. Probabilities are those of the model: its
-    definition of attention is given the identity in the place of the values, and answers P.
+    definition of attention gets the identity instead of the values, so that its answer is P.
     """
     batch = image.reshape(1, *image.shape[-3:])
     size = batch.shape[2], batch.shape[3]
@@ -146,9 +146,9 @@ def looks_at(seen: Attention, token: Pair | None, *, head: int | None = None) ->
         return p[0, row, seen.front :].reshape(seen.grid)
     place = places(seen)  # (H, W)
     N = p.shape[-1]
-    number, own = divmod(int(place[token]), N)
-    there = np.where(place // N == number, p[number, own, place % N], 0)  # (H, W)
-    return there
+    number, query = divmod(int(place[token]), N)
+    shares: np.ndarray = np.where(place // N == number, p[number, query, place % N], 0)
+    return shares  # (H, W)
 
 
 def places(seen: Attention) -> np.ndarray:

@@ -149,8 +149,8 @@ function startPoints() {
   listen(place, () => find(".points", place).replaceChildren(...page.planes.map(plane)));
 }
 
-function plane({ title, points, own, basis, centre: middle }) {
-  const star = basis && steps.has("pooled") ? basis.map((axis) => axis.reduce((a, x, c) => a + x * (steps.get("pooled").data[c] - middle[c]), 0)) : own;
+function plane({ title, points, picture, basis, centre: middle }) {
+  const star = basis && steps.has("pooled") ? basis.map((axis) => axis.reduce((a, x, c) => a + x * (steps.get("pooled").data[c] - middle[c]), 0)) : picture;
   const xs = [...points.map(([x]) => x), star[0]], ys = [...points.map(([, y]) => y), star[1]], side = 380;
   const to = (v, values) => 14 + ((side - 28) * (v - Math.min(...values))) / ((Math.max(...values) - Math.min(...values)) || 1);
   const svg = drawn("svg", { viewBox: `0 0 ${side} ${side}`, role: "img", "aria-label": `${points.length} pictures as points, and this one as a star` });

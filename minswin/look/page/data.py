@@ -138,7 +138,7 @@ def _principal(
     return {
         "title": f"{sight.name}, PCA: {share.sum():.0%} of the variance",
         "points": _labelled(points, labels),
-        "own": [float(x) for x in ((picture - middle) @ axes.T)[0]],
+        "picture": [float(x) for x in ((picture - middle) @ axes.T)[0]],
         "basis": basis,
         "centre": [float(x) for x in middle],
     }
@@ -146,9 +146,14 @@ def _principal(
 
 def _neighbours(sight: Sight, vectors: np.ndarray, picture: np.ndarray, labels: list[int]) -> Data:
     points = planes.neighbourhoods(np.concatenate([vectors, picture]))
-    own = [float(x) for x in points[-1]]
+    star = [float(x) for x in points[-1]]
     title = f"{sight.name}, t-SNE"
-    return {"title": title, "points": _labelled(points[:-1], labels), "own": own, "basis": None}
+    return {
+        "title": title,
+        "points": _labelled(points[:-1], labels),
+        "picture": star,
+        "basis": None,
+    }
 
 
 def _labelled(points: np.ndarray, labels: list[int]) -> list[tuple[float, float, int]]:
