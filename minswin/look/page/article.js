@@ -95,7 +95,7 @@ function startPlaces() {
 
 // The table of a block, (2Mh−1, 2Mw−1) for each head, with the query in the middle and the key where it is.
 function biasOfBlock(block) {
-  const recorded = page.biases && page.biases[state.block];
+  const recorded = page.biases && page.biases[`${block.stage}.${block.block}`];
   const table = live ? weight(block.at + "attn.relative_position_bias_table") : recorded && tensor(recorded.shape, decoded(recorded.data));
   if (!table || block.front || block.whole) return null;
   const [Mh, Mw] = block.tableWindow || block.window, heads = table.shape[1], columns = 2 * Mw - 1, rowsOf = 2 * Mh - 1;

@@ -57,7 +57,10 @@ def recorded(subject: Subject, seen: list[Attention], budget: float) -> Data:
     return {
         **recorded_attention(seen, budget=budget),
         "logits": [float(x) for x in np.log(np.maximum(subject.probabilities, 1e-30))],
-        "biases": [_table(table) for table in tables],
+        "biases": {
+            f"{record.stage}.{record.block}": _table(table)
+            for record, table in zip(seen, tables, strict=False)
+        },
         "features": _channels(subject),
         "settings": {},
     }

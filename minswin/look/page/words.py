@@ -38,8 +38,8 @@ def lead(subject: Subject, live: bool) -> str:
         about += "Change the picture or a switch, and every number on this page follows. "
     if not subject.trained:
         about += (
-            "<strong>The weights are random, for there was no file of them</strong>: shapes, windows, "
-            "masks and cost are those of the model; attention and answer mean nothing yet."
+            "<strong>The weights are random, for there was no file of them</strong>: shapes, "
+            "windows, masks and cost are those of the model; attention and answer mean nothing yet."
         )
     return about
 
