@@ -2,7 +2,7 @@
 
 A number has no dtype of its own, and neither has a list of them: it takes that of the arrays
 beside it. Integers and bools beside floating arrays become floating too, unless the shape line of
-the definition says that they are indices or flags (see `shapes`).
+the definition marks them as indices or flags (see `shapes`).
 """
 
 from __future__ import annotations
