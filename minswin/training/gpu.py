@@ -109,8 +109,8 @@ class _Recording:
 
     def _replay(self, inputs: tuple[Array, ...]) -> Array:
         stream = cupy().cuda.get_current_stream()
-        for own, x in zip(self.inputs, inputs, strict=True):
-            own[...] = x
+        for kept, x in zip(self.inputs, inputs, strict=True):
+            kept[...] = x
         for draws in self.draws:
             draws.fill(stream)
         self.graph.launch(stream)

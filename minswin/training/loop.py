@@ -131,12 +131,12 @@ def _result(run: Run, began: float, interrupted: int | None = None) -> Result:
 
 
 def _require_unused(folder: Path) -> None:
-    found = [name for name in FILES if (folder / name).exists()]
-    if LAST in found:
+    present = [name for name in FILES if (folder / name).exists()]
+    if LAST in present:
         what = f"a run; continue it with --resume {folder}, start it anew with --overwrite"
     else:
-        what = f"{', '.join(found)} of a run; replace it with --overwrite"
-    if found:
+        what = f"{', '.join(present)} of a run; replace it with --overwrite"
+    if present:
         raise FileExistsError(
             f"train: {folder} already holds {what}, or choose another folder with --out"
         )

@@ -1,4 +1,4 @@
-"""What a run says while it works: a bar on a terminal, one line for each epoch, the log."""
+"""What a run reports while it works: a bar on a terminal, one line for each epoch, the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from minswin.bar import Bar
 from minswin.look.tables import fitted
-from minswin.training.evaluate import Evaluation
+from minswin.training.classify import Evaluation
 from minswin.training.run import Made, Run
 
 
@@ -39,9 +39,9 @@ class Progress:
     def _step(self, made: Made) -> None:
         self._images += made.images
         totals, every = self.run.totals, self.run.settings.log_every
-        seen = max(totals.images, 1)  # 0 while all steps were skipped
+        counted = max(totals.images, 1)  # 0 while all steps were skipped
         self.bar.text = (
-            f"loss {totals.loss / seen:.3f}  accuracy {totals.right / seen:.1%}  "
+            f"loss {totals.loss / counted:.3f}  accuracy {totals.right / counted:.1%}  "
             f"{self.images_per_second:,.0f} images/s"
         )
         self.bar.update()
@@ -59,8 +59,8 @@ class Progress:
     def epoch(self, result: Evaluation, speed: float) -> None:
         """All steps of an epoch are made and were evaluated."""
         run, totals = self.run, self.run.totals
-        seen = max(totals.images, 1)
-        loss, accuracy = totals.loss / seen, totals.right / seen
+        counted = max(totals.images, 1)
+        loss, accuracy = totals.loss / counted, totals.right / counted
         on = "test" if run.held_out is None else "held-out"
         self.log(
             "epoch",

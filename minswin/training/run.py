@@ -15,11 +15,12 @@ from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import to_device
 from minswin.parallel import data_parallel
+from minswin.replacing import clear
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST, Checkpoint
+from minswin.training.classify import Evaluation, evaluate, quiet
 from minswin.training.distillation import Distillation
 from minswin.training.ema import WeightAverage
-from minswin.training.evaluate import Evaluation, evaluate, quiet
 from minswin.training.fit import Diverged
 from minswin.training.gpu import feed
 from minswin.training.inputs import (
@@ -228,6 +229,7 @@ class Run:
     def begin(self) -> None:
         """Clear the folder of an older run, open the log, and save before the first step."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        clear(self.folder)
         for name in FILES:
             (self.folder / name).unlink(missing_ok=True)
         self.journal = Journal(self.folder / LOG, position=0)
@@ -267,6 +269,7 @@ class Run:
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Stand exactly where the checkpoint of `path` was saved."""
+        clear(self.folder)
         checkpoints.require_same_model(checkpoint, self.model, path)
         info = checkpoint.info
         self._require_same_bits(info, path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from minswin.arrays import Array, array_module, to_numpy
 from minswin.devices import gpu_number
-from minswin.training.evaluate import quiet
+from minswin.training.classify import quiet
 from minswin.training.fit import backward
 from minswin.training.gpu import Captured
 from minswin.training.run import Made, Run
