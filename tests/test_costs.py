@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from strategies import Pair, law, swin, swin_block
 from table import definition_of
 
-from minswin import kernels
+import minswin
+from minswin import autograd, create_model, kernels, ops
 from minswin.autograd import Tensor, no_grad
 from minswin.layers import Layer
 from minswin.lifting import OPERATIONS
@@ -98,3 +101,29 @@ def test_each_stage_halves_the_map_upwards_and_doubles_the_channels(size: Pair) 
     for i, stage in enumerate(maps):
         H, W = (-(-n // 2**i) for n in size)  # n / 2ⁱ, rounded up
         assert stage.shape == (2, H, W, 6 * 2**i)
+
+
+def test_an_operation_takes_at_most_15_python_calls_forward_and_backward() -> None:
+    """All of them, models and layers too: what a reader or a debugger has to step through."""
+    model = create_model("swin_cifar_small", rng=np.random.default_rng(0)).eval()
+    images, labels = np.zeros((2, 3, 32, 32), np.float32), np.array([1, 2])
+    home, calls, operations = str(Path(minswin.__file__).parent), 0, 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls, operations
+        if event == "call" and frame.f_code.co_filename.startswith(home):
+            calls += 1
+            operations += frame.f_code is autograd.record.__code__
+
+    def step() -> None:
+        ops.cross_entropy(model(images), labels).backward()
+
+    with kernels.using("reference"):
+        step()  # the shapes are checked at the first
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            step()
+        finally:
+            sys.setprofile(before)
+    assert operations == 145 and calls <= 15 * operations
