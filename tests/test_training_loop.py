@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -541,6 +542,16 @@ def test_a_log_opened_at_a_position_forgets_what_came_after(tmp_path):
     again.write(kind="c")
     again.close()
     assert [r["kind"] for r in read_journal(tmp_path / "log")] == ["a", "c"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_log_on_a_full_disk_is_named_and_can_be_closed():
+    journal = Journal("/dev/full")
+    with pytest.raises(
+        OSError, match=r"train: cannot write the log /dev/full \(No space left.*--res"
+    ):
+        journal.write(kind="a")
+    journal.close()
 
 
 def test_a_log_that_ends_in_half_a_line_is_read_up_to_there(tmp_path):

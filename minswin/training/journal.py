@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,14 @@ class Journal:
     def write(self, **record: Any) -> None:
         """Add one line; numbers that JSON does not know (NaN, infinity) become null."""
         record = {k: None if _unknown_to_json(v) else v for k, v in record.items()}
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(
+                f"train: cannot write the log {self.path} ({error.strerror or error}); make room, "
+                f"and go on with --resume {self.path.parent}"
+            ) from error
 
     @property
     def position(self) -> int:
@@ -36,7 +43,8 @@ class Journal:
         return self._file.tell()
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # of a full disk, which `write` has reported
+            self._file.close()
 
 
 def read_journal(path: Path | str) -> list[dict[str, Any]]:
