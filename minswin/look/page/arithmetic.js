@@ -17,18 +17,18 @@ function context() {
 }
 
 const weight = (name) => model.weights[name];
-const one = (n) => `<mn>${n}</mn>`;
+const whole = (n) => `<mn>${n}</mn>`;
 const sub = (name, index) => msub(vector(name), index);
 
 const STEPS = [
   { name: "x", symbol: sub("x", mi("p")), title: "The token",
     text: ({ C }) => `The token comes in as ${C} numbers. Choose one of them to follow it.`,
-    formula: ({ C }) => [sub("x", mi("p")), mo("∈"), msup(mi("ℝ"), one(C))],
-    worked: ({ x, row, C, c, m }) => [msub(mi("x"), one(c + 1)), mo("="), m(x, row * C + c)],
+    formula: ({ C }) => [sub("x", mi("p")), mo("∈"), msup(mi("ℝ"), whole(C))],
+    worked: ({ x, row, C, c, m }) => [msub(mi("x"), whole(c + 1)), mo("="), m(x, row * C + c)],
     vectors: (z) => [channels(z, "x", z.x, z.row * z.C, z.C)] },
   { name: "norm", symbol: mi("norm"), title: "Layer norm",
     text: () => "Its mean is taken off, its spread made 1; then each channel has a learnt gain and offset.",
-    formula: () => [mi("y"), mo("="), mfrac(mrow(mi("x"), mo("−"), mi("μ")), msqrt(mrow(msup(mi("σ"), one(2)), mo("+"), mi("ε")))), mi("γ"), mo("+"), mi("β")],
+    formula: () => [mi("y"), mo("="), mfrac(mrow(mi("x"), mo("−"), mi("μ")), msqrt(mrow(msup(mi("σ"), whole(2)), mo("+"), mi("ε")))), mi("γ"), mo("+"), mi("β")],
     worked: workedNorm,
     vectors: (z) => [channels(z, "y", z.at + "norm1", z.row * z.C, z.C)] },
   { name: "qkv", symbol: mrow(mi("q"), mo(","), mi("k"), mo(","), mi("v")), title: "Query, key, value",
@@ -65,10 +65,10 @@ const STEPS = [
     vectors: (z) => [parts(z, "o, the answer of this head", "heads", z.query)] },
   { name: "proj", symbol: mrow(mi("W"), mi("o")), title: "Projection",
     text: ({ block }) => `What all ${block.heads} heads took stands side by side, and a linear map mixes it.`,
-    formula: () => [vector("a"), mo("="), sub("W", mi("o")), mo("["), msup(vector("o"), one(1)), mo("…"), msup(vector("o"), mi("h")), mo("]"), mo("+"), sub("b", mi("o"))],
+    formula: () => [vector("a"), mo("="), sub("W", mi("o")), mo("["), msup(vector("o"), whole(1)), mo("…"), msup(vector("o"), mi("h")), mo("]"), mo("+"), sub("b", mi("o"))],
     worked: ({ attn, row, C, c, m, value }) => {
       const bias = weight(attn + "proj.bias").data[c];
-      return [msub(mi("a"), one(c + 1)), mo("="), mn(value(attn + "proj", row * C + c) - bias), mo("+"), signed(bias, attn + "proj.bias", c), mo("="), m(attn + "proj", row * C + c)];
+      return [msub(mi("a"), whole(c + 1)), mo("="), mn(value(attn + "proj", row * C + c) - bias), mo("+"), signed(bias, attn + "proj.bias", c), mo("="), m(attn + "proj", row * C + c)];
     },
     vectors: (z) => [channels(z, "a", z.attn + "proj", z.row * z.C, z.C)] },
   { name: "residual", symbol: mrow(mo("+"), mi("x")), title: "Added to the token",
@@ -80,22 +80,22 @@ const STEPS = [
 
 const keyName = ({ block, tokens, key }) => (tokens[key] < 0 && !block.front ? "(padding)" : coordinates(block, tokens[key]));
 const temperate = (z) => (state.options.temperature === 1 ? z : mrow(z, mo("/"), mi("τ")));
-const sum = (parts_) => parts_.join(mo("+"));
+const sum = (terms) => terms.join(mo("+"));
 const signedAt = (name, index) => signed(steps.get(name).data[index], name, index);
 const biasOf = (attn, block, q, key) => signedAt(attn + "bias", (Math.max(0, state.head) * block.N + q) * block.N + key);
 
 // ── worked lines: formulas with the numbers of the run ──────────────────────────────────────────
 
 function workedNorm({ x, at, row, C, c, m, value }) {
-  const own = [...steps.get(x).data.subarray(row * C, row * C + C)], mu = own.reduce((a, b) => a + b, 0) / C;
-  const variance = own.reduce((a, b) => a + (b - mu) ** 2, 0) / C, gain = weight(at + "norm1.weight").data[c], offset = weight(at + "norm1.bias").data[c];
-  return [msub(mi("y"), one(c + 1)), mo("="), mfrac(mrow(m(x, row * C + c), mo("−"), signed(mu)), msqrt(mn(variance))), mo("·"), signed(gain, at + "norm1.weight", c),
+  const values = [...steps.get(x).data.subarray(row * C, row * C + C)], mu = values.reduce((a, b) => a + b, 0) / C;
+  const variance = values.reduce((a, b) => a + (b - mu) ** 2, 0) / C, gain = weight(at + "norm1.weight").data[c], offset = weight(at + "norm1.bias").data[c];
+  return [msub(mi("y"), whole(c + 1)), mo("="), mfrac(mrow(m(x, row * C + c), mo("−"), signed(mu)), msqrt(mn(variance))), mo("·"), signed(gain, at + "norm1.weight", c),
     mo("+"), signed(offset, at + "norm1.bias", c), mo("="), m(at + "norm1", row * C + c)];
 }
 
 function workedQuery({ attn, query, head, d, t, m, value }) {
   const bias = weight(attn + "qkv.bias"), offset = bias ? bias.data[head * d + t] : 0;
-  return [msub(mi("q"), one(t + 1)), mo("="), mo("∑"), mi("W"), mi("y"), mo("+"), mi("b"), mo("="), mn(value(attn + "q", query * d + t) - offset), mo("+"), signed(offset), mo("="), m(attn + "q", query * d + t)];
+  return [msub(mi("q"), whole(t + 1)), mo("="), mo("∑"), mi("W"), mi("y"), mo("+"), mi("b"), mo("="), mn(value(attn + "q", query * d + t) - offset), mo("+"), signed(offset), mo("="), m(attn + "q", query * d + t)];
 }
 
 function workedScore({ attn, query, keyOf, key, d, block, value, m }) {
@@ -103,7 +103,7 @@ function workedScore({ attn, query, keyOf, key, d, block, value, m }) {
   let total = 0;
   for (let i = 0; i < d; i++) total += product(i);
   const terms = [0, 1].filter((i) => i < d).map((i) => mrow(signedAt(attn + "q", query * d + i), mo("·"), signedAt(attn + "k", keyOf(key) * d + i)));
-  return [mfrac(mrow(sum(terms), mo("+"), mo("…")), msqrt(one(d))), mo("="), mfrac(mn(total), mn(Math.sqrt(d))), mo("="), m(attn + "scores", query * block.N + key)];
+  return [mfrac(mrow(sum(terms), mo("+"), mo("…")), msqrt(whole(d))), mo("="), mfrac(mn(total), mn(Math.sqrt(d))), mo("="), m(attn + "scores", query * block.N + key)];
 }
 
 function workedBias({ attn, block, q, key, query, m, head }) {
@@ -124,15 +124,15 @@ function workedValue({ attn, block, query, keyOf, d, t, value, m }) {
   const shares = [...Array(block.N).keys()].map((k) => value(attn + "probabilities", query * block.N + k));
   const best = shares.map((_, k) => k).sort((a, b) => shares[b] - shares[a]).slice(0, 3);
   const terms = best.map((k) => mrow(m(attn + "probabilities", query * block.N + k), mo("·"), signedAt(attn + "v", keyOf(k) * d + t)));
-  return [msub(mi("o"), one(t + 1)), mo("="), sum(terms), mo("+"), mo("…"), mo("="), m(attn + "heads", query * d + t)];
+  return [msub(mi("o"), whole(t + 1)), mo("="), sum(terms), mo("+"), mo("…"), mo("="), m(attn + "heads", query * d + t)];
 }
 
 // ── cells ───────────────────────────────────────────────────────────────────────────────────────
 
-function cellOf({ name, index, value, most, text, id, label: said, chosen: on, onclick, colour, token, self }) {
+function cellOf({ name, index, value, most, text, id, label: name_, chosen: on, onclick, colour, token, self }) {
   const background = colour || diverging(value, most);
   return element("button", { type: "button", class: [on ? "chosen" : "", self ? "self" : ""].join(" ").trim() || false, style: `background:${written(background)};color:${readable(background)}`,
-    "data-cell": id, "data-step": name, "data-index": index, "data-value": value, "aria-label": said, "aria-pressed": String(Boolean(on)), title: said, onclick,
+    "data-cell": id, "data-step": name, "data-index": index, "data-value": value, "aria-label": name_, "aria-pressed": String(Boolean(on)), title: name_, onclick,
     onpointerenter: () => mark(token), onpointerleave: () => mark(null), onfocus: () => mark(token), onblur: () => mark(null) }, text);
 }
 

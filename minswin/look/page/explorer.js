@@ -334,7 +334,7 @@ function take(file) {
 }
 
 function takeFrom(list) {
-  const file = [...(list || [])].find((one) => one.type.startsWith("image/")) || (list && list[0]);
+  const file = [...(list || [])].find((item) => item.type.startsWith("image/")) || (list && list[0]);
   if (file) take(file);
 }
 
@@ -363,7 +363,7 @@ if (live) {
 // ── heads and blocks ────────────────────────────────────────────────────────────────────────────
 
 // The window of a token, with what it gives to each key: the piece of the picture below.
-function thumb(made, block, shares, tokens, most, i, own) {
+function thumb(made, block, shares, tokens, most, i, self) {
   const [rowsOf, columns] = block.window, pen = made.getContext("2d"), side = 96;
   [made.width, made.height] = [side, Math.max(8, Math.round((side * rowsOf) / columns))];
   const wide = made.width / columns, high = made.height / rowsOf, [H, W] = block.grid, front = block.front;
@@ -380,7 +380,7 @@ function thumb(made, block, shares, tokens, most, i, own) {
       fill(pen, pale, x, y, wide, high);
     }
     fill(pen, `rgb(${r} ${g} ${b} / ${0.92 * Math.min(1, shares[k] / most) ** 0.8})`, x, y, wide, high);
-    if (k === own) { [pen.strokeStyle, pen.lineWidth] = [css("--ink"), 2]; pen.strokeRect(x + 1, y + 1, wide - 2, high - 2); }
+    if (k === self) { [pen.strokeStyle, pen.lineWidth] = [css("--ink"), 2]; pen.strokeRect(x + 1, y + 1, wide - 2, high - 2); }
   });
 }
 

@@ -9,17 +9,17 @@ function leaveOut() {
 
 function startSwitches() {
   const { options } = state, M = page.windows && live ? Math.max(...pair(settings.window_size)) : 0;
-  const shift = find("#shift"), temperature = find("#temperature"), label_ = (id, text, isChanged) => {
+  const shift = find("#shift"), temperature = find("#temperature"), sayOf = (id, text, isChanged) => {
     find(`#${id}-says`).textContent = text;
     find(`#${id}-says`).closest(".switch").classList.toggle("changed", isChanged);
   };
-  const show_ = () => {
+  const showSwitches = () => {
     if (shift) {
       shift.value = options.shift ?? M >> 1;
-      label_("shift", `${options.shift ?? M >> 1} of ${M} tokens`, options.shift !== null);
+      sayOf("shift", `${options.shift ?? M >> 1} of ${M} tokens`, options.shift !== null);
     }
     temperature.value = Math.log2(options.temperature);
-    label_("temperature", `τ = ${options.temperature.toFixed(2)}`, options.temperature !== 1);
+    sayOf("temperature", `τ = ${options.temperature.toFixed(2)}`, options.temperature !== 1);
     for (const name of ["mask", "bias"]) if (find(`#${name}`)) {
       find(`#${name}`).checked = options[name];
       find(`#${name}`).closest(".switch").classList.toggle("changed", !options[name]);
@@ -35,7 +35,7 @@ function startSwitches() {
   temperature.addEventListener("input", () => { options.temperature = 2 ** Number(temperature.value); changed({ rerun: true }); });
   for (const name of ["mask", "bias"]) if (find(`#${name}`)) find(`#${name}`).addEventListener("change", (event) => { options[name] = event.target.checked; changed({ rerun: true }); });
   find("#as-trained").addEventListener("click", () => { Object.assign(options, { shift: null, mask: true, bias: true, temperature: 1, off: {} }); changed({ rerun: true }); });
-  document.addEventListener("answered", show_);
+  document.addEventListener("answered", showSwitches);
 }
 
 function startControls() {

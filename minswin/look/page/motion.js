@@ -7,7 +7,7 @@ const between = (t, from, to = from + 1) => ease(Math.min(1, Math.max(0, (t - fr
 function player(place, phases, draw, seconds = 2.4) {
   const slider = find("input", place), play = find("button.play", place), says = find(".says", place), end = phases.length - 1;
   let playing = 0;
-  const show_ = () => {
+  const showPhase = () => {
     const t = Number(slider.value), [title, text] = phases[Math.min(end, Math.round(t))];
     slider.setAttribute("aria-valuetext", title);
     says.innerHTML = `<b>${title}.</b> ${text}`;
@@ -17,24 +17,24 @@ function player(place, phases, draw, seconds = 2.4) {
   const frame = (from, start) => (now) => {
     const t = from + (now - start) / 1000 / seconds;
     slider.value = Math.min(end, t);
-    show_();
+    showPhase();
     if (t >= end) return stop();
     playing = requestAnimationFrame(frame(from, start));
     return undefined;
   };
   [slider.min, slider.max, slider.step, slider.value] = [0, end, 0.01, 0];
-  slider.addEventListener("input", () => { stop(); show_(); });
+  slider.addEventListener("input", () => { stop(); showPhase(); });
   slider.addEventListener("keydown", ({ key }) => { if (key === "PageUp" || key === "PageDown") stop(); });
   play.addEventListener("click", () => {
     const t = Number(slider.value) >= end ? 0 : Number(slider.value);
     if (playing) return stop();
-    if (reduced()) { slider.value = Math.floor(t) + 1; return show_(); } // one phase at a time, without motion
+    if (reduced()) { slider.value = Math.floor(t) + 1; return showPhase(); } // one phase at a time, without motion
     play.textContent = "Pause";
     playing = requestAnimationFrame((now) => frame(t, now)(now));
     return undefined;
   });
-  listen(place, show_);
-  return show_;
+  listen(place, showPhase);
+  return showPhase;
 }
 
 // ── shift, roll, regions, mask, and back ────────────────────────────────────────────────────────
