@@ -126,7 +126,7 @@ def test_a_transposed_square_weight_is_a_finding() -> None:
     theirs[name] = theirs[name].T.copy()
     found = compare(truth, theirs)
     assert found.first is not None and found.first.name == name
-    assert "exchanging its axes" in report(truth, found, diagnose(truth, found))
+    assert "exchanging its axes" in report(truth, found, diagnose(truth, found, seconds=2))
 
 
 def test_square_weights_are_turned_where_all_others_are() -> None:

@@ -14,7 +14,7 @@ import pytest
 from minswin.cli import main
 from minswin.crosscheck import folder, recipe, score
 from minswin.crosscheck.compare import GOOD, Comparison, compare
-from minswin.crosscheck.faults import planted
+from minswin.crosscheck.edits.classics import classics, planted
 from minswin.crosscheck.trace import trace
 from minswin.crosscheck.where import describe
 from minswin.models import create_model
@@ -34,7 +34,7 @@ def theirs(dtype: str = "float32") -> dict[str, np.ndarray]:
 
 
 def with_fault(name: str) -> dict[str, np.ndarray]:
-    fault = next(f for f in score.faults() if f.name == name)
+    fault = next(f for f in classics() if f.name == name)
     with planted(fault):
         return dict(score.run("trained", ("float32",)).arrays["float32"])
 

@@ -8,7 +8,7 @@ import pytest
 from minswin.crosscheck import score
 from minswin.crosscheck.compare import GOOD, compare
 from minswin.crosscheck.diagnose import diagnose
-from minswin.crosscheck.mistakes import bias
+from minswin.crosscheck.edits.classics import classics, planted
 
 Arrays = dict[str, np.ndarray]
 BLOCK = "layers.0.blocks.1.attn."
@@ -80,31 +80,27 @@ def test_behind_a_deep_mask_what_follows_is_judged_by_it() -> None:
 
 # ── wrong masks ──────────────────────────────────────────────────────────────────────────────────
 
-MISTAKES = {
-    "the mask is the wrong way round": bias.mask_inverted,
-    "the mask parts rows only": bias.mask_of_rows,
-    "the mask parts columns only": bias.mask_of_columns,
-    "the label image of the mask is cut at s instead of −s": bias.mask_cut_at_shift,
-}
+MISTAKES = ("the mask inverted", "the mask of rows alone")
 
 
 def named(theirs: Arrays) -> list[str]:
     truth = score.truth("square")
-    found = diagnose(truth, compare(truth, theirs))
-    return [] if found is None else [mistake.name for mistake, _ in found.mistakes]
+    found = diagnose(truth, compare(truth, theirs), seconds=3)
+    return [] if found is None else [cause.name for cause in found.causes]
 
 
 @pytest.mark.parametrize("depth", [-100.0, -1e9, -np.inf])
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_wrong_mask_is_named_however_deep_it_is(mistake: str, depth: float) -> None:
-    step, own = score.truth("square").steps[BLOCK + "mask"], right()
-    wrong = np.asarray(MISTAKES[mistake](step)).reshape(step.value.shape)
+    one, own = next(c for c in classics() if c.name == mistake), right()
+    with planted(one):
+        wrong = score.run("square", ("float32",)).arrays["float32"][BLOCK + "mask"]
     mask = np.where(wrong < -50, depth, 0).astype("f4")
-    assert mistake in named({"image": own["image"], BLOCK + "mask": mask})
+    assert one.words in named({"image": own["image"], BLOCK + "mask": mask})
     scores = own[BLOCK + "scores"] + own[BLOCK + "bias"]
     logits = scores + mask.reshape(1, len(mask), 1, *mask.shape[-2:])
     given = {n: own[n] for n in ("image", BLOCK + "q", BLOCK + "k")}
-    assert mistake in named({**given, BLOCK + "logits": logits})
+    assert one.words in named({**given, BLOCK + "logits": logits})
 
 
 def test_a_mistake_in_the_scores_is_named_under_a_deep_mask() -> None:
@@ -121,6 +117,8 @@ def test_of_an_infinite_mask_that_nobody_knows_something_is_said() -> None:
     mask = np.zeros_like(own[BLOCK + "mask"])
     mask[7, 0, 2, 3] = -np.inf
     truth = score.truth("square")
-    found = diagnose(truth, compare(truth, {"image": own["image"], BLOCK + "mask": mask}))
+    found = diagnose(
+        truth, compare(truth, {"image": own["image"], BLOCK + "mask": mask}), seconds=2
+    )
     assert found is not None and found.tried and not found.named
     assert any("of its elements are wrong" in line for line in found.observations)

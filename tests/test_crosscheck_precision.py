@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minswin.crosscheck import formulas, score
+from minswin import kernels
+from minswin.autograd import Tensor
+from minswin.crosscheck import score
 from minswin.crosscheck.compare import GOOD, Comparison, compare
+from minswin.crosscheck.held import model_of
 from minswin.crosscheck.precision import (
     BFLOAT16,
     DOUBLE,
@@ -22,7 +25,8 @@ from minswin.crosscheck.precision import (
     precisions,
     stored,
 )
-from minswin.crosscheck.replay import GIVEN
+from minswin.crosscheck.recording import Step, recording
+from minswin.crosscheck.trace import loss
 
 Arrays = dict[str, np.ndarray]
 HALVES = pytest.mark.parametrize("half", [FLOAT16, BFLOAT16], ids=lambda p: p.name)
@@ -41,13 +45,19 @@ def port(half: Precision, other: Precision | None = None) -> Arrays:
 
     other: of all steps but products
     """
-    steps, values = score.truth("square").steps, {}
-    for name, step in steps.items():
-        inputs = [values[n] for n in step.inputs]
-        value = step.value if step.op in GIVEN else formulas.expected(step, inputs)
-        assert value is not None
+    truth, values = score.truth("square"), {}
+
+    def rounded(step: Step, _: Any = None) -> np.ndarray:
         own = half if other is None or step.kind in PRODUCTS else other
-        values[name] = own.round(value) if value.dtype.kind == "f" else value
+        value = own.round(step.value) if step.value.dtype.kind == "f" else step.value
+        values[step.name] = value
+        return value
+
+    steps = truth.steps
+    weights = {n: rounded(step) for n, step in steps.items() if step.op == "parameter"}
+    model = model_of(truth, "float64", weights)
+    with kernels.using("reference"), recording(model, hold=rounded):
+        loss(model, Tensor(rounded(steps["image"])), rounded(steps["labels"]))
     return {n: x.astype("f4") if x.dtype.kind == "f" else x for n, x in values.items()}
 
 

@@ -10,12 +10,12 @@ import pytest
 from minswin import ops
 from minswin.autograd import Tensor
 from minswin.crosscheck import score
-from minswin.crosscheck.faults import FAULTS, Fault, planted
+from minswin.crosscheck.edits.classics import Classic, classics, planted
 from minswin.layers import Init
 from minswin.models.deit import soft_distillation_loss
 from minswin.weights.resize import resize_positions
 
-SOME = score.faults()[::16]  # all of them are in the slow set
+SOME = classics()[::16]  # all of them are in the slow set
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "examples/conformance/faults.md"
 AGAIN = "write what `python -m minswin.crosscheck.score` prints into this file"
@@ -27,12 +27,12 @@ def kill():
 
 
 @pytest.mark.parametrize("fault", SOME, ids=lambda fault: fault.name)
-def test_a_fault_is_found_and_not_blamed_on_another(fault: Fault, kill) -> None:
+def test_a_fault_is_found_and_not_blamed_on_another(fault: Classic, kill) -> None:
     outcome = score.judge(fault, kill)
     assert outcome.killed_by or outcome.first
     assert score.as_expected(outcome), outcome.first
     assert outcome.diagnosis != "wrong", outcome.named
-    assert not fault.names or outcome.diagnosis == "right"
+    assert not fault.words or outcome.diagnosis == "right"
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────
@@ -40,7 +40,7 @@ def test_a_fault_is_found_and_not_blamed_on_another(fault: Fault, kill) -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(kill) -> list[score.Outcome]:
-    return [score.judge(fault, kill) for fault in score.faults()]
+    return [score.judge(fault, kill) for fault in classics()]
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_no_fault_survives_and_none_is_called_something_else(outcomes) -> None:
     assert [o.fault.name for o in outcomes if not (o.killed_by or o.first)] == []
     assert [(o.fault.name, o.named) for o in outcomes if o.diagnosis == "wrong"] == []
     assert [(o.fault.name, o.first) for o in outcomes if not score.as_expected(o)] == []
-    unnamed = [o.fault.name for o in outcomes if o.fault.names and o.diagnosis != "right"]
+    unnamed = [o.fault.name for o in outcomes if o.fault.words and o.diagnosis != "right"]
     assert unnamed == []
     needless = [o.fault.name for o in outcomes if o.fault.test and o.killed_by != o.fault.test]
     assert needless == []  # a probe kills it, so no test need be named
@@ -69,14 +69,14 @@ def test_the_readme_repeats_the_numbers_of_the_page() -> None:
 
 def test_the_page_has_a_row_for_every_fault() -> None:
     rows = [s for s in PAGE.read_text("utf-8").splitlines() if s.startswith("| ")][1:]
-    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [f.name for f in FAULTS]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [f.name for f in classics()]
 
 
 # ── the score itself ─────────────────────────────────────────────────────────────────────────────
 
 
 def test_without_a_fault_nothing_is_found(kill) -> None:
-    harmless = Fault("none", "reference.shape.roll", "back, axis", "back, axis",
+    harmless = Classic("none", "reference.shape.roll", "back, axis", "back, axis",
                      "", "map")  # fmt: skip
     outcome = score.judge(harmless, kill)
     assert (outcome.killed_by, outcome.first, outcome.diagnosis) == ("", "", "none")
@@ -85,7 +85,7 @@ def test_without_a_fault_nothing_is_found(kill) -> None:
 
 def test_a_fault_is_gone_when_its_block_ends() -> None:
     before = score.run("square", ("float32",)).arrays["float32"]
-    for fault in FAULTS:
+    for fault in classics():
         with planted(fault):
             pass
     after = score.run("square", ("float32",)).arrays["float32"]
@@ -93,7 +93,7 @@ def test_a_fault_is_gone_when_its_block_ends() -> None:
 
 
 def test_a_fault_whose_text_is_gone_is_out_of_date() -> None:
-    gone = Fault("gone", "reference.shape.roll", "no such text", "", "")
+    gone = Classic("gone", "reference.shape.roll", "no such text", "", "")
     with pytest.raises(LookupError, match="'no such text' stands 0 times"):
         planted(gone).__enter__()
     with pytest.raises(LookupError, match=r"there is no minswin\.nothing"):
@@ -101,15 +101,15 @@ def test_a_fault_whose_text_is_gone_is_out_of_date() -> None:
 
 
 def test_faults_have_names_of_their_own_and_a_way_to_be_found() -> None:
-    names = [f.name for f in FAULTS]
+    names = [f.name for f in classics()]
     assert len(names) == len(set(names)) > 80
-    for fault in FAULTS:
-        assert fault.source and fault.text != fault.becomes, fault.name
+    for fault in classics():
+        assert fault.met and fault.text != fault.becomes, fault.name
         assert fault.case in score.CASES, fault.name
 
 
 def test_the_table_counts_what_it_lists() -> None:
-    fault = FAULTS[0]
+    fault = classics()[0]
     outcomes = [
         score.Outcome(fault, "roll/up_left", "head", "right", ("x",)),
         score.Outcome(fault, "test_a.py::test_b", "", "—", ()),

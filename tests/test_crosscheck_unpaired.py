@@ -13,7 +13,7 @@ from minswin.cli import main
 from minswin.crosscheck import folder, score
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import diagnose
-from minswin.crosscheck.faults import planted
+from minswin.crosscheck.edits.classics import classics, planted
 from minswin.crosscheck.printed import report
 
 Arrays = dict[str, np.ndarray]
@@ -27,7 +27,7 @@ def right() -> Arrays:
 @cache
 def wrong() -> Arrays:
     """A port that does not scale q kᵀ."""
-    with planted(next(f for f in score.faults() if f.name == "no scale")):
+    with planted(next(f for f in classics() if f.name == "no scale")):
         return dict(score.run("square", ("float32",)).arrays["float32"])
 
 
@@ -39,7 +39,7 @@ def own_names(arrays: Arrays, names: list[str]) -> Arrays:
 def told(theirs: Arrays, names: dict[str, str] | None = None) -> tuple[Comparison, str]:
     truth = score.truth("square")
     found = compare(truth, theirs, names)
-    return found, report(truth, found, diagnose(truth, found))
+    return found, report(truth, found, diagnose(truth, found, seconds=2))
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────

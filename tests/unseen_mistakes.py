@@ -76,6 +76,7 @@ class Mistake(NamedTuple):
     about: str  # a pattern of a right answer; of a pair, one for each
     optimizer: str = ""  # of the training mistakes: "adamw" or "sgd"
     later: str = ""  # the operator that was added after the search had missed it
+    known: bool = True  # the search names it
 
 
 def one(family: str, name: str, met: str, where: str, text: str, becomes: str, about: str) -> Any:

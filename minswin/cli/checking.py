@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -50,9 +51,18 @@ def _compare(options: argparse.Namespace) -> int:
         every=options.all,
         dtype=options.dtype,
         key=options.key,
+        seconds=10.0 if options.quick else options.seconds,
+        tell=_show,
     )
+    _show("")
     show(text)
     return 0 if passed else 1
+
+
+def _show(line: str) -> None:
+    """What is being done, on one line of a terminal that the next one overwrites."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def _conform(options: argparse.Namespace) -> int:
@@ -117,6 +127,9 @@ def _add_compare(commands: Any) -> None:
         "--dtype", help="which arrays of THEIRS, if it is a trace; default: the last"
     )
     parser.add_argument("--all", action="store_true", help="print every tensor")
+    does = "of CPU time for the search for the cause; default: 60"
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help=does)
+    parser.add_argument("--quick", action="store_true", help="search for 10 seconds at most")
     add_quiet(parser)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from minswin.crosscheck import folder
 from minswin.crosscheck.folder import MANIFEST
-from minswin.crosscheck.replay import GIVEN
+from minswin.crosscheck.recording import GIVEN
 from minswin.weights.files import FORMATS, read_weights
 
 Array = np.ndarray
@@ -138,7 +138,9 @@ def align(
     misfits = {n for n in alike if theirs[n].size != ours[n].size}
     pairs = {n: t for n, t in {**alike, **names}.items() if n not in misfits}
     found = {n: fit(ours[n], theirs[t], t) for n, t in pairs.items()}
-    free = {t: a for t, a in theirs.items() if t not in pairs.values()}
+    # an equal name of another layout, such as channels of windows, is no evidence
+    found = {n: m for n, m in found.items() if n in names or m.array.shape == ours[n].shape}
+    free = {t: a for t, a in theirs.items() if t not in {m.name for m in found.values()}}
     _by_value(ours, found, free)
     _turn_squares(ours, found, free)
     if not names:

@@ -14,7 +14,7 @@ from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.align import read_names, read_theirs
 from minswin.crosscheck.compare import compare
-from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.diagnose import SECONDS, diagnose
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.trace import trace
 from minswin.layers.base import Layer
@@ -123,10 +123,13 @@ def run_compare(
     every: bool = False,
     dtype: str | None = None,
     key: str | None = None,
+    seconds: float = SECONDS,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, bool]:
     """Compare with a trace, and diagnose the first divergence: the text, and if all is right.
 
-    It is not where tensors that could be wrong were not found among ours.
+    It is not where tensors that could be wrong were not found among ours. seconds: of CPU time
+    that the search for the cause may take.
     """
     trace_of_ours = folder.read(truth)
     if dtype is not None and not (Path(theirs) / folder.MANIFEST).is_file():
@@ -137,7 +140,7 @@ def run_compare(
     _require_same_pass(trace_of_ours, Path(theirs))
     given = read_names(names) if names is not None else None
     comparison = compare(trace_of_ours, read_theirs(theirs, dtype=dtype, key=key), given)
-    found = diagnose(trace_of_ours, comparison)
+    found = diagnose(trace_of_ours, comparison, seconds=seconds, tell=tell)
     return report(trace_of_ours, comparison, found, every=every), comparison.passed
 
 

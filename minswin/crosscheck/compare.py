@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minswin.crosscheck.align import Theirs, align, losses_of, undecided
+from minswin.crosscheck.bounds import EXACT
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
-from minswin.crosscheck.masked import KINDS, legible, lifted, masked_pairs
-from minswin.crosscheck.precision import DOUBLE, SINGLE, Precision, precisions
-from minswin.crosscheck.recording import Step
-from minswin.crosscheck.replay import GIVEN, between, replay
-from minswin.crosscheck.tolerance import MOVES, tolerance
+from minswin.crosscheck.held import Follows, follow
+from minswin.crosscheck.layouts import from_windows
+from minswin.crosscheck.masked import KINDS, MASKED
+from minswin.crosscheck.precision import SINGLE, Precision, precisions
+from minswin.crosscheck.recording import GIVEN, Step
 
 __all__ = ["Comparison", "Finding", "compare"]
 
@@ -62,6 +63,7 @@ class Comparison:
     precision: Mapping[str, Precision]
     unused: list[str] = field(default_factory=list)  # tensors of theirs that nothing was found for
     unknown: list[str] = field(default_factory=list)  # of these, such as may be wrong ones of ours
+    follows: Mapping[str, Follows] = field(default_factory=dict)  # what each must be
 
     @property
     def passed(self) -> bool:
@@ -74,7 +76,9 @@ def compare(
 ) -> Comparison:
     """Compare their tensors with a trace, forward in the order of the steps, then backward."""
     exact = _exact(truth)
+    theirs, notes = from_windows(truth, theirs)
     aligned = align(exact, theirs, names)
+    aligned = {n: m._replace(note=notes.get(m.name, m.note)) for n, m in aligned.items()}
     if not aligned:
         raise ValueError(
             "compare: none of their tensors has the name, or shape and values, of one of ours; "
@@ -90,7 +94,8 @@ def compare(
     used = {match.name for match in aligned.values()}
     unused = [name for name in theirs if name not in used]
     unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
-    return Comparison(findings, first, judge.aligned, aligned, judge.precision, unused, unknown)
+    precision, follows = judge.precision, judge.follows
+    return Comparison(findings, first, judge.aligned, aligned, precision, unused, unknown, follows)
 
 
 def _exact(truth: Trace) -> dict[str, Array]:
@@ -106,29 +111,39 @@ class _Judge:
         self.steps, self.exact, self.aligned = truth.steps, exact, dict(aligned)
         single = truth.arrays.get("float32")
         self.single = None if single is None else {**single, **losses_of(truth, "float32")}
-        self.have = {n: x.array for n, x in aligned.items() if x.array.shape == exact[n].shape}
-        given = {n for n, step in self.steps.items() if step.op in GIVEN or step.kind in MOVES}
+        have = {n: x.array for n, x in aligned.items() if x.array.shape == exact[n].shape}
+        given = {n for n, step in self.steps.items() if step.op in (*GIVEN, *EXACT)}
         numbers = {n for n, x in exact.items() if x.size == 1 or n == LOSSES}
         computed = exact.keys() - given - numbers
-        self.precision, self.least = precisions(self.have, exact, computed, numbers)
+        self.precision, self.least = precisions(have, exact, computed, numbers)
         for name, precision in self.precision.items():
-            y = self.have[name]
+            y = have[name]
             if y.dtype.kind == "f" and precision.u > max(np.finfo(y.dtype).eps, SINGLE.u):
                 self._note(name, f"numbers of {precision.name}")
+        self.follows: Mapping[str, Follows] = {}
+        self.have: Mapping[str, Array] = have
+        if truth.build is not None:
+            grad = any(name.startswith(COTANGENT) for name in have)
+            self.follows, self.have = follow(truth, have, self.precision, grad=grad)
+        for name, y in self.have.items():
+            if name in self.steps and self.steps[name].kind in KINDS:
+                self._take_masked_pairs(name, y)
 
     def _note(self, name: str, note: str) -> None:
         match = self.aligned[name]
         self.aligned[name] = match._replace(note=", ".join(filter(None, (match.note, note))))
 
-    # ── values, in the order of the steps ────────────────────────────────────────────────────────
+    def _take_masked_pairs(self, name: str, held: Array) -> None:
+        """Judge what is lower than −100 makes it as that, where a pair is masked, and say so."""
+        y = self.aligned[name].array
+        raised = np.where((y == -np.inf) & (held > MASKED), y, held)  # there it is no mask
+        if y.dtype.kind == "f" and not np.array_equal(raised, y, equal_nan=True):
+            self._note(name, "its masked pairs are lower still")
+            self.aligned[name] = self.aligned[name]._replace(array=raised)
+
+    # ── values in the order of the steps, then cotangents from the loss backwards ────────────────
 
     def value(self, step: Step) -> Finding:
-        wanted: Array | None = None
-        allowed = np.zeros(())
-        if step.name in self.have and step.op not in EXACT_INPUTS:
-            wanted, allowed = self._follows(step)
-            if step.kind in KINDS:
-                self._lift(step, step.value if wanted is None else wanted, allowed)
         found = self._measured(step.name, step)
         if found.verdict:
             return found
@@ -137,52 +152,26 @@ class _Judge:
             given = self.exact[step.name]
             given = precision.round(given) if given.dtype.kind == "f" else given
             return self._decided(found, y, given, np.zeros(y.shape))
-        if wanted is None:
+        return self._judged(found, y)
+
+    def _judged(self, found: Finding, y: Array) -> Finding:
+        """By what it follows from; by the truth where nothing of theirs stands in front of it."""
+        follows = self.follows.get(found.name)
+        if follows is None:
             return self._held_against_truth(found, y)
-        direct = all(n in self.have or self.steps[n].op in EXACT_INPUTS for n in step.inputs)
-        found.given = "its own inputs" if direct else "earlier tensors"
+        wanted, allowed = follows.value, follows.allowed
+        if not follows.direct:
+            if np.array_equal(wanted, self.exact[found.name]) and allowed.any():
+                return self._held_against_truth(found, y)
+            way = self._on_the_way(found.name) / SINGLE.u
+            allowed = allowed + OTHER_ORDER * way * follows.noise
+        if wanted.dtype.kind == "f" and not allowed.any():
+            wanted = self.precision[found.name].round(wanted)  # weights that they rounded, say
+        found.given = "its own inputs" if follows.direct else "earlier tensors"
         found = self._decided(found, y, wanted, allowed)
-        if found.verdict == "right" and not self._near_truth(found):
+        if found.verdict == "right" and found.absolute > self._spread(found.name):
             found.verdict = "follows"
         return found
-
-    def _lift(self, step: Step, right: Array, allowed: Array) -> None:
-        """Take what is lower than −100 makes it for that, where a pair is masked, and say so."""
-        y, pairs = self.have[step.name], masked_pairs(step, self.steps)
-        if y.dtype.kind != "f":
-            return
-        raised = lifted(y, right, pairs, allowed)
-        if not np.array_equal(raised, y, equal_nan=True):
-            self._note(step.name, "its masked pairs are lower still")
-            self.aligned[step.name] = self.aligned[step.name]._replace(array=raised)
-        self.have[step.name] = legible(raised, right, pairs)
-
-    def _follows(self, step: Step) -> tuple[Array | None, Array]:
-        """What a step must be, given the nearest tensors before it, and how far it may be off.
-
-        From its own inputs the tolerance is that of the operation. Over several steps it is what
-        the formulas themselves are off in the precision, times OTHER_ORDER, besides that.
-        """
-        precision = self.precision[step.name]
-        chain = between(step, self.steps, self.have)
-        wanted = replay(chain, self.steps, self.have)
-        if wanted is None:
-            return None, np.zeros(step.value.shape)
-        inputs = [np.asarray(self.have.get(n, self.steps[n].value)) for n in step.inputs]
-        inputs = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in inputs]
-        allowed = tolerance(step, inputs, wanted, precision)
-        if len(chain) > 1 and self._on_the_way(step.name) > DOUBLE.u:
-            rounded = replay(chain, self.steps, self.have, dtype=np.float32)
-            if rounded is not None:
-                off = float(np.max(np.abs(rounded - wanted), initial=0))
-                allowed = allowed + OTHER_ORDER * self._on_the_way(step.name) / SINGLE.u * off
-        elif len(chain) > 1:
-            allowed = allowed + self._spread(step.name)
-        if wanted.dtype.kind == "f" and not allowed.any():
-            wanted = precision.round(wanted)  # weights that they did not hand out, and rounded
-        return wanted, allowed
-
-    # ── cotangents: from the loss backwards ──────────────────────────────────────────────────────
 
     def backward(self) -> Iterator[Finding]:
         """A step's cotangent, then those of its parameters, from the last step to the first."""
@@ -194,7 +183,22 @@ class _Judge:
                 name = COTANGENT + one.name
                 if name in self.exact and name not in done:
                     done.add(name)
-                    yield self._against_truth(name, one)
+                    yield self._cotangent(name, one)
+
+    def _cotangent(self, name: str, step: Step) -> Finding:
+        found = self._measured(name, step)
+        if found.verdict:
+            return found
+        y, follows = self.aligned[name].array, self.follows.get(name)
+        if follows is None:
+            return self._held_against_truth(found, y)
+        way, largest = self._on_the_way(name), float(np.max(np.abs(follows.value), initial=0))
+        limit = OTHER_ORDER * max(follows.noise * way / SINGLE.u, 16 * way * largest)
+        found.given = "earlier tensors"
+        found = self._decided(found, y, follows.value, np.full(y.shape, limit))
+        if found.verdict == "right" and found.absolute > self._spread(name):
+            found.verdict = "follows"
+        return found
 
     def losses(self) -> Iterator[Finding]:
         """All losses as one tensor; an error grows from step to step, and so does its limit."""
@@ -217,13 +221,8 @@ class _Judge:
         return np.maximum.accumulate(off)
 
     def weight_after(self, name: str) -> Finding:
-        return self._against_truth(name, self.steps[name.removeprefix(AFTER)])
-
-    def _against_truth(self, name: str, step: Step) -> Finding:
-        found = self._measured(name, step)
-        if found.verdict:
-            return found
-        return self._held_against_truth(found, self.aligned[name].array)
+        found = self._measured(name, self.steps[name.removeprefix(AFTER)])
+        return found if found.verdict else self._held_against_truth(found, self.aligned[name].array)
 
     # ── one tensor ───────────────────────────────────────────────────────────────────────────────
 
@@ -256,9 +255,6 @@ class _Judge:
     def _held_against_truth(self, found: Finding, y: Array) -> Finding:
         ours = self.exact[found.name].astype(np.float64)
         return self._decided(found, y, ours, np.full(y.shape, self._spread(found.name)))
-
-    def _near_truth(self, found: Finding) -> bool:
-        return found.absolute <= self._spread(found.name)
 
     def _on_the_way(self, name: str) -> float:
         """The coarsest rounding that a tensor may have gone through."""

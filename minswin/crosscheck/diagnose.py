@@ -1,36 +1,64 @@
-"""Name the mistake: try every known one at the first wrong tensor and see which gives theirs.
+"""Name the mistake: which small edit of our text gives exactly their numbers?
 
-A mistake is named only if its result equals theirs within the tolerance of a right result, and
-differs from the right one by far more. If several fit, all are named: these inputs cannot tell them
-apart. If none fits, what is nevertheless true of their tensor is said.
+The search (search.py) begins at the layer in which the first wrong tensor was made, on what they
+had in front of it, and goes on to the layers around it, to what happened to weights, to how the
+model was built, to one free number, and to two edits at once. An edit that was found must give
+their other wrong tensors too, and their logits from the image. If nothing fits, what is
+nevertheless true of their tensor is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from minswin.crosscheck.compare import GOOD, Comparison, Finding
+from minswin.crosscheck.edits import helpers
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
-from minswin.crosscheck.masked import KINDS, MASKED, legible, lifted, masked_pairs
-from minswin.crosscheck.mistakes import Mistake, Sign, known, signs
-from minswin.crosscheck.mistakes.derivatives import errors
+from minswin.crosscheck.masked import KINDS, legible, masked_pairs
 from minswin.crosscheck.observations import observe
-from minswin.crosscheck.recording import Step
-from minswin.crosscheck.replay import GIVEN, between, replay
+from minswin.crosscheck.precision import SINGLE
+from minswin.crosscheck.search import Answer, Clock, Search, Tell, closed_form
+from minswin.crosscheck.site import Ground, Site
+from minswin.crosscheck.slopes import Training, slopes
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["Cause", "Diagnosis", "diagnose"]
 
 Array = np.ndarray
-SLACK = 64  # roundings of the largest element, for each step of the way
-TOLD_APART = 100  # a mistake must be so many times farther from right than theirs is from it
+SECONDS = 60.0  # of CPU time, for all of a diagnosis
+QUICK = 10.0
+LOW = -1e9  # stands for −∞, which no sum can be told from
+DROPPED = "dropout is active"
+ALIKE = 8  # edits of equal numbers that are tried elsewhere
+OTHERS = 3  # wrong tensors elsewhere that an edit is tried on as well
 
 
-ZERO = Mistake(
-    "the derivative is zero", (), lambda *_: np.zeros(()), "backward of this step does nothing"
-)
+@dataclass
+class Cause:
+    """A mistake that gives exactly their numbers."""
+
+    name: str  # in words
+    edit: Any
+    remedy: str = ""
+    threads: tuple[str, ...] = ()
+    others: list[str] = field(default_factory=list)  # further edits that give the same numbers
+    explains: int = 0  # wrong tensors elsewhere
+    of: int = 0  # that were tried
+
+    @property
+    def place(self) -> str:
+        """Where our line stands."""
+        return str(getattr(self.edit, "place", "") or self.edit.line)
+
+    @property
+    def diff(self) -> str:
+        """Our line, and what gives their numbers; "" where no edit does."""
+        return str(getattr(self.edit, "diff", ""))
 
 
 @dataclass
@@ -38,29 +66,90 @@ class Diagnosis:
     """What was found out about the first wrong tensor."""
 
     finding: Finding
-    mistakes: list[tuple[Mistake, Step]]  # those that give their tensor, and at which step
-    observations: list[str]  # what else is true of their tensor, where no mistake fits
-    tried: int  # mistakes that were tried
+    causes: list[Cause]  # what gives their tensor
+    observations: list[str]  # what else is true of their tensor, where nothing fits
+    tried: int  # hypotheses that were tried
+    unfinished: bool = False  # the time ran out
 
     @property
     def named(self) -> bool:
-        return bool(self.mistakes)
+        return bool(self.causes)
 
 
-def diagnose(truth: Trace, comparison: Comparison) -> Diagnosis | None:
+def diagnose(
+    truth: Trace,
+    comparison: Comparison,
+    *,
+    seconds: float = SECONDS,
+    tell: Tell = lambda line: None,
+) -> Diagnosis | None:
     """Why the first wrong tensor is wrong; None where nothing is."""
     finding = comparison.first
     if finding is None:
         return None
-    match = comparison.given.get(finding.name)
+    match = comparison.aligned.get(finding.name)
     if finding.name.startswith(AFTER) or finding.name == LOSSES:
-        return Diagnosis(finding, [], list(_of_the_optimizer(comparison)), 0)
+        return _of_training(truth, comparison, Clock(seconds), tell)
     if match is None or not _can_be_diagnosed(finding, match.array):
         return Diagnosis(finding, [], [], 0)
-    y = match.array.astype(np.float64)
+    if truth.build is None:
+        return Diagnosis(finding, [], _observed(truth, comparison, finding), 0)
     if finding.name.startswith(COTANGENT):
-        return _derivative(truth, comparison, y)
-    return _value(truth, comparison, y)
+        return _of_a_derivative(truth, comparison, Clock(seconds), tell)
+    return _Value(truth, comparison, Clock(seconds), tell).diagnosis()
+
+
+def _of_a_derivative(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) -> Diagnosis:
+    """The edit of a vjp that gives their cotangent, from those nearer to the loss."""
+    finding = comparison.first
+    assert finding is not None
+    have = {
+        n: m.array
+        for n, m in comparison.aligned.items()
+        if not n.startswith(AFTER) and n != LOSSES and np.isfinite(m.array).all()
+        if m.array.shape == next(iter(truth.arrays.values()))[n].shape
+    }
+    precision = dict(comparison.precision)
+    causes: list[Cause] = []
+    tried = 0
+    for site in slopes(truth, have, precision, finding.name):
+        search = Search(site, precision[finding.name].u, clock, tell)
+        answers = search.run(site.edits(), "edits of derivatives")
+        tried += search.count
+        causes = [_plain_cause(a) for a in answers[:3]]
+        if causes or clock.over:
+            break
+    seen = [] if causes else _observed(truth, comparison, finding)
+    return Diagnosis(finding, causes, seen, tried, clock.over and not causes)
+
+
+def _of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) -> Diagnosis:
+    """All gradients are right: the edit of the optimizer, or of the loop, that gives the rest."""
+    finding = comparison.first
+    assert finding is not None
+    seen = list(_of_the_optimizer(comparison))
+    if truth.build is None or "optimizer" not in truth.header:
+        return Diagnosis(finding, [], seen, 0)
+    have = {n: m.array for n, m in comparison.aligned.items() if n.startswith(AFTER) or n == LOSSES}
+    site = Training(truth, have, finding.name)
+    search = Search(site, max(comparison.precision[finding.name].u, SINGLE.u), clock, tell)
+    answers = search.run(site.edits(), "edits of the training")
+    causes = [_plain_cause(a) for a in answers[:3]]
+    return Diagnosis(finding, causes, [] if causes else seen, search.count, clock.over)
+
+
+def _plain_cause(answer: Answer) -> Cause:
+    edit = answer.edit
+    others = [f"{e.words}: {e.diff}" for e in answer.edits[1:4]]
+    return Cause(edit.words, edit, edit.remedy, edit.threads, others)
+
+
+def _truth_of(truth: Trace, finding: Finding) -> Array:
+    return _float(next(iter(truth.arrays.values()))[finding.name])
+
+
+def _float(x: Array) -> Array:
+    return np.asarray(x, np.float64)
 
 
 def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
@@ -70,44 +159,201 @@ def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
     return finding.verdict == "wrong"
 
 
-def _value(truth: Trace, comparison: Comparison, y: Array) -> Diagnosis:
-    """The mistake that gives y, on the way from the nearest tensors before it."""
-    finding = comparison.first
-    assert finding is not None
-    step = finding.step
-    have = {
-        n: m.array
-        for n, m in comparison.aligned.items()
-        if n in truth.steps and m.array.shape == truth.steps[n].value.shape
-    }
-    chain = between(step, truth.steps, have)
-    right = replay(chain, truth.steps, have)
-    if right is None:
-        return Diagnosis(finding, [], _observed(truth, finding, y, step.value), 0)
-    u = comparison.precision[finding.name].u
-    fits, tried = [], 0
-    for candidate, at, value in _attempts(chain, truth.steps, have):
-        tried += 1
-        off = _distance(value, _as_masked(step, y, value))
-        slack = SLACK * len(chain) * u * max(_size(right), _size(value))
-        if off <= slack and _distance(value, right) > TOLD_APART * max(off, slack / SLACK):
-            fits.append((candidate, at))
-    if not fits and len(chain) == 1:
-        inputs = [np.asarray(have.get(n, truth.steps[n].value)) for n in step.inputs]
-        fits = [(s.mistake, step) for s in signs() if _shows(s, step, y, right, inputs)]
-    return Diagnosis(finding, fits, [] if fits else _observed(truth, finding, y, right), tried)
+class _Value:
+    """The search for the cause of a wrong value."""
+
+    def __init__(self, truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) -> None:
+        self.truth, self.comparison, self.clock, self.tell = truth, comparison, clock, tell
+        first = comparison.first
+        assert first is not None
+        self.finding, self.name = first, first.name
+        self.u = comparison.precision[first.name].u
+        self.have = {
+            n: np.where(m.array == -np.inf, LOW, m.array) if m.array.dtype.kind == "f" else m.array
+            for n, m in comparison.given.items()
+            if n in truth.steps and m.array.shape == truth.steps[n].value.shape
+            if not (np.isnan(m.array) | (m.array == np.inf)).any()
+        }
+        self.tried = 0
+        self.partly: list[Answer] = []  # known mistakes that explain a part of what is wrong
+
+    def diagnosis(self) -> Diagnosis:
+        if self._is_dropped():
+            cause = Cause(DROPPED, self.finding.step, "switch dropout and drop path off")
+            return Diagnosis(self.finding, [cause], [], 1)
+        ground = self._ground()
+        answers = self._answers(ground) if ground is not None else []
+        causes = [self._cause(answer) for answer in answers[:3]]
+        seen = [] if causes else _observed(self.truth, self.comparison, self.finding)
+        return Diagnosis(self.finding, causes, seen, self.tried, self.clock.over and not causes)
+
+    def _is_dropped(self) -> bool:
+        """Whether what is left of a branch is zero in places, and larger by one factor elsewhere.
+
+        No edit gives their random numbers.
+        """
+        step = self.finding.step
+        follows = self.comparison.follows.get(self.name)
+        if step.op != "add" or follows is None or not step.inputs or self.name not in self.have:
+            return False
+        x = self.have.get(step.inputs[0])
+        if x is None or x.shape != follows.value.shape:
+            return False
+        branch, theirs = follows.value - x, _float(self.have[self.name]) - x
+        none = np.abs(theirs) <= 1e-5 * np.max(np.abs(branch))
+        if not 0.001 < none.mean() < 0.9:
+            return False
+        factor = float((theirs * branch)[~none].sum() / (branch * branch)[~none].sum())
+        off = np.abs(theirs - factor * branch)[~none]
+        return factor > 1.001 and float(off.max()) <= 1e-4 * float(np.max(np.abs(branch)))
+
+    def _ground(self) -> Ground | None:
+        """Of the first image, if their tensor is wrong there as well: a run is then faster."""
+        if self.name not in self.have:
+            return None
+        with np.errstate(all="ignore"):
+            one = Ground(self.truth, self.have, images=1)
+            sites = one.sites(self.name)
+            if sites and self.name in one.have:
+                search = Search(sites[0], self.u, self.clock)
+                if search.off > 64 * search.least:
+                    return one
+            return Ground(self.truth, self.have)
+
+    def _answers(self, ground: Ground) -> list[Answer]:
+        """The answers that explain most of what is wrong, from the first stages that have one."""
+        sites = ground.sites(self.name)
+        if not sites:
+            return []
+        if (known := self._classics(ground)) is not None:
+            return known
+        witnesses = self._witnesses(ground)
+        self.count_of_witnesses = len(witnesses)
+        found: list[Answer] = self.partly
+        for last, stage in self._stages(sites):
+            answers = stage()
+            for answer in answers:
+                _weigh(answer, witnesses)
+            found += answers
+            best = max((len(a.sites) for a in found), default=-1)
+            if best == len(witnesses) or (found and last) or self.clock.over:
+                break
+        best = max((len(a.sites) for a in found), default=0)
+        good = [a for a in found if len(a.sites) == best]
+        return sorted(good, key=lambda a: a.edit.cost)
+
+    def _classics(self, ground: Ground) -> list[Answer] | None:
+        """The answers among what was met in public, of all images: some mistakes need several."""
+        whole = ground if ground.images is None else Ground(self.truth, self.have)
+        for site in whole.sites(self.name):
+            search = Search(site, self.u, self.clock, self.tell)
+            answers = search.run(search.classics(), "known mistakes")
+            self.tried += search.count
+            if answers:
+                witnesses = self._witnesses(whole)
+                self.count_of_witnesses = len(witnesses)
+                for answer in answers:
+                    _weigh(answer, witnesses)
+                best = max(len(a.sites) for a in answers)
+                if best == len(witnesses):
+                    return [a for a in answers if len(a.sites) == best]
+                self.partly += answers
+        return None
+
+    def _stages(self, sites: list[Site]) -> Iterator[tuple[bool, Callable[[], list[Answer]]]]:
+        """Where to look, one place after the other; True where an answer is enough."""
+        seen: set[Any] = set()
+        searches: list[Search] = []
+
+        def singles(site: Site) -> list[Answer]:
+            search = Search(site, self.u, self.clock, self.tell)
+            searches.append(search)
+            edits: list[Any] = [*search.singles(seen), *search.loadings()]
+            answers = search.run(sorted(edits, key=lambda e: e.cost), "edits")
+            self.tried += search.count
+            return answers
+
+        for site in sites:
+            yield False, partial(singles, site)
+
+        def building() -> list[Answer]:
+            search = searches[0]
+            before = search.count
+            answers = search.apart(search.of_building(seen), "edits of building")
+            self.tried += search.count - before
+            return answers
+
+        yield True, building
+        yield True, lambda: [*islice(searches[0].numbers(), 1)]
+        yield True, lambda: [a for s in searches for a in s.run(s.pairs(), "pairs")]
+
+    def _witnesses(self, ground: Ground) -> list[Search]:
+        """Other wrong tensors, and the logits from the image: an edit must give them too."""
+        names = [
+            f.name
+            for f in self.comparison.findings
+            if f.verdict in ("wrong", *GOOD) and f.name not in (self.name, "loss")
+            if f.name in ground.inputs and f.name in ground.have and f.step.op != "constant"
+        ]
+        verdicts = {f.name: f.verdict for f in self.comparison.findings}
+        wrong = [n for n in names if verdicts[n] == "wrong"]
+        alike = [n for n in wrong if _role(n) == _role(self.name)]
+        ops = {self.truth.steps[n].op for n in ground.between(self.name)}
+        right = [n for n in names if verdicts[n] in GOOD and self.truth.steps[n].op in ops]
+        right = list({_role(n): n for n in right}.values())  # one of each role
+        found = []
+        for name in [*(alike or wrong)[-OTHERS:], *right[:OTHERS]]:
+            sites = ground.sites(name)
+            if sites:
+                found.append(Search(sites[0], self.comparison.precision[name].u, self.clock))
+        return found
+
+    def _cause(self, answer: Answer) -> Cause:
+        edit = answer.edit
+        name = edit.words
+        if answer.number is not None:
+            form = closed_form(answer.number)
+            name = f"this term × {answer.number:.7g}" + (f" = {form}" if form else "")
+        others = [f"{e.words}: {e.diff}" for e in answer.edits[1:4]]
+        explains = len(answer.sites)
+        remedy, threads = getattr(edit, "remedy", ""), getattr(edit, "threads", ())
+        return Cause(name, edit, remedy, threads, others, explains, self.count_of_witnesses)
 
 
-def _observed(truth: Trace, finding: Finding, y: Array, right: Array) -> list[str]:
-    step = finding.step
+def _weigh(answer: Answer, witnesses: list[Search]) -> None:
+    """Put the edit first that gives most of the other tensors, wrong ones and right ones.
+
+    Edits that are one at one place need not be so everywhere: a norm left out here, or in all.
+    """
+    best: tuple[int, Any] = (-1, None)
+    for edit in answer.edits[:ALIKE]:
+        given = [w.site.target for w in witnesses if _gives(w, edit, answer.number)]
+        if len(given) > best[0]:
+            best, answer.sites = (len(given), edit), given
+    answer.edits = [best[1], *(e for e in answer.edits if e is not best[1])]
+
+
+def _gives(witness: Search, edit: Any, number: float | None) -> bool:
+    helpers.FREE["number"] = 1.0 if number is None else number
+    try:
+        value = witness.value(edit)
+        return value is not None and witness.equals(edit, value)
+    finally:
+        helpers.FREE["number"] = 1.0
+
+
+def _role(name: str) -> str:
+    """blocks.attn.proj: the name without the numbers of stages and blocks."""
+    return ".".join(part for part in name.split(".") if not part.isdecimal())
+
+
+def _observed(truth: Trace, comparison: Comparison, finding: Finding) -> list[str]:
+    step, y = finding.step, _float(comparison.aligned[finding.name].array)
+    follows = comparison.follows.get(finding.name)
+    right = _truth_of(truth, finding) if follows is None else follows.value
     if step.kind in KINDS:
         y = legible(y, right, masked_pairs(step, truth.steps))
     return list(observe(step, y, right, finding.limit))
-
-
-def _as_masked(step: Step, y: Array, value: Array) -> Array:
-    """A mask of −1000 or −∞ is that of −100 where a mistake masks as well."""
-    return lifted(y, value, value <= MASKED) if step.kind in KINDS else y
 
 
 def _of_the_optimizer(comparison: Comparison) -> Iterator[str]:
@@ -123,70 +369,3 @@ def _of_the_optimizer(comparison: Comparison) -> Iterator[str]:
         yield "all of these have one axis: do norms and biases decay? they must not"
     elif len(wrong) == len(weights):
         yield "all of them: look at the learning rate, the momentum, whether gradients are reset"
-
-
-def _shows(sign: Sign, step: Step, y: Array, right: Array, inputs: list[Array]) -> bool:
-    return step.kind in sign.mistake.kinds and sign.seen(step, y, right, *inputs)
-
-
-def _derivative(truth: Trace, comparison: Comparison, y: Array) -> Diagnosis:
-    """The mistake in the derivative of a step by the first tensor whose cotangent is wrong."""
-    finding = comparison.first
-    assert finding is not None
-    exact = next(iter(truth.arrays.values()))
-    right = exact[finding.name].astype(np.float64)
-    slack = finding.absolute / max(finding.off, 1)  # the tolerance that it was judged by
-    fits, tried = [], 1
-    if not y.any():
-        fits.append((ZERO, finding.step))
-    for consumer in truth.steps.values():
-        g = exact.get(COTANGENT + consumer.name)
-        if finding.step.name not in consumer.inputs or g is None:
-            continue
-        inputs = [truth.steps[n].value.astype(np.float64) for n in consumer.inputs]
-        position = consumer.inputs.index(finding.step.name)
-        for candidate, error in errors(consumer, position, g.astype(np.float64), inputs):
-            tried += 1
-            if _size(error) > TOLD_APART * slack and _distance(right + error, y) <= slack:
-                fits.append((candidate, consumer))
-    seen = [] if fits else list(observe(finding.step, y, right, finding.limit))
-    return Diagnosis(finding, fits, seen, tried)
-
-
-def _attempts(
-    chain: list[Step], steps: Mapping[str, Step], have: Mapping[str, Array]
-) -> Iterator[tuple[Mistake, Step, Array]]:
-    """Every known mistake at every step of the way, and the tensor that it leads to."""
-    for at in chain:
-        if at.op in GIVEN and at.op != "constant":
-            continue
-        for candidate in known():
-            if at.kind not in candidate.kinds:
-                continue
-            value = _try(candidate, at, chain, steps, have)
-            if value is not None and np.isfinite(value).all():
-                yield candidate, at, value
-
-
-def _try(
-    candidate: Mistake,
-    at: Step,
-    chain: list[Step],
-    steps: Mapping[str, Step],
-    have: Mapping[str, Array],
-) -> Array | None:
-    """Some mistakes are only possible on some shapes, or where there is a bias."""
-    try:
-        with np.errstate(all="ignore"):
-            instead = {at.name: candidate.formula}
-            return replay(chain, steps, have, instead=instead, also=candidate.also)
-    except (ValueError, IndexError, ZeroDivisionError, TypeError, KeyError):
-        return None
-
-
-def _size(x: Array) -> float:
-    return float(np.max(np.abs(x), initial=0))
-
-
-def _distance(a: Array, b: Array) -> float:
-    return float(np.max(np.abs(a - b), initial=0))

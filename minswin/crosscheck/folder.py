@@ -11,8 +11,9 @@ implementation gives them as an array "losses": before the first step, and after
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck.recording import Step
+from minswin.layers.base import Layer
+from minswin.models import create_model
 from minswin.replacing import replacing_folder
 from minswin.weights.files import read_weights, save_weights
 
@@ -42,6 +45,7 @@ class Trace:
     header: dict[str, Any]
     steps: dict[str, Step]
     arrays: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)  # by dtype
+    build: Callable[[Any], Layer] | None = None  # makes the model from a dtype, weights any
 
 
 def arrays_of(steps: Mapping[str, Step]) -> dict[str, np.ndarray]:
@@ -154,7 +158,17 @@ def read(folder: Path | str) -> Trace:
         raise ValueError(
             f"compare: {folder} is incomplete: {error} is missing; write it again"
         ) from None
-    return Trace(manifest, steps, arrays)
+    return Trace(manifest, steps, arrays, _builder(manifest))
+
+
+def _builder(header: Mapping[str, Any]) -> Callable[[Any], Layer] | None:
+    """How the model of a trace is made again; None where only a program knows."""
+    if "model" not in header:
+        return None
+    changes = {name: ast.literal_eval(text) for name, text in header["overrides"].items()}
+    return lambda dtype: create_model(
+        header["model"], **changes, rng=np.random.default_rng(0), dtype=dtype
+    )
 
 
 def _step(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Step:

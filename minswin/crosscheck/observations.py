@@ -7,7 +7,6 @@ from itertools import combinations
 
 import numpy as np
 
-from minswin.crosscheck.formulas import places
 from minswin.crosscheck.recording import Step
 
 Array = np.ndarray
@@ -100,3 +99,12 @@ def _border(step: Step, wrong: Array) -> Iterator[str]:
 def _axis(step: Step, axis: int) -> str:
     meaning = step.axes[axis] if axis < len(step.axes) else ""
     return f"{axis} ({meaning})" if meaning else str(axis)
+
+
+def places(step: Step) -> tuple[Array, Array]:
+    """Row and column on the rolled map of every token of every window: (nW, N) each."""
+    (H, W), (Mh, Mw) = step.geometry["grid"], step.geometry["window"]
+    row, column = np.divmod(np.arange(H * W), W)
+    both = (x.reshape(H // Mh, Mh, W // Mw, Mw).swapaxes(1, 2) for x in (row, column))
+    rows, columns = (x.reshape(-1, Mh * Mw) for x in both)
+    return rows, columns

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from minswin.crosscheck.align import losses_of
+from minswin.crosscheck.bounds import reason
 from minswin.crosscheck.compare import GOOD, Comparison, Finding
-from minswin.crosscheck.diagnose import Diagnosis
+from minswin.crosscheck.diagnose import Cause, Diagnosis
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.recording import Step
-from minswin.crosscheck.tolerance import reason
 from minswin.crosscheck.where import describe, place_of
 
 BEFORE, BEHIND = 5, 3  # rows that are shown before and behind the first divergence
@@ -153,7 +153,7 @@ def _how_much(finding: Finding) -> str:
 
 def _reason(finding: Finding) -> str:
     if finding.given == "its own inputs":
-        return reason(finding.step)
+        return reason(finding.step.op)
     return "16 times what our own pass in float32 is off there"
 
 
@@ -170,25 +170,36 @@ def _given(finding: Finding) -> str:
 
 def _why(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.named:
-        several = len(diagnosis.mistakes) > 1
+        several = len(diagnosis.causes) > 1
         yield "Diagnosis: " + (
             "each of these mistakes gives exactly their numbers; more tensors would tell them apart"
             if several
             else "this mistake gives exactly their numbers"
         )
-        for mistake, step in diagnosis.mistakes:
-            yield f"  ✗ {mistake.name}   [{step.name}]"
-            yield f"    remedy    {mistake.remedy}"
-            if step.line:
-                yield f"    our line  {step.line}   {step.code}"
-            if mistake.threads:
-                yield f"    met in    {', '.join(mistake.threads)}"
+        for cause in diagnosis.causes:
+            yield from _cause(cause)
         return
     if diagnosis.tried:
-        yield f"Diagnosis: none of the {diagnosis.tried} known mistakes of such a step gives this"
+        yield f"Diagnosis: none of {diagnosis.tried:,} small edits of our text gives this"
+        if diagnosis.unfinished:
+            yield "  the time ran out before all were tried; --seconds gives it more"
     elif diagnosis.observations:
         yield "Diagnosis:"
     else:
         yield "Diagnosis: none is possible here; see 'how' above"
     for line in diagnosis.observations:
         yield f"  · {line}"
+
+
+def _cause(cause: Cause) -> Iterator[str]:
+    yield f"  ✗ {cause.name}   [{cause.place}]"
+    for line in cause.diff.splitlines():
+        yield f"      {line}"
+    if cause.remedy:
+        yield f"    remedy    {cause.remedy}"
+    if cause.threads:
+        yield f"    met in    {', '.join(cause.threads)}"
+    if cause.of:
+        yield f"    also      gives {cause.explains} of {cause.of} other tensors that were tried"
+    if cause.others:
+        yield f"    the same  {'; '.join(' '.join(o.split()) for o in cause.others)}"

@@ -9,22 +9,23 @@ from __future__ import annotations
 import linecache
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from minswin.arrays import Array, Definition
-from minswin.autograd import GoOn, Tensor, around
+from minswin.arrays import Array, Definition, Vjp
+from minswin.autograd import GoOn, Tensor, around, wrap_vjp
+from minswin.crosscheck.bounds import EXACT
 from minswin.crosscheck.vocabulary import CONSTANTS, word
 from minswin.layers.attention import spelled_out
 from minswin.layers.base import Layer
-from minswin.watch import Operation, watching
+from minswin.watch import Operation
 
 PACKAGE = Path(__file__).parents[1]
 MACHINERY = {
@@ -36,6 +37,9 @@ MACHINERY = {
     "reference",
 }  # all other files are texts
 GEOMETRY = ("grid", "window", "shift", "heads", "table_window", "H", "W")
+
+
+GIVEN = ("input", "parameter", "constant")  # known to both sides
 
 
 @dataclass
@@ -56,16 +60,38 @@ class Step:
     cotangent: Array | None = None  # ∂loss / ∂value, after backward
 
 
-class Recording:
-    """The steps of a pass in the order in which they were made: inputs and parameters first."""
+Hold = Callable[["Step", Operation | None], "Array | None"]
 
-    def __init__(self, model: Layer) -> None:
+
+class Recording:
+    """The steps of a pass in the order in which they were made: inputs and parameters first.
+
+    It is a step around operations (see autograd.around). hold: is shown each named step as it is
+    made, with its operation, None for constants; what it gives back stands in the place of the
+    step's value from there on. hold_gradient: the same for a cotangent, before it is handed back.
+    known: values of steps, which are not computed where they would be. brief: no lines of text.
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        *,
+        hold: Hold | None = None,
+        hold_gradient: Callable[[Step, Array], Array] | None = None,
+        known: Mapping[str, Array] | None = None,
+        brief: bool = False,
+    ) -> None:
         self.steps: dict[str, Step] = {}
-        self._layers = {id(layer): path for path, layer in model.named_layers()}
+        self.rough: set[int] = set()  # ids of arrays behind which something was computed unnamed
+        self._hold, self._hold_gradient, self._known = hold, hold_gradient, known or {}
+        self._layers = {} if brief else {id(layer): path for path, layer in model.named_layers()}
         self._sources: dict[int, tuple[str, ...]] = {}  # id of an array -> named steps behind it
         self._alive: list[Any] = []  # nothing that is known by its id may go
         self._calls: Counter[tuple[int, str]] = Counter()
         self._tensors: list[tuple[Step, Tensor]] = []
+        self._count, self._brief = 0, brief
+        if brief:
+            return
         for name, parameter in model.named_parameters():
             self.given(name, parameter, "parameter")
         for name, buffer in model.named_buffers():
@@ -87,43 +113,81 @@ class Recording:
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────
 
-    def observe(self, operation: Operation) -> None:
-        """What `watching` calls after each operation."""
-        place = _Place(sys._getframe(1), self._layers)
-        nth = self._calls[id(place.frame), operation.name]
-        self._calls[id(place.frame), operation.name] += 1
-        self._alive.append(place.frame)  # so that its id is not given to another call
-        self._name_constants(place, operation.name, operation.inputs)
-        self._record(place, nth, operation)
+    def __call__(
+        self, go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+    ) -> Tensor:
+        before = self._count
+        op = getattr(definition, "__name__", "operation")
+        place = _Place(sys._getframe(1), self._layers, self._brief)
+        nth = self._calls[id(place.frame), op]
+        inputs = tuple(self._constant(place, op, i, x) for i, x in enumerate(inputs))
+        known = self._known.get(self._name(place, op, nth) or "") if self._known else None
+        result = go(definition, inputs, settings) if known is None else Tensor(known)
+        if self._count == before:  # else its own operations have been recorded
+            self._count += 1
+            self._calls[id(place.frame), op] += 1
+            self._alive.append(place.frame)  # so that its id is not given to another call
+            self._record(place, nth, Operation(op, place.layer, inputs, settings, result))
+        return result
 
     def _record(self, place: _Place, nth: int, operation: Operation) -> None:
         op, inputs, settings, result = operation.name, *operation[2:]
+        self._alive += [result, result.data]
         behind = tuple(dict.fromkeys(s for x in inputs for s in self._behind(x)))
         found = word(place.function, op, nth, result.shape, place.geometry)
+        scaled = op == "multiply" and any(np.size(x) == 1 for x in operation.arrays)
+        rough = op not in EXACT and not scaled
+        rough = rough or any(id(x) in self.rough for x in operation.arrays)
         if found is None:  # hidden: it stands for what it was made of
             self._sources[id(result.data)] = behind
-            self._alive.append(result)
+            self.rough |= {id(result.data)} if rough else set()
             return
-        name = ".".join(part for part in (place.layer, found.name) if part)
         kind = found.name or type(place.self).__name__
         plain = {k: v for k, v in settings.items() if _is_plain(v)}
         step = Step(
-            self._unused(name), kind, op, result.data, behind, found.axes, found.formula,
-            place.line, place.code, plain, place.geometry,
+            self._name(place, op, nth) or op, kind, op, result.data, behind, found.axes,
+            found.formula, place.line, place.code, plain, place.geometry,
         )  # fmt: skip
+        held = self._hold(step, operation) if self._hold is not None else None
+        if held is not None:
+            result.data = held
+            self._alive.append(held)
+        elif rough:
+            self.rough.add(id(result.data))
         self._enter(step)
-        self._alive.append(result)
-        operation.on_backward(partial(setattr, step, "cotangent"))
+        self._sources[id(result.data)] = (step.name,)
+        wrap_vjp(result, partial(self._seeing_gradient, step))
 
-    def _name_constants(self, place: _Place, op: str, inputs: Sequence[Any]) -> None:
-        for position, x in enumerate(inputs):
-            constant = CONSTANTS.get((place.function, op, position))
-            if constant is not None and not isinstance(x, Tensor):
-                name = self._unused(f"{place.layer}.{constant.name}".lstrip("."))
-                self._enter(
-                    Step(name, constant.name, "constant", x, (), constant.axes, constant.formula,
-                         place.line, place.code, {}, place.geometry)
-                )  # fmt: skip
+    def _name(self, place: _Place, op: str, nth: int) -> str | None:
+        found = word(place.function, op, nth, (), place.geometry)
+        if found is None:
+            return None
+        return self._unused(".".join(part for part in (place.layer, found.name) if part))
+
+    def _seeing_gradient(self, step: Step, vjp: Vjp) -> Vjp:
+        def pull(g: Array) -> tuple[Any, ...]:
+            step.cotangent = g
+            return vjp(g if self._hold_gradient is None else self._hold_gradient(step, g))
+
+        return pull
+
+    def _constant(self, place: _Place, op: str, position: int, x: Any) -> Any:
+        """An input, named where it is a constant, and as it is held where it is."""
+        constant = CONSTANTS.get((place.function, op, position))
+        if constant is None or isinstance(x, Tensor):
+            return x
+        name = self._unused(f"{place.layer}.{constant.name}".lstrip("."))
+        step = Step(
+            name, constant.name, "constant", x, (), constant.axes, constant.formula,
+            place.line, place.code, {}, place.geometry,
+        )  # fmt: skip
+        held = self._hold(step, None) if self._hold is not None else None
+        self._enter(step)
+        if held is None:
+            return x
+        self._alive.append(held)
+        self._sources[id(held)] = (name,)
+        return held
 
     def _behind(self, x: Any) -> tuple[str, ...]:
         array = x.data if isinstance(x, Tensor) else x
@@ -143,18 +207,19 @@ class Recording:
 
 
 @contextmanager
-def recording(model: Layer, *, explain: bool = True) -> Iterator[Recording]:
+def recording(model: Layer, *, explain: bool = True, **held: Any) -> Iterator[Recording]:
     """Record the passes of `model` inside this block (in this thread).
 
     explain: attention is run step by step, so that logits and probabilities are seen. Choose the
     kernels with `kernels.using`: a kernel is one step, the definitions of "reference" are many.
+    held: see Recording
     """
-    record = Recording(model)
-    with watching(record.observe), around(_spell_out) if explain else nullcontext():
+    record = Recording(model, **held)
+    with around(record), around(spell_out) if explain else nullcontext():
         yield record
 
 
-def _spell_out(
+def spell_out(
     go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
 ) -> Tensor:
     """The step around operations that runs attention as several of them."""
@@ -166,14 +231,14 @@ def _spell_out(
 class _Place:
     """Where an operation stands: the layer, the function of the model's text, the line."""
 
-    def __init__(self, frame: FrameType | None, layers: dict[int, str]) -> None:
+    def __init__(self, frame: FrameType | None, layers: dict[int, str], brief: bool) -> None:
         while frame is not None and not _is_text(frame):
             frame = frame.f_back
         assert frame is not None  # somebody calls the operations
         self.frame = frame
         file, line = frame.f_code.co_filename, frame.f_lineno
-        self.line = f"{_short(file)}:{line}"
-        self.code = linecache.getline(file, line).strip()
+        self.line = "" if brief else f"{_short(file)}:{line}"
+        self.code = "" if brief else linecache.getline(file, line).strip()
         self.geometry: dict[str, Any] = {}
         self.self: Any = None
         self.layer = ""
@@ -194,12 +259,18 @@ class _Place:
 
 
 def _is_text(frame: FrameType) -> bool:
-    file = Path(frame.f_code.co_filename)
+    return _is_file_of_texts(frame.f_code.co_filename)
+
+
+@lru_cache
+def _is_file_of_texts(name: str) -> bool:
+    file = Path(name)
     if not file.is_relative_to(PACKAGE):
         return True
     return file.relative_to(PACKAGE).parts[0] not in MACHINERY and file != Path(__file__)
 
 
+@lru_cache
 def _short(file: str) -> str:
     """The path of a file of minswin from the package on; of any other file the name."""
     path = Path(file)

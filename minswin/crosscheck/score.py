@@ -6,7 +6,6 @@ python -m minswin.crosscheck.score --markdown table.md
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from minswin.crosscheck.adapter import adapter_of
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.conform_judge import DIFFERS
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
-from minswin.crosscheck.faults import FAULTS, Fault, planted, planted_everywhere
+from minswin.crosscheck.edits.classics import Classic, classics, planted, planted_everywhere
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.trace import trace
 from minswin.layers.base import Layer
@@ -35,24 +34,16 @@ CASES: dict[str, dict[str, Any]] = {
     "trained": {**_TINY, "img_size": (44, 38), "window_size": 4},
 }
 IMAGES = 3
-PARTS = ("forward", "backward", "elsewhere")
 
 
 class Outcome(NamedTuple):
     """What became of one fault."""
 
-    fault: Fault
+    fault: Classic
     killed_by: str  # the first probe that fails, else the test that stands beside the fault, or ""
     first: str  # the first wrong tensor, or ""
     diagnosis: str  # "right", "wrong", "none"; "—" where there is nothing to compare
     named: tuple[str, ...]
-
-
-def faults() -> list[Fault]:
-    """The whole list."""
-    for part in PARTS:
-        importlib.import_module(f"minswin.crosscheck.faults.{part}")
-    return FAULTS
 
 
 # ── trace, compare, diagnose ─────────────────────────────────────────────────────────────────────
@@ -76,7 +67,7 @@ def truth(case: str) -> Trace:
     return run(case)
 
 
-def examine(fault: Fault) -> tuple[Comparison, Diagnosis | None] | None:
+def examine(fault: Classic) -> tuple[Comparison, Diagnosis | None] | None:
     """Compare and diagnose a port in float32 that has the fault; None if it cannot even run."""
     right = truth(fault.case)
     with planted(fault):
@@ -105,7 +96,7 @@ def as_expected(outcome: Outcome) -> bool:
 # ── probes ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def killer() -> Callable[[Fault], str]:
+def killer() -> Callable[[Classic], str]:
     """A function that gives the first probe or law that differs under a fault, or "".
 
     All right answers are computed here, before anything is planted.
@@ -114,7 +105,7 @@ def killer() -> Callable[[Fault], str]:
     for question in questions:
         assert getattr(question, "expected", True), question.name
 
-    def kill(fault: Fault) -> str:
+    def kill(fault: Classic) -> str:
         with planted_everywhere(fault):
             verdicts = ((q, conform.examine(adapter, q)) for q in questions)
             return next((q.name for q, verdict in verdicts if verdict.status == DIFFERS), "")
@@ -122,7 +113,7 @@ def killer() -> Callable[[Fault], str]:
     return kill
 
 
-def judge(fault: Fault, kill: Callable[[Fault], str]) -> Outcome:
+def judge(fault: Classic, kill: Callable[[Classic], str]) -> Outcome:
     """Put one fault to all three commands."""
     killed_by = kill(fault) or fault.test
     if not fault.first:
@@ -132,8 +123,8 @@ def judge(fault: Fault, kill: Callable[[Fault], str]) -> Outcome:
         return Outcome(fault, killed_by, "(it raises an error)", "—", ())
     comparison, diagnosis = found
     first = comparison.first.name if comparison.first else ""
-    named = tuple(m.name for m, _ in diagnosis.mistakes) if diagnosis else ()
-    verdict = "none" if not named else "right" if set(named) & set(fault.names) else "wrong"
+    named = tuple(c.name for c in diagnosis.causes) if diagnosis else ()
+    verdict = "none" if not named else "right" if fault.words in named else "wrong"
     return Outcome(fault, killed_by, first, verdict, named)
 
 
@@ -148,7 +139,7 @@ def table(outcomes: list[Outcome]) -> Iterator[str]:
         said = {"right": "named", "none": "not named", "—": "—"}.get(o.diagnosis, "WRONG")
         first = f"`{o.first}`" if o.first else "—"
         killer = f"`{o.killed_by}`" if o.killed_by else "no probe"
-        yield f"| {o.fault.name} | {o.fault.source} | {killer} | {first} | {said} |"
+        yield f"| {o.fault.name} | {o.fault.met} | {killer} | {first} | {said} |"
     yield ""
     yield summary(outcomes)
 
@@ -178,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth fault")
     options = parser.parse_args(arguments)
     kill = killer()
-    chosen = faults()[:: options.every]
+    chosen = classics()[:: options.every]
     outcomes = []
     with Bar(len(chosen), unit="faults") as bar:
         for fault in chosen:

@@ -67,7 +67,7 @@ def trace(
             losses = _train(model, x, labels, OPTIMIZERS[optimizer], lr, steps)
         told["losses"][dtype] = losses
         arrays |= {AFTER + n: p.data for n, p in model.named_parameters() if steps}
-        found = found or Trace(told, record.steps)
+        found = found or Trace(told, record.steps, build=build)
         found.arrays[dtype] = arrays
     assert found is not None, "trace: dtypes is empty"
     return found

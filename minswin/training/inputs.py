@@ -69,13 +69,13 @@ def require_known_model(name: str) -> None:
 def new_model(settings: Settings, images: Images) -> Model:
     """The model of a run, made for its images; random weights that depend on the seed only."""
     height, width = images.images.shape[2:]
-    changes: dict[str, Any] = {"img_size": height if height == width else (height, width)}
+    own: dict[str, Any] = {"img_size": height if height == width else (height, width)}
     if settings.drop_path is not None:
-        changes["drop_path_rate"] = settings.drop_path
+        own["drop_path_rate"] = settings.drop_path
     if settings.recompute:
-        changes["recompute"] = True
+        own["recompute"] = True
     rng = np.random.default_rng(settings.seed)
-    model = create_model(settings.model, num_classes=len(images.classes), rng=rng, **changes)
+    model = create_model(settings.model, num_classes=len(images.classes), rng=rng, **own)
     if settings.piece:
         _require_pieces(model, settings)
     return model

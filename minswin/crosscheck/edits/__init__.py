@@ -1,0 +1,12 @@
+"""Every small edit of our own text, as the hypotheses of what a port got wrong.
+
+    texts.py      the text of a function, its syntax tree, and edited code put in its place
+    watching.py   one run in which every expression reports its value
+    operators.py  what may be written instead of an expression, given its value
+    helpers.py    functions that edited texts may call
+    loading.py    what may have happened to weights before the run
+    classics.py   edits that were met in public, with their remedy and threads
+
+An edit swaps the code of the function object itself: whoever imported, lifted, wrapped or cached
+the function runs the new text.
+"""

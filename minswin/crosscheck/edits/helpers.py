@@ -1,0 +1,190 @@
+"""Functions that edited texts may call, in whatever module they stand."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minswin.autograd import Tensor
+
+FREE = {"number": 1.0}  # what e_free multiplies by, while one number is looked for
+
+
+def helper(f: Callable[..., Any]) -> Callable[..., Any]:
+    setattr(builtins, f.__name__, f)
+    return f
+
+
+def on_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A function on arrays; of a Tensor it changes the data, without a gradient."""
+
+    def g(x: Any, *rest: Any) -> Any:
+        rest = tuple(r.data if isinstance(r, Tensor) else r for r in rest)
+        return Tensor(np.array(f(x.data, *rest))) if isinstance(x, Tensor) else f(x, *rest)
+
+    g.__name__ = f.__name__
+    return helper(g)
+
+
+@on_arrays
+def e_swapped(x: Any, i: int, j: int) -> Any:
+    return np.ascontiguousarray(x.swapaxes(i, j))
+
+
+@on_arrays
+def e_reread(x: Any, i: int, j: int) -> Any:
+    """The numbers of x, written with two axes exchanged, in the shape of x."""
+    return x.swapaxes(i, j).reshape(x.shape)
+
+
+@on_arrays
+def e_written(x: Any, i: int, j: int) -> Any:
+    """The same, towards: x read as if its two axes were exchanged."""
+    shape = list(x.shape)
+    shape[i], shape[j] = shape[j], shape[i]
+    return np.ascontiguousarray(x.reshape(shape).swapaxes(i, j))
+
+
+@on_arrays
+def e_rolled(x: Any, n: int, axis: int) -> Any:
+    return np.roll(x, n, axis)
+
+
+@on_arrays
+def e_flipped(x: Any, axis: int) -> Any:
+    return np.flip(x, axis).copy()
+
+
+@on_arrays
+def e_first_for_all(x: Any, axis: int) -> Any:
+    return np.broadcast_to(np.take(x, [0], axis), x.shape).copy()
+
+
+@on_arrays
+def e_without(x: Any, axis: int, last: bool) -> Any:
+    end = slice(None, -1) if last else slice(1, None)
+    return x[(slice(None),) * axis + (end,)]
+
+
+@on_arrays
+def e_zeroed(x: Any, axis: int, i: int) -> Any:
+    x = np.array(x)
+    x[(slice(None),) * axis + (i,)] = 0
+    return x
+
+
+@on_arrays
+def e_half(x: Any) -> Any:
+    return x.astype(np.float16).astype(x.dtype)
+
+
+@on_arrays
+def e_brain(x: Any) -> Any:
+    from minswin.crosscheck.precision import BFLOAT16
+
+    return BFLOAT16.round(x).astype(x.dtype)
+
+
+@on_arrays
+def e_normalized(x: Any) -> Any:
+    mean, spread = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    return ((x - mean[:, None, None]) / spread[:, None, None]).astype(x.dtype)
+
+
+@on_arrays
+def e_unary(x: Any, name: str) -> Any:
+    with np.errstate(all="ignore"):
+        return np.asarray(_UNARY[name](x), x.dtype)
+
+
+def _softplus(x: Any) -> Any:
+    return np.logaddexp(0, x)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+_UNARY: dict[str, Callable[[Any], Any]] = {
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "gelu_sigmoid": lambda x: x * _sigmoid(1.702 * x),
+    "silu": lambda x: x * _sigmoid(x),
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "leaky": lambda x: np.where(x > 0, x, 0.01 * x),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "softplus": _softplus,
+    "mish": lambda x: x * np.tanh(_softplus(x)),
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "square": np.square,
+    "abs": np.abs,
+    "exp": np.exp,
+    "log": np.log,
+    "log1p": np.log1p,
+    "log10": np.log10,
+    "log2": np.log2,
+    "sqrt": np.sqrt,
+    "sign": np.sign,
+}
+UNARY = tuple(_UNARY)
+
+
+@helper
+def e_reduced(x: Any, name: str, axis: Any = None, keepdims: bool = False) -> Any:
+    """A reduction in the place of another; "first" and "last" take one element."""
+    data = x.data if isinstance(x, Tensor) else x
+    axes = tuple(range(data.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(a % data.ndim for a in axes)
+    if name in ("first", "last"):
+        at = 0 if name == "first" else -1
+        y = data[tuple(at if i in axes else slice(None) for i in range(data.ndim))]
+    elif name == "length":
+        y = np.sqrt(np.square(data).sum(axis=axes, keepdims=keepdims))
+    else:
+        y = getattr(np, name)(data, axis=axes, keepdims=keepdims)
+    return Tensor(np.array(y)) if isinstance(x, Tensor) else y
+
+
+@helper
+def e_softmax(x: Any, axis: int, sigmoid: bool = False) -> Any:
+    data = x.data if isinstance(x, Tensor) else x
+    if sigmoid:
+        p = _sigmoid(data)
+    else:
+        p = np.exp(data - data.max(axis=axis, keepdims=True))
+        p = p / p.sum(axis=axis, keepdims=True)
+    return Tensor(p) if isinstance(x, Tensor) else p
+
+
+@helper
+def e_as_shape(x: Any, y: Any) -> Any:
+    """x in the shape of y: a reshape in the place of a transposition."""
+    return x.reshape(*y.shape)
+
+
+@helper
+def e_bump(t: Any, i: int, d: int) -> Any:
+    return tuple(v + d * (i == j) for j, v in enumerate(t))
+
+
+@helper
+def e_cast(f: Any, rounding: Any, x: Any, *rest: Any, **settings: Any) -> Any:
+    """A function of which input and result are rounded."""
+    return rounding(f(rounding(x), *rest, **settings))
+
+
+@helper
+def e_free(x: Any) -> Any:
+    return x * FREE["number"]
+
+
+@helper
+def e_detached(x: Any) -> Any:
+    return Tensor(x.data) if isinstance(x, Tensor) else x

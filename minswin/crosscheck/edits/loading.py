@@ -1,0 +1,119 @@
+"""What may have happened to weights before the run: mistakes of loading stand in no text."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class Loaded:
+    """Weights that are loaded otherwise: for every parameter whose name ends in `name`."""
+
+    def __init__(self, layer: Any, name: str, words: str, change: Any, rank: float) -> None:
+        self.layer, self.name, self.words, self.change, self.rank = layer, name, words, change, rank
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        before = [(p, p.data) for _, p in self._chosen(self.layer)]
+        try:
+            for p, data in before:
+                p.data = np.ascontiguousarray(self.change(data))
+            yield
+        finally:
+            for p, data in before:
+                p.data = data
+
+    def _chosen(self, layer: Any) -> list[tuple[str, Any]]:
+        every = layer.named_parameters()
+        return [(n, p) for n, p in every if n == self.name or n.endswith("." + self.name)]
+
+    @property
+    def diff(self) -> str:
+        return f"- {self.name}\n+ {self.name}, {self.words}"
+
+    place = "the weights"
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        return self.rank, len(self.diff)
+
+
+def loadings(layer: Any) -> Iterator[Loaded]:
+    """Changes of the parameters of a layer, by the last two parts of their names."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for full, p in layer.named_parameters():
+        shapes.setdefault(".".join(full.split(".")[-2:]), p.shape)
+    for name, shape in shapes.items():
+        for words, change, rank in _changes(shape):
+            yield Loaded(layer, name, words, change, rank)
+
+
+def _changes(shape: tuple[int, ...]) -> Iterator[tuple[str, Any, float]]:
+    yield "all zero", lambda x: 0 * x, 2.2
+    yield "of the other sign", lambda x: -x, 4
+    if len(shape) == 1:
+        yield "all one", lambda x: 0 * x + 1, 2.5
+        yield "one more, or less the one of a gain", lambda x: x + 1, 4
+    if len(shape) == 2 and shape[0] == shape[1]:
+        yield "transposed", lambda x: x.T, 2.2
+    if len(shape) == 2:
+        yield "read in the other order", lambda x: x.T.reshape(x.shape), 3
+        yield "read in the other order", lambda x: x.reshape(x.T.shape).T, 3
+    if len(shape) == 4:
+        yield "channels in the other order (blue, green, red)", lambda x: x[:, ::-1], 2.2
+        yield "rows and columns of the filters exchanged", _square_swap, 2.5
+        yield "channels last", lambda x: x.transpose(0, 2, 3, 1).reshape(x.shape), 2.5
+        yield "channels last", _from_last, 2.5
+        yield "turned by 180° (a true convolution)", lambda x: x[:, :, ::-1, ::-1], 2.5
+    if len(shape) <= 2 and shape[0] % 3 == 0:
+        for order in itertools.permutations(range(3)):
+            if order != (0, 1, 2):
+                said = ", ".join("qkv"[i] for i in order)
+                yield f"the thirds in the order {said}", _thirds(order), 2.5
+        for which in range(3):
+            yield f"the third {'qkv'[which]} zero", _zero_third(which), 2.5
+    if len(shape) <= 2 and shape[0] % 2 == 0:
+        yield "the halves exchanged", _halves, 3
+    for heads in (2, 3, 4, 6, 8):
+        if shape[0] % (3 * heads) == 0 and len(shape) <= 2:
+            yield f"q, k and v interleaved by {heads} heads", _interleaved(heads), 3
+
+
+def _square_swap(x: Array) -> Array:
+    return x.transpose(0, 1, 3, 2) if x.shape[2] == x.shape[3] else x
+
+
+def _from_last(x: Array) -> Array:
+    D, C, h, w = x.shape
+    return x.reshape(D, h, w, C).transpose(0, 3, 1, 2)
+
+
+def _thirds(order: tuple[int, ...]) -> Any:
+    return lambda x: np.concatenate([np.split(x, 3)[i] for i in order])
+
+
+def _zero_third(which: int) -> Any:
+    def change(x: Array) -> Array:
+        x = np.array(x)
+        x[which * len(x) // 3 : (which + 1) * len(x) // 3] = 0
+        return x
+
+    return change
+
+
+def _halves(x: Array) -> Array:
+    return np.concatenate(np.split(x, 2)[::-1])
+
+
+def _interleaved(heads: int) -> Any:
+    def change(x: Array) -> Array:
+        parts = x.reshape(heads, 3, -1, *x.shape[1:])
+        return np.swapaxes(parts, 0, 1).reshape(x.shape)
+
+    return change

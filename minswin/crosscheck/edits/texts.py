@@ -1,0 +1,255 @@
+"""The text of a function and edits of it, each put in its place by swapping the function's code."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import gc
+import inspect
+import itertools
+import sys
+import textwrap
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parents[2]
+HEAD = "from __future__ import annotations\n"
+
+
+class Text:
+    """The source of a function, and the function that edited code is put into."""
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self.function = function
+        self.right = (function.__code__, function.__defaults__, function.__kwdefaults__)
+        lines, self.line = inspect.getsourcelines(function.__code__)
+        source = textwrap.dedent("".join(lines))
+        start = source.index("def ")
+        self.line += source[:start].count("\n")  # decorators stay on
+        self.source = source[start:]
+        self.name = f"{function.__module__}.{function.__qualname__}".removeprefix("minswin.")
+        rows = self.source.splitlines(keepends=True)
+        self._starts, self._rows = [0, *itertools.accumulate(map(len, rows))], rows
+
+    @cached_property
+    def tree(self) -> Any:
+        return ast.parse(self.source).body[0]
+
+    @cached_property
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        return {c: n for n in ast.walk(self.tree) for c in ast.iter_child_nodes(n)}
+
+    def span(self, n: Any) -> tuple[int, int]:
+        return self._at(n.lineno, n.col_offset), self._at(n.end_lineno, n.end_col_offset)
+
+    def _at(self, line: int, column: int) -> int:  # columns count bytes
+        return self._starts[line - 1] + len(self._rows[line - 1].encode()[:column].decode())
+
+    def row(self, n: Any) -> tuple[int, int]:
+        """The whole lines of a statement."""
+        return self._starts[n.lineno - 1], self._starts[n.end_lineno]
+
+    def of(self, n: Any) -> str:
+        a, b = self.span(n)
+        return self.source[a:b]
+
+    def put(self, source: str) -> None:
+        """Let the function run another text; as many free variables are needed as it has."""
+        if self.right[0].co_freevars:
+            self.put_tree(ast.parse(source))
+            return
+        names = dict(self.function.__globals__)
+        exec(self._compiled(HEAD + source), names)
+        self._take(names[self.function.__name__])
+
+    def put_tree(self, tree: ast.Module) -> None:
+        (definition,) = tree.body
+        definition.decorator_list = []  # type: ignore[attr-defined]
+        tree = ast.parse(HEAD + "def outer(__class__):\n    def inner(): ...\n    return inner")
+        outer: Any = tree.body[1]
+        outer.body[0], outer.body[1].value.id = definition, self.function.__name__
+        ast.fix_missing_locations(tree)
+        names = dict(self.function.__globals__)
+        exec(self._compiled(tree), names)
+        self._take(names["outer"](None))
+
+    def _compiled(self, source: Any) -> types.CodeType:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # an edit need not make sense
+            code: types.CodeType = compile(source, self.right[0].co_filename, "exec")
+        return code
+
+    def _take(self, new: types.FunctionType) -> None:
+        self.function.__code__ = new.__code__
+        self.function.__defaults__ = new.__defaults__
+        self.function.__kwdefaults__ = new.__kwdefaults__
+
+    def restore(self) -> None:
+        f = self.function
+        f.__code__, f.__defaults__, f.__kwdefaults__ = self.right
+
+    @property
+    def file(self) -> str:
+        return Path(self.right[0].co_filename).relative_to(PACKAGE.parent).as_posix()
+
+
+Change = tuple[int, int, str]  # from, to, what is written there instead
+
+
+class Edit:
+    """A small change of one text. rank: the simplest is told first."""
+
+    remedy: str = ""
+    threads: tuple[str, ...] = ()  # public ones, where it was met
+    of_building: bool = False  # of what runs while a model is built
+
+    def __init__(self, text: Text, changes: list[Change], words: str, rank: float) -> None:
+        self.text, self.changes, self.words, self.rank = text, sorted(changes), words, rank
+
+    @cached_property
+    def source(self) -> str:
+        written, last = "", 0
+        for a, b, new in self.changes:
+            written, last = written + self.text.source[last:a] + new, b
+        return written + self.text.source[last:]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Inside this block minswin has the edited text. Not for several threads at once."""
+        try:
+            self.text.put(self.source)
+            forget()
+            yield
+        finally:
+            self.text.restore()
+            forget()
+
+    @cached_property
+    def rows(self) -> list[tuple[str, str]]:
+        """The changed lines: ("-", ours) and ("+", what gives their numbers)."""
+        a, b = self.text.source.splitlines(), self.source.splitlines()
+        rows = difflib.unified_diff(a, b, lineterm="", n=0)
+        return [(r[0], r[1:].strip()) for r in list(rows)[2:] if not r.startswith("@@")]
+
+    @property
+    def diff(self) -> str:
+        return "\n".join(f"{sign} {row}" for sign, row in self.rows)
+
+    @property
+    def place(self) -> str:
+        """minswin/layers/basic.py:99, where the first changed line of ours stands."""
+        first = self.changes[0][0] if self.changes else 0
+        return f"{self.text.file}:{self.text.line + self.text.source[:first].count(chr(10))}"
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        return self.rank, len(self.diff)
+
+
+class Several:
+    """Two edits at once."""
+
+    def __init__(self, *edits: Any) -> None:
+        self.edits = edits
+        self.rank = sum(e.rank for e in edits)
+        self.of_building = any(getattr(e, "of_building", False) for e in edits)
+        self.words = ", and ".join(e.words for e in edits)
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        a, b = self.edits
+        if isinstance(a, Edit) and isinstance(b, Edit) and a.text is b.text:
+            both = Edit(a.text, [*a.changes, *b.changes], self.words, self.rank)
+            with both.planted():
+                yield
+            return
+        with a.planted(), b.planted():
+            yield
+
+    @property
+    def diff(self) -> str:
+        return "\n".join(e.diff for e in self.edits)
+
+    @property
+    def place(self) -> str:
+        return ", ".join(e.place for e in self.edits)
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        return self.rank, len(self.diff)
+
+
+# ── which functions ──────────────────────────────────────────────────────────────────────────────
+
+PARTS = ("layers", "models", "reference", "training")
+SKIPPED = {  # they check, count or only hand on
+    "as_images", "patch_grid", "pair", "whole", "stages", "one_of", "generator", "check_dtype",
+    "mlp_width", "check_map", "check_heads", "check_divides", "erf", "_polynomial", "_named",
+    "named_parameters", "named_buffers", "named_layers", "children", "load_state_dict",
+    "state_dict", "layers_within", "train", "eval", "normal", "_array", "array_module", "decays",
+    "zeros", "ones", "uniform", "parameters", "zero_grad", "_frozen", "active",
+}  # fmt: skip
+PLAIN = {  # one line that is the operation itself
+    "add", "subtract", "multiply", "divide", "power", "reshape", "transpose", "getitem", "astype",
+    "unbroadcast", "swap",
+}  # fmt: skip
+
+
+@cache
+def _is_ours(file: str) -> bool:
+    path = Path(file)
+    return path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).parts[0] in PARTS
+
+
+def functions_of(run: Callable[[], Any], also: tuple[str, ...] = ()) -> list[types.FunctionType]:
+    """The functions of our text that a run goes through, in the order of their first call.
+
+    also: ends of the names of further files
+    """
+    codes: dict[types.CodeType, None] = {}
+
+    def see(frame: types.FrameType, event: str, _: Any) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and (_is_ours(file) or file.endswith(also or ("?",))):
+            codes.setdefault(frame.f_code)
+
+    forget()  # what was kept does not run
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    known = known_functions(also)
+    found = [known[code] for code in codes if code in known]
+    return [f for f in found if f.__name__ not in SKIPPED | PLAIN and "check" not in f.__name__]
+
+
+def known_functions(also: tuple[str, ...] = ()) -> dict[types.CodeType, types.FunctionType]:
+    """Functions of our text that stand for themselves: no closures, no lambdas."""
+    everything = (f for f in gc.get_objects() if type(f) is types.FunctionType)
+    return {
+        f.__code__: f
+        for f in everything
+        if _is_ours(f.__code__.co_filename) or f.__code__.co_filename.endswith(also or ("?",))
+        if "<" not in f.__qualname__
+        if set(f.__code__.co_freevars) <= {"__class__"}
+    }
+
+
+@cache
+def _caches() -> list[Any]:
+    modules = [m for n, m in sys.modules.items() if n.startswith("minswin")]
+    modules = [m for m in modules if "crosscheck" not in m.__name__]
+    return [v for m in modules for v in vars(m).values() if hasattr(v, "cache_clear")]
+
+
+def forget() -> None:
+    """Empty what functions have kept for the next call: it may be of the other text."""
+    for cached in _caches():
+        cached.cache_clear()

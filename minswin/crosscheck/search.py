@@ -1,0 +1,374 @@
+"""Which small edit of our text gives exactly their wrong tensor?
+
+Every single edit of the functions that made the tensor is run on what they had in front of it. An
+edit is an answer if its numbers equal theirs to its own rounding, which is measured: the edited
+text in float32 against itself in float64. Edits that give equal numbers are one answer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minswin.crosscheck.edits import helpers
+from minswin.crosscheck.edits.classics import classic_edits
+from minswin.crosscheck.edits.loading import Loaded, loadings
+from minswin.crosscheck.edits.operators import edits_of
+from minswin.crosscheck.edits.texts import Edit, Several, Text, functions_of
+from minswin.crosscheck.edits.watching import watch
+from minswin.crosscheck.masked import KINDS, MASK, MASKED, lifted
+from minswin.crosscheck.precision import SINGLE
+from minswin.crosscheck.site import frozen
+
+Array = np.ndarray
+Tell = Callable[[str], None]
+EQUAL = 1e-10  # of the size: two edits that are nearer give equal numbers
+ASIDE = ("registry", "initialize", "arguments")  # they build nothing that a port has
+NEAREST = 12  # single edits on top of which a second one is tried
+
+
+@dataclass
+class Answer:
+    """Edits that give exactly their numbers; the first is the simplest."""
+
+    edits: list[Any]
+    value: Array
+    number: float | None = None  # of one free number
+    sites: list[str] = field(default_factory=list)  # steps elsewhere that it explains too
+
+    @property
+    def edit(self) -> Any:
+        return self.edits[0]
+
+
+class Clock:
+    """CPU seconds that may be used."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.process_time() + seconds
+
+    @property
+    def over(self) -> bool:
+        return time.process_time() > self.end
+
+
+def rms(x: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
+
+
+class Search:
+    """The search at one site. u: the unit roundoff of their tensor."""
+
+    def __init__(self, site: Any, u: float, clock: Clock, tell: Tell = lambda line: None) -> None:
+        self.site, self.u, self.clock, self.tell = site, u, clock, tell
+        right = site.value()
+        self.right = np.zeros(site.theirs.shape) if right is None else right
+        self.tried: dict[int, tuple[Any, Array]] = {}  # edits that ran, and what they gave
+        self.count = 0
+        self.masks = site.kind in KINDS
+        theirs = np.maximum(site.theirs, 2 * MASK) if self.masks else site.theirs
+        self.off = rms(self.right - theirs) if self.right.shape == theirs.shape else 0.0
+        self.least = u * rms(theirs)
+
+    # ── one hypothesis ───────────────────────────────────────────────────────────────────────────
+
+    def value(self, edit: Any, dtype: str = "float64") -> Array | None:
+        try:
+            for part in getattr(edit, "edits", (edit,)):
+                if isinstance(part, Loaded):
+                    part.layer = self._layer(dtype)
+            with edit.planted():
+                model = self._built(dtype) if getattr(edit, "of_building", False) else None
+                return self.site.value(dtype, model)
+        except Exception:
+            return None
+
+    def _layer(self, dtype: str) -> Any:
+        return dict(self.site.ground.models[dtype].named_layers())[self.site.call.path]
+
+    def _built(self, dtype: str) -> Any:
+        build = self.site.ground.truth.build
+        assert build is not None
+        model = build(np.dtype(dtype)).eval()
+        weights = {n: p.data for n, p in self.site.ground.models[dtype].named_parameters()}
+        own = dict(model.named_parameters())
+        for name, array in weights.items():
+            if own[name].shape != array.shape:
+                raise ValueError(name)
+            own[name].data = array
+        return frozen(model)
+
+    def fits(self, edit: Any, value: Array) -> bool:
+        """Whether the numbers of an edit are theirs, and not the right ones."""
+        if value.shape != self.site.theirs.shape:
+            return False
+        theirs = self._as_masked(value)
+        near = rms(value - theirs)
+        if near > max(0.05 * self.off, 64 * self.least):
+            return False
+        own = self.noise(edit, value)
+        return near <= 4 * own and rms(value - self.right) >= 10 * max(own, near)
+
+    def _as_masked(self, value: Array) -> Array:
+        """Theirs, with what −100 gives where a mask of theirs is lower still."""
+        theirs: Array = self.site.theirs
+        return lifted(theirs, value, value <= MASKED) if self.masks else theirs
+
+    def equals(self, edit: Any, value: Array) -> bool:
+        """Whether the numbers of an edit are theirs, be they right or wrong."""
+        if value.shape != self.site.theirs.shape:
+            return False
+        near = rms(value - self._as_masked(value))
+        return near <= 4 * self.noise(edit, value)
+
+    def noise(self, edit: Any, value: Array) -> float:
+        single = self.value(edit, "float32")
+        off = 0.0 if single is None or single.shape != value.shape else rms(single - value)
+        return max(off * self.u / SINGLE.u, self.least)
+
+    # ── all of them ──────────────────────────────────────────────────────────────────────────────
+
+    def run(self, edits: Iterable[Any], what: str) -> list[Answer]:
+        """The answers among these edits."""
+        answers: list[Answer] = []
+        stop: float | None = None
+        for edit in edits:
+            if self.clock.over or (stop is not None and edit.rank > stop):
+                break
+            self.count += 1
+            if self.count % 100 == 0:
+                self.tell(f"{self.count:,} {what} tried")
+            value = self.value(edit)
+            if value is None or value.shape != self.right.shape:
+                continue
+            if rms(value - self.right) <= 1e-11 * rms(self.right):
+                continue
+            self.tried[id(edit)] = (edit, value)
+            if self.fits(edit, value):
+                stop = edit.rank + (1.5 if edit.rank > 1 else 0) if stop is None else stop
+                self._enter(answers, edit, value)
+        return answers
+
+    def _enter(self, answers: list[Answer], edit: Any, value: Array) -> None:
+        for answer in answers:
+            if rms(answer.value - value) <= EQUAL * rms(value):
+                answer.edits.append(edit)
+                return
+        answers.append(Answer([edit], value))
+
+    def apart(self, edits: list[Any], what: str) -> list[Answer]:
+        """The same in a process of its own: what builds models may change what others build."""
+        found = forked(lambda: self._numbered(edits, what))
+        answers: list[Answer] = []
+        for number, value in found:
+            self._enter(answers, edits[number], value)
+        self.count += len(edits)
+        return answers
+
+    def _numbered(self, edits: list[Any], what: str) -> list[tuple[int, Array]]:
+        places = {id(edit): i for i, edit in enumerate(edits)}
+        answers = self.run(edits, what)
+        return [(places[id(e)], a.value) for a in answers for e in a.edits]
+
+    def singles(self, seen: set[Any]) -> list[Edit]:
+        """All edits of the functions that ran, but for those of `seen`, the likeliest first."""
+        functions = functions_of(lambda: self.site.run())
+        texts = [Text(f) for f in functions if f not in seen]
+        seen.update(functions)
+        values = watch(texts, lambda: self.site.run(whole=True))
+        edits = [e for t in texts for e in edits_of(t, values)]
+        for edit in edits:  # a layer's own text is told before a definition
+            edit.rank += 0.2 * edit.text.name.startswith("reference")
+        return sorted(edits, key=lambda e: e.cost)
+
+    def classics(self) -> list[Edit]:
+        """Edits that were met in public, of the functions that run here or build the model."""
+        build = self.site.ground.truth.build
+        texts = {t.name: t for t in map(Text, functions_of(lambda: self.site.run()))}
+        built = {t.name: t for t in map(Text, functions_of(lambda: build(np.dtype("float64"))))}
+        edits = [*classic_edits(texts)]
+        for edit in classic_edits({n: t for n, t in built.items() if n not in texts}):
+            edit.of_building = True
+            edits.append(edit)
+        return edits
+
+    def of_building(self, seen: set[Any]) -> list[Edit]:
+        """Edits of what ran while the model was built."""
+        build = self.site.ground.truth.build
+        assert build is not None
+        functions = functions_of(lambda: build(np.dtype("float64")))
+        functions = [f for f in functions if not f.__module__.endswith(ASIDE)]
+        texts = [Text(f) for f in functions if f not in seen]
+        seen.update(functions)
+        values = watch(texts, lambda: build(np.dtype("float64")))
+        edits = [e for t in texts for e in edits_of(t, values, of_arrays=False)]
+        for edit in edits:
+            edit.of_building = True
+            edit.rank += 0.5
+        return sorted(edits, key=lambda e: e.cost)
+
+    def loadings(self) -> list[Loaded]:
+        return sorted(loadings(self._layer("float64")), key=lambda e: e.cost)
+
+    # ── one free number ──────────────────────────────────────────────────────────────────────────
+
+    def numbers(self) -> Iterator[Answer]:
+        """Terms that give their numbers when they are multiplied by one number."""
+        texts = [Text(f) for f in functions_of(lambda: self.site.run())]
+        values = watch(texts, lambda: self.site.run(whole=True))
+        for text in texts:
+            for edit in _free(text, values):
+                if self.clock.over:
+                    return
+                number = self._solved(edit)
+                if number is None:
+                    continue
+                helpers.FREE["number"] = number
+                value = self.value(edit)
+                good = value is not None and self.fits(edit, value)
+                helpers.FREE["number"] = 1.0
+                if good and value is not None:
+                    yield Answer([edit], value, number)
+
+    def _solved(self, edit: Edit) -> float | None:
+        """The number at which an edit is nearest to their numbers, if it comes near."""
+
+        def at(number: float) -> Array | None:
+            helpers.FREE["number"] = number
+            try:
+                value = self.value(edit)
+            finally:
+                helpers.FREE["number"] = 1.0
+            return value if value is not None and value.shape == self.site.theirs.shape else None
+
+        if (start := at(1.01)) is None or rms(start - self.right) <= 1e-11 * rms(self.right):
+            return None
+        best, distance = 1.0, self.off
+        for number in (2.0, 0.5, -1.0, 0.1, 8.0):
+            value = at(number)
+            if value is not None and rms(value - self.site.theirs) < distance:
+                best, distance = number, rms(value - self.site.theirs)
+        for _ in range(7):  # Gauss and Newton
+            step = max(1e-6 * abs(best), 1e-9)
+            a, b = at(best), at(best + step)
+            if a is None or b is None:
+                return None
+            slope, left = (b - a) / step, self.site.theirs - a
+            if not (length := float((slope * slope).sum())):
+                return None
+            move = float((slope * left).sum()) / length
+            best += move
+            value = at(best)
+            if value is None:
+                return None
+            now = rms(value - self.site.theirs)
+            if now > 0.7 * distance and now > 1e-3 * self.off and _ >= 2:
+                return None
+            distance = min(now, distance)
+            if abs(move) <= 1e-9 * abs(best):
+                break
+        return best
+
+    # ── pairs ────────────────────────────────────────────────────────────────────────────────────
+
+    def pairs(self) -> Iterator[Several]:
+        """A second edit on top of the nearest ones, those that are one answer only once."""
+        theirs = self.site.theirs
+        ranked = sorted(self.tried.values(), key=lambda t: rms(t[1] - theirs))
+        chosen: list[tuple[Any, Array]] = []
+        for edit, value in ranked:
+            if all(rms(value - v) > EQUAL * rms(v) for _, v in chosen):
+                chosen.append((edit, value))
+            if len(chosen) == NEAREST:
+                break
+        likely = [e for e, _ in self.tried.values() if e.rank <= 4]
+        different: list[tuple[Any, Array]] = []
+        signatures = set()
+        for edit in sorted(likely, key=lambda e: e.cost):
+            key = tuple(np.round(self.tried[id(edit)][1].ravel()[:7] / (self.least + 1e-30), -3))
+            if key not in signatures:
+                signatures.add(key)
+                different.append((edit, self.tried[id(edit)][1]))
+        for (first, _), (second, _) in itertools.product(chosen, different):
+            if first is not second and not _overlap(first, second):
+                yield Several(first, second)
+
+
+def forked(work: Callable[[], Any]) -> Any:
+    """What a function gives in a copy of this process, where there is such a thing."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return work()
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+
+    def send() -> None:
+        there.send(work())
+
+    child = context.Process(target=send, daemon=True)
+    child.start()
+    there.close()
+    try:
+        return here.recv()
+    except EOFError:  # it went down with an edited text
+        return []
+    finally:
+        child.join()
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    if not (isinstance(a, Edit) and isinstance(b, Edit)):
+        return isinstance(a, Loaded) or isinstance(b, Loaded)
+    if a.text.function is not b.text.function:
+        return False
+    if a.text is not b.text:
+        return True
+    spans = itertools.product(a.changes, b.changes)
+    return any((x[0] < y[1] and y[0] < x[1]) or x[:2] == y[:2] for x, y in spans)
+
+
+def _free(text: Text, values: dict[Any, Any]) -> Iterator[Edit]:
+    """Every factor and term of a text times the number that is looked for."""
+    import ast
+
+    from minswin.crosscheck.edits.operators import is_float_array
+    from minswin.crosscheck.edits.watching import place
+
+    for n in text.parents:
+        if not isinstance(n, ast.expr) or isinstance(n, (ast.Constant, ast.Tuple)):
+            continue
+        value = values.get(place(text, n))
+        up = text.parents.get(n)
+        inside = isinstance(up, (ast.BinOp, ast.UnaryOp, ast.Return, ast.Call, ast.Assign))
+        callee = isinstance(up, ast.Call) and up.func is n
+        if inside and not callee and (type(value) is float or is_float_array(value)):
+            yield Edit(text, [(*text.span(n), f"e_free({text.of(n)})")], "one number", 4)
+
+
+CLOSED: dict[str, float] = {}
+
+
+def closed_form(x: float) -> str:
+    """ln 8 for 2.0794…: the simplest expression that is this number to six digits, or ""."""
+    if not CLOSED:
+        for a in range(1, 65):
+            CLOSED.setdefault(str(a), float(a))
+            CLOSED.setdefault(f"1/{a}", 1 / a)
+            CLOSED.setdefault(f"√{a}", a**0.5)
+            CLOSED.setdefault(f"1/√{a}", a**-0.5)
+            if a > 1:
+                CLOSED.setdefault(f"ln {a}", float(np.log(a)))
+                CLOSED.setdefault(f"1/ln {a}", 1 / float(np.log(a)))
+                CLOSED.setdefault(f"log₂ {a}", float(np.log2(a)))
+        for a, b in itertools.product(range(1, 20), range(2, 20)):
+            CLOSED.setdefault(f"{a}/{b}", a / b)
+            CLOSED.setdefault(f"√({a}/{b})", (a / b) ** 0.5)
+        CLOSED["π"] = float(np.pi)
+    near = [name for name, value in CLOSED.items() if abs(value / abs(x) - 1) < 2e-6] if x else []
+    sign = "−" if x < 0 else ""
+    return sign + min(near, key=len) if near else ""

@@ -1,0 +1,102 @@
+"""Mistakes that were written down before the search existed: found, named, and none named wrongly.
+
+python -m tests.parity.test_unseen TABLE.md        writes the table of all of them
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from minswin.crosscheck import recipe
+from minswin.crosscheck.compare import Comparison, compare
+from minswin.crosscheck.diagnose import Diagnosis, diagnose
+from minswin.crosscheck.folder import Trace
+from minswin.crosscheck.trace import trace
+from minswin.models import create_model
+
+from ..unseen_mistakes import IMAGES, MISTAKES, MODELS, Mistake, seen, trained
+
+pytestmark = pytest.mark.parity
+
+
+class Outcome(NamedTuple):
+    mistake: Mistake
+    first: str
+    verdict: str  # named, wrong, none
+    diff: str
+    seconds: float
+
+
+@cache
+def truth(family: str, optimizer: str = "") -> Trace:
+    name, settings = MODELS[family]
+    more: dict[str, Any] = {"grad": bool(optimizer)}
+    more |= {"steps": 3, "optimizer": optimizer} if optimizer else {}
+
+    def build(dtype: Any) -> Any:
+        return create_model(name, **settings, rng=np.random.default_rng(0), dtype=dtype)
+
+    images = recipe.images(IMAGES, 3, settings["img_size"])
+    return trace(build, images, recipe.labels(IMAGES, settings["num_classes"]), **more)
+
+
+def judged(mistake: Mistake, *, alone: bool = False) -> tuple[Comparison, Diagnosis | None]:
+    """The comparison of a wrong port; alone: of its logits, and nothing else."""
+    theirs = trained(mistake, mistake.optimizer) if mistake.optimizer else seen(mistake)
+    theirs = {"head": theirs["output"]} if alone else theirs
+    found = compare(truth(mistake.family, mistake.optimizer), theirs)
+    return found, diagnose(truth(mistake.family, mistake.optimizer), found)
+
+
+def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
+    start = time.process_time()
+    comparison, diagnosis = judged(mistake, alone=alone)
+    first = comparison.first.name if comparison.first else ""
+    causes = diagnosis.causes if diagnosis else []
+    told = (
+        f"{getattr(causes[0].edit, 'text', None) and causes[0].edit.text.name} " if causes else ""
+    )
+    told += f"{causes[0].edit.diff} {causes[0].name}" if causes else ""
+    right = bool(re.search(mistake.about, told, re.S))
+    verdict = "none" if not causes else "named" if right else "wrong"
+    diff = causes[0].edit.diff.replace("\n", " → ") if causes else ""
+    return Outcome(mistake, first, verdict, diff, time.process_time() - start)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_a_right_port_is_right(family: str) -> None:
+    found = compare(truth(family), seen(None, family))
+    assert found.passed, found.first
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.family}: {m.name}")
+def test_a_mistake_is_found_and_not_called_something_else(mistake: Mistake) -> None:
+    found = outcome(mistake)
+    assert found.first
+    assert found.verdict != "wrong", found
+    assert found.verdict == "named" or not mistake.known, found
+
+
+def main() -> None:
+    rows = ["| family | mistake | met in | first wrong tensor | named | in CPU s | added later |",
+            "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for mistake in MISTAKES:
+        o = outcome(mistake)
+        rows.append(
+            f"| {mistake.family} | {mistake.name} | {mistake.met} | `{o.first}` | {o.verdict} | "
+            f"{o.seconds:.0f} | {mistake.later} |"
+        )
+        print(rows[-1], o.diff, flush=True)
+    Path(sys.argv[1]).write_text("\n".join(rows) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
