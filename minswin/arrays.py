@@ -1,4 +1,4 @@
-"""Which array library an array belongs to: the only file that says "cupy"."""
+"""Which array library an array belongs to: NumPy, or CuPy if somebody has imported it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["Array", "Definition", "Vjp", "array_module", "to_numpy"]
 
-Array = Any  # a NumPy or a CuPy array: the definitions are one text for both
+Array = Any  # a NumPy or a CuPy array: the definitions are the same for both
 Vjp = Callable[[Array], tuple[Any, ...]]  # cotangent of the result -> one gradient per argument
 Definition = Callable[..., tuple[Array, Vjp]]  # value, vjp = definition(*arrays, **settings)
 

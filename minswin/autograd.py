@@ -1,9 +1,16 @@
-"""Reverse-mode differentiation. It knows no operation: it only records and walks.
+"""Reverse-mode differentiation: it records operations and walks back over them; it has none itself.
 
-An operation is a function on plain arrays that returns `value, vjp`. `apply` runs it on Tensors
-and records a node: the vjp and the nodes of its inputs. `backward` walks the nodes from the result
-to the leaves, every node once, after all its consumers. The operations are in `reference/`.
-A vjp keeps the arrays that it needs, not copies: do not write into them before `backward`.
+An operation is a function on plain arrays that returns `value, vjp`. The operations are in
+`reference/`, their form on Tensors is made in `lifting/`.
+
+A vjp is a vector–Jacobian product: if the operation gives y of x, it maps g to gᵀ ∂y/∂x, one array
+for each input, without ever forming the Jacobian ∂y/∂x. Its argument g, of y's shape, is called the
+cotangent of y: ∂loss/∂y, what the loss gains for each small increase of an element of y. By the
+chain rule vjp(g) is then the cotangent of x, to be handed on to the operation that made x.
+
+`record` keeps a node for each operation: its vjp and the nodes of its inputs. `backward` walks the
+nodes from the result to the leaves, every node once, after all its consumers. A vjp keeps the
+arrays that it needs, not copies: do not write into them before `backward`.
 """
 
 from __future__ import annotations
@@ -229,7 +236,7 @@ def run(definition: Definition, inputs: Sequence[Any], settings: dict[str, Any])
 
 
 def record(name: str, inputs: Sequence[Any], value: Array, vjp: Vjp) -> Tensor:
-    """The result of an operation as a Tensor that knows, if it has a gradient, where it goes.
+    """The result of an operation as a Tensor, with a node if a gradient goes through it.
 
     A node does not hold the Tensors that it made, so an array that no vjp keeps is freed at once.
     """
@@ -280,14 +287,14 @@ def _backward(result: Tensor, g: Array) -> None:
     root = result if result._node is None else result._node
     consumers = _count_consumers(root)
     cotangents: dict[Node | Tensor, Array] = {root: g}
-    given = {id(g)}  # arrays that somebody else may hold
+    shared = {id(g)}  # arrays that somebody else may hold
     ready = [root]
     while ready:
         node = ready.pop()
         g = cotangents.pop(node, None)  # None: no consumer sent a gradient here
         if isinstance(node, Tensor):
             if g is not None:
-                node.grad = _own(g, given) if node.grad is None else node.grad + g
+                node.grad = _for_leaf(g, shared) if node.grad is None else node.grad + g
             continue
         gradients = _use(node, g)
         for source, gradient in zip(node.sources, gradients, strict=True):
@@ -302,11 +309,11 @@ def _backward(result: Tensor, g: Array) -> None:
         node.sources = ()
 
 
-def _own(g: Array, given: set[int]) -> Array:
-    """g itself, or a copy where it is a view or was given out before: a leaf's grad is its own."""
-    shared = id(g) in given or g.base is not None
-    given.add(id(g))
-    return g.copy() if shared else g
+def _for_leaf(g: Array, shared: set[int]) -> Array:
+    """g itself, or a copy where it is a view or already in use: nobody else holds a leaf's grad."""
+    in_use = id(g) in shared or g.base is not None
+    shared.add(id(g))
+    return g.copy() if in_use else g
 
 
 def _count_consumers(root: Node | Tensor) -> dict[Node | Tensor, int]:
@@ -349,7 +356,7 @@ def wrap_vjp(result: Tensor, wrap: Callable[[Vjp], Vjp]) -> None:
         node.vjp = wrap(node.vjp)
 
 
-# ── from a text on Tensors to the form of a definition ───────────────────────────────────────────
+# ── from a function on Tensors to the form of a definition ───────────────────────────────────────
 
 
 def vjp(function: Callable[..., Tensor]) -> Definition:

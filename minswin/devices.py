@@ -35,7 +35,7 @@ def gpu_number(device: str) -> int | None:
 
 
 def device_of(x: Array) -> str:
-    """The device of an array, as to_device names it; the first GPU is "gpu:0" here."""
+    """The device of an array, as to_device names it; the first GPU is "gpu:0" then."""
     return "cpu" if array_module(x) is np else f"gpu:{x.device.id}"
 
 
@@ -53,9 +53,9 @@ def to_device(x: Array, device: str) -> Array:
 def gpu(device: str) -> Any:
     """Inside this block, a CuPy device, new arrays of CuPy are made on that GPU."""
     library, number = cupy(device), gpu_number(device)
-    found = library.cuda.runtime.getDeviceCount()
-    if number is None or number >= found:
-        raise OSError(f"device {device!r}: there are {found} GPUs, counted from 0; use another one")
+    count = library.cuda.runtime.getDeviceCount()
+    if number is None or number >= count:
+        raise OSError(f"device {device!r}: there are {count} GPUs, counted from 0; use another one")
     return library.cuda.Device(number)
 
 

@@ -20,7 +20,7 @@ from minswin.look.page.write import write_page
 from minswin.models import SwinTransformer, create_model
 from minswin.replacing import require_replaceable
 from minswin.training.checkpoints import load_trained_model
-from minswin.training.evaluate import predict
+from minswin.training.classify import predict
 from minswin.training.pretrained import DEFAULT, find_trained
 from minswin.training.published import HALF, Statistics, load_published
 

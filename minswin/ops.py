@@ -167,7 +167,7 @@ def to(x: Tensor, device: str) -> Tensor:
     return apply(to, x)
 
 
-# ── Tensor's operators: attached here, since Tensor knows no operation ───────────────────────────
+# ── Tensor's operators: attached now, since Tensor itself has no operation ───────────────────────
 
 
 def _sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:

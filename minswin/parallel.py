@@ -160,10 +160,10 @@ class _Twin:
 
         For the samples start…end of a batch.
         """
-        for own, layer in _pairs(self.layers, layers):
-            own.training = layer.training
-        for own, p in _pairs(self.shared, shared):
-            own.data, own.requires_grad = p.data, p.requires_grad
+        for twin, layer in _pairs(self.layers, layers):
+            twin.training = layer.training
+        for twin, p in _pairs(self.shared, shared):
+            twin.data, twin.requires_grad = p.data, p.requires_grad
         for rng, share in self.shares:
             share.state = rng.bit_generator.state, start, end, batch
 
@@ -186,13 +186,13 @@ def _shared(model: Any) -> list[Tensor]:
     return [*_weights(model), *(buffer for _, buffer in model.named_buffers())]
 
 
-def _pairs(own: list[Any], models: list[Any]) -> list[tuple[Any, Any]]:
-    if len(own) != len(models):
+def _pairs(twins: list[Any], models: list[Any]) -> list[tuple[Any, Any]]:
+    if len(twins) != len(models):
         raise ValueError(
             "data_parallel: the model has gained or lost layers since it was split; "
             "call data_parallel(model) again"
         )
-    return list(zip(own, models, strict=True))
+    return list(zip(twins, models, strict=True))
 
 
 class _Share:

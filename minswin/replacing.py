@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HOUR = 3600  # seconds in which nothing was written: what a killed process left
+_MARK = r"\d+-[0-9a-f]+"  # of a process and a moment, in the name of a temporary
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def require_writable(folder: Path, *, who: str, for_: Path | None = None) -> Non
 def _temporary(path: Path, who: str) -> Iterator[Path]:
     """A name in the same folder, with the same ending, that is free again afterwards."""
     start, end = f".{path.stem[:40]}.", f".tmp{path.suffix[:40]}"  # also beside a long name
-    _forget_old(path.parent, re.escape(start) + r"\d+-[0-9a-f]+" + re.escape(end))
+    _forget(path.parent, re.escape(start) + _MARK + re.escape(end), HOUR)
     temporary = path.with_name(f"{start}{os.getpid()}-{time.monotonic_ns():x}{end}")
     try:
         yield temporary
@@ -136,12 +137,17 @@ def _temporary(path: Path, who: str) -> Iterator[Path]:
         _remove(temporary)
 
 
-def _forget_old(folder: Path, pattern: str) -> None:
-    """Remove the temporaries of these names that killed processes left."""
+def clear(folder: Path) -> None:
+    """Remove what killed processes left in a folder that nobody else writes to."""
+    _forget(folder, rf"\..*\.{_MARK}\.tmp.*", 0)
+
+
+def _forget(folder: Path, pattern: str, age: float) -> None:
+    """Remove the temporaries of these names to which nothing was written for `age` seconds."""
     with suppress(OSError):
         for file in folder.iterdir():
             ours = re.fullmatch(pattern, file.name)
-            if ours and time.time() - file.lstat().st_mtime > HOUR:
+            if ours and time.time() - file.lstat().st_mtime >= age:
                 _remove(file)
 
 

@@ -5,7 +5,7 @@
         model(images)
     operations[3].name, operations[3].layer     # "linear", "layers.0.blocks.0.attn.qkv"
 
-No layer knows of this: `autograd.around` shows the operations, the call stack shows the layer.
+No layer takes part in this: `autograd.around` shows the operations, the call stack shows the layer.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 "use strict";
-// Walks through a page in a real browser: node page_browser.js BROWSER LIVE RECORDED PICTURE > results.json
+// Walks through a page in a real browser: node page_browser.js BROWSER FOLDER > results.json
 //
 // Each walk starts from a fresh page and gives what it saw; a walk that fails gives {error}.
 
 const { chromium } = require("playwright-core");
-const [, , executablePath, livePage, recordedPage, picture] = process.argv;
+const [, , executablePath, folder] = process.argv;
+const [livePage, recordedPage, workerPage, picture] = ["live.html", "recorded.html", "worker.html", "odd.png"].map((name) => `${folder}/${name}`);
 const QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
 
@@ -154,7 +155,10 @@ const WALKS = {
     for (let i = 0; i < 20; i++) await page.mouse.move(box.x + 60 + 12 * i, box.y + 80 + 9 * i);
     await page.mouse.up();
     await settled(page);
-    return { before, pixels: await pixels(page), logits: await steps(page) };
+    const dragged = { pixels: await pixels(page), logits: await steps(page) };
+    await page.locator("#picture").focus();
+    await answered(page, () => page.keyboard.press("Enter"));
+    return { before, ...dragged, byKey: { pixels: await pixels(page), logits: await steps(page) } };
   },
 
   async motion(page) {
@@ -227,16 +231,20 @@ async function open(browser, file, settings, heard) {
     await page.close();
   }
   results.screens = {};
-  for (const [kind, file] of [["live", livePage], ["recorded", recordedPage]]) for (const width of [390, 768, 1280]) for (const colorScheme of ["light", "dark"]) {
-    const page = await open(browser, file, { viewport: { width, height: 844 }, colorScheme, hasTouch: width === 390 }, heard);
+  for (const kind of ["live", "recorded", "vit", "resnet"]) for (const width of [390, 768, 1280]) for (const colorScheme of ["light", "dark"]) {
+    const page = await open(browser, `${folder}/${kind}.html`, { viewport: { width, height: 844 }, colorScheme, hasTouch: width === 390 }, heard);
     results.screens[`${kind}, ${width}, ${colorScheme}`] = {
       theme: await page.evaluate(() => document.documentElement.dataset.theme), width: await page.evaluate(() => document.documentElement.scrollWidth),
       cut: await page.evaluate(cutOff), faint: await page.evaluate(contrasts),
-      token: await page.evaluate(() => document.querySelector("#picture").getBoundingClientRect().width / Math.max(...minswin.blocks().map(({ grid }) => grid[1]))),
+      token: await page.evaluate(() => document.querySelector("#picture").getBoundingClientRect().width / Math.max(1, ...minswin.blocks().map(({ grid }) => grid[1]))),
       zoom: await page.locator("#zoom").isVisible(),
     };
     await page.close();
   }
+  const slow = await open(browser, workerPage, {}, heard);
+  await answered(slow, () => slow.locator("#mask").click());
+  results.worker = await steps(slow);
+  await slow.close();
   const page = await open(browser, recordedPage, {}, heard);
   await page.keyboard.press("Escape");
   results.recorded = await page.evaluate(() => minswin.blocks().map((block) => [...Array(block.grid[0] * block.grid[1]).keys()].map((token) => {

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import weakref
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from table import COMPOSITES
 
 from minswin import cli, kernels, ops
 from minswin.autograd import Tensor
-from minswin.bench import breakdown, ceilings, contenders, pictures, race, report, run
+from minswin.bench import breakdown, busy, ceilings, contenders, pictures, race, report, run
 from minswin.bench.breakdown import REST, Entry, Ledger, Row, rows_of, watching
 from minswin.bench.ceilings import Ceilings
 from minswin.bench.children import Child, Failed, blas_threads, call
@@ -517,3 +518,35 @@ def test_importing_minswin_leaves_the_bench_out():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+# ── beside busy processes ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_step_is_timed_alone_and_beside_processes_that_count(monkeypatch):
+    times, running = iter([1.0, 3.0, 2.0, 20.0, 30.0, 10.0]), []
+
+    def seconds(step):
+        running.append(len(started))
+        return next(times)
+
+    started: list[Any] = []
+
+    class Process:
+        def __init__(self, command):
+            started.append(command)
+
+        def kill(self):
+            started.pop()
+
+        def wait(self):
+            pass
+
+    monkeypatch.setitem(contenders.SETUPS, "small", SMALL)
+    monkeypatch.setattr(busy, "SETUPS", contenders.SETUPS)
+    monkeypatch.setattr(busy, "seconds", seconds)
+    monkeypatch.setattr(busy.subprocess, "Popen", Process)
+    measured = busy._times("small", 2, "ours")
+    assert measured == ("ours", 2.0, 20.0) and running == [0, 0, 0, 2, 2, 2] and not started
+    table = report.busy_table("small", [measured])
+    assert "beside two busy ones" in table and "10.0" in table

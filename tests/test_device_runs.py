@@ -15,11 +15,11 @@ from tiny_training import tiny_settings
 from minswin import devices, ops
 from minswin.arrays import to_numpy
 from minswin.cli import main
-from minswin.training import SGD, Diverged, load_trained_model, loop, read_checkpoint, resume, train
+from minswin.training import SGD, Diverged, load_trained_model, read_checkpoint, resume, train
 from minswin.training.classify import evaluate_checkpoint
-from minswin.training.feed import feed
-from minswin.training.graphs import WARM_UP, Captured
+from minswin.training.gpu import WARM_UP, Captured, feed
 from minswin.training.run import Run
+from minswin.training.updates import Updates
 
 
 @pytest.fixture
@@ -69,13 +69,13 @@ def test_a_run_on_a_device_ends_with_the_bits_and_the_log_of_the_cpu(cupy, tmp_p
 
 
 def test_a_run_on_a_device_is_replayed_and_not_run_kernel_by_kernel(cupy, tmp_path, monkeypatch):
-    plain, differentiate = [], loop.LateSteps._differentiate
+    plain, differentiate = [], Updates._differentiate
 
     def counted(self, x, targets):
         plain.append(len(x))
         return differentiate(self, x, targets)
 
-    monkeypatch.setattr(loop.LateSteps, "_differentiate", counted)
+    monkeypatch.setattr(Updates, "_differentiate", counted)
     result = train(tiny_settings(tmp_path, device="gpu"), quiet=True)
     assert result.steps == 21
     assert len(plain) == WARM_UP + 1  # and one to record

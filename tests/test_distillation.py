@@ -229,7 +229,7 @@ def refused(folder: Path, teacher: Path | str, **settings: Any) -> str:
 
 def test_a_model_without_a_distillation_head_is_refused(tmp_path: Path, teacher: Path) -> None:
     message = refused(tmp_path, teacher, model="tiny")
-    assert "tiny has no distillation head, so it cannot listen to a teacher; leave out" in message
+    assert "tiny has no distillation head, so it cannot learn from a teacher; leave out" in message
     assert "deit_cifar_distilled" in message
 
 

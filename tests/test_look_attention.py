@@ -174,3 +174,15 @@ def test_a_block_takes_no_more_of_a_page_than_was_reckoned(settings, heads):
         (data,) = data if heads is None else [recorded._block(record, heads)]
         taken = len(json.dumps(data, separators=(",", ":")))
         assert taken <= recorded.letters(record, heads) <= taken + recorded.AROUND
+
+
+def test_attention_is_found_in_its_stage_and_summaries_of_twins_are_left_out():
+    model = create_model("twins_cifar", rng=np.random.default_rng(0))
+    pixels = np.random.default_rng(1).standard_normal((3, 32, 32)).astype(np.float32)
+    for record in attention.attention_maps(model, pixels):
+        H, W = record.grid
+        assert record.front == 0 and H == W == 16 // 2**record.stage
+        N = record.window[0] * record.window[1]
+        assert record.probabilities.shape[0] * N == record.covered[0] * record.covered[1]
+        block = model.blocks[record.stage][record.block]
+        assert record.probabilities.shape[1] == block.attn.heads

@@ -160,7 +160,7 @@ def test_recorded_attention_is_that_of_the_model(monkeypatch):
 
 def test_a_model_without_weights_says_so():
     page = Page(explain(save("a.png"), "a.html", model="vit_tiny"))
-    assert "The weights are random, for none were given" in page.lead
+    assert "The weights are random, for there was no file of them" in page.lead
     assert page.data["weights"]["settings"]["family"] == "vit" and page.data["front"] == 1
     assert page.data["similarity"]["shape"] == [4, 4, 4, 4] and not page.data["windows"]
 
@@ -496,9 +496,9 @@ def test_the_picture_is_a_point_among_those_of_each_model(subjects):
         axes, _ = planes.principal_axes(vectors)
         got = np.array([point[:2] for point in plane["points"]])
         np.testing.assert_allclose(got, planes.principal_plane(vectors)[0], rtol=1e-3, atol=1e-6)
-        assert len(plane["own"]) == 2 and plane["title"].startswith(sight.name)
+        assert len(plane["picture"]) == 2 and plane["title"].startswith(sight.name)
         joined = (picture[0] - vectors.mean(0, dtype=np.float64)) @ axes.T
-        np.testing.assert_allclose(plane["own"], joined, rtol=1e-9)
+        np.testing.assert_allclose(plane["picture"], joined, rtol=1e-9)
     text = words.about_points(about, ("pca",))
     assert "Not trained on these classes: vit_tiny, swin_cifar_small. " in text
     assert "t-SNE" not in text and "t-SNE" in words.about_points(about, ("pca", "tsne"))

@@ -54,12 +54,16 @@ def seen(tmp_path_factory):
         patch.setattr(minswin.explain, "WORK", 0)
         assert cli.main(["explain", "-o", str(folder / "live.html")]) == 0
         patch.setitem(MODELS, "swinv2_cifar", RECORDED)
-        command = ["explain", "-o", str(folder / "recorded.html"), "--model", "swinv2_cifar"]
-        assert cli.main(command) == 0
-    pages = [str(folder / name) for name in ("live.html", "recorded.html", "odd.png")]
-    done = subprocess.run(
-        ["node", str(HERE / "page_browser.js"), chromium, *pages], capture_output=True, text=True
-    )
+        others = {"recorded": "swinv2_cifar", "vit": "vit_cifar_small", "resnet": "resnet20"}
+        for name, model in others.items():
+            page = str(folder / f"{name}.html")
+            assert cli.main(["explain", "-o", page, "--model", model]) == 0
+    text = (folder / "live.html").read_text("utf-8")
+    assert "MAIN_THREAD = 40e6" in text
+    slow = text.replace("MAIN_THREAD = 40e6", "MAIN_THREAD = 1")
+    (folder / "worker.html").write_text(slow, "utf-8")
+    command = ["node", str(HERE / "page_browser.js"), chromium, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -105,7 +109,7 @@ def test_nothing_is_fetched_and_nothing_is_said_in_the_console(seen):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 768, 1280])
-@pytest.mark.parametrize("kind", ["live", "recorded"])
+@pytest.mark.parametrize("kind", ["live", "recorded", "vit", "resnet"])
 def test_a_screen_of_any_width_shows_all_and_can_be_read(kind, width, theme, seen):
     screen = seen["screens"][f"{kind}, {width}, {theme}"]
     assert screen["theme"] == theme and screen["width"] == width
@@ -182,6 +186,15 @@ def test_what_is_drawn_is_answered_as_by_the_reference(seen, packaged):
     assert (pixels != first_sample()).any(axis=0).sum() > 40
     assert close(drawn["logits"], reference(model, given(pixels))[0])
     assert not close(drawn["logits"], np.array(drawn["before"]))
+    by_key = as_pixels(drawn["byKey"]["pixels"])
+    assert 0 < (by_key != pixels).any(axis=0).sum() < 40
+    assert close(drawn["byKey"]["logits"], reference(model, given(by_key))[0])
+
+
+def test_a_worker_answers_as_the_page_itself(seen, packaged, monkeypatch):
+    model, given = packaged
+    SWITCHES["no mask"][1](model, monkeypatch)
+    assert close(seen["worker"], reference(model, given(first_sample()))[0])
 
 
 # ── digits ───────────────────────────────────────────────────────────────────────────────────────

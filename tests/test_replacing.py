@@ -17,6 +17,7 @@ import pytest
 import minswin
 from minswin.replacing import (
     HOUR,
+    clear,
     replacing,
     replacing_folder,
     require_folder,
@@ -196,6 +197,14 @@ def test_a_kill_leaves_the_old_and_the_next_writer_clears_up(tmp_path: Path, fol
             Path(f"{temporary}{both[1]}").write_bytes(b"new")
         assert left.exists() == stays
     assert names(tmp_path) == ["a"]
+
+
+def test_what_killed_runs_left_in_their_own_folder_is_cleared(tmp_path: Path) -> None:
+    kept = [".hidden.txt", ".a.tmp.txt", "a.12-ab.tmp.txt", ".a.x-y.tmp.txt"]
+    for name in [*kept, ".last.12-3ab.tmp.safetensors", ".last.7-0.tmp"]:
+        (tmp_path / name).touch()
+    clear(tmp_path)
+    assert names(tmp_path) == sorted(kept)
 
 
 # ── folders ──────────────────────────────────────────────────────────────────────────────────────

@@ -23,7 +23,6 @@ from minswin.training import (
     Settings,
     evaluate,
     load_trained_model,
-    loop,
     recipe,
     resume,
     train,
@@ -34,6 +33,7 @@ from minswin.training.inputs import evaluation_batches, training_batches
 from minswin.training.journal import Journal, read_journal
 from minswin.training.progress import Progress
 from minswin.training.run import FILES, Run
+from minswin.training.updates import Updates
 
 CLOCK = ("images_per_second",)
 
@@ -210,8 +210,8 @@ def test_a_run_that_lost_its_newest_steps_repeats_them_without_logging_twice(tmp
     class Killed(BaseException):
         pass
 
-    def dying(run, *arguments):
-        if run.step == 11:  # two steps after the last checkpoint
+    def dying(run, *arguments, step):
+        if step == 11:  # two steps after the last checkpoint
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -325,19 +325,17 @@ def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path
 def test_a_loss_or_gradient_that_is_no_number_stops_before_the_weights_change(
     tmp_path, monkeypatch, what
 ):
-    differentiate, seen = loop._differentiate, []
+    differentiate, seen = Updates._differentiate, []
 
-    def broken(run, *arguments):
-        loss, logits = differentiate(run, *arguments)
-        seen.append({n: p.data.copy() for n, p in run.model.named_parameters()})
-        if len(seen) == 6 and what == "loss":
-            return float("nan"), logits
+    def broken(updates, *batch):
+        numbers = differentiate(updates, *batch)  # loss, right answers, length of the gradient
+        seen.append({n: p.data.copy() for n, p in updates.run.model.named_parameters()})
         if len(seen) == 6:
-            run.model.head.weight.grad[1, 2] = np.inf
-        broken.model = run.model
-        return loss, logits
+            numbers[0 if what == "loss" else 2] = np.nan if what == "loss" else np.inf
+        broken.model = updates.run.model
+        return numbers
 
-    monkeypatch.setattr(loop, "_differentiate", broken)
+    monkeypatch.setattr(Updates, "_differentiate", broken)
     message = (
         rf"train: (the loss became nan|a gradient became inf) in epoch 1, step 6 \(lr .*\); this "
         rf"update was not made\. Try a smaller --lr \(say 0\.0025\).*last good checkpoint.*{LAST}"
@@ -389,7 +387,7 @@ def test_saving_changes_neither_the_random_state_nor_the_mode_nor_the_gradients(
     run.begin()
     run.model.train()
     run.model.norm.eval()  # frozen
-    loop._differentiate(run, *run.batches.batch(0, 0))
+    Updates(run).differentiate(*run.batches.batch(0, 0))
     rng, modes = run.model.rng.bit_generator.state, [m.training for m in run.model.layers_within()]
     gradients = [p.grad for p in run.model.parameters()]
     run.save(LAST)

@@ -464,6 +464,8 @@ def test_weights_of_a_run_keep_their_normalisation_and_classes(to, exported, tmp
     if to is None:
         load_trained_model(tmp_path / "b.safetensors")  # still whole, with its check sum
     else:
+        kept = json.loads(read_file(tmp_path / "b.safetensors").metadata["minswin"])
+        assert kept.keys() == {"data"}  # no folders of the machine that trained it
         with pytest.raises(ValueError, match="not a checkpoint of 'minswin train'"):
             load_trained_model(tmp_path / "b.safetensors")
 

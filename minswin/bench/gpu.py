@@ -124,7 +124,7 @@ def timed(
 def ours(setup: Setup, precision: str) -> Lap:
     """This code through CuPy."""
     from minswin import no_grad, ops
-    from minswin.training.graphs import Captured
+    from minswin.training.gpu import Captured
     from minswin.training.optimizers import SGD
     from minswin.training.precision import LossScale, computing
 

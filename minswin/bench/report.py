@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minswin.bench.breakdown import Breakdown, Row
+from minswin.bench.busy import Busy
 from minswin.bench.ceilings import Ceilings
 from minswin.bench.clock import Spread
 from minswin.bench.contenders import MEANINGS, MISSING, Setup
@@ -109,6 +110,14 @@ def startup_table(startups: Startups) -> str:
     rows += [(name.replace("_", " "), f"{empty[name]:.2f}", f"{warm[name]:.2f}") for name in warm]
     end = f"Compiling the {counted(startups.kernels, 'kernel')} of a training step from nothing"
     return f"{columns(rows)}\n\n{end} takes {startups.compiling:.1f} s."
+
+
+def busy_table(name: str, measured: Sequence[Busy]) -> str:
+    """A step of a plain model(x), alone and beside busy processes."""
+    rows = [(f"seconds of a step of {name}, threads", "alone", "beside two busy ones", "ratio")]
+    for b in measured:
+        rows.append((b.threads, f"{b.alone:.3f}", f"{b.beside:.3f}", f"{b.beside / b.alone:.1f}"))
+    return columns(rows)
 
 
 def sweep_table(sweep: Sweep) -> str:

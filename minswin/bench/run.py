@@ -10,6 +10,7 @@ from typing import Any
 
 from minswin.bench import report
 from minswin.bench.breakdown import break_down
+from minswin.bench.busy import busy
 from minswin.bench.ceilings import Ceilings, ceilings
 from minswin.bench.children import Failed, blas_threads, call
 from minswin.bench.contenders import SETUPS
@@ -22,7 +23,7 @@ from minswin.parallel import cores
 from minswin.replacing import require_replaceable
 
 PARTS = ("race", "startup", "breakdown")  # what is measured without being asked for
-ALL_PARTS = (*PARTS, "sweep")
+ALL_PARTS = (*PARTS, "sweep", "busy")
 
 
 class Bench:
@@ -102,6 +103,17 @@ class Bench:
                 continue
             tables[name] = {**found._asdict(), "compiling": found.compiling}
             self.show(report.startup_table(found))
+
+    def busy(self) -> None:
+        tables = self.results["busy"] = {}
+        for name in self.configurations:
+            self.tell(f"busy {name}: alone, then beside two processes that count")
+            try:
+                tables[name] = busy(name)
+            except (Failed, ValueError) as error:
+                self._missing(f"busy of {name}", error)
+                continue
+            self.show(report.busy_table(name, tables[name]))
 
     def breakdown(self) -> None:
         limits: list[Ceilings] = []

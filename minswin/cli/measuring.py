@@ -14,6 +14,7 @@ PARTS_OF_BENCH = {
     "startup": "a fresh process, with compiled kernels on disk and without",
     "breakdown": "a training step operation by operation, beside what the machine can do",
     "sweep": "inference against the side of the image",
+    "busy": "a plain model(x) alone, and beside two busy processes",
 }
 
 

@@ -56,8 +56,10 @@ class Parser(argparse.ArgumentParser):
         helps = {name: action.help or "" for name, action in self._option_string_actions.items()}
         near = difflib.get_close_matches(option, helps, n=1, cutoff=0.7)
         words = option.strip("-").replace("-", " ").replace("_", " ")
-        said = [name for name, text in helps.items() if len(words) > 2 and words in text.lower()]
-        return next(iter([*near, *said]), None)
+        mentioned = [
+            name for name, text in helps.items() if len(words) > 2 and words in text.lower()
+        ]
+        return next(iter([*near, *mentioned]), None)
 
 
 def add(commands: Any, name: str, run: Any, does: str) -> Parser:

@@ -67,7 +67,7 @@ def load(
     """One split, "train" or "test", of the set called "shapes", "cifar10" or "cifar100".
 
     CIFAR lies in `data_dir` (~/.cache/minswin) or, with `download`, is fetched there once, and
-    again if it is damaged; `count` takes the first so many samples. The built-in set is made from
+    again if it is damaged; `count` takes only the first of them. The built-in set is made from
     `seed`, `count` samples of it (10,000 to train and 2,000 to test).
     """
     if name not in NAMES:

@@ -28,7 +28,7 @@ def read_members(archive: Path, wanted: Container[str]) -> tuple[dict[str, bytes
     with archive.open("rb") as raw:
         try:
             with _unzipped(raw) as stream:
-                found, present = _members(stream, wanted)
+                contents, present = _members(stream, wanted)
                 while stream.read(CHUNK):  # the check sum stands at the very end
                     pass
         except DAMAGE as error:
@@ -36,22 +36,22 @@ def read_members(archive: Path, wanted: Container[str]) -> tuple[dict[str, bytes
                 f"{archive} ({archive.stat().st_size:,} bytes) is damaged, cut off, or "
                 f"no .tar.gz or .tar.xz archive ({error})"
             ) from error
-    return found, sorted(present)
+    return contents, sorted(present)
 
 
 def _members(stream: IO[bytes], wanted: Container[str]) -> tuple[dict[str, bytes], list[str]]:
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     present: list[str] = []
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as members:
         for member in members:
             file = PurePosixPath(member.name).name
             present.append(file)
             content = members.extractfile(member) if member.isfile() else None
-            if content is not None and file in wanted and file not in found:
-                found[file] = content.read()
+            if content is not None and file in wanted and file not in contents:
+                contents[file] = content.read()
     if not present:
         raise tarfile.ReadError("nothing is in it")
-    return found, present
+    return contents, present
 
 
 class _Member(tarfile.TarInfo):

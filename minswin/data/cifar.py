@@ -94,12 +94,12 @@ def read_cifar(
     count = layout.records[split] if records is None else records
     sizes = dict.fromkeys(wanted, f"{count * (len(layout.labels) + PIXELS):,} bytes")
     sizes[layout.meta] = f"{layout.labels[-1]} names"
-    place, found = _read_files(Path(path).absolute(), sizes, layout)
-    parts = [_parse(place / file, found[file], count, layout.labels) for file in wanted]
+    place, contents = _read_files(Path(path).absolute(), sizes, layout)
+    parts = [_parse(place / file, contents[file], count, layout.labels) for file in wanted]
     return Dataset(
         images=np.concatenate([images for images, _ in parts]),  # (N, 3, 32, 32)
         labels=np.concatenate([labels for _, labels in parts]),  # (N,)
-        classes=_class_names(place / layout.meta, found[layout.meta], layout.labels[-1]),
+        classes=_class_names(place / layout.meta, contents[layout.meta], layout.labels[-1]),
         name=name,
     )
 
@@ -123,10 +123,10 @@ def download(
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target, who="download") as part:
-        found = _fetch(url, part, progress=progress)
-        if found != md5:
+        digest = _fetch(url, part, progress=progress)
+        if digest != md5:
             raise ValueError(
-                f"download: {url} has the md5 sum {found}, expected {md5}; the "
+                f"download: {url} has the md5 sum {digest}, expected {md5}; the "
                 f"{part.stat().st_size:,} bytes that came were deleted: try again"
             )
     return target
@@ -169,8 +169,8 @@ def _archives(folder: Path, layout: Layout) -> list[Path]:
     starts = (layout.folder, layout.archive.removesuffix(".tar.gz"))
     named = [entry for entry in folder.iterdir() if entry.name.startswith(starts)]
     archives = [entry for entry in named if entry.name.endswith((".tar.gz", ".tar.xz"))]
-    found = (entry for entry in archives if entry.is_file())
-    return sorted(found, key=lambda entry: (entry.name != layout.archive, entry.name))
+    files = (entry for entry in archives if entry.is_file())
+    return sorted(files, key=lambda entry: (entry.name != layout.archive, entry.name))
 
 
 def _read_folder(folder: Path, sizes: dict[str, str], layout: Layout) -> dict[str, bytes]:
@@ -187,11 +187,11 @@ def _read_folder(folder: Path, sizes: dict[str, str], layout: Layout) -> dict[st
 
 def _read_archive(archive: Path, sizes: dict[str, str], layout: Layout) -> dict[str, bytes]:
     try:
-        found, present = read_members(archive, sizes)
+        contents, present = read_members(archive, sizes)
     except ValueError as error:
         raise ValueError(f"read_cifar: {error}; fetch it again") from error
     _expect_all(archive, sizes, present, layout)
-    return found
+    return contents
 
 
 def _expect_all(place: Path, sizes: dict[str, str], present: list[str], layout: Layout) -> None:

@@ -54,18 +54,18 @@ def warp(images: Bytes, matrix: Floats) -> Bytes:
 def _sources(matrix: Floats, height: int, width: int) -> tuple[Floats, Floats]:
     x = np.arange(width, dtype=np.float32) - (width - 1) / 2
     y = np.arange(height, dtype=np.float32) - (height - 1) / 2
-    found = []
+    places = []
     for row, length in ((matrix[:, 0], width), (matrix[:, 1], height)):
         along, down = row[:, :1] * x, row[:, 1:2] * y + row[:, 2:]  # (b, W), (b, H)
         place = down[:, :, None] + along[:, None, :] + np.float32((length + 1) / 2)
-        found.append(np.clip(place, 0, length + 1, out=place))  # (b, H, W)
-    return found[0], found[1]
+        places.append(np.clip(place, 0, length + 1, out=place))  # (b, H, W)
+    return places[0], places[1]
 
 
 def _between(wide: Bytes, at: NDArray[np.int64], share: Floats) -> Floats:
     """The value at `share` of the way from pixel `at` to the next one in its row."""
-    here = wide.take(at).astype(np.float32)
-    return here + share * (wide.take(at + 1) - here)
+    left = wide.take(at).astype(np.float32)
+    return left + share * (wide.take(at + 1) - left)
 
 
 def _matrix(strength: NDArray[Any], row: int, column: int) -> Floats:
@@ -108,13 +108,13 @@ def identity(images: Bytes, _: NDArray[Any]) -> Bytes:
 
 
 def solarize(images: Bytes, levels: NDArray[Any]) -> Bytes:
-    """Invert the brightest levels, as many as said."""
+    """Invert the brightest levels, this many of them."""
     least = _each(256 - np.rint(levels).astype(np.int16))
     return np.where(images >= least, 255 - images, images)
 
 
 def posterize(images: Bytes, bits: NDArray[Any]) -> Bytes:
-    """Clear the lowest bits, as many as said."""
+    """Clear the lowest bits, this many of them."""
     kept = (0xFF << np.rint(bits).astype(np.int64)) & 0xFF
     return images & _each(kept.astype(np.uint8))
 

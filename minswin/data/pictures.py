@@ -124,6 +124,8 @@ def _upright(picture: Any, Image: Any) -> Any:
     Pillow's own exif_transpose also writes all tags anew, and fails where one of them is odd.
     """
     picture.load()
+    if picture.format == "TIFF":  # turned by loading; before 10.1 Pillow leaves the tag there
+        return picture
     try:
         turn = TURNS.get(picture.getexif().get(ORIENTATION))
     except Exception:  # EXIF that cannot be read says nothing

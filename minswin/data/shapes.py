@@ -41,9 +41,9 @@ def shapes(count: int, *, seed: int, size: int = 32, split: str = "train") -> Da
     labels = np.empty(count, np.int64)
     masks = np.empty((count, size, size), np.bool_)
     for number, start in enumerate(range(0, count, BLOCK)):
-        here = slice(start, min(start + BLOCK, count))
+        rows = slice(start, min(start + BLOCK, count))
         block = _block(stream(seed, SPLITS.index(split), number), size)
-        images[here], labels[here], masks[here] = (part[: here.stop - start] for part in block)
+        images[rows], labels[rows], masks[rows] = (part[: rows.stop - start] for part in block)
     return Dataset(images, labels, KINDS, "shapes", masks, boxes_of(masks))
 
 

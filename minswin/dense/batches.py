@@ -67,9 +67,9 @@ def detection_batches(
     def batch(rng: Random) -> tuple[Floats, Aims]:
         chosen, flipped = _draw(rng, len(images), size)
         pairs = zip(chosen, flipped, strict=True)
-        here = [mirrored(boxes[i], width) if f else boxes[i] for i, f in pairs]
+        turned = [mirrored(boxes[i], width) if f else boxes[i] for i, f in pairs]
         x = _flip(as_input(images[chosen]), flipped)  # (B, 3, H, W)
-        return x, locations.aims(here, [labels[i] for i in chosen])
+        return x, locations.aims(turned, [labels[i] for i in chosen])
 
     return batch
 

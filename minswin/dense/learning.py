@@ -1,21 +1,22 @@
-"""A short training loop for any loss: batch, backward, clip, AdamW, warm-up and cosine."""
+"""Training for any loss until a number of steps or minutes is over: AdamW, warm-up and cosine."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
+from minswin import training
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.bar import Bar
 from minswin.layers import Layer
 from minswin.parallel import data_parallel
-from minswin.training import AdamW, Diverged, clip_gradients, warmup_cosine
-from minswin.training.evaluate import quiet
+from minswin.training import AdamW, warmup_cosine
 
 WARMUP = 0.05  # share of the training in which the learning rate rises
 
@@ -45,20 +46,27 @@ def fit(
     seconds = math.inf if minutes is None else 60 * minutes
     losses: list[float] = []
     began = time.perf_counter()
-    with Bar(steps) as bar:
-        while (done := max(len(losses) / steps, (time.perf_counter() - began) / seconds)) < 1:
-            x, truth = batch(rng)
-            with quiet():
-                value = loss(forward(x), truth)
-                model.zero_grad()
-                value.backward()
-            norm = clip_gradients(model.parameters(), clip)
-            _require_finite(value.item(), norm, len(losses))
-            optimizer.step(_learning_rate(done, lr))
-            losses.append(value.item())
+
+    def done() -> float:
+        return max(len(losses) / steps, (time.perf_counter() - began) / seconds)
+
+    def batches() -> Iterator[tuple[Array, Any]]:
+        while done() < 1:
+            yield batch(rng)
+
+    with Bar(steps) as bar, closing(forward):
+        for value in training.fit(
+            model,
+            batches(),
+            loss,
+            optimizer=optimizer,
+            lr=lambda step: _learning_rate(min(done(), 1.0), lr),
+            clip=clip,
+            forward=forward,
+        ):
+            losses.append(value)
             bar.text = f"loss {np.mean(losses[-50:]):.3f}"
             bar.update()
-    forward.close()
     return losses
 
 
@@ -68,11 +76,3 @@ def _learning_rate(done: float, lr: float) -> float:
     return warmup_cosine(
         place, steps=parts, warmup=round(WARMUP * parts), base=lr, start=lr / 50, final=0.0
     )
-
-
-def _require_finite(loss: float, norm: float, step: int) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise Diverged(
-            f"fit: in step {step + 1} the loss became {loss} and its gradient {norm} long; "
-            "try a smaller lr"
-        )

@@ -1,4 +1,4 @@
-"""Where the tokens of a pyramid are in the image, and what each should say about the objects."""
+"""Where the tokens of a pyramid are in the image, and what each should predict of the objects."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-REACH = 4.0  # a map finds objects whose farthest edge is up to so many of its tokens away
-CENTRAL = 1.5  # and whose centre is up to so many tokens away
+REACH = 4.0  # a map finds objects whose farthest edge is up to this many of its tokens away
+CENTRAL = 1.5  # and whose centre is up to this many tokens away
 
 
 class Aims(NamedTuple):
-    """What the tokens of a batch should say; boxes and centre only count where there is an object.
+    """What the tokens of a batch should predict; boxes and centre count only where an object is.
 
     labels (B, P), −1 for none   boxes (B, P, 4), in pixels   centre (B, P), 0 to 1
     """

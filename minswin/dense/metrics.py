@@ -76,7 +76,7 @@ def average_precision(
     """Area under precision over recall, for each class and overlap; see AveragePrecision.
 
     found: for each image boxes (n, 4), scores (n,), labels (n,)   truth: boxes (m, 4), labels (m,)
-    most: so many boxes of a class count in an image, the best
+    most: this many boxes of a class count in an image, the best
     """
     if len(found) != len(truth):
         raise ValueError(

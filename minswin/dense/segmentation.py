@@ -101,10 +101,10 @@ def check_masks(
 
 def segment(model: Segmenter, images: Array, *, batch: int = 64) -> NDArray[np.int64]:
     """The most likely class of every pixel.        images (N, 3, H, W)        gives (N, H, W)"""
-    found = []
+    classes = []
     with model.evaluating(), no_grad():
         forward = data_parallel(model)
         for start in range(0, len(images), batch):
             logits = to_numpy(forward(images[start : start + batch]).data)
-            found.append(logits.argmax(axis=-1))
-    return np.concatenate(found)
+            classes.append(logits.argmax(axis=-1))
+    return np.concatenate(classes)

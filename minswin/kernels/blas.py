@@ -24,7 +24,7 @@ class _Share:
 
 
 def take_over() -> None:
-    """Hold BLAS to one thread; the kernels may use as many as it had, unless one was asked for."""
+    """Hold BLAS to one thread; the kernels may use as many as it had, unless held to one too."""
     before = _hold()
     if _Share.threads is None:
         _Share.threads = before
@@ -35,6 +35,14 @@ def one_blas_thread() -> bool:
     _hold()
     _Share.threads = 1
     return _openblas() is not None
+
+
+def give_back() -> None:
+    """Let BLAS use as many threads as at first, and the kernels one: for a comparison."""
+    library = _openblas()
+    if library is not None:
+        library[1](_hold())
+    _Share.threads = 1
 
 
 def threads() -> int:

@@ -2,7 +2,7 @@
 
 A number has no dtype of its own, and neither has a list of them: it takes that of the arrays
 beside it. Integers and bools beside floating arrays become floating too, unless the shape line of
-the definition says that they are indices or flags (see `shapes`).
+the definition marks them as indices or flags (see `shapes`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def convert(
         for x, argument in zip(inputs, names, strict=False)
     ]
     arrays = [x.data if isinstance(x, Tensor) else x for x in converted]
-    return converted, arrays, tuple(None if a is None else a.shape for a in arrays)
+    shapes = [None if a is None else a.shape for a in arrays]
+    return converted, arrays, tuple(shapes)
 
 
 def _has_dtype(x: Any) -> bool:
@@ -84,13 +85,10 @@ def _beside(
     """An input as the operation takes it, where `like` is the array that decides."""
     array = _array(who, x) if _has_dtype(x) else np.asarray(x)
     kind = argument.form(array.ndim).kind
-    _require_kind(who, argument.name, array, "numbers", hints)
     weak = array.dtype.kind == "f" and not _has_dtype(x)
-    if like.dtype.kind == "f" and (kind == "numbers" or (kind == "floats" and weak)):
-        dtype = like.dtype
-    else:
-        _require_kind(who, argument.name, array, kind, hints)
-        dtype = array.dtype
+    converted = like.dtype.kind == "f" and (kind == "numbers" or (kind == "floats" and weak))
+    _require_kind(who, argument.name, array, kind, hints)
+    dtype = like.dtype if converted else array.dtype
     if _has_dtype(x):
         if array.dtype != dtype:
             return array.astype(dtype)
@@ -128,7 +126,7 @@ def _require_one_dtype(who: str, floating: list[Array]) -> list[Array]:
 
 
 def _require_one_device(who: str, arrays: list[Array]) -> None:
-    if all(type(x) is np.ndarray for x in arrays):
+    if {*map(type, arrays)} <= {np.ndarray}:
         return
     devices = [device_of(x) for x in arrays]
     other = next((device for device in devices if device != devices[0]), None)

@@ -1,9 +1,9 @@
-"""The shape line of a docstring, read and checked, so that text and check cannot disagree.
+"""The shape line of a docstring, read and checked, so that docs and check cannot disagree.
 
     x (..., K)   weight (M, K)   bias (M,) or None        gives (..., M)
 
 A letter is one size in all arrays of a call, a number is itself; `...` and `*name` are any number
-of axes, the same wherever they stand. `->` is "broadcasts to". A word behind a shape says what the
+of axes, the same wherever they stand. `->` is "broadcasts to". A word behind a shape is what the
 array holds: integers, bool, flags (bool or integers), floats; without a word it holds numbers.
 """
 
@@ -50,8 +50,8 @@ def arguments_of(function: Callable[..., Any]) -> tuple[Argument, ...]:
     """The positional arguments of a function, as its docstring describes them."""
     parameters = inspect.signature(function).parameters.values()
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    found = enumerate(_read(inspect.getdoc(function) or "", names))
-    described = {argument.name: argument._replace(order=i) for i, argument in found}
+    read = enumerate(_read(inspect.getdoc(function) or "", names))
+    described = {argument.name: argument._replace(order=i) for i, argument in read}
     return tuple(described.get(name, Argument(name)) for name in names)
 
 

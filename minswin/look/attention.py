@@ -58,14 +58,15 @@ class Attention(NamedTuple):
 def attention_maps(model: Any, image: Array) -> list[Attention]:
     """Every attention of one forward, in order; of TNT those between patches.
 
+    Left out is attention to fewer keys than queries, as to the summaries of Twins.
     image (3, H, W), normalised as for training. Probabilities are those of the model: its
-    definition of attention is given the identity in the place of the values, and answers P.
+    definition of attention gets the identity instead of the values, so that its answer is P.
     """
     batch = image.reshape(1, *image.shape[-3:])
     size = batch.shape[2], batch.shape[3]
     patch = getattr(model, "patch_size", None)
     watch = _Watch(patch_grid(size, patch) if patch else size)
-    with model.evaluating(), no_grad(), kernels.using("reference"), watching(watch):
+    with model.evaluating(), no_grad(), kernels.using("reference"), watching(watch, model):
         model(batch)
     return watch.seen
 
@@ -76,7 +77,6 @@ class _Watch:
     def __init__(self, patches: Pair) -> None:
         self.seen: list[Attention] = []
         self.patches = patches
-        self.stage = self.block = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -93,29 +93,40 @@ class _Watch:
         elif name == "window_partition":
             self.window, self.covered = settings["window"], inputs[0].shape[1:3]
         elif name == "attention":
-            q, k, _, bias = inputs
-            self._enter(to_numpy(q), to_numpy(k), None if bias is None else to_numpy(bias))
+            q, k, _, bias = (None if x is None else to_numpy(x) for x in inputs)
+            assert q is not None and k is not None
+            if len(q) == 1 and q.shape[-2] == k.shape[-2]:  # not words inside of patches
+                self._enter(q, k, bias, operation.layer or "")
             self._forget()
         elif name == "patch_merge":
-            self.stage, self.block = self.stage + 1, 0
             self._forget()
 
-    def _enter(self, q: np.ndarray, k: np.ndarray, bias: np.ndarray | None) -> None:
-        if len(q) != 1:
-            return  # words inside of patches
-        N = k.shape[-2]
+    def _enter(self, q: np.ndarray, k: np.ndarray, bias: np.ndarray | None, layer: str) -> None:
+        N, (stage, block) = k.shape[-2], _stage_and_block(layer)
         identity = np.broadcast_to(np.eye(N, dtype=q.dtype), (*k.shape[:-1], N))
         p = attention(q, k, identity, bias)[0][0]  # (windows, h, N, N) or (h, N, N)
         if self.window is None:
-            front = N - self.patches[0] * self.patches[1]
-            own = (self.patches, (0, 0), self.patches, self.patches, front)
-            seen = Attention(self.stage, self.block, p[None], *own)
+            grid, front = _whole_map(N, self.patches)
+            geometry = (grid, (0, 0), grid, grid, front)
+            self.seen.append(Attention(stage, block, p[None], *geometry))
         else:
-            grid = self.grid or self.covered
-            own = (self.window, self.shift, self.covered, grid, 0)
-            seen = Attention(self.stage, self.block, p, *own)
-        self.seen.append(seen)
-        self.block += 1
+            geometry = (self.window, self.shift, self.covered, self.grid or self.covered, 0)
+            self.seen.append(Attention(stage, block, p, *geometry))
+
+
+def _stage_and_block(layer: str) -> Pair:
+    """The last two numbers in the name of a layer, or 0 and the only one: layers.2.blocks.5.attn"""
+    numbers = [int(part) for part in layer.split(".") if part.isdigit()]
+    stage, block = [0, 0, *numbers][-2:]
+    return stage, block
+
+
+def _whole_map(tokens: int, patches: Pair) -> tuple[Pair, int]:
+    """The map that this many tokens are of, and how many stand before those with a place."""
+    H, W = patches
+    while H * W > tokens:  # maps are halved from stage to stage
+        H, W = (H + 1) // 2, (W + 1) // 2
+    return (H, W), tokens - H * W
 
 
 # ── windows and shift undone ─────────────────────────────────────────────────────────────────────
@@ -135,9 +146,9 @@ def looks_at(seen: Attention, token: Pair | None, *, head: int | None = None) ->
         return p[0, row, seen.front :].reshape(seen.grid)
     place = places(seen)  # (H, W)
     N = p.shape[-1]
-    number, own = divmod(int(place[token]), N)
-    there = np.where(place // N == number, p[number, own, place % N], 0)  # (H, W)
-    return there
+    number, query = divmod(int(place[token]), N)
+    shares: np.ndarray = np.where(place // N == number, p[number, query, place % N], 0)
+    return shares  # (H, W)
 
 
 def places(seen: Attention) -> np.ndarray:

@@ -27,18 +27,18 @@ def distinct_masks(grid: Pair, window: Pair, shift: Pair) -> list[Mask]:
 
     There are four: inside, at the right border, at the lower border, in the corner.
     """
-    found: dict[bytes, list[int]] = {}
+    numbers_of: dict[bytes, list[int]] = {}
     masks = attention_mask(grid, window, shift)  # (windows, N, N)
     for number, mask in enumerate(masks):
-        found.setdefault(mask.tobytes(), []).append(number)
-    return [Mask(tuple(numbers), masks[numbers[0]]) for numbers in found.values()]
+        numbers_of.setdefault(mask.tobytes(), []).append(number)
+    return [Mask(tuple(numbers), masks[numbers[0]]) for numbers in numbers_of.values()]
 
 
 def visible(grid: Pair, window: Pair, shift: Pair, token: Pair) -> np.ndarray:
     """The tokens that `token` = (row, column) may look at, in the image: (H, W) bool."""
     place = slots(grid, window, shift)  # (H, W)
-    number, own = divmod(int(place[token]), window[0] * window[1])
-    allowed = attention_mask(grid, window, shift)[number, own] == 0  # (N,)
+    number, query = divmod(int(place[token]), window[0] * window[1])
+    allowed = attention_mask(grid, window, shift)[number, query] == 0  # (N,)
     inside = window_of(grid, window, shift) == number  # (H, W)
     return inside & allowed[place % len(allowed)]
 
@@ -69,8 +69,8 @@ def draw_visible(
     _, H, W = pixels.shape
     sees = visible(grid, window, shift, token)
     show_image(axes, pixels, tint=0.55 * sees)
-    own = window_of(grid, window, shift)
-    draw_borders(axes, own == own[token], (H, W), color=ROSE, lw=1.2)
+    windows = window_of(grid, window, shift)
+    draw_borders(axes, windows == windows[token], (H, W), color=ROSE, lw=1.2)
     mark(axes, token, grid, (H, W))
     return bare(axes, f"token {token} may look at {sees.sum()} tokens")
 

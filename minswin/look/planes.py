@@ -84,9 +84,9 @@ def draw_points(
 ) -> Any:
     """Images as points (B, 2), in the colour of their class."""
     for k, name in enumerate(classes):
-        own = points[labels == k]
+        of_class = points[labels == k]
         colour = COLOURS[k % len(COLOURS)]
-        axes.scatter(own[:, 0], own[:, 1], s=7, color=colour, alpha=0.75, lw=0, label=name)
+        axes.scatter(*of_class.T, s=7, color=colour, alpha=0.75, lw=0, label=name)
     return bare(axes, title)
 
 

@@ -46,10 +46,10 @@ def dependence(
     """
     rng = generator("dependence", rng)
     images = Tensor(rng.standard_normal((draws, 3, *size)), requires_grad=True)
-    found = features(images)  # (draws, h, w, C)
-    g = np.zeros(found.shape)
+    maps = features(images)  # (draws, h, w, C)
+    g = np.zeros(maps.shape)
     g[:, token[0], token[1]] = rng.standard_normal(g[:, 0, 0].shape)
-    found.backward(g)
+    maps.backward(g)
     assert images.grad is not None
     strength = abs(to_numpy(images.grad)).max(axis=(0, 1))  # (H, W)
     return strength > SMALL * strength.max()
@@ -81,14 +81,14 @@ class Field(NamedTuple):
 
 def fields(model: Any, steps: Sequence[int], size: Pair, *, rng: Seed) -> list[Field]:
     """The receptive field of a token near the middle, after each of some steps of a model."""
-    found, rng = [], generator("fields", rng)
+    several, rng = [], generator("fields", rng)
     with model.evaluating():
         for step in steps:
             features = features_of(model, step)
             h, w = features(Tensor(np.zeros((1, 3, *size)))).shape[1:3]
             token = h // 2 - 1, w // 2 - 1  # in a window that ends at the middle of the image
-            found.append(Field(dependence(features, size, token, rng=rng), token, (h, w)))
-    return found
+            several.append(Field(dependence(features, size, token, rng=rng), token, (h, w)))
+    return several
 
 
 def argument(*, side: int = 64, rng: Seed) -> dict[str, list[Field]]:
@@ -105,13 +105,13 @@ def argument(*, side: int = 64, rng: Seed) -> dict[str, list[Field]]:
         "window_size": 4,
     }
     rng = generator("argument", rng)
-    own: dict[str, Any] = {"num_classes": 2, "rng": rng, "dtype": np.float64}
+    settings: dict[str, Any] = {"num_classes": 2, "rng": rng, "dtype": np.float64}
     models: dict[str, Model] = {
-        "windows alone (W-MSA)": without_shift(SwinTransformer(**window, **own)),
-        "shifted windows (Swin)": SwinTransformer(**window, **own),
-        "ResNet": ResNet(img_size=side, width=4, depths=(2, 2, 2), stem="cifar", **own),
+        "windows alone (W-MSA)": without_shift(SwinTransformer(**window, **settings)),
+        "shifted windows (Swin)": SwinTransformer(**window, **settings),
+        "ResNet": ResNet(img_size=side, width=4, depths=(2, 2, 2), stem="cifar", **settings),
         "ViT": VisionTransformer(
-            img_size=side, patch_size=8, embed_dim=8, depth=3, num_heads=1, **own
+            img_size=side, patch_size=8, embed_dim=8, depth=3, num_heads=1, **settings
         ),
     }
     return {name: fields(m, range(3), (side, side), rng=rng) for name, m in models.items()}
@@ -126,9 +126,9 @@ def draw_field(axes: Any, field: Field, *, title: str = "") -> Any:
     return bare(axes, title or f"{field.pixels.mean():.0%} of the image")
 
 
-def draw_argument(axes: Any, found: dict[str, list[Field]]) -> Any:
+def draw_argument(axes: Any, fields_of: dict[str, list[Field]]) -> Any:
     """A row for every model, a column for every step: axes (rows, columns)."""
-    for row, (name, several) in zip(axes, found.items(), strict=True):
+    for row, (name, several) in zip(axes, fields_of.items(), strict=True):
         for step, (place, field) in enumerate(zip(row, several, strict=True)):
             draw_field(place, field)
             unit = "block" if name == "ViT" else "stage"

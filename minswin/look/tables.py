@@ -28,8 +28,8 @@ def models_table() -> str:
 
 def shapes_table(name: str, img_size: int | tuple[int, int] | None = None) -> str:
     """The way of one image through a model: shape, parameters and MACs of each step."""
-    given = {} if img_size is None else {"img_size": img_size}
-    model: Any = create_model(name, rng=BLANK, **given)
+    changes = {} if img_size is None else {"img_size": img_size}
+    model: Any = create_model(name, rng=BLANK, **changes)
     summary = model.summary(model.img_size)
     rows = [("step", "gives", "parameters", "MACs")]
     for step, shape, parameters, macs, *_ in summary:
@@ -41,7 +41,7 @@ def shapes_table(name: str, img_size: int | tuple[int, int] | None = None) -> st
 
 
 def bars(names: Sequence[str], shares: Sequence[float], *, top: int | None = None) -> str:
-    """One line for each name with its share as a bar; with `top`, the largest first, so many."""
+    """One line for each name with its share as a bar; with `top`, this many, largest first."""
     order = list(range(len(names)))
     if top is not None:
         order = sorted(order, key=lambda i: -shares[i])[:top]

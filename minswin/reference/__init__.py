@@ -1,4 +1,4 @@
-"""The definitions: `value, vjp = f(*arrays, **settings)`, one text for NumPy and CuPy arrays.
+"""The definitions: `value, vjp = f(*arrays, **settings)`, the same for NumPy and CuPy arrays.
 
 In `updates`, which is not about derivatives, each changes its arrays in place instead.
 """

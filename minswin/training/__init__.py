@@ -1,14 +1,14 @@
-"""Training: optimizers, schedules, checkpoints that resume bit for bit, and one readable loop."""
+"""Training: fit, which is all of it on a page; optimizers; runs that resume bit for bit."""
 
 from typing import TYPE_CHECKING
 
 from minswin import lazy
 from minswin.training.checkpoints import load_trained_model, read_checkpoint, save_checkpoint
+from minswin.training.classify import Evaluation, evaluate, predict
 from minswin.training.ema import WeightAverage
-from minswin.training.evaluate import Evaluation, evaluate, predict
+from minswin.training.fit import Diverged, fit
 from minswin.training.loop import Result, resume, train
 from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
-from minswin.training.run import Diverged
 from minswin.training.schedules import warmup_cosine
 from minswin.training.settings import RECIPES, Settings, recipe
 
@@ -24,6 +24,7 @@ __all__ = [
     "clip_gradients",
     "decays",
     "evaluate",
+    "fit",
     "load_trained_model",
     "predict",
     "read_checkpoint",

@@ -1,4 +1,4 @@
-"""Learning from a teacher: a trained model looks at every batch too, and a DeiT listens to it."""
+"""Learning from a teacher: a DeiT is trained towards the answers of a trained model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from minswin.training.settings import Settings
 
 
 class TwoHeads(Layer):
-    """What both heads of a DeiT say, as one Tensor: so threads can share the batch.
+    """The answers of both heads of a DeiT as one Tensor, so that threads can share the batch.
 
     Takes    images (B, 3, H, W)        Gives (B, 2, num_classes): `head`, then `head_dist`
     """
@@ -39,7 +39,7 @@ class TwoHeads(Layer):
 
 
 class Distillation:
-    """The teacher of a run, and the loss of the student that listens to it.
+    """The teacher of a run, and the loss of the student that learns from it.
 
     The teacher sees the very batch that the student sees, after augmentation and mixing. It is in
     evaluation mode; no gradient and no update reaches it.
@@ -65,7 +65,7 @@ class Distillation:
         self._student = data_parallel(TwoHeads(model), threads)
 
     def loss(self, x: Array, targets: Array) -> tuple[Tensor, Array]:
-        """The loss of a batch, and what the student answers: the mean of its heads, (B, K)."""
+        """The loss of a batch, and the answer of the student: the mean of its heads, (B, K)."""
         with no_grad():
             advice = self._teacher(x).data  # (B, K)
         heads = self._student(x)  # (B, 2, K)
@@ -107,7 +107,7 @@ def _check_sum(model: Model) -> str:
 def _require_two_heads(model: Model) -> None:
     if not isinstance(model, DistilledVisionTransformer):
         raise ValueError(
-            f"train: {model.name} has no distillation head, so it cannot listen to a teacher; "
+            f"train: {model.name} has no distillation head, so it cannot learn from a teacher; "
             f"leave out --teacher, or choose a --model from {', '.join(DISTILLED)}"
         )
 

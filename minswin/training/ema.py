@@ -38,12 +38,12 @@ class WeightAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Give the model the averaged weights inside this block; put its own back afterwards."""
-        own = {name: p.data.copy() for name, p in self.parameters.items()}
+        weights = {name: p.data.copy() for name, p in self.parameters.items()}
         self._write(self.average)
         try:
             yield
         finally:
-            self._write(own)
+            self._write(weights)
 
     def _write(self, values: Mapping[str, Array]) -> None:
         for name, p in self.parameters.items():

@@ -69,13 +69,13 @@ def require_known_model(name: str) -> None:
 def new_model(settings: Settings, images: Images) -> Model:
     """The model of a run, made for its images; random weights that depend on the seed only."""
     height, width = images.images.shape[2:]
-    own: dict[str, Any] = {"img_size": height if height == width else (height, width)}
+    changes: dict[str, Any] = {"img_size": height if height == width else (height, width)}
     if settings.drop_path is not None:
-        own["drop_path_rate"] = settings.drop_path
+        changes["drop_path_rate"] = settings.drop_path
     if settings.recompute:
-        own["recompute"] = True
+        changes["recompute"] = True
     rng = np.random.default_rng(settings.seed)
-    model = create_model(settings.model, num_classes=len(images.classes), rng=rng, **own)
+    model = create_model(settings.model, num_classes=len(images.classes), rng=rng, **changes)
     if settings.piece:
         _require_pieces(model, settings)
     return model

@@ -1,26 +1,25 @@
-"""The training loop: forward, cross-entropy, backward, clip, update; evaluate; save."""
+"""Runs of training: update after update (updates.py), evaluate, save; stop and go on."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from minswin.arrays import Array
 from minswin.data.ahead import ahead
 from minswin.devices import working_on
 from minswin.replacing import require_folder
 from minswin.training.checkpoints import BEST, LAST, find_run, read_checkpoint
-from minswin.training.evaluate import quiet
-from minswin.training.interrupts import Interrupts
 from minswin.training.journal import read_journal
-from minswin.training.optimizers import clip_gradients
 from minswin.training.progress import Progress
 from minswin.training.run import CURVES, FILES, LOG, Run
 from minswin.training.settings import Settings
-from minswin.training.steps import LateSteps, Made, right_answers
+from minswin.training.updates import Updates
 
 
 @dataclass(frozen=True)
@@ -67,64 +66,25 @@ def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
 
 
 def _train(run: Run, quiet: bool) -> Result:
-    began, settings = time.perf_counter(), run.settings
-    late = LateSteps(run) if run.alone else None
+    began, epochs, updates = time.perf_counter(), run.settings.epochs, Updates(run)
     with Interrupts() as interrupts, closing(Progress(run, quiet=quiet)) as progress:
-        while run.epoch < settings.epochs and not interrupts.received():
+        while run.epoch < epochs and not interrupts.received():
             run.model.train()
             progress.begin_epoch()
             batches = ahead(run.batches.epoch(run.epoch, start=run.step_in_epoch))
             for x, targets in run.feed(batches):
-                if late is None:
-                    _report(run, progress, [_update(run, x, targets)])
-                else:
-                    lr = run.learning_rate(run.step + len(late.unread))
-                    _report(run, progress, late(x, targets, lr))
+                progress.steps(updates(x, targets))  # those of a GPU are read some steps later
                 if interrupts.received():
-                    _report(run, progress, late.read() if late else [])
+                    progress.steps(updates.read())
                     break
-                if late and late.unread:
-                    continue
-                if settings.checkpoint_every and run.step % settings.checkpoint_every == 0:
+                if not updates.unread and run.is_time_to_save():
                     run.save(LAST)
             if run.step_in_epoch == len(run.batches):
                 _finish_epoch(run, progress)
-        if run.epoch == settings.epochs:
+        if run.epoch == epochs:
             return _finish(run, progress, began)
         run.save(LAST)
         return _result(run, began, interrupted=interrupts.received())
-
-
-def _update(run: Run, x: Array, targets: Array) -> Made:
-    """One step."""
-    lr = run.learning_rate(run.step)
-    loss, logits = _differentiate(run, x, targets)
-    norm = float(clip_gradients(run.model.parameters(), run.settings.clip or None))
-    run.require_finite(loss, norm, lr)
-    run.optimizer.step(lr)
-    if run.average is not None:
-        run.average.update()
-    return Made(loss, int(right_answers(logits, targets)), norm, len(x), lr)
-
-
-def _report(run: Run, progress: Progress, steps: list[Made]) -> None:
-    """Count the steps that were made, and tell of them."""
-    for made in steps:
-        if run.alone and not made.skipped:
-            run.require_finite(made.loss, made.norm, made.lr)
-        run.count(made)
-        progress.step(
-            loss=made.loss, right=made.right, images=made.images, lr=made.lr, norm=made.norm
-        )
-
-
-def _differentiate(run: Run, x: Array, targets: Array) -> tuple[float, Array]:
-    """Set the gradients of the mean loss of a batch; give the loss, and the logits (B, K)."""
-    run.model.zero_grad()
-    with quiet():
-        loss, logits = run.loss(x, targets)
-        loss.backward()
-    return float(loss.item()), logits
 
 
 def _finish_epoch(run: Run, progress: Progress) -> None:
@@ -171,12 +131,49 @@ def _result(run: Run, began: float, interrupted: int | None = None) -> Result:
 
 
 def _require_unused(folder: Path) -> None:
-    found = [name for name in FILES if (folder / name).exists()]
-    if LAST in found:
+    present = [name for name in FILES if (folder / name).exists()]
+    if LAST in present:
         what = f"a run; continue it with --resume {folder}, start it anew with --overwrite"
     else:
-        what = f"{', '.join(found)} of a run; replace it with --overwrite"
-    if found:
+        what = f"{', '.join(present)} of a run; replace it with --overwrite"
+    if present:
         raise FileExistsError(
             f"train: {folder} already holds {what}, or choose another folder with --out"
         )
+
+
+# ── signals ──────────────────────────────────────────────────────────────────────────────────────
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """Inside this block the first SIGINT or SIGTERM is only noted; `received()` gives its number.
+
+    A second one acts as usual, for those who do not want to wait. Outside of the main thread,
+    where Python lets nobody handle signals, the block does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def received(self) -> int | None:
+        return self._received
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()

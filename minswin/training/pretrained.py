@@ -16,7 +16,7 @@ from minswin.training.checkpoints import (
 from minswin.weights.files import FORMATS, save_weights
 
 FOLDER = Path(__file__).parent.with_name("pretrained")
-DEFAULT = "swin_cifar_small"  # what `minswin predict` asks when no checkpoint is given
+DEFAULT = "swin_cifar_small"  # the model of `minswin predict` without a checkpoint
 
 
 def pretrained() -> dict[str, Path]:
@@ -53,16 +53,16 @@ def export(run: Path | str, out: Path | str) -> None:
     checkpoint = read_checkpoint(find_checkpoint(run))
     weights = {**checkpoint.weights, **checkpoint.average}
     real = {name: array for name, array in weights.items() if array.dtype.kind == "f"}
-    far = [name for name, array in real.items() if not np.abs(array).max() < 65_504]
-    if far:
+    too_large = [name for name, array in real.items() if not np.abs(array).max() < 65_504]
+    if too_large:
         raise ValueError(
-            f"export: {far[0]} of {run} holds numbers beyond the range of float16; keep the "
+            f"export: {too_large[0]} of {run} holds numbers beyond the range of float16; keep the "
             "checkpoint as it is"
         )
     halved = {**weights, **{name: array.astype(np.float16) for name, array in real.items()}}
-    here = {"data_dir": None, "teacher": None, "out": ""}  # no folders of this machine
-    elsewhere = {**checkpoint.info["settings"], **here}
-    info = {**checkpoint.info, "settings": elsewhere}
+    without_folders = {"data_dir": None, "teacher": None, "out": ""}  # no folders of this machine
+    settings = {**checkpoint.info["settings"], **without_folders}
+    info = {**checkpoint.info, "settings": settings}
     if FORMATS[out.suffix] == "safetensors":
         save_exported(out, info, halved)
     else:

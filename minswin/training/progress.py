@@ -1,15 +1,16 @@
-"""What a run says while it works: a bar on a terminal, one line for each epoch, the log."""
+"""What a run reports while it works: a bar on a terminal, one line for each epoch, the log."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from minswin.bar import Bar
 from minswin.look.tables import fitted
-from minswin.training.evaluate import Evaluation
-from minswin.training.run import Run
+from minswin.training.classify import Evaluation
+from minswin.training.run import Made, Run
 
 
 class Progress:
@@ -29,13 +30,18 @@ class Progress:
         """Training speed in this epoch, as far as this process has worked on it."""
         return self._images / max(time.perf_counter() - self._start, 1e-9)
 
-    def step(self, *, loss: float, right: int, images: int, lr: float, norm: float) -> None:
-        """One update was made; the numbers are those of its batch."""
-        self._images += images
+    def steps(self, updates: Iterable[Made]) -> None:
+        """Count updates that were made, and report them."""
+        for made in updates:
+            self.run.count(made)
+            self._step(made)
+
+    def _step(self, made: Made) -> None:
+        self._images += made.images
         totals, every = self.run.totals, self.run.settings.log_every
-        seen = max(totals.images, 1)  # 0 while all steps were skipped
+        counted = max(totals.images, 1)  # 0 while all steps were skipped
         self.bar.text = (
-            f"loss {totals.loss / seen:.3f}  accuracy {totals.right / seen:.1%}  "
+            f"loss {totals.loss / counted:.3f}  accuracy {totals.right / counted:.1%}  "
             f"{self.images_per_second:,.0f} images/s"
         )
         self.bar.update()
@@ -43,18 +49,18 @@ class Progress:
             self.log(
                 "step",
                 epoch=self.run.epoch + 1,
-                lr=lr,
-                loss=loss,
-                accuracy=right / images,
-                grad_norm=norm,
+                lr=made.lr,
+                loss=made.loss,
+                accuracy=made.right / made.images,
+                grad_norm=made.norm,
                 images_per_second=round(self.images_per_second, 1),
             )
 
     def epoch(self, result: Evaluation, speed: float) -> None:
         """All steps of an epoch are made and were evaluated."""
         run, totals = self.run, self.run.totals
-        seen = max(totals.images, 1)
-        loss, accuracy = totals.loss / seen, totals.right / seen
+        counted = max(totals.images, 1)
+        loss, accuracy = totals.loss / counted, totals.right / counted
         on = "test" if run.held_out is None else "held-out"
         self.log(
             "epoch",

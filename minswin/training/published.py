@@ -10,8 +10,7 @@ import numpy as np
 from minswin import data
 from minswin.data.pictures import prepare, read_image
 from minswin.models import create_model
-from minswin.training.classify import Classifier
-from minswin.training.evaluate import predict
+from minswin.training.classify import Classifier, predict
 from minswin.weights.families import FAMILIES
 from minswin.weights.load import Tell, in_our_names, load_source
 from minswin.weights.state import read_source

@@ -8,19 +8,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from minswin import data, kernels, ops
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import to_device
 from minswin.parallel import data_parallel
+from minswin.replacing import clear
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST, Checkpoint
+from minswin.training.classify import Evaluation, evaluate, quiet
 from minswin.training.distillation import Distillation
 from minswin.training.ema import WeightAverage
-from minswin.training.evaluate import Evaluation, evaluate, quiet
-from minswin.training.feed import feed
+from minswin.training.fit import Diverged
+from minswin.training.gpu import feed
 from minswin.training.inputs import (
     Images,
     Model,
@@ -35,15 +37,21 @@ from minswin.training.journal import Journal
 from minswin.training.precision import LossScale, computing
 from minswin.training.schedules import warmup_cosine
 from minswin.training.settings import Settings
-from minswin.training.steps import Made
 from minswin.version import VERSION
 
 LOG, CURVES = "log.jsonl", "curves.png"
 FILES = (LAST, BEST, "last.json", "best.json", LOG, CURVES)  # what a run keeps in its folder
 
 
-class Diverged(FloatingPointError):
-    """The loss or a gradient is no longer a number."""
+class Made(NamedTuple):
+    """What is known of one update."""
+
+    loss: float  # the mean of its batch
+    right: int  # answers of its batch
+    norm: float  # of the gradient, before it was clipped
+    images: int
+    lr: float
+    skipped: bool = False  # its gradients overflowed in float16: nothing was changed
 
 
 @dataclass
@@ -67,9 +75,9 @@ class Run:
         self.backend = kernels.chosen(next(self.model.parameters()).data)
         with kernels.using(self.backend):  # an error here, if they cannot be loaded
             pass
-        # A GPU, or float16: the batch is not split, and steps are read late (steps.py).
-        self.alone = settings.device != "cpu" or settings.precision != "float32"
-        threads = 1 if self.alone else settings.threads
+        self.late = settings.device != "cpu"  # updates are read some steps later (updates.py)
+        whole = self.late or settings.precision != "float32"  # the batch is not split
+        threads = 1 if whole else settings.threads
         self.forward = data_parallel(self.model, threads)
         self.teaching: Distillation | None = None
         if settings.teacher:
@@ -142,13 +150,18 @@ class Run:
         self.best_accuracy = result.accuracy if before is None else max(before, result.accuracy)
         return before is None or result.accuracy > before
 
-    def require_finite(self, loss: float, norm: float, lr: float) -> None:
-        """Raise, before an update spoils the weights, if loss or gradient is not a number."""
+    def is_time_to_save(self) -> bool:
+        """Whether this step is one of those after which a run is saved, besides ends of epochs."""
+        every = self.settings.checkpoint_every
+        return bool(every) and self.step % every == 0
+
+    def require_finite(self, loss: float, norm: float, lr: float, *, step: int) -> None:
+        """Raise if the loss or the gradient of the update after this many steps is not a number."""
         if math.isfinite(loss) and math.isfinite(norm):
             return
         what = f"the loss became {loss}" if not math.isfinite(loss) else f"a gradient became {norm}"
-        where = f"in epoch {self.epoch + 1}, step {self.step + 1} (lr {lr:.3g})"
-        when = "nothing was saved since" if self.alone else "this update was not made"
+        where = f"in epoch {self.epoch + 1}, step {step + 1} (lr {lr:.3g})"
+        when = "nothing was saved since" if self.late else "this update was not made"
         raise self._diverged(f"{what} {where}; {when}")
 
     def require_good(self) -> None:
@@ -216,6 +229,7 @@ class Run:
     def begin(self) -> None:
         """Clear the folder of an older run, open the log, and save before the first step."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        clear(self.folder)
         for name in FILES:
             (self.folder / name).unlink(missing_ok=True)
         self.journal = Journal(self.folder / LOG, position=0)
@@ -255,6 +269,7 @@ class Run:
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Stand exactly where the checkpoint of `path` was saved."""
+        clear(self.folder)
         checkpoints.require_same_model(checkpoint, self.model, path)
         info = checkpoint.info
         self._require_same_bits(info, path)

@@ -24,7 +24,7 @@ def source(file: str) -> str:
     So CuPy's cache on disk, which goes by the text, notices that a header has changed.
     """
     text = (FOLDER / file).read_text("utf-8")
-    return re.sub(r'^#include "(\w+\.h)"$', lambda found: source(found[1]), text, flags=re.M)
+    return re.sub(r'^#include "(\w+\.h)"$', lambda include: source(include[1]), text, flags=re.M)
 
 
 @cache

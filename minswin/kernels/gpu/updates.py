@@ -45,9 +45,9 @@ def sgd_steps(
 ) -> None:  # fmt: skip
     """sgd_step for many (p, g, v), each with a decay of its own."""
     settings = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
-    for arrays, own in _by_dtype(parameters, decays, updates.sgd_step, settings):
+    for arrays, group_decays in _by_dtype(parameters, decays, updates.sgd_step, settings):
         dtype = arrays[0][0].dtype
-        tables, blocks = _tables([(p, g, v, v) for p, g, v in arrays], own)
+        tables, blocks = _tables([(p, g, v, v) for p, g, v in arrays], group_decays)
         numbers = dtype.type(lr), dtype.type(momentum), np.bool_(nesterov)
         launch("updates.cu", f"sgd_steps<{c_name(dtype)}>", (blocks,), (256,), *tables, *numbers)
 
@@ -59,15 +59,15 @@ def adamw_steps(
     """adamw_step for many (p, g, m, v), each with a decay of its own, all at their step t."""
     settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "t": t}
     rate, root = lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
-    for arrays, own in _by_dtype(parameters, decays, updates.adamw_step, settings):
+    for arrays, group_decays in _by_dtype(parameters, decays, updates.adamw_step, settings):
         dtype = arrays[0][0].dtype
-        tables, blocks = _tables(arrays, own)
+        tables, blocks = _tables(arrays, group_decays)
         numbers = (dtype.type(a) for a in (rate, 1 - beta1, beta2, 1 - beta2, root, eps))
         name = f"adamw_steps<{c_name(dtype)}>"
         launch("updates.cu", name, (blocks,), (256,), *tables, np.float64(lr), *numbers)
 
 
-# An optimizer asks the kernel of one parameter for that of many.
+# An optimizer takes from the kernel of one parameter that of many.
 sgd_step.together = sgd_steps  # type: ignore[attr-defined]
 adamw_step.together = adamw_steps  # type: ignore[attr-defined]
 
@@ -89,9 +89,9 @@ def _by_dtype(
         if not same or not all(a.flags.c_contiguous for a in changed):
             definition(p, g, *kept, decay=decay, **settings)
         elif p.size:
-            arrays, own = groups.setdefault(p.dtype, ([], []))
+            arrays, group_decays = groups.setdefault(p.dtype, ([], []))
             arrays.append((p, contiguous(g), *kept))
-            own.append(float(decay))
+            group_decays.append(float(decay))
     return list(groups.values())
 
 
@@ -107,8 +107,8 @@ def _tables(
         for arrays, size, begin in zip(parameters, sizes, first, strict=True)
     )
     xp = array_module(parameters[0][0])
-    table, own = _on_gpu(xp, xp.cuda.runtime.getDevice(), rows, tuple(decays))
-    return (table, own, len(rows)), sum(blocks)
+    table, decay_table = _on_gpu(xp, xp.cuda.runtime.getDevice(), rows, tuple(decays))
+    return (table, decay_table, len(rows)), sum(blocks)
 
 
 @lru_cache(maxsize=1024)

@@ -93,7 +93,9 @@ def _align(numbers: int) -> int:
 def _into_table(sums: Array, table: Array, heads: int, window: Pair, table_window: Pair) -> Array:
     """The gradients (heads · R,) of a window's displacements, in the middle of the larger table."""
     (Mh, Mw), (Th, Tw) = window, table_window
-    own = sums.reshape(heads, 2 * Mh - 1, 2 * Mw - 1).transpose(1, 2, 0)  # (2Mh−1, 2Mw−1, h)
+    small_table = sums.reshape(heads, 2 * Mh - 1, 2 * Mw - 1).transpose(
+        1, 2, 0
+    )  # (2Mh−1, 2Mw−1, h)
     dtable = array_module(table).zeros((2 * Th - 1, 2 * Tw - 1, heads), table.dtype)
-    dtable[Th - Mh : Th + Mh - 1, Tw - Mw : Tw + Mw - 1] = own
+    dtable[Th - Mh : Th + Mh - 1, Tw - Mw : Tw + Mw - 1] = small_table
     return dtable.reshape(table.shape)

@@ -95,7 +95,7 @@ function startPlaces() {
 
 // The table of a block, (2Mh−1, 2Mw−1) for each head, with the query in the middle and the key where it is.
 function biasOfBlock(block) {
-  const recorded = page.biases && page.biases[state.block];
+  const recorded = page.biases && page.biases[`${block.stage}.${block.block}`];
   const table = live ? weight(block.at + "attn.relative_position_bias_table") : recorded && tensor(recorded.shape, decoded(recorded.data));
   if (!table || block.front || block.whole) return null;
   const [Mh, Mw] = block.tableWindow || block.window, heads = table.shape[1], columns = 2 * Mw - 1, rowsOf = 2 * Mh - 1;
@@ -149,8 +149,8 @@ function startPoints() {
   listen(place, () => find(".points", place).replaceChildren(...page.planes.map(plane)));
 }
 
-function plane({ title, points, own, basis, centre: middle }) {
-  const star = basis && steps.has("pooled") ? basis.map((axis) => axis.reduce((a, x, c) => a + x * (steps.get("pooled").data[c] - middle[c]), 0)) : own;
+function plane({ title, points, picture, basis, centre: middle }) {
+  const star = basis && steps.has("pooled") ? basis.map((axis) => axis.reduce((a, x, c) => a + x * (steps.get("pooled").data[c] - middle[c]), 0)) : picture;
   const xs = [...points.map(([x]) => x), star[0]], ys = [...points.map(([, y]) => y), star[1]], side = 380;
   const to = (v, values) => 14 + ((side - 28) * (v - Math.min(...values))) / ((Math.max(...values) - Math.min(...values)) || 1);
   const svg = drawn("svg", { viewBox: `0 0 ${side} ${side}`, role: "img", "aria-label": `${points.length} pictures as points, and this one as a star` });

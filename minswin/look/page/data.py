@@ -39,6 +39,7 @@ def page_data(subject: Subject, seen: list[Attention]) -> Data:
         "depth": len(seen),
         "front": seen[0].front if seen else 0,
         "windows": any(record.window != record.covered for record in seen),
+        "shifts": any(any(record.shift) for record in seen),
         "has_bias": bool(positions.bias_pictures(model, seen)),
         "samples": [{"name": s.name, "src": pixels_as_uri(s.pixels)} for s in subject.samples],
         "cost": {"C": cost.C, "M": cost.M, "patch": cost.patch},
@@ -56,7 +57,10 @@ def recorded(subject: Subject, seen: list[Attention], budget: float) -> Data:
     return {
         **recorded_attention(seen, budget=budget),
         "logits": [float(x) for x in np.log(np.maximum(subject.probabilities, 1e-30))],
-        "biases": [_table(table) for table in tables],
+        "biases": {
+            f"{record.stage}.{record.block}": _table(table)
+            for record, table in zip(seen, tables, strict=False)
+        },
         "features": _channels(subject),
         "settings": {},
     }
@@ -137,7 +141,7 @@ def _principal(
     return {
         "title": f"{sight.name}, PCA: {share.sum():.0%} of the variance",
         "points": _labelled(points, labels),
-        "own": [float(x) for x in ((picture - middle) @ axes.T)[0]],
+        "picture": [float(x) for x in ((picture - middle) @ axes.T)[0]],
         "basis": basis,
         "centre": [float(x) for x in middle],
     }
@@ -145,9 +149,14 @@ def _principal(
 
 def _neighbours(sight: Sight, vectors: np.ndarray, picture: np.ndarray, labels: list[int]) -> Data:
     points = planes.neighbourhoods(np.concatenate([vectors, picture]))
-    own = [float(x) for x in points[-1]]
+    star = [float(x) for x in points[-1]]
     title = f"{sight.name}, t-SNE"
-    return {"title": title, "points": _labelled(points[:-1], labels), "own": own, "basis": None}
+    return {
+        "title": title,
+        "points": _labelled(points[:-1], labels),
+        "picture": star,
+        "basis": None,
+    }
 
 
 def _labelled(points: np.ndarray, labels: list[int]) -> list[tuple[float, float, int]]:

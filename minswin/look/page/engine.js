@@ -67,15 +67,17 @@ function dot(a, i, b, j, count) {
 // Two rows and four outputs at a time, so that a number that was read is used more than once; where
 // rows or outputs end, the last one is computed again.
 function linear(x, weights, name) {
-  const K = last(x.shape), R = x.data.length / K, { shape: [M], data: w } = weights[name + ".weight"];
-  const bias = weights[name + ".bias"], y = tensor([...x.shape.slice(0, -1), M]), X = x.data, Y = y.data;
+  const { shape: [M], data: w } = weights[name + ".weight"], K = last(x.shape), R = x.data.length / K;
+  const bias = weights[name + ".bias"], y = tensor([...x.shape.slice(0, -1), M]);
+  const X = x.data, Y = y.data;
   for (let r = 0; r < R; r += 2) for (let m = 0; m < M; m += 4) {
     const r1 = Math.min(r + 1, R - 1), m1 = Math.min(m + 1, M - 1);
     const m2 = Math.min(m + 2, M - 1), m3 = Math.min(m + 3, M - 1);
     const xa = r * K, xb = r1 * K, i0 = m * K, i1 = m1 * K, i2 = m2 * K, i3 = m3 * K;
     let a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
     for (let k = 0; k < K; k++) {
-      const a = X[xa + k], b = X[xb + k], w0 = w[i0 + k], w1 = w[i1 + k], w2 = w[i2 + k], w3 = w[i3 + k];
+      const a = X[xa + k], b = X[xb + k];
+      const w0 = w[i0 + k], w1 = w[i1 + k], w2 = w[i2 + k], w3 = w[i3 + k];
       a0 += a * w0; a1 += a * w1; a2 += a * w2; a3 += a * w3;
       b0 += b * w0; b1 += b * w1; b2 += b * w2; b3 += b * w3;
     }
@@ -132,9 +134,11 @@ function conv2d(image, weights, name, stride, padding = [0, 0]) {
     piece.fill(0);
     for (let c = 0, p = 0; c < C; c++) for (let i = 0; i < kh; i++) for (let j = 0; j < kw; j++, p++) {
       const row = r * stride[0] - padding[0] + i, column = s * stride[1] - padding[1] + j;
-      if (row >= 0 && row < H && column >= 0 && column < W) piece[p] = image.data[(c * H + row) * W + column];
+      const inside = row >= 0 && row < H && column >= 0 && column < W;
+      if (inside) piece[p] = image.data[(c * H + row) * W + column];
     }
-    for (let d = 0; d < D; d++) y.data[o++] = dot(piece, 0, data, d * piece.length, piece.length) + bias[d];
+    const n = piece.length;
+    for (let d = 0; d < D; d++) y.data[o++] = dot(piece, 0, data, d * n, n) + bias[d];
   }
   return y;
 }
@@ -155,7 +159,7 @@ function fitWindow([H, W], [Mh, Mw]) {
   return { window: Mh === Mw ? [side, side] : [Math.min(H, Mh), Math.min(W, Mw)], mayShift: false };
 }
 
-// For each place of a map of another size, the place that `from(row, column)` names; null: zeros.
+// A map of size (h, w) that takes each place from `from(row, column)`; outside of x there are zeros.
 function moved(x, [h, w], from) {
   const [H, W] = x.shape, chosen = [];
   for (let r = 0; r < h; r++) for (let c = 0; c < w; c++) {
@@ -166,8 +170,8 @@ function moved(x, [h, w], from) {
 }
 
 const multiple = (n, m) => Math.ceil(n / m) * m;
-const pad = (x, [Mh, Mw]) => moved(x, [multiple(x.shape[0], Mh), multiple(x.shape[1], Mw)], (r, c) => [r, c]);
-const crop = (x, grid) => moved(x, grid, (r, c) => [r, c]);
+const crop = (x, grid) => moved(x, grid, (r, c) => [r, c]); // zeros, where the grid is larger
+const pad = (x, [Mh, Mw]) => crop(x, [multiple(x.shape[0], Mh), multiple(x.shape[1], Mw)]);
 
 // y[r + s₀, c + s₁] = x[r, c], around the edges
 function roll(x, [s0, s1]) {
@@ -194,7 +198,8 @@ function windowMerge(x, window, grid) {
   return rows(x, chosen, grid);
 }
 
-// Row of the bias table for query p and key q: (rₚ − r_q + Mh − 1) · (2 Mw − 1) + cₚ − c_q + Mw − 1
+// Row of the bias table for query p and key q:
+// (rₚ − r_q + Mh − 1) · (2 Mw − 1) + cₚ − c_q + Mw − 1
 function relativePositionIndex(window, [Mh, Mw] = window) {
   const N = window[0] * window[1], index = tensor([N, N], new Int32Array(N * N));
   for (let p = 0; p < N; p++) for (let q = 0; q < N; q++) {
@@ -206,7 +211,7 @@ function relativePositionIndex(window, [Mh, Mw] = window) {
 }
 
 // table (rows, h) and an index (N, N) of its rows: (h, N, N)
-const looked = (table, index) => reshaped(channelsFirst(rows(table, index.data, index.shape)), last(table.shape), ...index.shape);
+const looked = (table, index) => channelsFirst(rows(table, index.data, index.shape));
 
 // The piece of the image that each place of the ROLLED map comes from: 0…8, (H, W).
 function shiftRegions([H, W], [Mh, Mw], [sh, sw]) {
@@ -218,7 +223,8 @@ function shiftRegions([H, W], [Mh, Mw], [sh, sw]) {
 // 0 for a query and a key from one region, −100 for others: (windows, N, N)
 function attentionMask(grid, window, shift) {
   const N = window[0] * window[1], { data } = shiftRegions(grid, window, shift);
-  const region = places(grid, window).map((place) => data[place]), mask = tensor([region.length / N, N, N]);
+  const region = places(grid, window).map((place) => data[place]);
+  const mask = tensor([region.length / N, N, N]);
   region.forEach((own, i) => {
     const first = i - (i % N);
     for (let q = 0; q < N; q++) mask.data[i * N + q] = own === region[first + q] ? 0 : -100;
@@ -239,25 +245,30 @@ function patchMerge(x) {
 
 // q, k or v (which = 0, 1, 2) of each head: qkv (windows, N, 3C) gives (windows, h, N, d)
 function ofHeads(qkv, which, heads) {
-  const [windows, N, width] = qkv.shape, C = width / 3, d = C / heads, y = tensor([windows, heads, N, d]);
-  for (let w = 0, o = 0; w < windows; w++) for (let h = 0; h < heads; h++) for (let t = 0; t < N; t++, o += d) {
-    const from = (w * N + t) * width + which * C + h * d;
-    y.data.set(qkv.data.subarray(from, from + d), o);
-  }
+  const [windows, N, width] = qkv.shape, C = width / 3, d = C / heads;
+  const y = tensor([windows, heads, N, d]);
+  for (let w = 0, o = 0; w < windows; w++) for (let h = 0; h < heads; h++)
+    for (let t = 0; t < N; t++, o += d) {
+      const from = (w * N + t) * width + which * C + h * d;
+      y.data.set(qkv.data.subarray(from, from + d), o);
+    }
   return y;
 }
 
-// softmax(q kᵀ / √d + B + mask) v:   q, k, v (windows, h, N, d)   bias (h, N, N)?   mask (windows, N, N)?
+// softmax(q kᵀ / √d + B + mask) v
+// q, k, v (windows, h, N, d)   bias (h, N, N), or null   mask (windows, N, N), or null
 function* attend(q, k, v, bias, mask, at, options) {
   const [windows, heads, N, d] = q.shape, off = (options.off && options.off[at]) || [];
   let scores = tensor([windows, heads, N, N]), y = tensor(q.shape);
   for (let i = 0, o = 0; i < windows * heads * N; i++) {
     const first = i - (i % N); // of the keys of this window and head
-    for (let j = 0; j < N; j++) scores.data[o++] = dot(q.data, i * d, k.data, (first + j) * d, d) / Math.sqrt(d);
+    for (let j = 0; j < N; j++)
+      scores.data[o++] = dot(q.data, i * d, k.data, (first + j) * d, d) / Math.sqrt(d);
   }
   scores = yield* show(at + "scores", scores);
   let logits = bias ? add(scores, bias) : scores;
-  if (mask) logits = mapped(logits, (z, i) => z + mask.data[Math.floor(i / (heads * N * N)) * N * N + (i % (N * N))]);
+  const ofMask = (i) => Math.floor(i / (heads * N * N)) * N * N + (i % (N * N)); // one for all heads
+  if (mask) logits = mapped(logits, (z, i) => z + mask.data[ofMask(i)]);
   logits = yield* show(at + "logits", logits);
   const p = yield* show(at + "probabilities", softmax(logits, options.temperature));
   for (let i = 0; i < windows * heads * N; i++) {
@@ -270,9 +281,10 @@ function* attend(q, k, v, bias, mask, at, options) {
     }
   }
   y = yield* show(at + "heads", y);
-  const merged = tensor([windows, N, heads * d]);
-  for (let w = 0, o = 0; w < windows; w++) for (let t = 0; t < N; t++) for (let h = 0; h < heads; h++, o += d)
-    merged.data.set(y.data.subarray(((w * heads + h) * N + t) * d, ((w * heads + h) * N + t) * d + d), o);
+  const sideBySide = []; // the heads of a token, one after the other
+  for (let w = 0; w < windows; w++) for (let t = 0; t < N; t++)
+    for (let h = 0; h < heads; h++) sideBySide.push((w * heads + h) * N + t);
+  const merged = reshaped(rows(y, sideBySide, [sideBySide.length]), windows, N, heads * d);
   return yield* show(at + "merged", merged);
 }
 
@@ -286,21 +298,23 @@ function* split(qkv, heads, at) {
 
 // Pad, roll, cut into windows, attend in each, put them together, roll back, crop.
 // geometry: { window, shift, heads, tableWindow }   x (H, W, C)
-function* windowAttention(x, weights, at, { window, shift, heads, tableWindow = window }, options = {}) {
+function* windowAttention(x, weights, at, geometry, options = {}) {
+  const { window, shift, heads, tableWindow = window } = geometry, shifted = shift.some(Boolean);
   const grid = x.shape.slice(0, 2), covered = grid.map((n, i) => multiple(n, window[i]));
-  const shifted = shift.some(Boolean), back = shift, padded = covered.some((n, i) => n !== grid[i]);
+  const padded = covered.some((n, i) => n !== grid[i]);
   if (padded) x = yield* show(at + "padded", pad(x, window));
   let qkv = yield* show(at + "qkv", linear(x, weights, at + "qkv"));
   if (shifted) qkv = yield* show(at + "shifted", roll(qkv, shift.map((s) => -s)));
   qkv = yield* show(at + "windows", windowPartition(qkv, window));
   const [q, k, v] = yield* split(qkv, heads, at);
-  const table = weights[at + "relative_position_bias_table"], index = relativePositionIndex(window, tableWindow);
+  const table = weights[at + "relative_position_bias_table"];
+  const index = relativePositionIndex(window, tableWindow);
   const bias = options.bias === false ? null : yield* show(at + "bias", looked(table, index));
   const masked = shifted && options.mask !== false;
   const mask = masked ? yield* show(at + "mask", attentionMask(covered, window, shift)) : null;
   const merged = yield* attend(q, k, v, bias, mask, at, options);
   let y = yield* show(at + (shifted ? "rolled" : "map"), windowMerge(merged, window, covered));
-  if (shifted) y = yield* show(at + "map", roll(y, back));
+  if (shifted) y = yield* show(at + "map", roll(y, shift));
   if (padded) y = yield* show(at + "cropped", crop(y, grid));
   return yield* show(at + "proj", linear(y, weights, at + "proj"));
 }
@@ -321,7 +335,7 @@ function* block(x, weights, at, eps, attention) {
   return yield* show(at + "output", add(x, yield* mlp(again, weights, at + "mlp.")));
 }
 
-// The window and the shift on a map: by half the window, or by options.shift, where the map allows it.
+// The window and the shift on a map: by half the window, or options.shift, where the map allows it.
 function geometryOn(grid, { window: tableWindow, shifted, heads }, options = {}) {
   const { window, mayShift } = fitWindow(grid, tableWindow);
   const by = window.map((M) => (options.shift == null ? M >> 1 : Math.min(options.shift, M - 1)));
@@ -331,7 +345,8 @@ function geometryOn(grid, { window: tableWindow, shifted, heads }, options = {})
 // A block of Swin; shifted: whether its windows are.
 function* swinBlock(x, weights, at, built, options = {}) {
   const geometry = geometryOn(x.shape, built, options);
-  return yield* block(x, weights, at, 1e-5, (y) => windowAttention(y, weights, at + "attn.", geometry, options));
+  const attention = (y) => windowAttention(y, weights, at + "attn.", geometry, options);
+  return yield* block(x, weights, at, 1e-5, attention);
 }
 
 function* patchMerging(x, weights, at) {
@@ -361,9 +376,12 @@ function* swin({ settings, weights }, image, options = {}) {
   if (positions) x = yield* show("add", add(x, positions));
   for (let i = 0; i < settings.depths.length; i++) {
     const { window } = fitWindow(grid, pair(settings.window_size)), heads = settings.num_heads[i];
-    for (let j = 0; j < settings.depths[i]; j++)
-      x = yield* swinBlock(x, weights, `layers.${i}.blocks.${j}.`, { window, heads, shifted: j % 2 === 1 }, options);
-    if (i + 1 < settings.depths.length) x = yield* patchMerging(x, weights, `layers.${i}.downsample.`);
+    for (let j = 0; j < settings.depths[i]; j++) {
+      const built = { window, heads, shifted: j % 2 === 1 };
+      x = yield* swinBlock(x, weights, `layers.${i}.blocks.${j}.`, built, options);
+    }
+    const more = i + 1 < settings.depths.length;
+    if (more) x = yield* patchMerging(x, weights, `layers.${i}.downsample.`);
     grid = grid.map((n) => Math.ceil(n / 2));
   }
   x = yield* show("norm", layerNorm(x, weights, "norm", 1e-5)); // every token, THEN the mean
@@ -374,12 +392,13 @@ function* swin({ settings, weights }, image, options = {}) {
 function* vit({ settings, weights }, image, options = {}) {
   const patch = pair(settings.patch_size), grid = [0, 1].map((i) => image.shape[i + 1] / patch[i]);
   let x = yield* stem(image, weights, patch);
-  const C = last(x.shape), front = ["cls_token", "dist_token"].map((name) => weights[name]).filter(Boolean);
+  const C = last(x.shape), row = weights["pos_embed.row"], column = weights["pos_embed.column"];
   if (settings.positions === "sinusoidal") x = add(x, waves(grid, C));
-  if (settings.positions === "learned_2d") x = mapped(x, (value, i) => value
-    + weights["pos_embed.row"].data[Math.floor(i / (grid[1] * C)) * C + (i % C)] + weights["pos_embed.column"].data[i % (grid[1] * C)]);
-  const before = tensor([front.length * C], Float32Array.from(front.flatMap((token) => [...token.data])));
-  x = tensor([front.length + grid[0] * grid[1], C], Float32Array.from([...before.data, ...x.data]));
+  const ofRow = (i) => Math.floor(i / (grid[1] * C)) * C + (i % C);
+  if (row) x = add(mapped(x, (value, i) => value + row.data[ofRow(i)]), column);
+  const front = [weights.cls_token, weights.dist_token].filter(Boolean);
+  const tokens = [...front, x].flatMap(({ data }) => [...data]);
+  x = tensor([front.length + grid[0] * grid[1], C], Float32Array.from(tokens));
   if (weights.pos_embed) x = add(x, weights.pos_embed);
   x = yield* show("tokens", x);
   for (let i = 0; i < settings.depth; i++)
@@ -387,18 +406,23 @@ function* vit({ settings, weights }, image, options = {}) {
   x = yield* show("norm", layerNorm(x, weights, "norm", 1e-6));
   const token = (i) => rows(x, [i], []);
   let pooled = yield* show("pooled", settings.global_pool === "avg" ? mean(x) : token(0));
-  if (weights["pre_logits.fc.weight"]) pooled = mapped(linear(pooled, weights, "pre_logits.fc"), Math.tanh);
+  const hidden = "pre_logits.fc";
+  if (weights[hidden + ".weight"]) pooled = mapped(linear(pooled, weights, hidden), Math.tanh);
   const logits = linear(pooled, weights, "head");
   if (!weights["head_dist.weight"]) return yield* show("head", logits);
-  return yield* show("head", mapped(add(logits, linear(token(1), weights, "head_dist")), (z) => z / 2));
+  const ofTeacher = linear(token(1), weights, "head_dist");
+  return yield* show("head", mapped(add(logits, ofTeacher), (z) => z / 2));
 
   function* attentionOfAll(y, i) {
     const N = y.shape[0], at = `blocks.${i}.attn.`, heads = settings.num_heads;
     const qkv = yield* show(at + "qkv", linear(y, weights, at + "qkv"));
     const [q, k, v] = yield* split(reshaped(qkv, 1, N, 3 * C), heads, at);
-    const table = weights[`blocks.${i}.rel_pos.relative_position_bias_table`], tableGrid = pair(settings.img_size).map((n, j) => n / patch[j]);
-    const bias = table && options.bias !== false ? looked(table, indexWithFront(grid, tableGrid, front.length)) : null;
-    const merged = yield* attend(q, k, v, bias && (yield* show(at + "bias", bias)), null, at, options);
+    const table = weights[`blocks.${i}.rel_pos.relative_position_bias_table`];
+    const built = pair(settings.img_size).map((n, j) => n / patch[j]);
+    let bias = null;
+    if (table && options.bias !== false)
+      bias = yield* show(at + "bias", looked(table, indexWithFront(grid, built, front.length)));
+    const merged = yield* attend(q, k, v, bias, null, at, options);
     return yield* show(at + "proj", linear(reshaped(merged, N, C), weights, at + "proj"));
   }
 }
@@ -426,10 +450,10 @@ function indexWithFront(grid, tableGrid, front) {
 
 // Waves of the row in the first half of the channels, of the column in the second: (H, W, C).
 function waves([H, W], C) {
-  const wave = (t, c, half) => (c % 2 ? Math.cos : Math.sin)(t / 10000 ** ((c - (c % 2)) / half));
+  const half = C / 2, wave = (t, c) => (c % 2 ? Math.cos : Math.sin)(t / 10000 ** ((c - (c % 2)) / half));
   return tensor([H, W, C], Float32Array.from({ length: H * W * C }, (_, i) => {
-    const c = i % C, place = Math.floor(i / C), half = C / 2;
-    return c < half ? wave(Math.floor(place / W), c, half) : wave(place % W, c - half, half);
+    const c = i % C, place = Math.floor(i / C);
+    return c < half ? wave(Math.floor(place / W), c) : wave(place % W, c - half);
   }));
 }
 
@@ -446,8 +470,10 @@ function run(model, image, options = {}) {
 function load(file) {
   const bytes = Uint8Array.from(atob(file.data), (letter) => letter.charCodeAt(0));
   const half = new Uint16Array(bytes.buffer), weights = {};
-  for (const [name, [shape, first]] of Object.entries(file.index))
-    weights[name] = tensor(shape, Float32Array.from(half.subarray(first, first + size(shape)), fromHalf));
+  for (const [name, [shape, first]] of Object.entries(file.index)) {
+    const numbers = half.subarray(first, first + size(shape));
+    weights[name] = tensor(shape, Float32Array.from(numbers, fromHalf));
+  }
   return { settings: file.settings, weights };
 }
 

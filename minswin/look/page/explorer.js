@@ -45,6 +45,7 @@ function answered(milliseconds) {
   if (milliseconds !== null) find("#timing").textContent =
     `${million(page.macs)} multiply-adds in ${Math.max(1, Math.round(milliseconds))} ms, in this browser`;
   drawPicture();
+  speak();
   document.dispatchEvent(new CustomEvent("answered"));
   requestAnimationFrame(redraw);
 }
@@ -92,6 +93,12 @@ function showAnswer() {
   find("#before").hidden = !switched();
 }
 
+// For a screen reader, once the answer has come to rest.
+function speak() {
+  clearTimeout(speak.timer);
+  speak.timer = setTimeout(() => { find("#spoken").textContent = all("#answer li").slice(0, 2).map((row) => row.textContent).join(", "); }, 700);
+}
+
 // ── the picture ─────────────────────────────────────────────────────────────────────────────────
 
 const source = element("canvas", { width: imageWidth, height: imageHeight }); // what the model is given
@@ -117,12 +124,12 @@ function drawPicture() {
     pins.forEach(({ pin, i }) => shade(pen, block, tokenAt(block, pin), i));
   }
   if (!block.whole) edges(pen, block, (a, b) => a !== b, "rgb(255 255 255 / .95)", 1.3);
+  if (state.cursor && state.cursor.front === undefined) ring(pen, block, tokenAt(block, state.cursor), css("--ink"), 1.2);
   if (state.mode === "draw") return;
   if (!block.whole) pins.forEach(({ pin, i }) => {
     const { w } = neighbourhood(block, tokenAt(block, pin));
     edges(pen, block, (a, b) => (a === w) !== (b === w), css(i ? "--b" : "--a"), 2.2);
   });
-  if (state.cursor && state.cursor.front === undefined) ring(pen, block, tokenAt(block, state.cursor), css("--ink"), 1.2);
   pins.forEach(({ pin, i }) => label(pen, block, tokenAt(block, pin), i));
   if (state.marked !== null && state.marked >= 0) ring(pen, block, state.marked, css("--ink"), 2.6);
 }
@@ -213,15 +220,15 @@ function letGo() {
 
 const brush = { last: null, colour: find("#colour"), width: find("#width") };
 
-function paint(event) {
-  const pen = source.getContext("2d"), { x, y } = placeOf(event), here = [x * imageWidth, y * imageHeight];
+function paint({ x, y }) {
+  const pen = source.getContext("2d"), point = [x * imageWidth, y * imageHeight];
   [pen.strokeStyle, pen.lineCap, pen.lineJoin] = [brush.colour.value, "round", "round"];
   pen.lineWidth = (Number(brush.width.value) / 32) * imageWidth;
   pen.beginPath();
-  pen.moveTo(...(brush.last || here));
-  pen.lineTo(here[0] + 0.01, here[1]);
+  pen.moveTo(...(brush.last || point));
+  pen.lineTo(point[0] + 0.01, point[1]);
   pen.stroke();
-  brush.last = here;
+  brush.last = point;
   all("#samples button").forEach((button) => button.setAttribute("aria-pressed", "false"));
   changed({ rerun: true });
 }
@@ -230,7 +237,7 @@ canvas.addEventListener("pointerdown", (event) => {
   if (state.mode === "draw" && live) {
     canvas.setPointerCapture(event.pointerId);
     brush.last = null;
-    return paint(event);
+    return paint(placeOf(event));
   }
   return undefined;
 });
@@ -241,7 +248,7 @@ canvas.addEventListener("click", (event) => {
 });
 canvas.addEventListener("pointermove", (event) => {
   if (state.mode === "draw" && live) {
-    if (event.buttons & 1) paint(event);
+    if (event.buttons & 1) paint(placeOf(event));
     return;
   }
   if (event.pointerType === "touch" || !blocks.length) return;
@@ -262,7 +269,11 @@ canvas.addEventListener("keydown", (event) => {
     const [down, right] = MOVES[event.key], row = Math.floor(Math.max(0, at) / W) + down, column = (Math.max(0, at) % W) + right;
     if (row >= 0 && row < H && column >= 0 && column < W) state.cursor = pinOn(block, row * W + column);
     changed();
-  } else if (event.key === "Enter" || event.key === " ") pin(pinOn(block, at));
+  } else if (event.key === "Enter" || event.key === " ") {
+    brush.last = null;
+    if (state.mode === "draw") paint(pinOn(block, at));
+    else pin(pinOn(block, at));
+  }
   else return;
   event.preventDefault();
 });
@@ -280,7 +291,13 @@ function offerZoom() {
 }
 
 window.addEventListener("resize", () => changed());
-find("#zoom").addEventListener("click", () => { state.zoom = !state.zoom; changed(); });
+find("#zoom").addEventListener("click", () => {
+  state.zoom = !state.zoom;
+  offerZoom();
+  const { x = 0.5, y = 0.5 } = state.pins[0] || {}, frame = find(".frame");
+  frame.scrollTo(x * canvas.clientWidth - frame.clientWidth / 2, y * canvas.clientHeight - frame.clientHeight / 2);
+  changed();
+});
 
 // ── pictures from elsewhere ─────────────────────────────────────────────────────────────────────
 
@@ -367,17 +384,29 @@ function thumb(made, block, shares, tokens, most, i, self) {
   });
 }
 
+const twoMaps = () => element("span", { class: "pair" }, ...[0, 1].map(() => element("canvas", { "aria-hidden": "true" })));
+const inTheMiddle = [{ pin: { x: 0.5, y: 0.5 }, i: 0 }];
+
+function blockButton(block, i) {
+  return element("button", { type: "button", onclick: () => {
+    [state.block, state.head, chosen.key] = [i, Math.min(state.head, block.heads - 1), null];
+    changed();
+  } }, twoMaps(), element("span"));
+}
+
 function drawBlocks() {
-  const pins = shown(), row = find("#blocks");
-  if (row.children.length !== blocks.length) row.replaceChildren(...blocks.map((block, i) => element("button",
-    { type: "button", onclick: () => { state.block = i; chosen.key = null; state.head = Math.min(state.head, blocks[i].heads - 1); changed(); } },
-    element("canvas", { width: 96, height: 96, "aria-hidden": "true" }), element("span"))));
+  const row = find("#blocks"), set = shown().length ? shown() : inTheMiddle;
+  if (row.children.length !== blocks.length) row.replaceChildren(...blocks.map(blockButton));
   blocks.forEach((block, i) => {
-    const button = row.children[i], { pin, i: which } = pins[0] || { pin: { x: 0.5, y: 0.5 }, i: 0 };
-    const token = tokenAt(block, pin), shares = sharesOf(block, -1, token), { tokens, q } = neighbourhood(block, token);
-    thumb(button.firstChild, block, shares, tokens, fullColour(block, token, -1, "own"), which, q);
+    const button = row.children[i], maps = all("canvas", button);
+    maps[1].hidden = set.length < 2;
+    set.forEach(({ pin, i: which }, n) => {
+      const token = tokenAt(block, pin), { tokens, q } = neighbourhood(block, token);
+      thumb(maps[n], block, sharesOf(block, -1, token), tokens, fullColour(block, token, -1, "own"), which, q);
+    });
     const geometry = block.whole ? "all tokens" : block.shift.some(Boolean) ? `shift ${block.shift[0]}` : "no shift";
-    button.lastChild.replaceChildren(block.whole ? `${block.block + 1}` : `${block.stage + 1} · ${block.block + 1}`, element("small", {}, geometry));
+    const number = block.whole ? `${block.block + 1}` : `${block.stage + 1} · ${block.block + 1}`;
+    button.lastChild.replaceChildren(number, element("small", {}, geometry));
     button.setAttribute("aria-pressed", String(i === state.block));
     button.setAttribute("aria-label", `${block.name}, ${geometry}`);
   });
@@ -385,7 +414,7 @@ function drawBlocks() {
 
 function drawHeads() {
   const block = current(), pins = shown(), place = find("#heads");
-  const set = pins.length ? pins : [{ pin: { x: 0.5, y: 0.5 }, i: 0 }];
+  const set = pins.length ? pins : inTheMiddle;
   const tokens = set.map(({ pin }) => tokenAt(block, pin));
   const shares = tokens.map((token) => Array.from({ length: block.heads + 1 }, (_, h) => sharesOf(block, h - 1, token)));
   if (place.children.length !== block.heads + 1) place.replaceChildren(...shares[0].map((_, i) => headButton(i - 1)));
@@ -414,9 +443,7 @@ function drawHeads() {
 }
 
 function headButton(head) {
-  const map = () => element("canvas", { "aria-hidden": "true" });
-  const choose = element("button", { type: "button", onclick: () => { state.head = head; changed(); } },
-    element("span"), element("span", { class: "pair" }, map(), map()));
+  const choose = element("button", { type: "button", onclick: () => { state.head = head; changed(); } }, element("span"), twoMaps());
   const box = element("div", { class: "head" }, choose);
   if (head >= 0 && live) box.append(element("button", { type: "button", class: "toggle", "aria-label": `Head ${head + 1} off`,
     onclick: () => turn(head) }));

@@ -2,7 +2,7 @@
 
 // Parts of the page that are about what this model has not.
 function leaveOut() {
-  const has = { live, swin: page.windows, attention: page.depth > 0, recorded: !live, bias: page.has_bias, classes: page.front > 0, vit: page.family === "vit", plain: !page.depth };
+  const has = { live, swin: page.shifts || page.family === "swin", attention: page.depth > 0, recorded: !live, bias: page.has_bias, classes: page.front > 0, vit: page.family === "vit", plain: !page.depth };
   all("[data-for]").forEach((part) => { if (!part.dataset.for.split(" ").every((need) => has[need])) part.remove(); });
   all(".part .number").forEach((number, i) => { number.textContent = `${i + 1}`; });
 }

@@ -17,7 +17,7 @@ AROUND = 400  # letters of a block beside its arrays
 
 
 def recorded_attention(seen: list[Attention], *, budget: float = math.inf) -> dict[str, Any]:
-    """Blocks with their geometry and probabilities for source.js; and what was left out.
+    """Blocks with their geometry and probabilities for source.js; and those left out (from 1).
 
     budget: letters that the blocks may take in the page. Where all would be too much, blocks in
     the middle of a stage go first, then heads, then stages.
@@ -25,7 +25,8 @@ def recorded_attention(seen: list[Attention], *, budget: float = math.inf) -> di
     chosen, heads = choose(seen, budget)
     blocks = [_block(record, heads) for record in chosen]
     kept = {record.name for record in chosen}
-    left_out = [record.name for record in seen if record.name not in kept]
+    others = [record for record in seen if record.name not in kept]
+    left_out = [f"{record.stage + 1} · {record.block + 1}" for record in others]
     return {"blocks": blocks, "left_out": left_out, "heads_left_out": heads is not None}
 
 

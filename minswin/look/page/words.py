@@ -38,8 +38,8 @@ def lead(subject: Subject, live: bool) -> str:
         about += "Change the picture or a switch, and every number on this page follows. "
     if not subject.trained:
         about += (
-            "<strong>The weights are random, for none were given</strong>: shapes, windows, masks "
-            "and cost are those of the model; attention and answer mean nothing yet."
+            "<strong>The weights are random, for there was no file of them</strong>: shapes, "
+            "windows, masks and cost are those of the model; attention and answer mean nothing yet."
         )
     return about
 
@@ -52,7 +52,7 @@ def about_recording(model: Any, left_out: list[str], fewer_heads: bool) -> str:
         f"{millions}. Shares of attention are kept in steps of 1/255 of their root. "
     )
     if left_out or fewer_heads:
-        text += f"To keep the page small it leaves out: {', '.join(left_out) or 'no block'}"
+        text += f"To keep the page small it leaves out: {'; '.join(left_out) or 'no block'}"
         text += "; of the other blocks only the first heads are kept. " if fewer_heads else ". "
     if any(isinstance(layer, WindowAttentionV2) for layer in model.layers_within()):
         text += about_mask_v2(model)

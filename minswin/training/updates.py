@@ -1,0 +1,96 @@
+"""The updates of a run: the steps of fit.py, and when their numbers are read."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+from minswin.arrays import Array, array_module, to_numpy
+from minswin.devices import gpu_number
+from minswin.training.classify import quiet
+from minswin.training.fit import backward
+from minswin.training.gpu import Captured
+from minswin.training.run import Made, Run
+
+
+class Updates:
+    """Make updates; __call__ gives those whose numbers were read.
+
+    On a CPU each is read before the optimizer moves, so that a loss that is no number spoils
+    nothing. On a GPU forward and backward are one launch (gpu.py) and nothing is waited for:
+    updates are read in groups, when the log, a checkpoint or the end of an epoch needs them. Only
+    in float16 the CPU decides at every step whether the gradients are good (precision.py).
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.unread: list[tuple[Array, int, float, bool]] = []
+        on_gpu = gpu_number(run.settings.device) is not None
+        self.differentiate: Any = (
+            Captured(self._differentiate, run.model, _say) if on_gpu else self._differentiate
+        )
+
+    def __call__(self, x: Array, targets: Array) -> list[Made]:
+        """Make one update; give the updates that were read, often none."""
+        run = self.run
+        lr = run.learning_rate(run.step + len(self.unread))
+        numbers = self.differentiate(x, targets)
+        good = self._is_good(numbers, lr)
+        if good:
+            run.optimizer.step(lr)
+            if run.average is not None:
+                run.average.update()
+        self.unread.append((numbers.copy(), len(x), lr, not good))
+        return self.read() if self._is_time() else []
+
+    def _is_good(self, numbers: Array, lr: float) -> bool:
+        """Whether the update is to be made. Raises Diverged where that can be known by now."""
+        run = self.run
+        if run.scale is not None:
+            good = run.scale.follow(math.isfinite(float(numbers[2])))
+            if good or not run.scale.exhausted:
+                return good
+        if run.scale is not None or not run.late:
+            loss, _, norm = to_numpy(numbers).tolist()
+            run.require_finite(loss, norm, lr, step=run.step + len(self.unread))
+        return True
+
+    def _differentiate(self, x: Array, targets: Array) -> Array:
+        """Set the gradients of a batch, clipped; give loss, right answers and norm: (3,)."""
+        run = self.run
+        with run.computing(), quiet():
+            loss, logits = run.loss(x, targets)
+            norm = backward(run.model, loss, run.settings.clip or None, run.scale)
+        numbers = loss.data, right_answers(logits, targets), norm
+        xp = array_module(loss.data)
+        return xp.stack([xp.asarray(number).astype("float64") for number in numbers])
+
+    def _is_time(self) -> bool:
+        """Whether the updates made since the last reading are to be read."""
+        run, settings = self.run, self.run.settings
+        steps, within = run.step + len(self.unread), run.step_in_epoch + len(self.unread)
+        often = settings.log_every, settings.checkpoint_every
+        needed = within == len(run.batches) or any(n and steps % n == 0 for n in often)
+        return needed or not run.late
+
+    def read(self) -> list[Made]:
+        """Wait for the updates made since the last time, and give them."""
+        made = []
+        for i, (numbers, images, lr, skipped) in enumerate(self.unread):
+            loss, right, norm = to_numpy(numbers).tolist()
+            if not skipped:
+                self.run.require_finite(loss, norm, lr, step=self.run.step + i)
+            made.append(Made(loss, int(right), norm, images, lr, skipped))
+        self.unread.clear()
+        return made
+
+
+def right_answers(logits: Array, targets: Array) -> Array:
+    """How many labels (B,), or largest targets (B, K), the logits (B, K) name: a 0-d array."""
+    labels = targets if targets.ndim == 1 else targets.argmax(1)  # (B,)
+    return (logits.argmax(1) == labels).sum()
+
+
+def _say(line: str) -> None:
+    print(f"minswin: {line}", file=sys.stderr)
