@@ -227,6 +227,15 @@ def test_the_page_says_how_far_float16_moves_an_answer(monkeypatch):
         assert np.array_equal(array, before[name])
 
 
+def test_the_page_among_the_examples_is_made_of_these_programs():
+    path = Path(__file__).parents[1] / "examples" / "living_page.html"
+    text = path.read_text("utf-8")
+    assert path.stat().st_size < 2_000_000
+    for name in ("page.css", "engine.js", *(f"{program}.js" for program in write.PROGRAMS)):
+        source = (write.FOLDER / name).read_text("utf-8")
+        assert source in text, f"{name} has changed: minswin explain -o {path}"
+
+
 # ── samples ──────────────────────────────────────────────────────────────────────────────────────
 
 
