@@ -173,10 +173,16 @@ def describe_run(folder: Path | str) -> str:
         "classes": f"{len(known['classes'])}: {', '.join(known['classes'])}",
         "trained": f"{done}; {'over' if over else f'minswin train --resume {folder} goes on'}",
         "accuracy": "none yet" if best is None else f"{best:.1%} of the {evaluated} images at best",
-        "settings": ", ".join(f"{k}={v}" for k, v in settings.items() if v not in (None, "")),
+        "settings": ", ".join(
+            f"{k}={_short(v)}" for k, v in settings.items() if v not in (None, "")
+        ),
         "saved": f"{info['saved']}, by minswin {info['minswin']}, kernels '{info['kernels']}'",
     }
     return "\n".join(f"{name:10}  {value}" for name, value in rows.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 # ── models ───────────────────────────────────────────────────────────────────────────────────────
