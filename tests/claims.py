@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -122,6 +121,9 @@ def influence(function: Callable[[Tensor], Tensor], x: np.ndarray, token: tuple[
 @contextmanager
 def no_leak() -> Iterator[None]:
     """Inside, masked logits are −∞, not −100: a masked pair has exactly no influence."""
-    mask = partial(attention_mask, value=-np.inf)
+
+    def mask(grid: Any, window: Any, shift: Any, value: float) -> np.ndarray:
+        return attention_mask(grid, window, shift, -np.inf)
+
     with kernels.using("reference"), mock.patch.object(windows, "attention_mask", mask):
         yield

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from minswin import ops
 from minswin.arguments import Pair, pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
-from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
+from minswin.layers import attention
+from minswin.layers.attention import check_heads, merge_heads, split_heads
 from minswin.layers.base import Layer
 from minswin.layers.basic import Dropout, LayerNorm, Linear
 from minswin.layers.parameters import Init
@@ -54,6 +57,9 @@ def _check_windows(
         raise ValueError(f"{who}: the window {window} is larger than its table's {table_window}")
 
 
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Dropout | None], Tensor]  # q, k, v, bias, drop
+
+
 @composite(_check_windows)
 def shifted_window_attention(
     qkv: Tensor,
@@ -64,21 +70,24 @@ def shifted_window_attention(
     shift: Pair,
     table_window: Pair,
     drop: Dropout | None = None,
+    mask_value: float = -100.0,
+    attend: Attend | None = None,
 ) -> Tensor:
     """Roll the map, cut it into windows, attend in each, put them together, roll back.      §3.2
 
     qkv (B, H, W, 3C), H and W multiples of the window   table (rows, h), where rows is
     (2Mh−1)·(2Mw−1) of `table_window`   shift (0, 0): W-MSA; otherwise SW-MSA
     gives (B, H, W, C)
+    drop, mask_value, attend: what Swin V2 does otherwise, and what no kernel does
     """
-    grid = qkv.shape[1], qkv.shape[2]
+    grid, attend = (qkv.shape[1], qkv.shape[2]), attend or attention.attend
     if any(shift):
         qkv = ops.roll(qkv, shift=(-shift[0], -shift[1]))  # up and left
     qkv = ops.window_partition(qkv, window=window)  # (B, nW, N, 3C)
     q, k, v = split_heads(qkv, heads)  # (B, nW, h, N, d) each
     bias = relative_position_bias(table, window, table_window)  # (h, N, N)
     if any(shift):
-        mask = constant(bias.data, attention_mask, grid, window, shift)  # (nW, N, N)
+        mask = constant(bias.data, attention_mask, grid, window, shift, mask_value)  # (nW, N, N)
         bias = bias + mask.astype(bias.dtype)[:, None]  # (nW, h, N, N)
     x = attend(q, k, v, bias, drop)  # (B, nW, h, N, d)
     x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)

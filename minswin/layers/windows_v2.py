@@ -12,7 +12,7 @@ from minswin import ops
 from minswin.arguments import Pair, pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
-from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
+from minswin.layers.attention import attend, check_heads
 from minswin.layers.base import Parameter
 from minswin.layers.basic import Dropout, LayerNorm, Linear
 from minswin.layers.parameters import Init
@@ -22,8 +22,8 @@ from minswin.layers.windows import (
     check_map,
     pad_map,
     relative_position_bias,
+    shifted_window_attention,
 )
-from minswin.reference.windows import attention_mask
 
 LARGEST = math.log(100)  # of logit_scale; what is learnt beyond it has no effect
 BIAS = 16.0  # the largest position bias
@@ -132,21 +132,24 @@ class WindowAttentionV2(WindowAttention):
 
     def shifted_windows(self, qkv: Tensor, window: Pair, shift: Pair) -> Tensor:
         """The attention of all windows: qkv (B, H, W, 3C) gives (B, H, W, C)."""
-        grid = qkv.shape[1], qkv.shape[2]
         if self.q_bias is not None and self.v_bias is not None:
             qkv = qkv + ops.concatenate(self.q_bias, 0 * self.q_bias.data, self.v_bias)
-        if any(shift):
-            qkv = ops.roll(qkv, shift=(-shift[0], -shift[1]))  # up and left
-        qkv = ops.window_partition(qkv, window=window)  # (B, nW, N, 3C)
-        q, k, v = split_heads(qkv, self.heads)  # (B, nW, h, N, d) each
-        bias = self.bias(window)  # (h, N, N)
-        if any(shift):
-            geometry = grid, window, shift, self.mask_value
-            mask = constant(bias.data, attention_mask, *geometry)  # (nW, N, N)
-            bias = bias + mask.astype(bias.dtype)[:, None]  # (nW, h, N, N)
-        x = cosine_attention(q, k, v, self.scale(), bias, self.attn_drop)  # (B, nW, h, N, d)
-        x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)
-        return ops.roll(x, shift=shift) if any(shift) else x
+        return shifted_window_attention.function(
+            qkv,
+            self.bias_table(window),
+            heads=self.heads,
+            window=window,
+            shift=shift,
+            table_window=window,
+            drop=self.attn_drop,
+            mask_value=self.mask_value,
+            attend=self._attend,
+        )
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, drop: Dropout | None
+    ) -> Tensor:
+        return cosine_attention(q, k, v, self.scale(), bias, drop)
 
     def scale(self) -> Tensor:
         """τ of every head, 100 at most: (h, 1, 1)."""
@@ -154,12 +157,16 @@ class WindowAttentionV2(WindowAttention):
 
     def bias(self, window: Pair) -> Tensor:
         """B, the bias of every head for every pair of tokens of a window: (h, N, N), in 0…16."""
+        return relative_position_bias(self.bias_table(window), window, window)
+
+    def bias_table(self, window: Pair) -> Tensor:
+        """The bias of every displacement in a window and every head: ((2Mh−1)·(2Mw−1), h)."""
         weight = self.logit_scale.data
         t = constant(weight, log_spaced, window, self.pretrained)
         x = Tensor(t.astype(weight.dtype))  # (displacements, 2)
         for step in self.cpb_mlp:
             x = step(x)  # (displacements, h), in the end
-        return relative_position_bias(BIAS * ops.sigmoid(x), window, window)
+        return BIAS * ops.sigmoid(x)
 
 
 class PatchMergingV2(PatchMerging):

@@ -48,8 +48,8 @@ classic(
 )  # fmt: skip
 classic(
     "the mask of V2 added twice", "layers.windows_v2.WindowAttentionV2.shifted_windows",
-    "bias + mask.astype(bias.dtype)[:, None]",
-    "bias + 2 * mask.astype(bias.dtype)[:, None]",
+    "mask_value=self.mask_value",
+    "mask_value=2 * self.mask_value",
     met="transformers (Swinv2SelfAttention)",
 )  # fmt: skip
 classic(
