@@ -18,6 +18,7 @@ from minswin.crosscheck.search import closed_form
 from minswin.layers import attention, basic
 
 BLOCK = "layers.0.blocks.1.attn."
+TWICE = "ops.gelu(ops.gelu(ops.linear(x, w1, b1)))"
 
 
 def diagnosed(**changes: Any) -> Diagnosis:
@@ -77,7 +78,7 @@ def test_almost_a_mistake_is_not_named() -> None:
 @pytest.mark.parametrize(
     ("function", "text", "becomes"),
     [
-        (basic.mlp.function, "ops.linear(x, w1, b1)", "ops.linear(x, w1, None)"),
+        (basic.mlp.function, "ops.gelu(ops.linear(x, w1, b1))", TWICE),
         (attention.spelled_out.function, "ops.softmax(logits)", "e_softmax(logits, 3)"),
     ],
 )  # fmt: skip

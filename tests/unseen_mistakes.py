@@ -100,7 +100,7 @@ MISTAKES: list[Mistake] = [
         "target_shift_size = to_2tuple(target_shift_size)",
         "target_shift_size = (0, 0) if any(to_2tuple(target_shift_size)) "
         "else (target_window_size[0] // 2, target_window_size[1] // 2)",
-        r"shift.*(j|%)"),
+        r"shift.*(j|%)|not \(self\.shift"),
     one("V1", "SiLU for GELU", "ml-explore/mlx#1056", MLP, "self.act(x)",
         "x * x.sigmoid()", r"gelu|erf|Φ|silu|sigmoid"),
     one("V1", "the residual of the MLP is the block's input", "porting",

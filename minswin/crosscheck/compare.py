@@ -136,7 +136,9 @@ class _Judge:
     def _take_masked_pairs(self, name: str, held: Array) -> None:
         """Judge what is lower than −100 makes it as that, where a pair is masked, and say so."""
         y = self.aligned[name].array
-        raised = np.where((y == -np.inf) & (held > MASKED), y, held)  # there it is no mask
+        follows = self.follows.get(name)
+        right = self.exact[name] if follows is None else follows.value
+        raised = np.where((y == -np.inf) & (right > MASKED), y, held)  # there it is no mask
         if y.dtype.kind == "f" and not np.array_equal(raised, y, equal_nan=True):
             self._note(name, "its masked pairs are lower still")
             self.aligned[name] = self.aligned[name]._replace(array=raised)
@@ -161,8 +163,6 @@ class _Judge:
             return self._held_against_truth(found, y)
         wanted, allowed = follows.value, follows.allowed
         if not follows.direct:
-            if np.array_equal(wanted, self.exact[found.name]) and allowed.any():
-                return self._held_against_truth(found, y)
             way = self._on_the_way(found.name) / SINGLE.u
             allowed = allowed + OTHER_ORDER * way * follows.noise
         if wanted.dtype.kind == "f" and not allowed.any():

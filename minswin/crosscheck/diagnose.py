@@ -229,7 +229,7 @@ class _Value:
             return known
         witnesses = self._witnesses(ground)
         self.count_of_witnesses = len(witnesses)
-        found: list[Answer] = self.partly
+        found: list[Answer] = [*self.partly]
         for last, stage in self._stages(sites):
             answers = stage()
             for answer in answers:
@@ -239,8 +239,10 @@ class _Value:
             if best == len(witnesses) or (found and last) or self.clock.over:
                 break
         best = max((len(a.sites) for a in found), default=0)
-        good = [a for a in found if len(a.sites) == best]
-        return sorted(good, key=lambda a: a.edit.cost)
+        if self.partly and best < len(witnesses):
+            return self.partly  # what was met before, at this place alone
+        good = sorted((a for a in found if len(a.sites) == best), key=lambda a: a.edit.cost)
+        return list({a.edit.words + a.edit.diff: a for a in reversed(good)}.values())[::-1]
 
     def _classics(self, ground: Ground) -> list[Answer] | None:
         """The answers among what was met in public, of all images: some mistakes need several."""
@@ -258,6 +260,7 @@ class _Value:
                 if best == len(witnesses):
                     return [a for a in answers if len(a.sites) == best]
                 self.partly += answers
+                break
         return None
 
     def _stages(self, sites: list[Site]) -> Iterator[tuple[bool, Callable[[], list[Answer]]]]:

@@ -165,7 +165,7 @@ def _builder(header: Mapping[str, Any]) -> Callable[[Any], Layer] | None:
     """How the model of a trace is made again; None where only a program knows."""
     if "model" not in header:
         return None
-    changes = {name: ast.literal_eval(text) for name, text in header["overrides"].items()}
+    changes = {name: ast.literal_eval(text) for name, text in header.get("overrides", {}).items()}
     return lambda dtype: create_model(
         header["model"], **changes, rng=np.random.default_rng(0), dtype=dtype
     )
