@@ -23,7 +23,10 @@ from minswin.replacing import replacing
 
 FOLDER = Path(__file__).parent
 LARGEST = 4_900_000  # bytes of a page
-PROGRAMS = ("numbers", "source", "explorer", "arithmetic", "motion", "article", "main")
+PROGRAMS = (
+    *("numbers", "source", "explorer", "picture", "heads"),
+    *("arithmetic", "motion", "article", "main"),
+)
 
 
 def write_page(subject: Subject, path: Path | str) -> Path:
