@@ -79,8 +79,10 @@ class Mistake(NamedTuple):
     known: bool = True  # the search names it
 
 
-def one(family: str, name: str, met: str, where: str, text: str, becomes: str, about: str) -> Any:
-    return Mistake(family, name, met, (Change(where, text, becomes),), about)
+def one(
+    family: str, name: str, met: str, where: str, text: str, becomes: str, about: str, **more: Any
+) -> Mistake:
+    return Mistake(family, name, met, (Change(where, text, becomes),), about, **more)
 
 
 MISTAKES: list[Mistake] = [
@@ -150,7 +152,7 @@ MISTAKES: list[Mistake] = [
         "microsoft/Swin-Transformer#329",
         f"{V2}:WindowAttention._make_pair_wise_relative_positions",
         "[:, :, :, 1] /= max(self.window_size[1] - 1, 1)", "[:, :, :, 1] /= self.window_size[1]",
-        r"axes|W - 1|M - 1|8"),
+        r"axes|W - 1|M - 1|8|pretrained"),
     # ── ViT ──────────────────────────────────────────────────────────────────────────────────────
     one("ViT", "the class token has no position",
         "labmlai/annotated_deep_learning_paper_implementations#221",
@@ -163,14 +165,14 @@ MISTAKES: list[Mistake] = [
     one("ViT", "patches are counted by columns", "porting",
         "timm.layers.patch_embed:PatchEmbed.forward",
         "x = x.flatten(2).transpose(1, 2)", "x = x.transpose(2, 3).flatten(2).transpose(1, 2)",
-        r"reshape|transpose"),
+        r"reshape|transpose", later="arrays in front of a reshape"),
     one("ViT", "softmax over the heads", "jeonsworld/ViT-pytorch#34", ATTENTION,
         "attn = attn.softmax(dim=-1)", "attn = attn.softmax(dim=1)", r"softmax|axis"),
     one("ViT", "the MLP is normed by the first norm", "porting", f"{VIT}:Block.forward",
         "self.norm2(x)", "self.norm1(x)", r"norm1|norm2"),
     one("ViT", "positions are added again in front of the head", "porting",
         f"{VIT}:VisionTransformer.forward_features",
-        "x = self.norm(x)", "x = self.norm(x + self.pos_embed)", r"pos"),
+        "x = self.norm(x)", "x = self.norm(x + self.pos_embed)", r"pos", known=False),
     # ── TNT ──────────────────────────────────────────────────────────────────────────────────────
     one("TNT", "words have no positions", "huggingface/pytorch-image-models#701",
         f"{TNT}:PixelEmbed.forward", "x = x + pixel_pos", "pass", r"inner_pos"),
@@ -207,12 +209,12 @@ MISTAKES: list[Mistake] = [
             r"sign|BIAS|16"),
     # ── training: three steps of an optimizer on the right model ─────────────────────────────────
     Mistake("V1", "decay is part of the gradient, as in Adam", "facebookresearch/deit#82", (),
-            r"decay", "adamw"),
-    Mistake("V1", "ε under the root", "porting", (), r"eps|root", "adamw"),
+            r"decay", "adamw", later="a known mistake"),
+    Mistake("V1", "ε under the root", "porting", (), r"eps|root", "adamw", later="a known mistake"),
     Mistake("V1", "β₂ is 0.99", "google-research/vision_transformer#155", (), r"beta2|betas|0\.99",
-            "adamw"),
+            "adamw", later="rank"),
     Mistake("V1", "gradients of earlier steps are not thrown away",
-            "kentaroy47/vision-transformers-cifar10#24", (), r"grad|zero", "sgd"),
+            "kentaroy47/vision-transformers-cifar10#24", (), r"grad|zero", "sgd", later="rank"),
 ]  # fmt: skip
 
 

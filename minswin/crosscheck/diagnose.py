@@ -229,11 +229,12 @@ class _Value:
             return known
         witnesses = self._witnesses(ground)
         self.count_of_witnesses = len(witnesses)
+        logits = _from_the_image(ground, self.clock, self.u)
         found: list[Answer] = [*self.partly]
         for last, stage in self._stages(sites):
             answers = stage()
             for answer in answers:
-                _weigh(answer, witnesses)
+                _weigh(answer, witnesses, logits)
             found += answers
             best = max((len(a.sites) for a in found), default=-1)
             if best == len(witnesses) or (found and last) or self.clock.over:
@@ -254,8 +255,9 @@ class _Value:
             if answers:
                 witnesses = self._witnesses(whole)
                 self.count_of_witnesses = len(witnesses)
+                logits = _from_the_image(whole, self.clock, self.u)
                 for answer in answers:
-                    _weigh(answer, witnesses)
+                    _weigh(answer, witnesses, logits)
                 best = max(len(a.sites) for a in answers)
                 if best == len(witnesses):
                     return [a for a in answers if len(a.sites) == best]
@@ -323,17 +325,30 @@ class _Value:
         return Cause(name, edit, remedy, threads, others, explains, self.count_of_witnesses)
 
 
-def _weigh(answer: Answer, witnesses: list[Search]) -> None:
+def _from_the_image(ground: Ground, clock: Clock, u: float) -> Search | None:
+    """The logits from the image alone, where they are given: what tells equal edits apart."""
+    logits = ground.inputs.get("loss", ("",))[0]
+    root = next((c for c in ground.calls if not c.path), None)
+    if logits not in ground.have or root is None:
+        return None
+    site = Site(ground, root, logits, set(ground.order))
+    site.known, site.stubs = {}, {}
+    return Search(site, u, clock)
+
+
+def _weigh(answer: Answer, witnesses: list[Search], whole: Search | None) -> None:
     """Put the edit first that gives most of the other tensors, wrong ones and right ones.
 
     Edits that are one at one place need not be so everywhere: a norm left out here, or in all.
     """
-    best: tuple[int, Any] = (-1, None)
+    most, first = (-1, False), answer.edit
     for edit in answer.edits[:ALIKE]:
         given = [w.site.target for w in witnesses if _gives(w, edit, answer.number)]
-        if len(given) > best[0]:
-            best, answer.sites = (len(given), edit), given
-    answer.edits = [best[1], *(e for e in answer.edits if e is not best[1])]
+        several = len(answer.edits) > 1 and whole is not None
+        logits = several and whole is not None and _gives(whole, edit, answer.number)
+        if (len(given), logits) > most:
+            most, first, answer.sites = (len(given), logits), edit, given
+    answer.edits = [first, *(e for e in answer.edits if e is not first)]
 
 
 def _gives(witness: Search, edit: Any, number: float | None) -> bool:

@@ -229,7 +229,7 @@ class Site:
             stack.enter_context(no_grad())
             stack.enter_context(around(record))
             stack.enter_context(around(spell_out))
-            stack.enter_context(self._stubbed(layers, dtype))
+            stack.enter_context(self._stubbed(layers, dtype, record))
             try:
                 result = layers[self.call.path](*arguments)
             except _Reached:
@@ -243,7 +243,9 @@ class Site:
         return others[int(np.argmin(off))] if others else None
 
     @contextmanager
-    def _stubbed(self, layers: Mapping[str, Layer], dtype: str) -> Iterator[None]:
+    def _stubbed(
+        self, layers: Mapping[str, Layer], dtype: str, record: Recording
+    ) -> Iterator[None]:
         """Inside this block the layers whose output is theirs give it, at their first calls."""
         before: list[tuple[Layer, type]] = []
         try:
@@ -251,7 +253,7 @@ class Site:
                 layer = layers[path]
                 before.append((layer, type(layer)))
                 layer.__class__ = _stub(type(layer))
-                values = [self.ground.held(n, dtype) for n in outputs]
+                values = [(n, self.ground.held(n, dtype), record) for n in outputs]
                 layer.__dict__["_given_outputs"] = values
             yield
         finally:
@@ -271,7 +273,9 @@ def _stub(kind: type) -> type:
     def call(self: Any, *arguments: Any, **settings: Any) -> Any:
         outputs = self.__dict__.get("_given_outputs")
         if outputs:
-            return Tensor(outputs.pop(0))
+            name, value, record = outputs.pop(0)
+            record.steps[name] = Step(name, "", "", value)  # a second call has another name
+            return Tensor(value)
         return kind.__call__(self, *arguments, **settings)
 
     return type(kind.__name__, (kind,), {"__call__": call})

@@ -96,3 +96,18 @@ classic(
     words="the moments are not corrected for their start",
     remedy="m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)",
 )  # fmt: skip
+classic(
+    "decay as a part of the gradient", "reference.updates.adamw_step",
+    "p *= 1 - lr * decay",
+    "g = g + decay * p",
+    met="facebookresearch/deit#82", first="after", case="trained",
+    words="weight decay is a part of the gradient, as in Adam",
+    remedy="p ← (1 − η λ) p beside the step: AdamW, not Adam",
+)  # fmt: skip
+classic(
+    "ε under the root", "reference.updates.adamw_step",
+    "root /= math.sqrt(1 - beta2**t)\n    root += eps",
+    "root = array_module(p).sqrt(v / (1 - beta2**t) + eps)",
+    met="porting", first="after", case="trained",
+    words="ε stands under the root", remedy="m̂ / (√v̂ + ε)",
+)  # fmt: skip

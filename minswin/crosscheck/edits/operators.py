@@ -412,6 +412,8 @@ def sooner(s: Spot) -> Yields:
 def _is_named_array(s: Spot) -> bool:
     """Where an array is handed on by its name, or as the result of a call to another call."""
     up = s.up
+    if isinstance(up, ast.Attribute) and up.attr in ("reshape", "mean"):
+        return is_array(s.value) and isinstance(s.node, ast.Name)
     if not is_array(s.value) or isinstance(up, ast.Attribute):
         return False
     if isinstance(s.node, ast.Call):
