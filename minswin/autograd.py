@@ -9,8 +9,12 @@ cotangent of y: ∂loss/∂y, what the loss gains for each small increase of an 
 chain rule vjp(g) is then the cotangent of x, to be handed on to the operation that made x.
 
 `record` keeps a node for each operation: its vjp and the nodes of its inputs. `backward` walks the
-nodes from the result to the leaves, every node once, after all its consumers. A vjp keeps the
-arrays that it needs, not copies: do not write into them before `backward`.
+nodes from the result to the leaves, every node once, after all its consumers. A leaf is a Tensor
+that no recorded operation made: a parameter, an input. A vjp keeps the arrays that it needs, not
+copies: do not write into them before `backward`.
+
+A first reading needs `run`, `record` and `_backward`, and may skip what stands `around` operations:
+it watches them, or takes their place.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The second page: the gradient of Swin's loss for every weight, with nothing but NumPy.
 
 Each function gives its value and an `undo`: from the gradient g of the value it makes that of the
-input, and adds those of the weights to `grads`. Backward is the undos in reverse order.
+input, and puts those of the weights into `grads`. Backward is the undos in reverse order. Here g is
+always ∂loss/∂(the value), of the value's shape.
 Run: python examples/one_page/backward.py        Then read: minswin/autograd.py
 """
 
@@ -89,7 +90,7 @@ def block(x, w, name, h, s, grads):  # models/swin.py, eq. (3)
 
 
 def merge(x, w, name, grads):  # layers/embeddings.py
-    corners = (0, 0), (1, 0), (0, 1), (1, 1)
+    corners = (0, 0), (1, 0), (0, 1), (1, 1)  # the row varies fastest
     y = np.concatenate([x[a::2, b::2] for a, b in corners], -1)
     y, undo_norm = norm(y, w, name + ".norm", grads)
     y, undo_linear = linear(y, w, name + ".reduction", grads)

@@ -23,7 +23,7 @@ def norm(x, w, name):  # reference/normalize.py: every token to mean 0 and varia
     return x * w[name + ".weight"] + w[name + ".bias"]
 
 
-def gelu(x):  # reference/elementwise.py: x Φ(x)
+def gelu(x):  # reference/elementwise.py: x Φ(x), Φ the normal distribution
     return x * (1 + np.vectorize(erf)(x / 2**0.5)) / 2
 
 
@@ -37,15 +37,17 @@ def partition(x):  # reference/windows.py: a map (H, W, C) cut into windows (nW,
     return x.reshape(H // M, M, W // M, M, C).swapaxes(1, 2).reshape(-1, M * M, C)
 
 
-def attention(x, w, name, h, s):  # layers/windows.py: W-MSA where s is 0, SW-MSA with a shift s
+def attention(x, w, name, h, s):  # layers/windows.py: h heads; W-MSA where s is 0, else SW-MSA
     H, W, C = x.shape
     qkv = partition(np.roll(linear(x, w, name + ".qkv"), (-s, -s), (0, 1)))  # (nW, N, 3C)
+    # the 3C channels are q, then k, then v, and each of these is head after head
     q, k, v = qkv.reshape(-1, M * M, 3, h, C // h).transpose(2, 0, 3, 1, 4)  # (nW, h, N, d) each
     place = np.stack(np.divmod(np.arange(M * M), M))  # (2, N): row and column in the window
     dy, dx = place[:, :, None] - place[:, None] + M - 1  # (N, N) each: from a key to its query
     bias = w[name + ".relative_position_bias_table"][dy * (2 * M - 1) + dx]  # (N, N, h)
     logits = q @ k.swapaxes(-1, -2) / (C // h) ** 0.5 + bias.transpose(2, 0, 1)  # (nW, h, N, N)
     if s:  # the roll made strangers neighbours: mask the pairs from different regions
+        # on each axis 0: before the last window; 1: it was there; 2: it came from the other end
         rows, columns = (np.digitize(np.arange(n), (n - M, n - s)) for n in (H, W))
         region = partition((3 * rows[:, None] + columns)[:, :, None])  # (nW, N, 1)
         logits += np.where(region == region.swapaxes(1, 2), 0, -100)[:, None]
@@ -62,6 +64,7 @@ def swin(image, w):  # models/swin.py: an image (3, H, W) to one logit for each 
     x = norm(x, w, "patch_embed.norm")  # (H/p, W/p, C)
     for i, (depth, h) in enumerate(zip(DEPTHS, HEADS, strict=True)):
         if i:  # PatchMerging, layers/embeddings.py: 2×2 neighbours become one token
+            # (row, column) = (0,0), (1,0), (0,1), (1,1): the row varies fastest
             x = np.concatenate([x[0::2, 0::2], x[1::2, 0::2], x[0::2, 1::2], x[1::2, 1::2]], -1)
             x = norm(x, w, f"layers.{i - 1}.downsample.norm")
             x = linear(x, w, f"layers.{i - 1}.downsample.reduction")  # (H/2, W/2, 2C)

@@ -1,4 +1,9 @@
-"""W-MSA and SW-MSA: attention inside windows and shifted windows.       Liu et al. 2021, §3.2"""
+"""W-MSA and SW-MSA: attention inside windows and shifted windows.       Liu et al. 2021, §3.2
+
+MSA is multi-head self-attention. `WindowAttention` is the layer, `shifted_window_attention` what it
+does between the two linear maps, `PatchMerging` the step between stages. `ops.f` runs the
+definition `f` of reference/, or a fast kernel of that name, and records it.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +65,7 @@ def _check_windows(
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Dropout | None], Tensor]  # q, k, v, bias, drop
 
 
-@composite(_check_windows)
+@composite(_check_windows)  # checked first; a kernel of this name may run in its place
 def shifted_window_attention(
     qkv: Tensor,
     table: Tensor,
@@ -106,7 +111,9 @@ class WindowAttention(Layer):
     Learns   relative_position_bias_table ((2Mh−1)·(2Mw−1), h): one bias per displacement and head
              qkv: Linear(C, 3C)   proj: Linear(C, C)
     Takes and gives a map (B, H, W, C) of any size. A map that the window does not divide is padded
-    with zeros at the bottom and right BEFORE the roll, so that the mask keeps its ends apart.
+    with zeros at the bottom and right BEFORE the roll, so that the mask keeps its ends apart. The
+    padding is not masked: it stands among the keys, as in the original.
+    By itself: WindowAttention(12, 3, 4, rng=0, dtype=np.float64). In a model `init` holds the two.
     """
 
     def __init__(

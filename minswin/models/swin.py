@@ -1,7 +1,8 @@
 """Swin Transformer: a pyramid of maps, attention inside (shifted) windows.     Liu et al. 2021
 
-A block, a stage of blocks that ends in a merge, the model; `__call__` says what follows what.
-The shapes of Swin-T:
+A block, a stage of blocks that ends in a merge, the model; `__call__` says what follows what. A
+first reading needs the `__call__` of the three classes, and which blocks `_stages` shifts.
+The shapes of Swin-T, where 48 = 4·4·3 numbers of a patch, and C = 96:
 
     image 224×224×3 → patches 56×56×48 → 56×56×C → 28×28×2C → 14×14×4C → 7×7×8C → classes
 """
@@ -97,7 +98,7 @@ class Stage(Layer):
     ) -> None:
         self.blocks = blocks
         self.downsample = downsample
-        self.forget = forget  # and compute the blocks again in backward
+        self.forget = forget  # what is inside a block: backward computes it again
 
     def features(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -114,8 +115,9 @@ class SwinTransformer(Model):
 
     img_size, patch_size, window_size: an int, or (height, width).
     recompute: backward runs each block again: the same numbers in more time and less memory.
-    The image may have another size at call time, except with `ape`: parameters do not depend on
-    the size, but for tables of windows that shrank to fit a small map at construction.
+    ape: learn an absolute position embedding besides the biases.
+    The image may have another size at call time, except with `ape`. Only two things are made for
+    `img_size`: that embedding, and the bias tables of windows that shrank to fit a small map.
     """
 
     name = family = "swin"

@@ -1,4 +1,8 @@
-"""Scaled dot-product attention."""
+"""Scaled dot-product attention.
+
+`swap` exchanges the last two axes. `unbroadcast` sums a gradient over the axes along which the bias
+was repeated.
+"""
 
 from __future__ import annotations
 

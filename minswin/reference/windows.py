@@ -111,6 +111,10 @@ def shift_regions(grid: int | Pair, window: int | Pair, shift: int | Pair) -> np
 
     gives (H, W) integers 0…8, read-only. Per axis: 0 up to the last window, 1 the part of the last
     window that was there before, 2 the part that the roll brought from the other end of the image.
+    Labels are compared only inside a window, so all the windows that are whole may share the 0.
+
+    >>> shift_regions(8, 4, 2)[0].tolist()  # the first row: column 4 begins the last window
+    [0, 0, 0, 0, 1, 1, 2, 2]
     """
     who = "shift_regions"
     (H, W), (Mh, Mw) = pair(who, "grid", grid), pair(who, "window", window)
