@@ -338,7 +338,7 @@ ERRORS = [
     ),
     (
         lambda: ops.batch_norm(np.zeros((2, 3, 4, 4)), np.zeros(4), np.zeros(4)),
-        "batch_norm: expected x (B, C, H, W), weight and bias (C,), got (2, 3, 4, 4), (4,) and",
+        "batch_norm: weight must be (C=3,), got (4,)",
     ),
 ]
 

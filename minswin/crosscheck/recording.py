@@ -72,6 +72,8 @@ class Recording:
     known: values of steps, which are not computed where they would be. brief: no lines of text.
     """
 
+    watches = True  # so that no layer is computed, and recorded, twice: see watch.is_watched
+
     def __init__(
         self,
         model: Layer,

@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import Comparison, compare
@@ -29,6 +28,9 @@ from minswin.crosscheck.trace import trace
 from minswin.models import create_model
 from minswin.weights.recognise import dialect
 from minswin.weights.rename import rename
+
+if TYPE_CHECKING:
+    import torch  # at run time where it is used: the package does not need it
 
 Array = np.ndarray
 
@@ -87,6 +89,8 @@ def _run(
     module: torch.nn.Module, state: Mapping[str, Array], x: Array, labels: Array, grad: bool
 ) -> dict[str, Array]:
     """What the submodules give with these weights; the module is as it was afterwards."""
+    import torch
+
     before = {n: t.detach().clone() for n, t in module.state_dict().items()}
     training, like = module.training, next(module.parameters())
     try:
@@ -124,6 +128,8 @@ class Seen:
 
     def output(self, name: str, y: Any) -> None:
         """The first tensor of what a module gave; a second call of the module is called NAME#2."""
+        import torch
+
         while isinstance(y, (tuple, list, Mapping)) and y:
             y = next(iter(y.values())) if isinstance(y, Mapping) else y[0]
         if not isinstance(y, torch.Tensor):
@@ -139,6 +145,8 @@ class Seen:
 
 
 def _array(x: torch.Tensor) -> Array:
+    import torch
+
     x = x.detach().float() if x.dtype == torch.bfloat16 else x.detach()  # NumPy has no bfloat16
     array: Array = x.cpu().numpy().copy()  # a later module may write into it
     return array

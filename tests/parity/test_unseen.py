@@ -22,7 +22,7 @@ from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.trace import trace
 from minswin.models import create_model
 
-from ..unseen_mistakes import IMAGES, MISTAKES, MODELS, Mistake, seen, trained
+from .unseen_mistakes import IMAGES, MISTAKES, MODELS, Mistake, seen, trained
 
 pytestmark = pytest.mark.parity
 
