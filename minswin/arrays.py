@@ -39,10 +39,28 @@ def as_array(x: Any) -> Array:
         if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
             x = x.detach().cpu().resolve_conj().resolve_neg()
             x = x.float() if str(x.dtype) == "torch.bfloat16" else x
-        return np.asarray(x)
+        return _asarray(x)
     except (TypeError, RuntimeError, NotImplementedError) as error:
+        if isinstance(x, (list, tuple)):
+            raise
         kind = f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
         raise TypeError(f"a {kind} cannot be read as an array: {error}") from None
+
+
+def _asarray(x: Any) -> np.ndarray:
+    """np.asarray, which would cut what lies in a list off from its history: that is an error."""
+    if isinstance(x, (list, tuple)) and _needs_gradient(x):
+        raise TypeError(
+            "a list of Tensors has no gradient; give the Tensors one by one, as in "
+            "stack(*tensors), or leave the gradient out on purpose with .data"
+        )
+    return np.asarray(x)
+
+
+def _needs_gradient(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_needs_gradient, x))
+    return getattr(x, "requires_grad", False) is True
 
 
 def to_numpy(x: Array) -> np.ndarray:

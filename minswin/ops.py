@@ -127,8 +127,8 @@ avg_pool2d = lift(_conv.avg_pool2d, checks.pool("avg_pool2d"))
 
 softmax = lift(_normalize.softmax)
 log_softmax = lift(_normalize.log_softmax)
-layer_norm = lift(_normalize.layer_norm)
-batch_norm = lift(_normalize.batch_norm)
+layer_norm = lift(_normalize.layer_norm, checks.norm("layer_norm"))
+batch_norm = lift(_normalize.batch_norm, checks.norm("batch_norm"))
 attention = lift(_attention.attention, bias=MASK_HINT)
 cross_entropy = lift(
     _losses.cross_entropy,
@@ -175,6 +175,21 @@ def _sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(arguments[0]) if arguments and isinstance(arguments[0], tuple) else arguments
 
 
+def _reduction(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The method that reduces a Tensor; NumPy's function of that name calls it, with out=."""
+
+    def method(x: Tensor, axis: Any = None, keepdims: bool = False, **others: Any) -> Tensor:
+        if others:
+            name = operation.__name__
+            raise TypeError(
+                f"{name}: unknown setting {next(iter(others))!r}, which np.{name} gives; use "
+                f"x.{name}(), or np.{name}(x.data) without a gradient"
+            )
+        return operation(x, axis=axis, keepdims=keepdims)
+
+    return method
+
+
 def _power(x: Tensor, exponent: Any) -> Tensor:
     if not isinstance(exponent, (int, float, np.number)):
         raise TypeError(f"power: the exponent must be a number, got {type(exponent).__name__}")
@@ -207,9 +222,9 @@ _METHODS: dict[str, Callable[..., Tensor]] = {
     "to": to,
     "reshape": lambda x, *shape: reshape(x, shape=_sizes(shape)),
     "transpose": lambda x, *axes: transpose(x, axes=_sizes(axes) or tuple(range(x.ndim))[::-1]),
-    "sum": lambda x, axis=None, keepdims=False: sum(x, axis=axis, keepdims=keepdims),
-    "mean": lambda x, axis=None, keepdims=False: mean(x, axis=axis, keepdims=keepdims),
-    "max": lambda x, axis=None, keepdims=False: max(x, axis=axis, keepdims=keepdims),
+    "sum": _reduction(sum),
+    "mean": _reduction(mean),
+    "max": _reduction(max),
 }
 
 for _name, _method in _METHODS.items():

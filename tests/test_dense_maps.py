@@ -142,7 +142,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         r"resize: x must be \(B, H, W, C\), got \(2, 3, 4\)",
     ),
     (lambda: ops.resize(F((1, 0, 4, 1)), size=(2, 2)), ValueError, r"got \(1, 0, 4, 1\)"),
-    (lambda: ops.resize(F((1, 3, 4, 1)), size=(2, 0)), ValueError, r"two positive ints .*\(2, 0\)"),
+    (lambda: ops.resize(F((1, 3, 4, 1)), size=(2, 0)), ValueError, r"or a pair, got \(2, 0\)"),
     (
         lambda: ops.resize(F((1, 3, 4, 1)), size=(2, 2), method="cubic"),
         ValueError,

@@ -26,6 +26,7 @@ WINDOW = {"window": (2, 3)}
 GRID = {**WINDOW, "grid": (4, 6)}
 
 # operation, inputs, settings
+NO_SIDES: Any = (0, -1, 2.5, "2", True, None, (2, ), (2, 0))  # fmt: skip
 WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("matmul", (z(3), z(3, 2)), {}),
     ("matmul", (z(2, 3), z(3)), {}),
@@ -97,6 +98,17 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("resize", (MAP, ), {"size": (2, 2.5)}),
     ("binary_cross_entropy", (z(2, 3), z(2, 1)), {}),
     ("focal_loss", (z(2, 3), z(2, 1)), {}),
+    ("focal_loss", (z(2, 3), np.ones((2, 3), int)), {"alpha": 1.5}),
+    ("focal_loss", (z(2, 3), np.ones((2, 3), int)), {"gamma": -1.0}),
+    ("layer_norm", (z(2, 3), z(3), z(3)), {"eps": -1.0}),
+    ("layer_norm", (z(2, 3), z(3), z(3)), {"eps": float("nan")}),
+    ("layer_norm", (z(2, 3), z(3), z(3)), {"eps": "1"}),
+    ("batch_norm", (z(2, 3, 4, 4), z(3), z(3)), {"eps": -1.0}),
+    *(("window_partition", (MAP, ), {"window": side}) for side in NO_SIDES),
+    *(("window_merge", (z(2, 4, 6, 3), ), {**GRID, "grid": side}) for side in NO_SIDES),
+    *(("conv2d", (z(2, 3, 4, 4), z(4, 3, 2, 2), z(4)), {"stride": side}) for side in NO_SIDES),
+    *(("max_pool2d", (MAP, ), {**POOL, "kernel": side}) for side in NO_SIDES),
+    ("max_pool2d", (MAP, ), {**POOL, "padding": -1}),
     ("giou", (z(2, 4), z(3, 4)), {}),
     ("giou", (z(2, 3), z(2, 3)), {}),
 ]  # fmt: skip

@@ -18,6 +18,10 @@ from minswin.layers import (
     WindowAttention,
 )
 from minswin.layers.windows import shifted_window_attention
+from minswin.models.registry import CLASSES
+from minswin.models.transformer import Transformer
+from minswin.training.optimizers import clip_gradients
+from minswin.weights import load
 
 RNG = np.random.default_rng(0)
 
@@ -58,7 +62,31 @@ CASES = [
     ),
     (
         lambda: create_model("swin_tiny", depth=3),
-        "create_model: swin_tiny has no setting depth; known are img_size, patch_size,",
+        "create_model: swin_tiny has no setting depth; did you mean depths? Known are img_size,",
+    ),
+    (lambda: create_model("swin_tiny", xyz=3), "swin_tiny has no setting xyz; known are img_size,"),
+    (lambda: create_model(3), "create_model: name must be a text, got int"),
+    (
+        lambda: tiny(dtype="wide"),
+        "SwinTransformer: dtype must be float32 or float64, got wide",
+    ),
+    (lambda: ops.stack(), "stack(*xs, axis=0): expected one input or more"),
+    (lambda: ops.concatenate(axis=1), "concatenate(*xs, axis=0): expected one input or more"),
+    (
+        lambda: np.sum(zeros(2)),
+        "sum: unknown setting 'out', which np.sum gives; use x.sum(), or np.sum(x.data)",
+    ),
+    (
+        lambda: load("swin_shapes", {"a": {"w": np.ones(1)}}, key=3),
+        "key must be the name of an entry, got int",
+    ),
+    (
+        lambda: clip_gradients([], "1"),
+        "clip_gradients: max_norm must be a positive number, got '1'",
+    ),
+    (
+        lambda: clip_gradients([], True),
+        "clip_gradients: max_norm must be a positive number, got True",
     ),
     (
         lambda: tiny()(zeros(2, 8, 8, 3)),
@@ -313,3 +341,21 @@ def test_a_wrong_keyword_is_named_though_a_call_with_as_many_inputs_was_right() 
     ops.mean(x, axis=1)
     with pytest.raises(TypeError, match=r"mean\(.*\): unknown setting 'axes'"):
         ops.mean(x, axes=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["swin_shapes", "swinv2_cifar", "vit_tiny", "deit_tiny", "tnt_cifar", "twins_cifar"]
+)
+@pytest.mark.parametrize("rate", ["drop_rate", "attn_drop_rate", "drop_path_rate"])
+@pytest.mark.parametrize("value", [1.5, -0.1, "a"])
+def test_a_rate_that_cannot_be_is_signed_by_the_model(name: str, rate: str, value: Any) -> None:
+    family = CLASSES[name].__name__
+    with pytest.raises(ValueError, match=rf"^{family}: {rate} must be in \[0, 1\], got {value!r}"):
+        create_model(name, **{rate: value})
+
+
+def test_rates_of_models_with_one_rate_are_signed_by_them_too() -> None:
+    with pytest.raises(ValueError, match=r"^ResNet: drop_path_rate must be in"):
+        create_model("resnet20", drop_path_rate=2)
+    with pytest.raises(ValueError, match=r"^Transformer: drop_rate must be in"):
+        Transformer(9, drop_rate=2)

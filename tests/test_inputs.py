@@ -243,3 +243,15 @@ def test_letters_are_one_size_wherever_they_stand(text: str, shapes: Any, messag
         check("f", lines(text), arrays, {"y": "turn it round"})
     assert f"f: {message}" in str(error.value)
     assert str(error.value).endswith("; turn it round") == message.startswith("y")
+
+
+@pytest.mark.parametrize("wrap", [list, tuple, lambda xs: [[1.0], xs]], ids=["list", "tuple", "in"])
+@pytest.mark.parametrize("take", [ops.stack, ops.concatenate, ops.exp, Tensor])
+def test_a_list_of_tensors_would_lose_their_gradients_silently(take: Any, wrap: Any) -> None:
+    parts = wrap([Tensor(normal(1), requires_grad=True), Tensor(normal(1), requires_grad=True)])
+    with pytest.raises(TypeError, match=r"a list of Tensors has no gradient; .*\*tensors"):
+        take(parts)
+
+
+def test_a_list_of_tensors_without_gradients_is_data() -> None:
+    assert ops.concatenate([Tensor(normal(2)), normal(2)]).shape == (2, 2)

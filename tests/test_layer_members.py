@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -131,6 +132,11 @@ def test_modes_gradients_and_dropout_reach_layers_in_every_container():
         map(Parameter, [np.ones(1)]),
         {(0, 1): linear()},
         {"a.b": linear()},
+        {linear(): 1},
+        partial(linear()),
+        partial(print, linear()),
+        partial(print, end=[linear()]),
+        linear().__call__,
         Tensor(np.ones(2), requires_grad=True),
     ],
     ids=lambda value: type(value).__name__,
@@ -139,6 +145,21 @@ def test_parameters_that_would_not_be_found_are_an_error_at_construction(value):
     with pytest.raises(TypeError, match=r"Holder.held|held: the key"):
         made = holding(value)()
         list(made.named_parameters())
+
+
+def test_what_is_bound_to_a_layer_that_is_found_is_right():
+    class Bound(Layer):
+        def __init__(self):
+            self.fc = linear()
+            self.methods = [self.fc.__call__, self.train, partial(self.fc, None)]
+
+    assert names(Bound()) == ["fc.weight", "fc.bias"]
+
+
+@pytest.mark.parametrize("held", [[RNG], {"a": RNG}, (1, [RNG])], ids=repr)
+def test_a_generator_in_a_container_is_an_error(held):
+    with pytest.raises(TypeError, match=r"Holder.held: a Generator in a .* attribute of its own"):
+        holding(held)()
 
 
 def test_a_parameter_of_the_class_is_an_error_too():

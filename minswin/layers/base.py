@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from inspect import signature
-from types import GeneratorType
+from types import GeneratorType, MethodType
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,11 @@ class Layer(metaclass=_Built):
                 raise TypeError(
                     f"{type(self).__name__}.{name}: no optimizer would see it; make it a Parameter "
                     "or a Layer, and assign it to self in __init__"
+                )
+            if isinstance(value, (list, tuple, Mapping)) and _holds_generator(value):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: a Generator in a {type(value).__name__} would "
+                    "be neither saved nor split over threads; make it an attribute of its own"
                 )
         if any(True for _ in self._hidden()):
             for _ in self._walk():
@@ -273,6 +278,14 @@ def members(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from inside
 
 
+def _holds_generator(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_generator, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_generator, value))
+    return isinstance(value, np.random.Generator)
+
+
 def hidden_members(place: str, value: Any) -> Iterator[tuple[str, Any]]:
     """(place, Layer, Parameter or Buffer) that a value holds where `members` does not look."""
     if type(value) in _PLAIN:
@@ -281,8 +294,15 @@ def hidden_members(place: str, value: Any) -> Iterator[tuple[str, Any]]:
         for i, item in enumerate(value):
             yield from hidden_members(f"{place}.{i}", item)
     elif isinstance(value, Mapping):
+        yield from ((place, key) for key in value if isinstance(key, (Layer, Parameter, Buffer)))
         for key, item in value.items():
             yield from hidden_members(f"{place}.{key}", item)
+    elif isinstance(value, partial):
+        inside = [value.func, *value.args, *value.keywords.values()]
+        yield from ((place, x) for _, x in members("", inside))
+        yield from hidden_members(place, inside)
+    elif isinstance(value, MethodType):
+        yield from ((place, x) for _, x in members("", value.__self__))
     elif isinstance(value, (GeneratorType, map, filter, zip)):
         raise TypeError(
             f"{place}: what a {type(value).__name__} will give cannot be looked through for "

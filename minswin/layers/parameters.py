@@ -42,8 +42,13 @@ class Init:
     """
 
     def __init__(self, rng: Seed = None, dtype: Dtype = np.float32, who: str = "Init") -> None:
-        self.rng, self.dtype = generator(who, rng), np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
+        self.rng = generator(who, rng)
+        try:
+            self.dtype = np.dtype(dtype)
+            known = self.dtype in (np.float32, np.float64)
+        except TypeError:  # no dtype at all
+            known = False
+        if not known:
             raise TypeError(f"{who}: dtype must be float32 or float64, got {dtype}")
 
     def normal(self, *shape: int, spread: float = 0.02, decays: bool = True) -> Parameter:

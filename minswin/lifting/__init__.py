@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from minswin import kernels
+from minswin.arguments import pair
 from minswin.arrays import Definition
 from minswin.autograd import Tensor, record, state, vjp
 from minswin.lifting import shapes
@@ -21,6 +22,7 @@ from minswin.lifting.calls import check_call, signature_of
 from minswin.lifting.inputs import unwrapping
 
 Check = Callable[..., None]
+MAY_BE_ZERO = ("padding", "shift")  # of the settings that are pairs
 MOST_CALLS = 1000  # combinations of shapes that an operation remembers as right
 
 
@@ -89,8 +91,11 @@ def lift(
         for key, value in settings.items():
             if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
                 value = settings[key] = value.item()  # else it would force its dtype on the result
-            if key in pairs and type(value) is int:
-                settings[key] = value, value  # a square
+            if key in pairs:  # one int is a square
+                least = 0 if key in MAY_BE_ZERO else 1
+                ints = type(value) is tuple and [*map(type, value)] == [int, int]
+                if not ints or min(value) < least:
+                    settings[key] = pair(name, key, value, least=least)
         if check is not None:
             check(*arrays, **settings)
         fast = kernels.fast(name, arrays[0])

@@ -23,6 +23,8 @@ def check_call(
 ) -> None:
     try:
         signature.bind(*inputs, **settings)
+        if not inputs:
+            raise TypeError
     except TypeError:
         names = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
         shown = signature.replace(parameters=names, return_annotation=signature.empty)
@@ -48,4 +50,6 @@ def _misfit(signature: inspect.Signature, inputs: Sequence[Any], settings: dict[
     ]
     if missing:
         return f"missing {', '.join(missing)}"
+    if not inputs:
+        return "expected one input or more"
     return f"expected at most {len(data)} inputs, got {len(inputs)}"

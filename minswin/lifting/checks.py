@@ -5,11 +5,13 @@ Each check is called as its definition is: `check(*arrays, **settings)`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from minswin.arguments import at_least_zero, fraction
 from minswin.reference.maps import METHODS
 
 Check = Callable[..., None]
@@ -72,7 +74,17 @@ def cross_entropy(logits: Any, targets: Any, *, smoothing: float = 0.0) -> None:
         _indices("cross_entropy", "targets", targets, logits.shape[1])
 
 
+def norm(who: str) -> Check:
+    def check(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5, moments: Any = None) -> None:
+        if type(eps) is not float or not 0 <= eps < math.inf:
+            at_least_zero(who, "eps", eps)
+
+    return check
+
+
 def focal_loss(logits: Any, targets: Any, *, alpha: float = 0.25, gamma: float = 2.0) -> None:
+    fraction("focal_loss", "alpha", alpha)
+    at_least_zero("focal_loss", "gamma", gamma)
     _indices("focal_loss", "targets", targets, 2)
 
 
@@ -94,8 +106,6 @@ def resize(x: Any, *, size: Pair, method: str = "bilinear") -> None:
         raise ValueError(f"resize: x must be a map (B, H, W, C) with H, W >= 1, got {x.shape}")
     if method not in METHODS:
         raise ValueError(f"resize: method must be one of {', '.join(METHODS)}, got {method}")
-    if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in size):
-        raise ValueError(f"resize: size must be two positive ints (H, W), got {size!r}")
 
 
 def _indices(who: str, argument: str, indices: Any, count: int) -> None:

@@ -83,7 +83,7 @@ def _beside(
     like: Array, who: str, argument: Argument, x: Any, hints: Mapping[str, str]
 ) -> Tensor | Array:
     """An input as the operation takes it, where `like` is the array that decides."""
-    array = _array(who, x) if _has_dtype(x) else np.asarray(x)
+    array = _array(who, x)
     kind = argument.form(array.ndim).kind
     weak = array.dtype.kind == "f" and not _has_dtype(x)
     converted = like.dtype.kind == "f" and (kind == "numbers" or (kind == "floats" and weak))

@@ -113,6 +113,12 @@ def mlp_width(who: str, mlp_ratio: Any, embed_dim: int) -> int:
     return int(embed_dim * mlp_ratio)
 
 
+def check_rates(who: str, **rates: Any) -> None:
+    """Raise, in the name of the model, what a layer inside would raise in its own."""
+    for name, rate in rates.items():
+        fraction(who, name, rate)
+
+
 def drop_path_rates(rate: float, blocks: int) -> list[float]:
     """The rate of every block: from 0 for the first, in equal steps, to `rate` for the last."""
     fraction("drop_path_rates", "rate", rate)

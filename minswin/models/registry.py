@@ -234,6 +234,8 @@ def create_model(name: str, *, rng: Seed = None, dtype: Any = np.float32, **sett
     rng: draws the weights, and later the dropout masks; a seed, a Generator, or None.
     The model's `.name` and `.settings` build the same model again.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"create_model: name must be a text, got {type(name).__name__}")
     if name not in MODELS:
         raise ValueError(
             f"create_model: unknown model {name!r}; did you mean {_nearest(str(name))}? "
@@ -243,8 +245,10 @@ def create_model(name: str, *, rng: Seed = None, dtype: Any = np.float32, **sett
     known = known_settings(family)
     wrong = [key for key in settings if key not in known]
     if wrong:
+        near = get_close_matches(wrong[0], known, n=1, cutoff=0.7)
+        advice = f"did you mean {near[0]}? Known are" if near else "known are"
         raise ValueError(
-            f"create_model: {name} has no setting {', '.join(wrong)}; known are {', '.join(known)}"
+            f"create_model: {name} has no setting {', '.join(wrong)}; {advice} {', '.join(known)}"
         )
     model: Model = family(**{**MODELS[name], **settings}, rng=rng, dtype=dtype)
     model.name = name

@@ -20,7 +20,7 @@ from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import BatchNorm2d, DropPath, Filters, Layer, Linear
 from minswin.layers.parameters import Dtype, Init
-from minswin.models.base import Learnt, Model, Row, as_images, drop_path_rates
+from minswin.models.base import Learnt, Model, Row, as_images, check_rates, drop_path_rates
 
 STEMS = ("imagenet", "cifar")
 SHORTCUTS = ("projection", "padding")
@@ -159,6 +159,7 @@ class ResNet(Model):
     ) -> None:
         who = type(self).__name__
         init = self._begin(rng, dtype, img_size)
+        check_rates(who, drop_path_rate=drop_path_rate)
         self.depths, width = stages(who, "depths", depths), whole(who, "width", width)
         self.stem, kind = one_of(who, "stem", stem, STEMS), one_of(who, "block", block, (*BLOCKS,))
         one_of(who, "shortcut", shortcut, SHORTCUTS)

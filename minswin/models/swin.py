@@ -36,6 +36,7 @@ from minswin.models.base import (
     Row,
     as_images,
     check_grid,
+    check_rates,
     drop_path_rates,
     mlp_width,
     patch_grid,
@@ -148,6 +149,9 @@ class SwinTransformer(Model):
     ) -> None:
         who = type(self).__name__
         init = self._begin(rng, dtype, img_size, patch_size)
+        check_rates(
+            who, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate
+        )
         num_classes, C = whole(who, "num_classes", num_classes), whole(who, "embed_dim", embed_dim)
         mlp_width(who, mlp_ratio, C)
         H, W = patch_grid(self.img_size, self.patch_size, who=who)

@@ -26,6 +26,7 @@ from minswin.models.base import (
     Row,
     as_images,
     check_grid,
+    check_rates,
     drop_path_rates,
     mlp_width,
     patch_grid,
@@ -169,6 +170,9 @@ class TNT(Model):
     ) -> None:
         who = type(self).__name__
         init = self._begin(rng, dtype, img_size, patch_size)
+        check_rates(
+            who, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate
+        )
         D, c = whole(who, "embed_dim", embed_dim), whole(who, "inner_dim", inner_dim)
         stride = whole(who, "inner_stride", inner_stride)
         self.grid = patch_grid(self.img_size, self.patch_size, who=who)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Seed, whole
+from minswin.arguments import Seed, fraction, whole
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
 from minswin.devices import constant
@@ -119,6 +119,7 @@ class Transformer(Layer):
     ) -> None:
         who = type(self).__name__
         init = Init(rng, dtype, who)
+        fraction(who, "drop_rate", drop_rate)
         vocabulary, C = whole(who, "vocabulary", vocabulary), whole(who, "embed_dim", embed_dim)
         if C % 2:
             raise ValueError(f"{who}: positions come in pairs, embed_dim must be even, got {C}")

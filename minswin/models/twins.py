@@ -34,6 +34,7 @@ from minswin.models.base import (
     Model,
     Row,
     as_images,
+    check_rates,
     drop_path_rates,
     mlp_width,
     patch_grid,
@@ -220,6 +221,9 @@ class Twins(Model):
     ) -> None:
         who = type(self).__name__
         init = self._begin(rng, dtype, img_size, patch_size)
+        check_rates(
+            who, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate
+        )
         C = whole(who, "embed_dim", embed_dim)
         mlp_width(who, mlp_ratio, C)
         per_stage = _per_stage(who, depths=depths, num_heads=num_heads, sr_ratios=sr_ratios)

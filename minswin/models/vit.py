@@ -38,6 +38,7 @@ from minswin.models.base import (
     Row,
     as_images,
     check_grid,
+    check_rates,
     drop_path_rates,
     mlp_width,
     patch_grid,
@@ -139,6 +140,9 @@ class VisionTransformer(Model):
     ) -> None:
         who = type(self).__name__
         init = self._begin(rng, dtype, img_size, patch_size)
+        check_rates(
+            who, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate
+        )
         C, num_heads = whole(who, "embed_dim", embed_dim), whole(who, "num_heads", num_heads)
         self.global_pool = one_of(who, "global_pool", global_pool, POOLS)
         self.positions = one_of(who, "positions", positions, POSITIONS)

@@ -34,7 +34,8 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
     where the length is not finite, it is only measured. Squares are added up in float64. On a GPU
     the length stays there, a 0-d array, and nothing waits for it.
     """
-    if max_norm is not None and not max_norm > 0:
+    number = hasattr(max_norm, "__float__") and not isinstance(max_norm, bool)
+    if max_norm is not None and not (number and max_norm > 0):
         raise ValueError(
             f"clip_gradients: max_norm must be a positive number, got {max_norm!r}; use None to "
             "measure without clipping"

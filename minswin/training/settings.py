@@ -63,7 +63,7 @@ REAL = Range("a number of 0 or more")
 POSITIVE = Range("a number above 0", low=math.ulp(0.0))
 SHARE = Range("0 or more and below 1", below=1)
 PART = Range("0 to 1, a share of lr", high=1)
-OF_TEACHER = Range("0 to 1, the share of the teacher in the loss", high=1)
+OF_TEACHER = Range("0 to 1", high=1)
 EPOCHS = Range("0 to the epochs, need not be whole")
 
 

@@ -136,7 +136,7 @@ def _description(known: Known) -> Iterator[tuple[str, str]]:
         if known.unknown:
             yield "unknown", _several(list(known.unknown)) + family.why_unknown(known.unknown)
         settings = settings_of(known)
-        yield "settings", ", ".join(f"{k}={_short(v)}" for k, v in settings.items())
+        yield "settings", ", ".join(f"{k}={_short(k, v)}" for k, v in settings.items())
         yield "fits", _fits(fitting(known), settings.get("num_classes"))
     except ValueError as error:
         yield "problem", str(error)
@@ -161,7 +161,9 @@ def _kinds(stored: Mapping[str, str]) -> str:
     return ", ".join(f"{number} of {kind}" for kind, number in counts.most_common())
 
 
-def _short(value: object) -> str:
-    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+def _short(name: str, value: object) -> str:
+    """A setting; of a square one the side, but (2, 2) stages of depths are no square."""
+    of_stages = name in ("depths", "num_heads", "sr_ratios")
+    if not of_stages and isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
         return str(value[0])
     return str(value).replace(" ", "")

@@ -56,7 +56,10 @@ def entries_with_arrays(tree: Mapping[str, Any], is_array: Test) -> list[str]:
 
 def entry(tree: object, key: str) -> object:
     """What lies under a key; of flat names, those that begin with it."""
+    if not isinstance(key, str):
+        raise TypeError(f"key must be the name of an entry, got {type(key).__name__}")
     if isinstance(tree, Mapping):
+        key = key if key in tree else key.rstrip("./")
         if key in tree:
             return tree[key]
         first, dot, rest = key.partition(".")
