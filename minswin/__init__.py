@@ -62,6 +62,9 @@ def create_model(name: str, *, weights: Any = None, **settings: Any) -> Model:
     settings: override those of the name, with rng= and dtype=: see models.create_model
     """
     if weights is None:
+        of_files = [key for key in ("key", "head", "resize", "tell") if key in settings]
+        if of_files:
+            raise ValueError(f"create_model: {of_files[0]}= chooses from a file; give weights= too")
         return models.create_model(name, **settings)
     from minswin.weights.load import load
 

@@ -65,6 +65,10 @@ CASES = [
         "create_model: swin_tiny has no setting depth; did you mean depths? Known are img_size,",
     ),
     (lambda: create_model("swin_tiny", xyz=3), "swin_tiny has no setting xyz; known are img_size,"),
+    (
+        lambda: create_model("swin_tiny", key="ema"),
+        "create_model: key= chooses from a file; give weights= too",
+    ),
     (lambda: create_model(3), "create_model: name must be a text, got int"),
     (
         lambda: tiny(dtype="wide"),

@@ -114,6 +114,18 @@ def test_a_model_that_no_table_has_takes_its_own_names_behind_a_prefix() -> None
 # ── key= ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_dot_behind_the_beginning_of_names_changes_nothing() -> None:
+    both = {"net." + n: x for n, x in STATE.items()} | {"ema." + n: x for n, x in doubled().items()}
+    assert same(load(swin(1), both, key="ema.").state_dict(), doubled())
+
+
+def test_two_stages_of_one_depth_are_shown_as_two(tmp_path: Path) -> None:
+    model = create_model("swin_shapes", **{**SMALL, "depths": (2, 2)})
+    save_weights(tmp_path / "two.safetensors", model.state_dict())
+    shown = describe(tmp_path / "two.safetensors")
+    assert "depths=(2,2)" in shown and "window_size=4," in shown
+
+
 def two_entries(path: Path) -> Path:
     """A checkpoint with two states, one of them inside another entry."""
     items = [build.dictionary(entries_of(state)) for state in (STATE, doubled())]
