@@ -257,6 +257,20 @@ def test_an_endless_pipe_and_a_folder_are_refused(tmp_path, monkeypatch):
         read_image(tmp_path, height=5, width=7)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "me: nothing came from -; send it the bytes of one picture"),
+        (b"hello", "me: - cannot be read as a picture (no kind of picture that Pillow knows); "),
+    ],
+    ids=["nothing", "text"],
+)
+def test_what_a_pipe_brings_is_named_without_an_address(content, message, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        read_image("-", height=5, width=7, who="me")
+
+
 @pytest.mark.parametrize("limit", [20, 10])  # of 35 pixels: a warning of Pillow, and its error
 def test_a_huge_picture_is_one_clear_error(tmp_path, monkeypatch, limit):
     Image.fromarray(pixels(3)).save(tmp_path / "a.png")

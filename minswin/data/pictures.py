@@ -113,6 +113,8 @@ def _content(path: Path | str, who: str) -> Iterator[Any]:
 
 def _piped(pipe: Any, path: Path | str, who: str) -> bytes:
     content: bytes = pipe.read(MOST_PIPED + 1)
+    if not content:
+        raise ValueError(f"{who}: nothing came from {path}; send it the bytes of one picture")
     if len(content) > MOST_PIPED:
         raise ValueError(f"{who}: more than {MOST_PIPED:,} bytes came from {path}; give a file")
     return content
@@ -156,6 +158,8 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
 
 def _reason(error: Exception) -> str:
     """In words; errors that are not meant for people get their kind in front."""
+    if type(error).__name__ == "UnidentifiedImageError":  # it quotes the name, or an address
+        return "no kind of picture that Pillow knows"
     meant = isinstance(error, (OSError, ValueError, SyntaxError))
     return str(error) if meant and str(error) else f"{type(error).__name__}: {error}"
 
