@@ -145,3 +145,30 @@ def test_stream_repeats_and_refuses_a_negative_seed():
     assert stream(5, 1, 2).integers(2**63) == stream(5, 1, 2).integers(2**63)
     with pytest.raises(ValueError, match="seed is -1"):
         stream(-1)
+
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((float("nan"), 0.5, 0.5), HALF),
+        ((128, 128, 128), (64, 64, 64)),
+        ((0.5, -0.1, 0.5), HALF),
+        (HALF, (0.5, float("inf"), 0.5)),
+        (HALF, (0.5, -0.1, 0.5)),
+        ("a", HALF),
+        (HALF, None),
+        (0.5, 0.5),
+    ],
+)
+def test_normalize_refuses_statistics_that_cannot_be(mean, std):
+    with pytest.raises(ValueError, match=r"^normalize: mean is .* three numbers .* from 0 to 1"):
+        normalize(np.zeros((1, 3, 2, 2), np.uint8), mean=mean, std=std)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2, 3), (3, 2), (2, 4, 2, 2), ()])
+def test_normalize_refuses_images_of_another_layout(shape):
+    with pytest.raises(ValueError, match=r"^normalize: images must be \(\.\.\., 3, H, W\), got"):
+        normalize(np.zeros(shape, np.uint8), mean=HALF, std=HALF)

@@ -156,7 +156,17 @@ def test_what_is_bound_to_a_layer_that_is_found_is_right():
     assert names(Bound()) == ["fc.weight", "fc.bias"]
 
 
-@pytest.mark.parametrize("held", [[RNG], {"a": RNG}, (1, [RNG])], ids=repr)
+@pytest.mark.parametrize("kind", [dict, list])
+def test_what_holds_itself_is_an_error(kind):
+    held = {} if kind is dict else [None]
+    held[0] = held
+    with pytest.raises(TypeError, match="Holder: a list or dict in it holds itself"):
+        holding(held)()
+
+
+@pytest.mark.parametrize(
+    "held", [[RNG], {"a": RNG}, (1, [RNG]), {RNG}], ids=["list", "dict", "inner", "set"]
+)
 def test_a_generator_in_a_container_is_an_error(held):
     with pytest.raises(TypeError, match=r"Holder.held: a Generator in a .* attribute of its own"):
         holding(held)()

@@ -108,6 +108,22 @@ def _expect(what: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, 
         )
 
 
+def _statistics(mean: Any, std: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of pixels from 0 to 1, checked."""
+    try:
+        centre, spread = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+        fits = centre.shape == spread.shape == (3,) and np.isfinite(spread).all()
+        fits = fits and ((centre >= 0) & (centre <= 1) & (spread > 0)).all()
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"normalize: mean is {mean}, std is {std}; expected three numbers each, std above 0, "
+            "of pixels from 0 to 1 (divide those of bytes by 255)"
+        )
+    return centre, spread
+
+
 def normalize(
     images: NDArray[np.uint8],
     *,
@@ -121,11 +137,9 @@ def normalize(
     """
     if images.dtype != np.uint8:
         raise TypeError(f"normalize: images is {images.dtype}, expected uint8 (0 to 255)")
-    centre, spread = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    if centre.shape != (3,) or spread.shape != (3,) or not (spread > 0).all():
-        raise ValueError(
-            f"normalize: mean is {mean}, std is {std}; expected three numbers each, std above 0"
-        )
+    if images.ndim < 3 or images.shape[-3] != 3:
+        raise ValueError(f"normalize: images must be (..., 3, H, W), got {images.shape}")
+    centre, spread = _statistics(mean, std)
     scale = (1 / (255 * spread)).astype(dtype)[:, None, None]  # (3, 1, 1)
     shift = (centre / spread).astype(dtype)[:, None, None]  # (3, 1, 1)
     out: NDArray[Any] = np.multiply(images, scale, dtype=dtype)

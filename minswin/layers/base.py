@@ -26,7 +26,13 @@ class _Built(type):
             keywords = {k: settings.pop(k) for k in ("rng", "dtype") if k in settings}
             settings["init"] = Init(**keywords, who=cls.__name__)
         layer = super().__call__(*inputs, **settings)
-        layer._check()
+        try:
+            layer._check()
+        except RecursionError:
+            raise TypeError(
+                f"{cls.__name__}: a list or dict in it holds itself, so its parameters have no end "
+                "of names; hold each once"
+            ) from None
         return layer
 
 
@@ -127,7 +133,7 @@ class Layer(metaclass=_Built):
                     f"{type(self).__name__}.{name}: no optimizer would see it; make it a Parameter "
                     "or a Layer, and assign it to self in __init__"
                 )
-            if isinstance(value, (list, tuple, Mapping)) and _holds_generator(value):
+            if isinstance(value, _CONTAINERS) and _holds_generator(value):
                 raise TypeError(
                     f"{type(self).__name__}.{name}: a Generator in a {type(value).__name__} would "
                     "be neither saved nor split over threads; make it an attribute of its own"
@@ -248,6 +254,7 @@ class Layer(metaclass=_Built):
 
 # ── where parameters may lie ─────────────────────────────────────────────────────────────────────
 
+_CONTAINERS = (list, tuple, set, frozenset, Mapping)
 _PLAIN = {type(None), bool, int, float, str, np.random.Generator, Parameter, Buffer}
 
 
@@ -281,7 +288,7 @@ def members(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _holds_generator(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(_holds_generator, value.values()))
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return any(map(_holds_generator, value))
     return isinstance(value, np.random.Generator)
 
