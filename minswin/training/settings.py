@@ -63,7 +63,7 @@ REAL = Range("a number of 0 or more")
 POSITIVE = Range("a number above 0", low=math.ulp(0.0))
 SHARE = Range("0 or more and below 1", below=1)
 PART = Range("0 to 1, a share of lr", high=1)
-OF_TEACHER = Range("0 to 1", high=1)
+OF_TEACHER = Range("0 to 1, the share of the teacher in the loss", high=1)
 EPOCHS = Range("0 to the epochs, need not be whole")
 
 
@@ -106,7 +106,7 @@ class Settings:
         "hard", "what it learns: the teacher's choice, or its probabilities", ("hard", "soft")
     )
     temperature: float = setting(3.0, "of soft distillation", POSITIVE)
-    alpha: float = setting(0.5, "share of the teacher in the loss", OF_TEACHER)
+    alpha: float = setting(0.5, "how much the teacher counts", OF_TEACHER)
 
     epochs: int = setting(10, "times to go through the data", COUNT)
     batch_size: int = setting(64, "images of an update", COUNT)
