@@ -123,9 +123,17 @@ def judge(fault: Classic, kill: Callable[[Classic], str]) -> Outcome:
         return Outcome(fault, killed_by, "(it raises an error)", "—", ())
     comparison, diagnosis = found
     first = comparison.first.name if comparison.first else ""
-    named = tuple(c.name for c in diagnosis.causes) if diagnosis else ()
-    verdict = "none" if not named else "right" if fault.words in named else "wrong"
+    causes = diagnosis.causes if diagnosis else []
+    named = tuple(cause.name for cause in causes)
+    right = fault.words in named or any(_is_planted(cause, fault) for cause in causes)
+    verdict = "none" if not named else "right" if right else "wrong"
     return Outcome(fault, killed_by, first, verdict, named)
+
+
+def _is_planted(cause: Any, fault: Classic) -> bool:
+    """Whether the edit that is told, in whatever words, is the very change that was planted."""
+    rows = getattr(cause.edit, "rows", ())
+    return any(sign == "+" and fault.becomes in line for sign, line in rows)
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────

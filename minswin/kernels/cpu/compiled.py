@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,20 +30,40 @@ def compiled(function: Callable[..., Any]) -> Any:
         _warn_that_code_is_not_kept()
         return loop
     forget_stale_code(Path(__file__).parent, Path(loop._cache.cache_path))
-    loop._cache.save_overload = _forgiving(loop._cache.save_overload)
+    loop._cache.save_overload = _forgiving(loop._cache.save_overload, loop._cache.cache_path)
     return loop
 
 
-def _forgiving(save: Callable[..., None]) -> Callable[..., None]:
+def _forgiving(save: Callable[..., None], folder: str) -> Callable[..., None]:
     """numba's function that keeps machine code; a full disk does not stop what was compiled."""
 
     def save_if_possible(*arguments: Any) -> None:
         try:
-            save(*arguments)
+            with one_writer(Path(folder)):
+                save(*arguments)
         except OSError:
             _warn_that_code_is_not_kept()
 
     return save_if_possible
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Only one process at a time is inside this block, for a folder of compiled code.
+
+    numba reads its index, chooses the next free name, and writes index and code: two processes that
+    compile a loop for two dtypes at once may choose one name, and later runs take the code of the
+    wrong dtype.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "minswin.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed
+        yield
 
 
 @cache  # once
