@@ -191,7 +191,8 @@ def test_a_planted_survivor_is_reported_and_a_killed_change_is_not(tmp_path: Pat
     )
     status, out, _ = run()
     assert "+ if width < 1:" not in out  # survivors are tried again when a test has changed
-    results = [json.loads(line) for line in (tmp_path / ".mutate/results.jsonl").open()]
+    lines = (tmp_path / ".mutate/results.jsonl").read_text("utf-8").splitlines()
+    results = [json.loads(line) for line in lines]
     assert len(results) < 2 * len(changes("a", SOURCE.encode()))  # and killed ones are not
     assert {r["result"][6] for r in results} <= {"own", "suite", "survived", "not run"}
 
