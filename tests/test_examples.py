@@ -72,17 +72,16 @@ def test_the_port_with_a_bug_is_right_once_its_line_is_mended() -> None:
 # ── the questions ────────────────────────────────────────────────────────────────────────────────
 
 
-def doctest_of(text: str) -> doctest.DocTest:
-    """The Python of a question as one doctest, after the lines with which all of them begin."""
-    source = "\n".join(python_of(START) + python_of(text))
-    return doctest.DocTestParser().get_doctest(source, {}, text.splitlines()[0], None, None)
+def test_the_questions_run_as_a_reader_runs_them() -> None:
+    assert run(["-m", "doctest", "examples/questions.md"], ROOT) == ""
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda text: text.split(".")[0])
-def test_the_lines_of_an_answer_print_what_it_says(question: str) -> None:
+def test_the_lines_of_an_answer_run_by_themselves_after_the_first_lines(question: str) -> None:
     told: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    results = runner.run(doctest_of(question), out=told.append)
+    name = question.splitlines()[0]
+    example = doctest.DocTestParser().get_doctest(START + question, {}, name, None, None)
+    results = doctest.DocTestRunner().run(example, out=told.append)
     assert results.attempted > 3  # more than the lines with which all begin
     assert not results.failed, "".join(told)
 
@@ -97,8 +96,9 @@ def test_the_tests_and_files_that_an_answer_names_are_there(question: str) -> No
     assert all((ROOT / "examples" / (link or example)).is_file() for link, example in files)
 
 
-def test_there_are_twenty_questions_in_order() -> None:
-    assert [int(question.split(".")[0]) for question in QUESTIONS] == list(range(1, 21))
+def test_there_are_twenty_seven_questions_in_order() -> None:
+    assert START.startswith("# Twenty-seven questions\n")
+    assert [int(question.split(".")[0]) for question in QUESTIONS] == list(range(1, 28))
 
 
 # ── the README ───────────────────────────────────────────────────────────────────────────────────
