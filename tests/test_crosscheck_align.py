@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minswin.crosscheck import score
-from minswin.crosscheck.align import align, fit, read_names, read_theirs
+from minswin.crosscheck.align import align, fit, read_theirs
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.names import resolve
 from minswin.crosscheck.printed import report
 from minswin.weights import save_weights
 
@@ -35,7 +35,8 @@ def test_equal_names_come_first_though_the_values_differ() -> None:
 
 def test_a_map_comes_before_equal_names() -> None:
     ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal((2, 3))}
-    found = align(ours, {"a": ours["b"], "c": ours["a"]}, {"a": "c", "b": "a"})
+    theirs = {"a": ours["b"], "c": ours["a"]}
+    found = align(ours, theirs, resolve([("a", "c"), ("b", "a")], ours, theirs))
     assert {n: f.name for n, f in found.items()} == {"a": "c", "b": "a"}
 
 
@@ -56,14 +57,15 @@ def test_what_is_left_over_goes_to_the_only_one_of_its_shape() -> None:
 def test_what_a_map_leaves_out_stays_out_and_no_gradient_is_guessed() -> None:
     ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal(7)}
     theirs = {"x": np.zeros((2, 3)), "y": ours["b"]}
-    assert align(ours, theirs, {"b": "y"}).keys() == {"b"}
+    assert align(ours, theirs, resolve([("b", "y")], ours, theirs)).keys() == {"b"}
     gradients = {"cotangent/a": ours["a"], "after/c": rng().standard_normal((4, 1, 4))}
     assert align(gradients, {"x": np.zeros((2, 3)), "y": np.zeros((4, 1, 4))}) == {}
 
 
 def test_what_the_map_gives_to_another_is_not_taken_by_its_name() -> None:
     ours = {n: rng().standard_normal((2, 3)) + i for i, n in enumerate("ab")}
-    found = align(ours, {"b": ours["a"] + 7}, {"a": "b"})
+    theirs = {"b": ours["a"] + 7}
+    found = align(ours, theirs, resolve([("a", "b")], ours, theirs))
     assert {n: f.name for n, f in found.items()} == {"a": "b"}
 
 
@@ -147,39 +149,6 @@ def test_square_weights_are_turned_where_all_others_are() -> None:
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_map_is_json_or_lines(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text(json.dumps({"head": "fc", "norm": "ln"}))
-    (tmp_path / "b").write_text("# mine\nhead = fc   # the classifier\n\nnorm=ln\n")
-    assert read_names(tmp_path / "a") == read_names(tmp_path / "b") == {"head": "fc", "norm": "ln"}
-
-
-def test_a_hash_inside_a_name_begins_no_comment(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("#a = b\na = act#1 # the first\n  # b = c\nb = act#2\t#x\n")
-    assert read_names(tmp_path / "a") == {"a": "act#1", "b": "act#2"}
-
-
-@pytest.mark.parametrize("text", ["head = fc\n", '{"head": "fc"}'])
-def test_a_map_may_begin_with_the_mark_of_windows(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a").write_text(text, "utf-8-sig")
-    assert read_names(tmp_path / "a") == {"head": "fc"}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a = x\nb = x\na = y", "says twice what 'a' is"),
-        ('{"a": "x", "a": "x"}', "says twice what 'a' is"),
-        ("head fc", "expected lines 'ours = theirs', got 'head fc'"),
-        ("{'head': 'fc'}", "is no JSON"),
-        ('{"head": 3}', "must map names to names"),
-    ],
-)
-def test_a_map_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "map").write_text(text)
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
-        read_names(tmp_path / "map")
 
 
 @pytest.mark.parametrize("form", ["npz", "safetensors", "pth"])

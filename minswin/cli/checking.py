@@ -52,6 +52,7 @@ def _compare(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         key=options.key,
         seconds=10.0 if options.quick else options.seconds,
+        draft_map=options.draft_map,
         tell=_show,
     )
     _show("")
@@ -122,7 +123,10 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("truth", help="the folder that 'minswin trace' wrote")
     parser.add_argument("theirs", help="a trace, a folder of .npy files, .npz, .safetensors, .pth")
     add_key(parser)
-    parser.add_argument("--names", metavar="MAP", help="JSON, or lines 'our name = their name'")
+    does = "lines 'our name = their name' ({i}: a number, *: anything, -: nothing), or JSON"
+    parser.add_argument("--names", metavar="MAP", help=does)
+    does = "print a map instead, from the tensors that have our values, to save and to correct"
+    parser.add_argument("--draft-map", action="store_true", help=does)
     parser.add_argument(
         "--dtype", help="which arrays of THEIRS, if it is a trace; default: the last"
     )

@@ -7,8 +7,6 @@ alone is a mistake.
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import permutations
@@ -20,6 +18,7 @@ import numpy as np
 
 from minswin.crosscheck import folder
 from minswin.crosscheck.folder import MANIFEST
+from minswin.crosscheck.names import Resolved
 from minswin.crosscheck.recording import GIVEN
 from minswin.weights.files import FORMATS, read_weights
 
@@ -81,69 +80,31 @@ def _numbers(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return dict(arrays)
 
 
-def read_names(path: Path | str) -> dict[str, str]:
-    """A map of names: JSON {"ours": "theirs"}, or lines "ours = theirs".
-
-    # begins a comment at the start of a line or after a space: it may stand inside a name.
-    """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"compare: the map {path} cannot be read: {error}") from None
-    pairs = _of_json(path, text) if text.lstrip().startswith("{") else _of_lines(path, text)
-    if not all(isinstance(name, str) for pair in pairs for name in pair):
-        raise ValueError(f"compare: {path} must map names to names")
-    twice = [name for name, count in Counter(ours for ours, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"compare: {path} says twice what {twice[0]!r} is; leave one of them out")
-    return dict(pairs)
-
-
-def _of_json(path: Path | str, text: str) -> list[tuple[str, str]]:
-    try:
-        found: list[tuple[str, str]] = json.loads(text, object_pairs_hook=list)
-    except ValueError as error:
-        raise ValueError(f"compare: the map {path} is no JSON: {error}") from None
-    return found
-
-
-def _of_lines(path: Path | str, text: str) -> list[tuple[str, str]]:
-    lines = (re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines())
-    pairs = [line.partition("=") for line in lines if line]
-    bad = next((left for left, equals, right in pairs if not (equals and right)), None)
-    if bad is not None:
-        raise ValueError(f"compare: {path}: expected lines 'ours = theirs', got {bad!r}")
-    return [(left.strip(), right.strip()) for left, _, right in pairs]
-
-
 # ── pairing ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def align(
-    ours: Mapping[str, Array], theirs: Mapping[str, Array], names: Mapping[str, str] | None = None
+    ours: Mapping[str, Array], theirs: Mapping[str, Array], names: Resolved | None = None
 ) -> dict[str, Theirs]:
     """Our names to their tensors: by the map, by equal names, then by shape and value.
 
     Without a map, what is left of theirs is given to the only value of ours that has its shape.
     Equal names whose sizes differ come last: elsewhere stages may be counted otherwise.
     """
-    names = names or {}
-    unknown = [f"{a} = {b}" for a, b in names.items() if a not in ours or b not in theirs]
-    if unknown:
-        raise ValueError(
-            f"compare: the map names what is not there: {'; '.join(unknown[:3])}"
-            f"{' …' if len(unknown) > 3 else ''}; ours is left of =, theirs right"
-        )
-    alike = {n: n for n in ours if n in theirs and n not in names and n not in names.values()}
+    if names is not None:
+        ours = {n: x for n, x in ours.items() if n not in names.ours}
+        theirs = {n: x for n, x in theirs.items() if n not in names.theirs}
+    given = names.pairs if names is not None else {}
+    alike = {n: n for n in ours if n in theirs and n not in given and n not in given.values()}
     misfits = {n for n in alike if theirs[n].size != ours[n].size}
-    pairs = {n: t for n, t in {**alike, **names}.items() if n not in misfits}
+    pairs = {n: t for n, t in {**alike, **given}.items() if n not in misfits}
     found = {n: fit(ours[n], theirs[t], t) for n, t in pairs.items()}
     # an equal name of another layout, such as channels of windows, is no evidence
-    found = {n: m for n, m in found.items() if n in names or m.array.shape == ours[n].shape}
+    found = {n: m for n, m in found.items() if n in given or m.array.shape == ours[n].shape}
     free = {t: a for t, a in theirs.items() if t not in {m.name for m in found.values()}}
     _by_value(ours, found, free)
     _turn_squares(ours, found, free)
-    if not names:
+    if not given:
         _by_elimination(ours, found, free)
     found |= {n: fit(ours[n], free[n], n) for n in misfits - found.keys() if n in free}
     return {n: found[n] for n in ours if n in found}

@@ -12,9 +12,10 @@ import numpy as np
 from minswin import kernels
 from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import folder, recipe
-from minswin.crosscheck.align import read_names, read_theirs
+from minswin.crosscheck.align import read_theirs
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import SECONDS, diagnose
+from minswin.crosscheck.names import draft, read_names
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.trace import trace
 from minswin.layers.base import Layer
@@ -124,12 +125,13 @@ def run_compare(
     dtype: str | None = None,
     key: str | None = None,
     seconds: float = SECONDS,
+    draft_map: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, bool]:
     """Compare with a trace, and diagnose the first divergence: the text, and if all is right.
 
     It is not where tensors that could be wrong were not found among ours. seconds: of CPU time
-    that the search for the cause may take.
+    that the search for the cause may take. draft_map: instead of the report, the lines of a map.
     """
     trace_of_ours = folder.read(truth)
     if dtype is not None and not (Path(theirs) / folder.MANIFEST).is_file():
@@ -139,7 +141,12 @@ def run_compare(
         )
     _require_same_pass(trace_of_ours, Path(theirs))
     given = read_names(names) if names is not None else None
-    comparison = compare(trace_of_ours, read_theirs(theirs, dtype=dtype, key=key), given)
+    arrays = read_theirs(theirs, dtype=dtype, key=key)
+    comparison = compare(trace_of_ours, arrays, given)
+    if draft_map:
+        pairs = {n: match.name for n, match in comparison.given.items()}
+        exact = next(iter(trace_of_ours.arrays.values()))
+        return "\n".join(draft(pairs, exact, arrays)), True
     found = diagnose(trace_of_ours, comparison, seconds=seconds, tell=tell)
     return report(trace_of_ours, comparison, found, every=every), comparison.passed
 

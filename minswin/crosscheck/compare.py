@@ -7,7 +7,7 @@ what our own pass in float32 is off as the measure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows, follow
 from minswin.crosscheck.layouts import from_windows
 from minswin.crosscheck.masked import KINDS, MASKED
+from minswin.crosscheck.names import resolve
 from minswin.crosscheck.precision import SINGLE, Precision, precisions
 from minswin.crosscheck.recording import GIVEN, Step
 
@@ -64,6 +65,7 @@ class Comparison:
     unused: list[str] = field(default_factory=list)  # tensors of theirs that nothing was found for
     unknown: list[str] = field(default_factory=list)  # of these, such as may be wrong ones of ours
     follows: Mapping[str, Follows] = field(default_factory=dict)  # what each must be
+    absent: list[str] = field(default_factory=list)  # lines of the map without a tensor
 
     @property
     def passed(self) -> bool:
@@ -72,12 +74,19 @@ class Comparison:
 
 
 def compare(
-    truth: Trace, theirs: Mapping[str, Array], names: Mapping[str, str] | None = None
+    truth: Trace,
+    theirs: Mapping[str, Array],
+    names: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
 ) -> Comparison:
-    """Compare their tensors with a trace, forward in the order of the steps, then backward."""
+    """Compare their tensors with a trace, forward in the order of the steps, then backward.
+
+    names: our names to theirs, or lines of a map, see names.py
+    """
     exact = _exact(truth)
     theirs, notes = from_windows(truth, theirs)
-    aligned = align(exact, theirs, names)
+    lines = list(names.items()) if isinstance(names, Mapping) else list(names or ())
+    resolved = resolve(lines, exact, theirs)
+    aligned = align(exact, theirs, resolved)
     aligned = {n: m._replace(note=notes.get(m.name, m.note)) for n, m in aligned.items()}
     if not aligned:
         raise ValueError(
@@ -92,10 +101,13 @@ def compare(
         findings += [judge.weight_after(name) for name in exact if name.startswith(AFTER)]
     first = next((f for f in findings if f.verdict not in (*GOOD, "missing")), None)
     used = {match.name for match in aligned.values()}
-    unused = [name for name in theirs if name not in used]
+    unused = [name for name in theirs if name not in used | resolved.theirs]
     unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
     precision, follows = judge.precision, judge.follows
-    return Comparison(findings, first, judge.aligned, aligned, precision, unused, unknown, follows)
+    return Comparison(
+        findings, first, judge.aligned, aligned, precision, unused, unknown, follows,
+        resolved.absent,
+    )  # fmt: skip
 
 
 def _exact(truth: Trace) -> dict[str, Array]:

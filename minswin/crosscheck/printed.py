@@ -89,7 +89,11 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     if comparison.unused:
         names = ", ".join(comparison.unused[:5]) + (", …" if len(comparison.unused) > 5 else "")
         yield f"  {len(comparison.unused)} of theirs were not found among ours: {names}"
-        yield "  (a line 'our name = their name' in --names MAP says what a tensor is)"
+        yield "  (a line 'our name = their name' in --names MAP says what a tensor is; --draft-map"
+        yield "  writes one from the tensors whose values were found)"
+    if comparison.absent:
+        lines = "; ".join(comparison.absent[:3]) + (" …" if len(comparison.absent) > 3 else "")
+        yield f"  {len(comparison.absent)} lines of the map name no tensor of theirs: {lines}"
     if comparison.first is None and comparison.unknown:
         yield f"Undecided: nothing is wrong among the {compared} that could be paired, but"
         yield f"{len(comparison.unknown)} of theirs were not, and no value finds what is wrong."

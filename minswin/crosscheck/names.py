@@ -1,0 +1,254 @@
+"""A map of names: which tensor of theirs each of ours is, which are to be left out, and a draft.
+
+    # our name = their name
+    head = fc
+    layers.{i}.blocks.{j}.norm1 = stage{i+1}.{j}.ln     {i} stands for a number
+    layers.{i}.blocks.{j}.mlp.* = stage{i+1}.{j}.mlp.*  * stands for anything
+    *.attn.proj = -                                     is not compared
+    - = *.num_batches_tracked                           is nothing of ours
+
+What holds for a tensor holds for its cotangent and for the weight after training. A line without
+{i} and * goes before one with them, and of those the first that fits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
+
+__all__ = ["Resolved", "draft", "read_names", "resolve"]
+
+Array = np.ndarray
+NOTHING = "-"
+_PIECE = re.compile(r"(\{\w+(?:[+-]\d+)?\}|\*)")
+_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # of a stage or block: not the 1 of norm1
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_names(path: Path | str) -> list[tuple[str, str]]:
+    """The lines "ours = theirs" of a map, or the pairs of a JSON object {"ours": "theirs"}.
+
+    # begins a comment at the start of a line or after a space: it may stand inside a name.
+    """
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"compare: the map {path} cannot be read: {error}") from None
+    pairs = _of_json(path, text) if text.lstrip().startswith("{") else _of_lines(path, text)
+    if not all(isinstance(name, str) for pair in pairs for name in pair):
+        raise ValueError(f"compare: {path} must map names to names")
+    counts = Counter(ours for ours, _ in pairs if ours != NOTHING)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f"compare: {path} says twice what {twice[0]!r} is; leave one of them out")
+    return pairs
+
+
+def _of_json(path: Path | str, text: str) -> list[tuple[str, str]]:
+    try:
+        found: list[tuple[str, str]] = json.loads(text, object_pairs_hook=list)
+    except ValueError as error:
+        raise ValueError(f"compare: the map {path} is no JSON: {error}") from None
+    return found
+
+
+def _of_lines(path: Path | str, text: str) -> list[tuple[str, str]]:
+    lines = (re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines())
+    pairs = [line.partition("=") for line in lines if line]
+    bad = next((left for left, equals, right in pairs if not (equals and right.strip())), None)
+    if bad is not None:
+        raise ValueError(f"compare: {path}: expected lines 'ours = theirs', got {bad!r}")
+    return [(left.strip(), right.strip()) for left, _, right in pairs]
+
+
+# ── what it says of these tensors ────────────────────────────────────────────────────────────────
+
+
+class Resolved(NamedTuple):
+    """A map, applied to the names that there are."""
+
+    pairs: dict[str, str]  # our names to theirs
+    ours: set[str]  # that are not compared
+    theirs: set[str]  # that are nothing of ours
+    absent: list[str]  # lines that speak of tensors which are not there
+
+
+def resolve(
+    lines: Iterable[tuple[str, str]], ours: Iterable[str], theirs: Iterable[str]
+) -> Resolved:
+    """Apply a map; raises where a line speaks of no tensor that a model of ours could have."""
+    ours, theirs, lines = list(ours), set(theirs), list(lines)
+    found = Resolved({}, set(), set(), [])
+    for left, right in sorted(lines, key=lambda line: bool(_PIECE.search("".join(line)))):
+        if left == NOTHING:
+            found.theirs.update(name for name, _ in _matches(right, theirs))
+            continue
+        matches = list(_matches(left, ours))
+        if not matches:
+            _require_possible(left, right, ours)
+        pairs = {name: NOTHING if right == NOTHING else _filled(right, values, left)
+                 for name, values in matches}  # fmt: skip
+        there = {a: b for a, b in pairs.items() if b == NOTHING or b in theirs}
+        if not there:
+            found.absent.append(f"{left} = {right}")
+        for a, b in there.items():
+            if a in found.pairs or a in found.ours:
+                continue
+            if b == NOTHING:
+                found.ours.add(a)
+            else:
+                found.pairs[a] = b
+    if found.absent and len(found.absent) == len(lines):
+        raise ValueError(
+            f"compare: the map names what is not there: {'; '.join(found.absent[:3])}"
+            f"{' …' if len(found.absent) > 3 else ''}; ours is left of =, theirs right"
+        )
+    _of_learning(found, set(ours), theirs)
+    return found
+
+
+def _of_learning(found: Resolved, ours: set[str], theirs: set[str]) -> None:
+    """Gradients, and weights after training, are paired as their tensors are."""
+    for prefix, (a, b) in itertools.product((COTANGENT, AFTER), list(found.pairs.items())):
+        if prefix + a in ours and prefix + b in theirs:
+            found.pairs.setdefault(prefix + a, prefix + b)
+    for prefix, a in itertools.product((COTANGENT, AFTER), list(found.ours)):
+        found.ours.update({prefix + a} & ours)
+    found.theirs.update(found.ours & theirs - set(found.pairs.values()))  # under the same name
+
+
+def _matches(pattern: str, names: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The names that a pattern fits, with what {i} and * stand for."""
+    if not _PIECE.search(pattern):
+        yield from ((name, {}) for name in names if name == pattern)
+        return
+    seen: set[str] = set()
+    text, stars = "", itertools.count()
+    for piece in _PIECE.split(pattern):
+        word = piece.strip("{}") if _PIECE.fullmatch(piece) and piece != "*" else ""
+        if piece == "*":
+            text += f"(?P<star{next(stars)}>.+)"
+        elif not word:
+            text += re.escape(piece)
+        elif not word.isidentifier():
+            raise ValueError(
+                f"compare: the map has {piece!r} in {pattern!r}, where a name such as {{i}} was "
+                "expected; numbers are added on the right of = only"
+            )
+        else:
+            text += f"(?P={word})" if word in seen else rf"(?P<{word}>\d+)"
+            seen.add(word)
+    for name in names:
+        if fitting := re.fullmatch(text, name):
+            yield name, fitting.groupdict()
+
+
+def _filled(pattern: str, values: Mapping[str, str], left: str) -> str:
+    """The name that a pattern is with these values."""
+    text, stars = "", itertools.count()
+    for piece in _PIECE.split(pattern):
+        if not _PIECE.fullmatch(piece):
+            text += piece
+            continue
+        word = f"star{next(stars)}" if piece == "*" else piece.strip("{}")
+        key, sign, more = re.fullmatch(r"(\w+?)(?:([+-])(\d+))?", word).groups()  # type: ignore[union-attr]
+        if key not in values:
+            raise ValueError(
+                f"compare: the map has {piece!r} in {pattern!r}, and none in {left!r} that says "
+                "what it stands for"
+            )
+        text += values[key] if not sign else str(int(values[key]) + int(sign + more))
+    return text
+
+
+def _require_possible(left: str, right: str, ours: list[str]) -> None:
+    """Refuse a misspelt name of ours; other models and passes may have more tensors."""
+    plain = re.sub(r"\{\w+\}", "0", left).removeprefix(COTANGENT).removeprefix(AFTER)
+    kinds = {re.sub(r"\d+", "0", name) for name in ours}
+    if left == LOSSES or "*" in left or re.sub(r"\d+", "0", plain) in kinds:
+        return
+    inner = next((name for name in ours if name.endswith("." + left)), "")
+    near = [f"*.{left}"] if inner else difflib.get_close_matches(left, ours, 1, 0.5)
+    raise ValueError(
+        f"compare: the map names what is not there: {left} = {right}"
+        + (f"; did you mean {near[0]}?" if near else "")
+        + "; ours is left of =, theirs right"
+    )
+
+
+# ── a draft ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def draft(
+    pairs: Mapping[str, str], ours: Mapping[str, Array], theirs: Mapping[str, Array]
+) -> Iterator[str]:
+    """Lines of a map that holds these pairs, with patterns where the numbers in them allow it.
+
+    A pattern pairs the tensors of wrong blocks too, which have the values of none of ours.
+    """
+    pairs = {a: b for a, b in pairs.items() if not a.startswith((COTANGENT, AFTER))}
+    waiting, taken, lines = dict(pairs), set(pairs.values()), []
+    while waiting:
+        a, b = next(iter(waiting.items()))
+        line, covered = max(
+            ((line, _covered(line, ours, theirs, pairs)) for line in _generalised(a, b)),
+            key=lambda one: len(one[1]),
+        )
+        if len(covered) < 2:
+            line, covered = (a, b), {a: b}
+        lines.append(line)
+        taken |= set(covered.values())
+        waiting = {x: y for x, y in waiting.items() if x not in covered}
+    width = max((len(left) for left, _ in lines), default=0)
+    yield "# our name = their name"
+    yield from (f"{left:{width}} = {right}" for left, right in lines)
+    left_over = [n for n in theirs if n not in taken and not n.startswith((COTANGENT, AFTER))]
+    paired = {a for a in ours if any(a == x for line in lines for x, _ in _matches(line[0], [a]))}
+    if left_over:
+        yield "# theirs that have the values of none of ours, and which of ours have their size:"
+    for name in left_over:
+        size = theirs[name].size
+        may = [n for n in ours if n not in paired and ours[n].size == size and "/" not in n]
+        yield f"#   {', '.join(may[:3]) or NOTHING}{' …' * (len(may) > 3)} = {name}"
+
+
+def _generalised(a: str, b: str) -> Iterator[tuple[str, str]]:
+    """Patterns of which two names are one case: the numbers of theirs come from those of ours."""
+    numbers = _INDEX.findall(a)
+    places = iter("ijkl")
+    left = _INDEX.sub(lambda _: f"{{{next(places)}}}", a)
+    choices = []
+    for text in re.findall(r"\d+", b):
+        gaps = [(w, int(text) - int(n)) for w, n in zip("ijkl", numbers, strict=False)]
+        near = [f"{{{w}{gap:+d}}}" if gap else f"{{{w}}}" for w, gap in gaps if abs(gap) <= 1]
+        choices.append([*near, text])
+    for chosen in itertools.product(*choices):
+        filling = iter(chosen)
+        yield left, re.sub(r"\d+", lambda _, f=filling: next(f), b)  # type: ignore[misc]
+    yield a, b
+
+
+def _covered(
+    line: tuple[str, str],
+    ours: Mapping[str, Array],
+    theirs: Mapping[str, Array],
+    pairs: Mapping[str, str],
+) -> dict[str, str]:
+    """What a pattern pairs; nothing if it pairs what cannot be, or what is paired otherwise."""
+    left, right = line
+    every = {name: _filled(right, values, left) for name, values in _matches(left, ours)}
+    found = {a: b for a, b in every.items() if b in theirs}
+    bad = any(ours[a].size != theirs[b].size or pairs.get(a, b) != b for a, b in found.items())
+    return {} if bad or len(set(found.values())) < len(found) else found
