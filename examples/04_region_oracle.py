@@ -12,8 +12,9 @@ from itertools import pairwise, product
 import numpy as np
 
 from minswin import Tensor, ops
+from minswin.composites import merge_heads, split_heads
 from minswin.layers import WindowAttention
-from minswin.layers.attention import attend, merge_heads, split_heads
+from minswin.layers.attention import attend
 
 H, W, M, s = 12, 8, 4, 2
 rng = np.random.default_rng(0)

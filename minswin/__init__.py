@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what `lazy` imports when it is first used
         bar,
         bench,
         check,
+        composites,
         crosscheck,
         data,
         dense,

@@ -9,10 +9,9 @@ from unittest import mock
 
 import numpy as np
 
-from minswin import kernels
+from minswin import composites, kernels
 from minswin.autograd import Tensor, no_grad
 from minswin.check import TOLERANCE, slope
-from minswin.layers import windows
 from minswin.reference.windows import attention_mask
 
 # float64 rounds at 1e-16; sums of some hundred terms, through a few layers, lose three digits of
@@ -125,5 +124,5 @@ def no_leak() -> Iterator[None]:
     def mask(grid: Any, window: Any, shift: Any, value: float) -> np.ndarray:
         return attention_mask(grid, window, shift, -np.inf)
 
-    with kernels.using("reference"), mock.patch.object(windows, "attention_mask", mask):
+    with kernels.using("reference"), mock.patch.object(composites, "attention_mask", mask):
         yield

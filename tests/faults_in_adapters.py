@@ -231,17 +231,17 @@ def pre_norm(x, params, window, shifted, heads):
 
 
 def doubled_mask(x, params, window, shift, heads):
-    from minswin.layers import windows
+    from minswin import composites
     from minswin.reference.windows import attention_mask
 
     def twice(grid, window, shift, value):
         return attention_mask(grid, window, shift, 2 * value)
 
-    before, windows.attention_mask = windows.attention_mask, twice
+    before, composites.attention_mask = composites.attention_mask, twice
     try:
         return own.window_attention_v2(x, params, window, shift, heads)
     finally:
-        windows.attention_mask = before
+        composites.attention_mask = before
 
 
 def with_(**mistake: bool) -> Callable[..., Any]:

@@ -30,7 +30,8 @@ from test_mask import (
 from minswin import ops
 from minswin.arrays import Definition
 from minswin.autograd import Tensor, vjp
-from minswin.layers.attention import attend, merge_heads, split_heads
+from minswin.composites import merge_heads, split_heads
+from minswin.layers.attention import attend
 from minswin.reference.attention import attention
 from minswin.reference.elementwise import unbroadcast
 from minswin.reference.linear import swap

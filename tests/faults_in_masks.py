@@ -33,9 +33,9 @@ from test_mask import (
 
 from minswin import ops
 from minswin.autograd import Tensor
+from minswin.composites import merge_heads, relative_position_bias, split_heads
 from minswin.layers import WindowAttention
-from minswin.layers.attention import attend, merge_heads, split_heads
-from minswin.layers.windows import relative_position_bias
+from minswin.layers.attention import attend
 from minswin.reference import shape
 from minswin.reference.windows import (
     attention_mask,

@@ -115,7 +115,7 @@ def positions_column_by_column(self: SwinTransformer, grid: tuple[int, int]) -> 
 def last_map(self: SwinTransformer, x: Any) -> Tensor:
     x = self.embed(x)
     for stage in self.layers:
-        x = stage(x)
+        x = stage.merge(stage(x))
     return x
 
 
@@ -151,7 +151,7 @@ def features_centred_over_the_batch(self: SwinTransformer, x: Any) -> Tensor:
 def features_after_the_merge(self: SwinTransformer, x: Any) -> list[Tensor]:
     x, maps = self.embed(x), []
     for stage in self.layers:
-        x = stage(x)
+        x = stage.merge(stage(x))
         maps.append(x)
     return maps
 

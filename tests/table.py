@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import minswin.layers  # noqa: F401  (its composites are entered in OPERATIONS)
+import minswin.composites  # noqa: F401  (they are entered in OPERATIONS)
 from minswin.lifting import OPERATIONS
 from minswin.reference import updates
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from minswin import Tensor, create_model, ops
+from minswin.composites import shifted_window_attention
 from minswin.layers import Conv2d, ConvStem, Linear, PatchEmbed, WindowAttention, WindowAttentionV2
-from minswin.layers.windows import fit_window, shifted_window_attention
+from minswin.layers.windows import fit_window
 from minswin.reference import windows
 
 MAP = np.random.default_rng(0).standard_normal((2, 4, 4, 6)).astype(np.float32)

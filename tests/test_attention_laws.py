@@ -10,8 +10,8 @@ from strategies import Cut, Pair, cuts, fill, law, seeds, uneven_maps, window_at
 
 from minswin import ops
 from minswin.autograd import Tensor, no_grad
+from minswin.composites import merge_heads, split_heads
 from minswin.layers import MSA, Dropout, WindowAttention
-from minswin.layers.attention import merge_heads, split_heads
 
 several = cuts(counts=(2, 3))
 sizes = st.integers(1, 5)

@@ -19,6 +19,7 @@ from minswin import autograd, create_model, kernels, ops
 from minswin.autograd import Tensor, no_grad
 from minswin.layers import Layer
 from minswin.lifting import OPERATIONS
+from minswin.reference.attention import attention
 
 # Products per element of the result, by the operation's second array: weight, filters, keys, gain.
 PRODUCTS: dict[str, Callable[[Any], int]] = {
@@ -127,3 +128,33 @@ def test_an_operation_takes_at_most_15_python_calls_forward_and_backward() -> No
         finally:
             sys.setprofile(before)
     assert operations == 145 and calls <= 15 * operations
+
+
+def test_from_the_model_to_the_formula_of_attention_a_reader_follows_8_calls() -> None:
+    """Each function that is entered on the way from model(x) to softmax(q kᵀ + B) v."""
+    model = create_model("swin_cifar_small", rng=np.random.default_rng(0)).eval()
+    way: list[str] = []
+
+    def look(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code is attention.__code__ and not way:
+            while frame.f_code is not type(model).__call__.__code__:
+                way.insert(0, f"{Path(frame.f_code.co_filename).name} {frame.f_code.co_name}")
+                frame = frame.f_back
+
+    with kernels.using("reference"):
+        before = sys.getprofile()
+        sys.setprofile(look)
+        try:
+            model(np.zeros((1, 3, 32, 32), np.float32))
+        finally:
+            sys.setprofile(before)
+    assert way == [
+        "swin.py __call__",  # of a stage
+        "swin.py __call__",  # of a block
+        "windows.py __call__",  # of WindowAttention
+        "windows.py shifted_windows",
+        "__init__.py operation",  # of lifting: checks, chooses the kernel, records
+        "composites.py shifted_window_attention",
+        "__init__.py operation",
+        "attention.py attention",
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minswin.composites import mlp, spelled_out
 from minswin.crosscheck import score
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
@@ -15,7 +16,6 @@ from minswin.crosscheck.observations import observe
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.recording import Step
 from minswin.crosscheck.search import closed_form
-from minswin.layers import attention, basic
 
 BLOCK = "layers.0.blocks.1.attn."
 TWICE = "ops.gelu(ops.gelu(ops.linear(x, w1, b1)))"
@@ -57,7 +57,7 @@ def test_a_mistake_is_named_with_its_line_and_what_to_do() -> None:
     assert [cause.name for cause in found.causes] == ["q kᵀ is not scaled"]
     text = report(truth, compare(truth, truth.arrays["float32"]), found)
     assert "✗ q kᵀ is not scaled" in text and "remedy    scores = (q / √d) kᵀ" in text
-    assert "minswin/layers/attention.py:" in text
+    assert "minswin/composites.py:" in text
     assert "      - logits = (q * q.shape[-1] ** -0.5) @ k.transpose(*swapped)" in text
 
 
@@ -78,8 +78,8 @@ def test_almost_a_mistake_is_not_named() -> None:
 @pytest.mark.parametrize(
     ("function", "text", "becomes"),
     [
-        (basic.mlp.function, "ops.gelu(ops.linear(x, w1, b1))", TWICE),
-        (attention.spelled_out.function, "ops.softmax(logits)", "e_softmax(logits, 3)"),
+        (mlp.function, "ops.gelu(ops.linear(x, w1, b1))", TWICE),
+        (spelled_out.function, "ops.softmax(logits)", "e_softmax(logits, 3)"),
     ],
 )  # fmt: skip
 def test_what_no_classic_describes_is_named_by_an_edit(
@@ -88,12 +88,14 @@ def test_what_no_classic_describes_is_named_by_an_edit(
     truth, comparison = wrong_port(function, text, becomes)
     found = diagnose(truth, comparison, seconds=20)
     assert found is not None and found.named
-    assert found.causes[0].edit.text.name.startswith(("layers", "reference.normalize.softmax"))
+    assert found.causes[0].edit.text.name.startswith(
+        ("composites", "layers", "reference.normalize.softmax")
+    )
 
 
 def test_from_blocks_alone_the_layer_between_them_is_searched() -> None:
     blocks = ("image", "head", *(f"layers.{i}.blocks.{j}.output" for i in (0, 1) for j in (0, 1)))
-    truth, comparison = wrong_port(basic.mlp.function, "ops.gelu(", "ops.relu(", blocks)
+    truth, comparison = wrong_port(mlp.function, "ops.gelu(", "ops.relu(", blocks)
     found = diagnose(truth, comparison, seconds=20)
     assert found is not None and "relu" in found.causes[0].edit.diff
     assert found.causes[0].explains == found.causes[0].of > 1

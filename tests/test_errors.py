@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minswin import Tensor, create_model, kernels, ops
+from minswin.composites import shifted_window_attention
 from minswin.layers import (
     MSA,
     DropPath,
@@ -17,7 +18,6 @@ from minswin.layers import (
     PatchMerging,
     WindowAttention,
 )
-from minswin.layers.windows import shifted_window_attention
 from minswin.models.registry import CLASSES
 from minswin.models.transformer import Transformer
 from minswin.training.optimizers import clip_gradients

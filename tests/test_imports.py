@@ -33,7 +33,8 @@ ALLOWED = {
     "watch": {"arrays", "autograd"},
 }
 ALLOWED["parallel"] = {*ALLOWED["ops"]}
-ALLOWED["layers"] = {*ALLOWED["ops"], "ops", "watch"}
+ALLOWED["composites"] = {*ALLOWED["ops"], "ops"}
+ALLOWED["layers"] = {*ALLOWED["composites"], "composites", "watch"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["weights"] = {*ALLOWED["models"], "models", "replacing"}
 ALLOWED["data"] = {"replacing"}

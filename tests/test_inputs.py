@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from minswin import Tensor, kernels, ops
+from minswin.composites import spelled_out
 from minswin.layers import MSA, WindowAttention
-from minswin.layers.attention import spelled_out
 from minswin.layers.sequences import MultiHeadAttention
 from minswin.lifting.shapes import Argument, Form, arguments_of, check
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from table import definition_of
 
-from minswin import kernels
+from minswin import composites, kernels
 from minswin.kernels import FAST
-from minswin.layers import windows
 
 LIMIT = {np.float32: 3e-5, np.float64: 2e-13}  # 200 keys of size 1: rounding of sums of that length
 
@@ -88,7 +87,7 @@ def test_shifted_windows_equal_their_definition(grid, window, shift, heads, C, d
     qkv = 2 * rng.standard_normal((2, *grid, 3 * C))
     table = rng.standard_normal(((2 * window[0] - 1) * (2 * window[1] - 1), heads))
     settings = {"heads": heads, "window": window, "shift": shift, "table_window": window}
-    assert windows.shifted_window_attention.__name__ in FAST
+    assert composites.shifted_window_attention.__name__ in FAST
     both("shifted_window_attention", (qkv, table), rng, dtype, **settings)
 
 

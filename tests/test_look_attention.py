@@ -9,7 +9,7 @@ import pytest
 from tiny_models import batch, tiny_model
 
 from minswin.autograd import Tensor, no_grad
-from minswin.layers.attention import split_heads
+from minswin.composites import split_heads
 from minswin.look import attention
 from minswin.look.page import recorded
 from minswin.models import create_model

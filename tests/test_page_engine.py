@@ -282,11 +282,11 @@ def shift_by(rows: int):
 
 
 def no_mask(model, monkeypatch):
-    from minswin.layers import windows
+    from minswin import composites
 
-    monkeypatch.setattr(windows, "attention_mask", windows.attention_mask.__wrapped__)
-    mask = windows.attention_mask
-    monkeypatch.setattr(windows, "attention_mask", lambda *geometry: 0 * mask(*geometry))
+    monkeypatch.setattr(composites, "attention_mask", composites.attention_mask.__wrapped__)
+    mask = composites.attention_mask
+    monkeypatch.setattr(composites, "attention_mask", lambda *geometry: 0 * mask(*geometry))
 
 
 def no_bias(model, monkeypatch):

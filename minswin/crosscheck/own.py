@@ -13,6 +13,7 @@ import numpy as np
 
 from minswin import kernels, ops
 from minswin.autograd import Tensor, no_grad
+from minswin.composites import relative_position_bias as bias_of_table
 from minswin.layers import (
     Layer,
     Mlp,
@@ -23,7 +24,6 @@ from minswin.layers import (
     WindowAttentionV2,
 )
 from minswin.layers.parameters import Init
-from minswin.layers.windows import relative_position_bias as bias_of_table
 from minswin.models import SwinTransformer, SwinTransformerV2
 from minswin.models.swin import SwinBlock
 from minswin.models.swin_v2 import SwinBlockV2

@@ -21,9 +21,9 @@ import numpy as np
 
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import GoOn, Tensor, around, wrap_vjp
+from minswin.composites import spelled_out
 from minswin.crosscheck.bounds import EXACT
 from minswin.crosscheck.vocabulary import CONSTANTS, word
-from minswin.layers.attention import spelled_out
 from minswin.layers.base import Layer
 from minswin.watch import Operation
 
@@ -53,7 +53,7 @@ class Step:
     inputs: tuple[str, ...] = ()  # the named steps that it was made of
     axes: tuple[str, ...] = ()  # the meaning of each axis
     formula: str = ""
-    line: str = ""  # minswin/layers/attention.py:62
+    line: str = ""  # minswin/composites.py:109
     code: str = ""  # the text of that line
     settings: dict[str, Any] = field(default_factory=dict)  # of the operation, such as eps
     geometry: dict[str, Any] = field(default_factory=dict)  # grid, window, shift, heads

@@ -71,6 +71,7 @@ VOCABULARY: dict[tuple[str, str, int], Word] = {
     ("spelled_out", "add", 0): Word("logits", PAIRS, "scores + bias + mask"),
     ("spelled_out", "softmax", 0): Word("probabilities", PAIRS, "exp(l) / Σ exp(l) over the keys"),
     ("spelled_out", "matmul", 1): Word("heads", HEADS, "probabilities · v"),
+    (_WINDOW_TEXT, "attention", 0): Word("heads", HEADS, "softmax(q kᵀ / √d + bias) v"),
     ("attend", "attention", 0): Word("heads", HEADS, "softmax(q kᵀ / √d + bias) v"),
     ("merge_heads", "reshape", 0): Word("merged", WINDOWS, "channel = head · d + feature"),
     (_WINDOW_TEXT, "window_merge", 0): Word("rolled", ROLLED, "the windows back in their places"),

@@ -7,10 +7,10 @@ import numpy as np
 from minswin import ops
 from minswin.arguments import at_least_zero, fraction
 from minswin.autograd import Tensor
+from minswin.composites import mlp
 from minswin.devices import like
 from minswin.layers.base import Layer
 from minswin.layers.parameters import Init
-from minswin.lifting import composite
 
 
 class Linear(Layer):
@@ -74,15 +74,6 @@ class DropPath(Dropout):
 
     def mask_shape(self, x: Tensor) -> tuple[int, ...]:
         return (x.shape[0],) + (1,) * (x.ndim - 1)  # one decision per sample
-
-
-@composite()
-def mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    """linear → GELU → linear.
-
-    x (..., C)   w1 (hidden, C)   b1 (hidden,)   w2 (M, hidden)   b2 (M,)   gives (..., M)
-    """
-    return ops.linear(ops.gelu(ops.linear(x, w1, b1)), w2, b2)
 
 
 class Mlp(Layer):

@@ -7,7 +7,8 @@ import numpy as np
 from minswin import ops
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor
-from minswin.layers.attention import check_heads, merge_heads
+from minswin.composites import merge_heads
+from minswin.layers.attention import check_heads
 from minswin.layers.base import Layer
 from minswin.layers.basic import Linear
 from minswin.layers.parameters import Dtype, Init

@@ -1,25 +1,22 @@
 """W-MSA and SW-MSA: attention inside windows and shifted windows.       Liu et al. 2021, §3.2
 
-MSA is multi-head self-attention. `WindowAttention` is the layer, `shifted_window_attention` what it
-does between the two linear maps, `PatchMerging` the step between stages. `ops.f` runs the
-definition `f` of reference/, or a fast kernel of that name, and records it.
+MSA is multi-head self-attention. `WindowAttention` is the layer: it chooses the window and the
+shift, pads the map, and learns the bias and the linear maps. What it does between the two linear
+maps stands in `composites.shifted_window_attention`. `PatchMerging` is the step between stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from minswin import ops
 from minswin.arguments import Pair, pair
 from minswin.autograd import Tensor
-from minswin.devices import constant
-from minswin.layers import attention
-from minswin.layers.attention import check_heads, merge_heads, split_heads
+from minswin.composites import relative_position_bias, shifted_window_attention, spelled_out
+from minswin.layers.attention import check_heads
 from minswin.layers.base import Layer
 from minswin.layers.basic import Dropout, LayerNorm, Linear
 from minswin.layers.parameters import Init
-from minswin.lifting import composite
-from minswin.reference.windows import attention_mask, relative_position_index
 
 
 def fit_window(grid: int | Pair, window: int | Pair) -> tuple[Pair, bool]:
@@ -35,74 +32,6 @@ def fit_window(grid: int | Pair, window: int | Pair) -> tuple[Pair, bool]:
         return window, True
     side = min(H, W)
     return ((side, side) if Mh == Mw else (min(H, Mh), min(W, Mw))), False
-
-
-def _check_windows(
-    qkv: Tensor, table: Tensor, *, heads: int, window: Pair, shift: Pair, table_window: Pair
-) -> None:
-    who = "shifted_window_attention"
-    if qkv.shape[3] % (3 * heads):
-        raise ValueError(
-            f"{who}: qkv must be a map (B, H, W, 3C) whose C divides into {heads} heads, "
-            f"got {qkv.shape}"
-        )
-    if qkv.shape[1] % window[0] or qkv.shape[2] % window[1]:
-        raise ValueError(
-            f"{who}: {window[0]}×{window[1]} windows do not divide {qkv.shape}; pad the map"
-        )
-    if any(not 0 <= s < side for s, side in zip(shift, window, strict=True)):
-        raise ValueError(f"{who}: shift must lie in 0…window − 1, got {shift} for {window}")
-    rows = (2 * table_window[0] - 1) * (2 * table_window[1] - 1)
-    if table.shape != (rows, heads):
-        raise ValueError(
-            f"{who}: a table for {table_window[0]}×{table_window[1]} windows and {heads} heads "
-            f"must be {(rows, heads)}, got {table.shape}"
-        )
-    if window[0] > table_window[0] or window[1] > table_window[1]:
-        raise ValueError(f"{who}: the window {window} is larger than its table's {table_window}")
-
-
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Dropout | None], Tensor]  # q, k, v, bias, drop
-
-
-@composite(_check_windows)  # checked first; a kernel of this name may run in its place
-def shifted_window_attention(
-    qkv: Tensor,
-    table: Tensor,
-    *,
-    heads: int,
-    window: Pair,
-    shift: Pair,
-    table_window: Pair,
-    drop: Dropout | None = None,
-    mask_value: float = -100.0,
-    attend: Attend | None = None,
-) -> Tensor:
-    """Roll the map, cut it into windows, attend in each, put them together, roll back.      §3.2
-
-    qkv (B, H, W, 3C), H and W multiples of the window   table (rows, h), where rows is
-    (2Mh−1)·(2Mw−1) of `table_window`   shift (0, 0): W-MSA; otherwise SW-MSA
-    gives (B, H, W, C)
-    drop, mask_value, attend: what Swin V2 does otherwise, and what no kernel does
-    """
-    grid, attend = (qkv.shape[1], qkv.shape[2]), attend or attention.attend
-    if any(shift):
-        qkv = ops.roll(qkv, shift=(-shift[0], -shift[1]))  # up and left
-    qkv = ops.window_partition(qkv, window=window)  # (B, nW, N, 3C)
-    q, k, v = split_heads(qkv, heads)  # (B, nW, h, N, d) each
-    bias = relative_position_bias(table, window, table_window)  # (h, N, N)
-    if any(shift):
-        mask = constant(bias.data, attention_mask, grid, window, shift, mask_value)  # (nW, N, N)
-        bias = bias + mask.astype(bias.dtype)[:, None]  # (nW, h, N, N)
-    x = attend(q, k, v, bias, drop)  # (B, nW, h, N, d)
-    x = ops.window_merge(merge_heads(x), window=window, grid=grid)  # (B, H, W, C)
-    return ops.roll(x, shift=shift) if any(shift) else x
-
-
-def relative_position_bias(table: Tensor, window: Pair, table_window: Pair) -> Tensor:
-    """The bias of every head for every pair of tokens of a window: (h, N, N), the B of eq. (4)."""
-    index = constant(table.data, relative_position_index, window, table_window)  # (N, N)
-    return ops.take(table, index).transpose(2, 0, 1)
 
 
 class WindowAttention(Layer):
@@ -153,8 +82,9 @@ class WindowAttention(Layer):
         inputs = qkv, self.relative_position_bias_table
         geometry = {"window": window, "shift": shift, "table_window": self.window}
         if self.attn_drop.active:  # no kernel draws random numbers
+            attend = partial(spelled_out, drop=self.attn_drop)
             defined = shifted_window_attention.function
-            return defined(*inputs, heads=self.heads, **geometry, drop=self.attn_drop)
+            return defined(*inputs, heads=self.heads, **geometry, attend=attend)
         return shifted_window_attention(*inputs, heads=self.heads, **geometry)
 
     def bias(self, window: Pair) -> Tensor:

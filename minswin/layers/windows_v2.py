@@ -11,19 +11,13 @@ import numpy as np
 from minswin import ops
 from minswin.arguments import Pair, pair
 from minswin.autograd import Tensor
+from minswin.composites import relative_position_bias, shifted_window_attention
 from minswin.devices import constant
 from minswin.layers.attention import attend, check_heads
 from minswin.layers.base import Parameter
 from minswin.layers.basic import Dropout, LayerNorm, Linear
 from minswin.layers.parameters import Init
-from minswin.layers.windows import (
-    PatchMerging,
-    WindowAttention,
-    check_map,
-    pad_map,
-    relative_position_bias,
-    shifted_window_attention,
-)
+from minswin.layers.windows import PatchMerging, WindowAttention, check_map, pad_map
 
 LARGEST = math.log(100)  # of logit_scale; what is learnt beyond it has no effect
 BIAS = 16.0  # the largest position bias
@@ -141,15 +135,12 @@ class WindowAttentionV2(WindowAttention):
             window=window,
             shift=shift,
             table_window=window,
-            drop=self.attn_drop,
             mask_value=self.mask_value,
             attend=self._attend,
         )
 
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, drop: Dropout | None
-    ) -> Tensor:
-        return cosine_attention(q, k, v, self.scale(), bias, drop)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        return cosine_attention(q, k, v, self.scale(), bias, self.attn_drop)
 
     def scale(self) -> Tensor:
         """τ of every head, 100 at most: (h, 1, 1)."""

@@ -57,6 +57,31 @@ def window_merge(x: Any, *, window: Pair, grid: Pair) -> None:
         )
 
 
+def shifted_window_attention(
+    qkv: Any, table: Any, *, heads: int, window: Pair, shift: Pair, table_window: Pair
+) -> None:
+    who = "shifted_window_attention"
+    if qkv.shape[3] % (3 * heads):
+        raise ValueError(
+            f"{who}: qkv must be a map (B, H, W, 3C) whose C divides into {heads} heads, "
+            f"got {qkv.shape}"
+        )
+    if qkv.shape[1] % window[0] or qkv.shape[2] % window[1]:
+        raise ValueError(
+            f"{who}: {window[0]}×{window[1]} windows do not divide {qkv.shape}; pad the map"
+        )
+    if any(not 0 <= s < side for s, side in zip(shift, window, strict=True)):
+        raise ValueError(f"{who}: shift must lie in 0…window − 1, got {shift} for {window}")
+    rows = (2 * table_window[0] - 1) * (2 * table_window[1] - 1)
+    if table.shape != (rows, heads):
+        raise ValueError(
+            f"{who}: a table for {table_window[0]}×{table_window[1]} windows and {heads} heads "
+            f"must be {(rows, heads)}, got {table.shape}"
+        )
+    if window[0] > table_window[0] or window[1] > table_window[1]:
+        raise ValueError(f"{who}: the window {window} is larger than its table's {table_window}")
+
+
 def patch_merge(x: Any) -> None:
     if x.shape[1] % 2 or x.shape[2] % 2:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Swin Transformer: a pyramid of maps, attention inside (shifted) windows.     Liu et al. 2021
 
-A block, a stage of blocks that ends in a merge, the model; `__call__` says what follows what. A
+A block, a stage of blocks and the merge after it, the model; `__call__` says what follows what. A
 first reading needs the `__call__` of the three classes, and which blocks `_stages` shifts.
 The shapes of Swin-T, where 48 = 4·4·3 numbers of a patch, and C = 96:
 
@@ -89,9 +89,9 @@ class SwinBlock(Layer):
 
 
 class Stage(Layer):
-    """Blocks that take turns between windows and shifted windows, then a merge if one is given.
+    """Blocks that take turns between windows and shifted windows; `merge` follows on them.
 
-    Takes a map (B, H, W, C)   Gives (B, ⌈H/2⌉, ⌈W/2⌉, 2C), or (B, H, W, C) without a merge
+    Takes and gives a map (B, H, W, C)
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class Stage(Layer):
         self.downsample = downsample
         self.forget = forget  # what is inside a block: backward computes it again
 
-    def features(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = recompute(block, x) if self.forget else block(x)
         return x
 
-    def __call__(self, x: Tensor) -> Tensor:
-        x = self.features(x)
+    def merge(self, x: Tensor) -> Tensor:
+        """The map for the next stage, (B, ⌈H/2⌉, ⌈W/2⌉, 2C); of the last stage x itself."""
         return x if self.downsample is None else self.downsample(x)
 
 
@@ -202,7 +202,7 @@ class SwinTransformer(Model):
         """Images (B, 3, H, W) to logits (B, num_classes)."""
         x = self.embed(x)  # (B, H/p, W/p, C)
         for stage in self.layers:
-            x = stage(x)  # (B, H/2, W/2, 2C), but for the last
+            x = stage.merge(stage(x))  # (B, H/2, W/2, 2C), but for the last
         x = self.norm(x)  # every token is normalised, THEN the mean is taken
         x = x.mean(axis=(1, 2))  # (B, 8C)
         return self.head(x)
@@ -216,10 +216,9 @@ class SwinTransformer(Model):
         x = self.embed(x)
         maps = []
         for stage in self.layers:
-            x = stage.features(x)
+            x = stage(x)
             maps.append(x)
-            if stage.downsample is not None:
-                x = stage.downsample(x)
+            x = stage.merge(x)
         maps[-1] = self.norm(maps[-1])
         return maps
 

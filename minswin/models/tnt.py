@@ -17,8 +17,9 @@ from minswin import ops
 from minswin.arguments import Pair, Seed, pair, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
+from minswin.composites import merge_heads, split_heads
 from minswin.layers import Dropout, DropPath, Layer, LayerNorm, Linear, Mlp, WordEmbed
-from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
+from minswin.layers.attention import attend, check_heads
 from minswin.layers.parameters import Dtype, Init
 from minswin.models.base import (
     Learnt,

@@ -15,6 +15,7 @@ from minswin import ops
 from minswin.arguments import Pair, Seed, pair, stages, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
+from minswin.composites import merge_heads, split_heads
 from minswin.layers import (
     Conv2d,
     Dropout,
@@ -26,7 +27,7 @@ from minswin.layers import (
     Mlp,
     PatchEmbed,
 )
-from minswin.layers.attention import attend, check_heads, merge_heads, split_heads
+from minswin.layers.attention import attend, check_heads
 from minswin.layers.parameters import Dtype
 from minswin.layers.windows import crop_map, pad_map
 from minswin.models.base import (

@@ -20,8 +20,8 @@ import numpy as np
 from minswin import kernels
 from minswin.arrays import Array, Definition, Vjp, array_module
 from minswin.autograd import Around, GoOn, Tensor, around, surrounded_by, vjp
+from minswin.composites import spelled_out
 from minswin.devices import cupy, gpu_number
-from minswin.layers.attention import spelled_out
 from minswin.lifting import OPERATIONS
 
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")

@@ -21,6 +21,7 @@ TARGETS = (
     "minswin/reference/**/*.py",
     "minswin/**/autograd*.py",
     "minswin/**/ops*.py",
+    "minswin/**/composites*.py",
     "minswin/layers/**/*.py",
     "minswin/models/**/*.py",
     "minswin/**/parallel*.py",

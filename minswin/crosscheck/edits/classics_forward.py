@@ -16,35 +16,35 @@ classic(
     remedy="roll by (−s, −s) on rows and columns before the windows, by (+s, +s) after them",
 )  # fmt: skip
 classic(
-    "rolled down and right", "layers.windows.shifted_window_attention",
+    "rolled down and right", "composites.shifted_window_attention",
     "shift=(-shift[0], -shift[1])",
     "shift=shift",
     met="porting", first="shifted", words="the map is rolled down and right",
     remedy="roll by (−s, −s) on rows and columns before the windows, by (+s, +s) after them",
 )  # fmt: skip
 classic(
-    "rows alone are rolled", "layers.windows.shifted_window_attention",
+    "rows alone are rolled", "composites.shifted_window_attention",
     "shift=(-shift[0], -shift[1])",
     "shift=(-shift[0], 0)",
     met="porting", first="shifted", words="only rows are rolled",
     remedy="roll by (−s, −s) on rows and columns before the windows, by (+s, +s) after them",
 )  # fmt: skip
 classic(
-    "rolled by a whole window", "layers.windows.shifted_window_attention",
+    "rolled by a whole window", "composites.shifted_window_attention",
     "shift=(-shift[0], -shift[1])",
     "shift=(-window[0], -window[1])",
     met="porting", first="shifted", words="the map is rolled by a whole window",
     remedy="the shift is half a window, M // 2",
 )  # fmt: skip
 classic(
-    "not rolled back", "layers.windows.shifted_window_attention",
+    "not rolled back", "composites.shifted_window_attention",
     "return ops.roll(x, shift=shift) if any(shift) else x",
     "return x",
     met="porting", first="cropped", words="the map is not rolled back",
     remedy="roll by (−s, −s) on rows and columns before the windows, by (+s, +s) after them",
 )  # fmt: skip
 classic(
-    "rolled up and left twice", "layers.windows.shifted_window_attention",
+    "rolled up and left twice", "composites.shifted_window_attention",
     "ops.roll(x, shift=shift)",
     "ops.roll(x, shift=(-shift[0], -shift[1]))",
     met="porting", first="map", words="the map is rolled up and left again instead of back",
@@ -115,7 +115,7 @@ classic(
     remedy="window w stands in row w // (W / Mw) of the windows: the width counts, not the height",
 )  # fmt: skip
 classic(
-    "q, k, v interleaved by heads", "layers.attention.split_heads",
+    "q, k, v interleaved by heads", "composites.split_heads",
     "qkv.reshape(*lead, N, 3, heads, channels // (3 * heads))",
     "qkv.reshape(*lead, N, heads, 3, channels // (3 * heads)).transpose(*range(rank + 1), "
     "rank + 2, rank + 1, rank + 3)",
@@ -123,14 +123,14 @@ classic(
     remedy="qkv's channels are (3, heads, d), slowest first: q, k, v, and in each head after head",
 )  # fmt: skip
 classic(
-    "k, q, v", "layers.attention.split_heads",
+    "k, q, v", "composites.split_heads",
     "return qkv[0], qkv[1], qkv[2]",
     "k, q = qkv[0], qkv[1]\n    return q, k, qkv[2]",
     met="Oneflow-Inc/libai#146", first="scores", words="k qᵀ is computed instead of q kᵀ",
     remedy="scores = (q / √d) kᵀ, d the channels of one head",
 )  # fmt: skip
 classic(
-    "heads joined by a reshape", "layers.attention.merge_heads",
+    "heads joined by a reshape", "composites.merge_heads",
     "x = x.transpose(*range(rank), rank + 1, rank, rank + 2)  # (..., N, h, d)\n",
     "\n",
     met="jsbaan/transformer-from-scratch#6 ajhalthor/Transformer-Neural-Network#4",
@@ -164,14 +164,14 @@ classic(
     case="wide",
 )  # fmt: skip
 classic(
-    "one bias for all heads", "layers.windows.relative_position_bias",
+    "one bias for all heads", "composites.relative_position_bias",
     "ops.take(table, index)",
     "ops.take(ops.broadcast_to(table[:, :1], shape=table.shape), index)",
     met="porting", first="bias", words="all heads share the bias of the first",
     remedy="the table has a column for each head",
 )  # fmt: skip
 classic(
-    "the bias reshaped to heads", "layers.windows.relative_position_bias",
+    "the bias reshaped to heads", "composites.relative_position_bias",
     ".transpose(2, 0, 1)",
     ".reshape(table.shape[1], *index.shape)",
     met="porting", first="logits",
@@ -179,14 +179,14 @@ classic(
     remedy="table[index] is (N, N, heads): move the heads to the front",
 )  # fmt: skip
 classic(
-    "no bias", "layers.windows.shifted_window_attention",
+    "no bias", "composites.shifted_window_attention",
     "bias = relative_position_bias(table, window, table_window)",
     "bias = relative_position_bias(table * 0.0, window, table_window)",
     met="porting", first="bias", words="there is no relative position bias",
     remedy="add table[index] to the logits",
 )  # fmt: skip
 classic(
-    "no mask", "layers.windows.shifted_window_attention",
+    "no mask", "composites.shifted_window_attention",
     "bias + mask.astype(bias.dtype)[:, None]",
     "bias + 0 * mask.astype(bias.dtype)[:, None]",
     met="huggingface/candle#1655 zzd1992/FlashWindowAttention#1", first="mask",
@@ -219,19 +219,19 @@ classic(
     "−100 apart",
 )  # fmt: skip
 classic(
-    "the mask given out window by window", "layers.windows.shifted_window_attention",
-    "x = attend(q, k, v, bias, drop)  # (B, nW, h, N, d)",
+    "the mask given out window by window", "composites.shifted_window_attention",
+    "x = attend(q, k, v, bias)  # (B, nW, h, N, d)",
     "import numpy as np\n"
     "    bias = bias if not any(shift) else bias[np.arange(q.shape[0] * "
     "q.shape[1]).reshape(q.shape[:2]) // q.shape[0]]\n"
-    "    x = attend(q, k, v, bias, drop)",
+    "    x = attend(q, k, v, bias)",
     met="porting", first="logits",
     words="the masks of the windows are given out image by image: (window, image) for (image, "
     "window)",
     remedy="the axis of windows varies fastest: b · nW + w belongs to mask w",
 )  # fmt: skip
 classic(
-    "no scale", "layers.attention.spelled_out",
+    "no scale", "composites.spelled_out",
     "q * q.shape[-1] ** -0.5",
     "q * 1.0",
     met="porting", first="scores", words="q kᵀ is not scaled",
@@ -239,7 +239,7 @@ classic(
     fused=("scale = q.shape[-1] ** -0.5", "scale = 1.0"),
 )  # fmt: skip
 classic(
-    "scaled by all channels", "layers.attention.spelled_out",
+    "scaled by all channels", "composites.spelled_out",
     "q.shape[-1] ** -0.5",
     "(q.shape[-1] * q.shape[-3]) ** -0.5",
     met="porting", first="scores",
@@ -248,7 +248,7 @@ classic(
     fused=("q.shape[-1] ** -0.5", "(q.shape[-1] * q.shape[-3]) ** -0.5"),
 )  # fmt: skip
 classic(
-    "divided by d", "layers.attention.spelled_out",
+    "divided by d", "composites.spelled_out",
     "q.shape[-1] ** -0.5",
     "q.shape[-1] ** -1.0",
     met="porting", first="scores", words="q kᵀ is divided by d instead of √d",
@@ -256,7 +256,7 @@ classic(
     fused=("q.shape[-1] ** -0.5", "q.shape[-1] ** -1.0"),
 )  # fmt: skip
 classic(
-    "softmax over the queries", "layers.attention.spelled_out",
+    "softmax over the queries", "composites.spelled_out",
     "ops.softmax(logits)",
     "ops.softmax(logits, axis=-2)",
     met="porting", first="probabilities", words="the softmax runs over the queries",

@@ -140,7 +140,7 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
 
 @kernel("mlp", "numba")
 def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
-    """Equals layers.basic.mlp; keeps the input of the GELU, and computes GELU again in backward."""
+    """Equals composites.mlp; keeps the input of the GELU, and computes GELU again in backward."""
     rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, C)
     hidden = np.empty((len(rows), len(w1)), x.dtype)  # (R, 4C)
     y = np.empty((len(rows), len(w2)), x.dtype)  # (R, C)

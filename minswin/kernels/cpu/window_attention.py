@@ -1,6 +1,6 @@
 """Shifted-window attention as one kernel: what the windows of a map need is found by index.
 
-Equals layers.windows.shifted_window_attention. Window by window and head by head, q, k and v are
+Equals composites.shifted_window_attention. Window by window and head by head, q, k and v are
 gathered from the map into scratch that stays in the cache, and the result is scattered back: the
 roll, the partition and their inverses are only a list of places, and nothing of size
 windows × N × N is ever stored.

@@ -53,7 +53,7 @@ def _takes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> bool:
 
 @kernel("mlp", "cupy", _takes)
 def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
-    """Equals layers.basic.mlp; keeps the first product, and computes GELU again in backward."""
+    """Equals composites.mlp; keeps the first product, and computes GELU again in backward."""
     xp, dtype, of, b1 = array_module(x), x.dtype, f"<{c_name(x.dtype)}>", contiguous(b1)
     rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, C)
     hidden = contiguous(rows @ w1.T)  # (R, 4C)

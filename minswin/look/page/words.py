@@ -10,8 +10,8 @@ import numpy as np
 
 from minswin.arrays import to_numpy
 from minswin.autograd import no_grad
+from minswin.composites import spelled_out
 from minswin.layers import windows
-from minswin.layers.attention import spelled_out
 from minswin.layers.embeddings import PatchEmbed
 from minswin.layers.windows_v2 import BIAS, WindowAttentionV2
 from minswin.look import cost
