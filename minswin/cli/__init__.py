@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reconfigure(errors="replace")  # a pipe may not know our arrows
     parser = _parser()
     options = parser.parse_args(arguments)
+    options.line = shlex.join(["minswin", *(sys.argv[1:] if arguments is None else arguments)])
     if options.command is None:
         parser.print_help()
         return 0

@@ -53,6 +53,9 @@ def _compare(options: argparse.Namespace) -> int:
         key=options.key,
         seconds=10.0 if options.quick else options.seconds,
         draft_map=options.draft_map,
+        json=options.json,
+        html=options.html,
+        command=options.line,
         tell=_show,
     )
     _show("")
@@ -131,6 +134,8 @@ def _add_compare(commands: Any) -> None:
         "--dtype", help="which arrays of THEIRS, if it is a trace; default: the last"
     )
     parser.add_argument("--all", action="store_true", help="print every tensor")
+    parser.add_argument("--json", metavar="FILE", help="write all of it as JSON too")
+    parser.add_argument("--html", metavar="FILE", help="write it as one page for a browser too")
     does = "of CPU time for the search for the cause; default: 60"
     parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help=does)
     parser.add_argument("--quick", action="store_true", help="search for 10 seconds at most")

@@ -26,6 +26,7 @@ Array = np.ndarray
 NEAR = 1e-2  # of the spread: near enough to be the same tensor, whatever its rounding
 TURNED = "equal after transposing to (1, 0)"
 BY_VALUE = "found by its values"
+ONLY = "the only one of this shape"
 GRADIENTS = (folder.COTANGENT, folder.AFTER)
 
 
@@ -167,7 +168,7 @@ def _by_elimination(
             continue
         first, *others = candidates
         if all(np.array_equal(free[first], free[t]) for t in others):  # under several names
-            found[name] = Theirs(first, free.pop(first), "the only one of this shape")
+            found[name] = Theirs(first, free.pop(first), ONLY)
 
 
 def undecided(

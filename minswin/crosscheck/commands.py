@@ -15,12 +15,14 @@ from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.align import read_theirs
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import SECONDS, diagnose
+from minswin.crosscheck.html import write_html
 from minswin.crosscheck.names import draft, read_names
 from minswin.crosscheck.printed import report
+from minswin.crosscheck.results import data_of, write_json
 from minswin.crosscheck.trace import trace
 from minswin.layers.base import Layer
 from minswin.models import create_model
-from minswin.replacing import require_replaceable_folder
+from minswin.replacing import require_replaceable, require_replaceable_folder
 from minswin.weights.load import load
 
 
@@ -126,13 +128,20 @@ def run_compare(
     key: str | None = None,
     seconds: float = SECONDS,
     draft_map: bool = False,
+    json: Path | str | None = None,
+    html: Path | str | None = None,
+    command: str = "",
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, bool]:
     """Compare with a trace, and diagnose the first divergence: the text, and if all is right.
 
     It is not where tensors that could be wrong were not found among ours. seconds: of CPU time
     that the search for the cause may take. draft_map: instead of the report, the lines of a map.
+    json, html: files that are written too. command: what makes this again, for the report.
     """
+    for file in (json, html):
+        if file is not None:
+            require_replaceable(file, who="compare")
     trace_of_ours = folder.read(truth)
     if dtype is not None and not (Path(theirs) / folder.MANIFEST).is_file():
         raise ValueError(
@@ -148,7 +157,13 @@ def run_compare(
         exact = next(iter(trace_of_ours.arrays.values()))
         return "\n".join(draft(pairs, exact, arrays)), True
     found = diagnose(trace_of_ours, comparison, seconds=seconds, tell=tell)
-    return report(trace_of_ours, comparison, found, every=every), comparison.passed
+    data = data_of(trace_of_ours, comparison, found, command)
+    if json:
+        write_json(json, data)
+    if html:
+        write_html(html, data)
+    text = report(trace_of_ours, comparison, found, every=every, command=command)
+    return text, comparison.passed
 
 
 def _require_same_pass(ours: folder.Trace, theirs: Path) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 
 from minswin.crosscheck.align import losses_of
 from minswin.crosscheck.bounds import reason
-from minswin.crosscheck.compare import GOOD, Comparison, Finding
+from minswin.crosscheck.compare import Comparison, Finding
 from minswin.crosscheck.diagnose import Cause, Diagnosis
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.recording import Step
+from minswin.crosscheck.results import coverage, unseen_layers
 from minswin.crosscheck.where import describe, place_of
 
 BEFORE, BEHIND = 5, 3  # rows that are shown before and behind the first divergence
@@ -25,9 +26,14 @@ HEAD = (
 
 
 def report(
-    truth: Trace, comparison: Comparison, diagnosis: Diagnosis | None, *, every: bool = False
+    truth: Trace,
+    comparison: Comparison,
+    diagnosis: Diagnosis | None,
+    *,
+    every: bool = False,
+    command: str = "",
 ) -> str:
-    """The whole answer of `minswin compare`."""
+    """The whole answer of `minswin compare`. command: what makes it again"""
     lines = [HEAD, *_rows(comparison, every), "", *_summary(comparison)]
     losses = comparison.aligned.get(LOSSES)
     if losses is not None:
@@ -36,6 +42,8 @@ def report(
         lines += ["", *_first(comparison.first, truth.steps)]
     if diagnosis is not None:
         lines += ["", *_why(diagnosis)]
+    lines += ["", *_rests_on(comparison)]
+    lines += [f"  again     {command}"] if command else []
     return "\n".join(lines)
 
 
@@ -84,8 +92,6 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     yield f"{_tensors(compared)} compared: {said}"
     if counts["follows"]:
         yield "  follows: not equal to ours, but right for what came in; the cause is further up"
-    if counts["missing"]:
-        yield f"  {counts['missing']} of ours are not among theirs; what they hide shows later on"
     if comparison.unused:
         names = ", ".join(comparison.unused[:5]) + (", …" if len(comparison.unused) > 5 else "")
         yield f"  {len(comparison.unused)} of theirs were not found among ours: {names}"
@@ -100,9 +106,27 @@ def _summary(comparison: Comparison) -> Iterator[str]:
         yield "Say with --names what they are, the logits and gradients first. The status is 1,"
         yield "as if something were wrong."
     if comparison.passed:
-        alone = sum(f.given == "its own inputs" and f.verdict in GOOD for f in comparison.findings)
-        yield f"No divergence. {alone} were computed again from their own inputs, all others held"
-        yield "against our values; --all shows every tensor."
+        yield "No divergence."
+
+
+def _rests_on(comparison: Comparison) -> Iterator[str]:
+    """How much of the model the verdict rests on."""
+    yield "The verdict rests on"
+    for word, gradients in (("values", False), ("gradients", True)):
+        c = coverage(comparison, gradients=gradients)
+        if not c.seen:
+            yield f"  {word:9} none of {c.of}"
+            continue
+        judged = {"their own inputs": c.by_inputs, "earlier tensors": c.by_earlier}
+        ways = [f"{n} by {way}" for way, n in judged.items() if n]
+        ways += [f"{c.by_truth} against ours"] if c.by_truth else []
+        yield (
+            f"  {word:9} {c.seen} of {c.of} seen ({c.by_name} by name, {c.by_value} by their "
+            f"values); judged: {', '.join(ways)}"
+        )
+    if layers := unseen_layers(comparison):
+        more = f", … ({len(layers)})" if len(layers) > 4 else ""
+        yield f"  not seen  {', '.join(layers[:4])}{more}; what they hide shows later on"
 
 
 # ── the losses ───────────────────────────────────────────────────────────────────────────────────
