@@ -1,11 +1,15 @@
-"""Machine code that is kept on disk: two processes never write it at once."""
+"""Machine code that is kept on disk: what several processes compile fits together."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
+from limits import HANG
 
 pytest.importorskip("numba")
 pytest.importorskip("fcntl")
@@ -45,3 +49,73 @@ def test_code_is_saved_under_the_lock(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(compiled, "one_writer", lock)
     compiled._forgiving(lambda *arguments: inside.append(arguments), str(tmp_path))("code")
     assert inside == [tmp_path, ("code",)]
+
+
+TWINS = """
+import sys
+import numpy as np
+from numba import njit
+from minswin.kernels.cpu.compiled import compiled
+
+
+def power(n):
+    @njit(nogil=True, error_model="numpy")
+    def sum_of_powers(x, rows):
+        total = 0.0
+        for i in range(rows):
+            y = 1.0
+            for _ in range(n):
+                y *= x[i]
+            total += y
+            if total > 1e30:
+                print(total)  # too long to be copied into its caller
+        return total
+
+    return sum_of_powers
+
+
+square, cube = power(2), power(3)
+
+
+@compiled
+def squares(x, rows):
+    return square(x, rows) + square(x[1:], rows - 1)
+
+
+@compiled
+def cubes(x, rows):
+    return cube(x, rows) + cube(x[1:], rows - 1)
+
+
+print(*(float(globals()[name](np.array([1.0, 2.0]), 2)) for name in sys.argv[1:]))
+"""
+
+
+def test_closures_of_one_name_that_two_processes_compiled_stay_apart(tmp_path: Path) -> None:
+    """Each run compiles one loop, so numba's own count would give both closures one symbol."""
+    (tmp_path / "twins.py").write_text(TWINS, "utf-8")
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path / "kept"),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    printed = [
+        subprocess.run(
+            [sys.executable, "twins.py", *names],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=HANG,
+        ).stdout
+        for names in (["squares"], ["cubes"], ["squares", "cubes"])
+    ]
+    assert printed == ["9.0\n", "17.0\n", "9.0 17.0\n"]
+
+
+def test_numbers_of_functions_do_not_repeat_in_another_process() -> None:
+    from numba.core.bytecode import FunctionIdentity
+
+    first, second = (FunctionIdentity.from_function(write_second).unique_id for _ in range(2))
+    assert first > 2**32 and second > 2**32 and first != second  # numba's own count up from 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,17 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core.bytecode import FunctionIdentity
 
 from minswin.arrays import Array
 
 # ── compiling ────────────────────────────────────────────────────────────────────────────────────
+
+# The symbol of a compiled function is its name, its types and a number, for which numba counts from
+# 1 in every process. Two closures of one name that two processes compiled and kept on disk may so
+# share a symbol, and a process that loads both runs one of them for both, and computes something
+# else (numba issue 10486). Random numbers do not meet; a forked child draws its own too.
+FunctionIdentity._unique_ids = iter(lambda: secrets.randbits(64), None)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
