@@ -17,15 +17,15 @@ from table import COMPOSITES
 
 from minswin import cli, kernels, ops
 from minswin.autograd import Tensor
-from minswin.bench import breakdown, busy, ceilings, contenders, pictures, race, report, run
+from minswin.bench import breakdown, busy, ceilings, contenders, peers, pictures, race, report, run, setups
 from minswin.bench.breakdown import REST, Entry, Ledger, Row, rows_of, watching
 from minswin.bench.ceilings import Ceilings
 from minswin.bench.children import Child, Failed, blas_threads, call
 from minswin.bench.clock import Spread, peak_memory, seconds, spread
-from minswin.bench.contenders import Setup
 from minswin.bench.counting import MACS, backward_work, forward_work
 from minswin.bench.machine import machine, save_json
 from minswin.bench.race import Lap, Start
+from minswin.bench.setups import Setup
 from minswin.bench.startup import Startup, Startups
 from minswin.bench.sweep import Point, check_sides, per_pixel, sweep
 from minswin.look.tables import BLANK
@@ -40,8 +40,9 @@ def lap(train, infer, peak, parameters=7):
 
 RESULT = {
     "minswin": lap(0.5, 0.2, 300.0),
-    "eager": lap(0.75, 0.25, 900.0),
-    "fused": "ImportError: " + contenders.MISSING,
+    "timm": lap(0.75, 0.4, 900.0),
+    "transformers-fused": lap(1.0, 0.25, 1050.0),
+    "timm-fused": "ImportError: " + peers.MISSING,
 }
 
 
@@ -64,9 +65,10 @@ def test_the_seconds_of_a_step_are_the_time_it_takes(monkeypatch):
 def test_ratios_are_multiples_of_minswin_s_figures():
     assert race.ratios(RESULT) == {
         "minswin": {"train": 1.0, "infer": 1.0, "memory": 1.0},
-        "eager": {"train": 1.5, "infer": 1.25, "memory": 3.0},
+        "timm": {"train": 1.5, "infer": 2.0, "memory": 3.0},
+        "transformers-fused": {"train": 2.0, "infer": 1.25, "memory": 3.5},
     }
-    assert race.ratios({"minswin": "no reason", "eager": RESULT["eager"]}) == {}
+    assert race.ratios({"minswin": "no reason", "timm": RESULT["timm"]}) == {}
 
 
 def test_contenders_take_turns_and_each_begins_once(monkeypatch):
@@ -164,7 +166,7 @@ def test_the_rows_of_a_step_add_up_and_name_what_ran():
     assert (found.model, found.batch) == ("swin_shapes", 2)
     assert math.isclose(sum(row.seconds for row in found.rows), found.seconds)
     calls = {(row.operation, row.direction): row.calls for row in found.rows}
-    model = contenders.our_model(SMALL, np.random.default_rng(0))
+    model = setups.our_model(SMALL, np.random.default_rng(0))
     blocks = sum(len(stage.blocks) for stage in model.layers)
     for direction in ("forward", "backward"):
         assert calls["shifted_window_attention", direction] == blocks
@@ -230,9 +232,9 @@ def test_watching_changes_no_number_and_ends():
 
 
 def test_without_a_kernel_the_steps_of_a_composite_are_seen():
-    model = contenders.our_model(SMALL, np.random.default_rng(0))
+    model = setups.our_model(SMALL, np.random.default_rng(0))
     with kernels.using("reference"), watching(Ledger()) as ledger:
-        model(contenders.data(SMALL)[0])
+        model(setups.data(SMALL)[0])
     seen = {entry.operation for entry in ledger.entries}
     assert {"window_partition", "attention", "gelu"} <= seen
     assert seen.isdisjoint(COMPOSITES)
@@ -284,7 +286,7 @@ def test_the_sweep_counts_the_products_of_every_side(monkeypatch):
     assert list(found) == ["swin_shapes"]
     small, large = found["swin_shapes"]
     assert (small.side, large.side) == (32, 64)
-    classes = 1000 * contenders.our_model(SMALL, np.random.default_rng(0)).head.weight.shape[1]
+    classes = 1000 * setups.our_model(SMALL, np.random.default_rng(0)).head.weight.shape[1]
     assert large.macs - classes == 4 * (small.macs - classes)
     assert small.times.low <= small.times.median <= small.times.high
 
@@ -328,7 +330,7 @@ def test_a_race_of_our_own_contenders_measures_both():
     lines = []
     found = race.race(("minswin", "reference"), SMALL, threads=1, rounds=1, tell=lines.append)
     assert list(found) == ["minswin", "reference"] and len(lines) == 4
-    parameters = contenders.our_model(SMALL, np.random.default_rng(0)).parameter_count()
+    parameters = setups.our_model(SMALL, np.random.default_rng(0)).parameter_count()
     for measured in found.values():
         assert measured.start.parameters == parameters
         assert 0 < measured.start.imported <= measured.start.peak
@@ -337,7 +339,7 @@ def test_a_race_of_our_own_contenders_measures_both():
 
 def test_a_model_that_there_is_not_gives_its_reason_and_nobody_runs():
     setup = SMALL._replace(model="swin_unheard_of")
-    found = race.race(("minswin", "eager"), setup, threads=1, rounds=1, tell=lambda line: None)
+    found = race.race(("minswin", "timm"), setup, threads=1, rounds=1, tell=lambda line: None)
     assert list(found) == ["minswin"]
     assert "this version of minswin has no model 'swin_unheard_of'" in found["minswin"]
     assert "minswin did not run: ValueError: bench:" in report.race_table(setup, found, 1, 1)
@@ -346,11 +348,13 @@ def test_a_model_that_there_is_not_gives_its_reason_and_nobody_runs():
 def test_missing_torch_is_a_reason_with_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r'missing; pip install "minswin\[parity\]" \('):
-        contenders.load("eager")
+        contenders.load("timm")
 
 
 def test_the_shapes_that_transformers_is_given_are_those_of_our_models():
-    assert contenders._swin_shape(contenders.SETUPS["cifar"]) == {
+    assert peers._swin_shape(setups.SETUPS["cifar"]) == {
+        "image_size": 32,
+        "num_labels": 10,
         "patch_size": 2,
         "embed_dim": 48,
         "depths": [2, 4, 2],
@@ -358,8 +362,8 @@ def test_the_shapes_that_transformers_is_given_are_those_of_our_models():
         "window_size": 4,
         "mlp_ratio": 4.0,
     }
-    for name, theirs in contenders.VITS.items():
-        ours = contenders.our_model(Setup(name, 1, 224, 10), BLANK)
+    for name, theirs in peers.VITS.items():
+        ours = setups.our_model(Setup(name, 1, 224, 10), BLANK)
         hidden, channels = ours.blocks[0].mlp.fc1.weight.shape
         assert (channels, hidden) == (theirs["hidden_size"], theirs["intermediate_size"])
         assert len(ours.blocks) == theirs["num_hidden_layers"]
@@ -374,9 +378,13 @@ def test_the_race_is_a_table_with_reasons_below():
     lines = report.race_table(SMALL, RESULT, 2, 1).splitlines()
     assert lines[0] == "swin_shapes, batch 4, 32×32, 7 parameters, 2 threads, 1 round"
     assert lines[2].split()[0] == "contender" and set(lines[3]) == {"─"}
-    eager = "eager 750 ms (750–750) 1.50 250 ms (250–250) 1.25 900 MiB 3.00 300 MiB"
-    assert lines[5].split() == eager.split()
-    assert lines[-2].startswith("fused did not run: ImportError")
+    timm = "timm 750 ms (750–750) 1.50 400 ms (400–400) 2.00 900 MiB 3.00 300 MiB"
+    assert lines[5].split() == timm.split()
+    assert lines[8] == (
+        "against the best peer of each column: training 1.50 (timm), "
+        "inference 1.25 (transformers-fused), memory 3.00 (timm)"
+    )
+    assert lines[-2].startswith("timm-fused did not run: ImportError")
     assert lines[-1] == 'For the comparison with PyTorch: pip install "minswin[parity]"'
 
 
@@ -416,7 +424,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "bench.json"
     save_json({"race": RESULT, "points": (Point(32, 9, Spread(1.0, 2.0, 3.0)),)}, path)
     before = json.loads(path.read_text("utf-8"))
-    assert before["race"]["eager"]["train"] == {"low": 0.75, "median": 0.75, "high": 0.75}
+    assert before["race"]["timm"]["train"] == {"low": 0.75, "median": 0.75, "high": 0.75}
     assert before["points"][0]["times"]["median"] == 2.0
     with pytest.raises(ValueError, match="JSON compliant"):
         save_json({"race": RESULT, "wrong": float("nan")}, path)
@@ -445,8 +453,9 @@ def test_the_picture_has_a_panel_for_each_race_and_one_for_the_sweep(tmp_path, m
 def test_bars_are_as_high_as_the_ratios():
     figure = pytest.importorskip("matplotlib.figure").Figure()
     axes = pictures.draw_ratios(figure.subplots(), "cifar", race.ratios(RESULT))
-    assert [bar.get_height() for bar in axes.patches] == [1, 1, 1, 1.5, 1.25, 3]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["minswin", "eager"]
+    assert [bar.get_height() for bar in axes.patches] == [1, 1, 1, 1.5, 2, 3, 2, 1.25, 3.5]
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["minswin", "timm", "transformers-fused"]
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
@@ -464,13 +473,13 @@ def test_the_command_shows_the_table_and_writes_both_files(tmp_path, monkeypatch
     out = tmp_path / "bench.json"
     command = ["bench", "tiny", "cifar", "--race", "--compile", "--threads", "3", "--rounds", "4"]
     assert cli.main([*command, "-o", str(out)]) == 0
-    names = ("minswin", "eager", "fused", "compiled")
+    names = (*run.CONTENDERS, "timm-compiled")
     assert asked == [(names, "swin_tiny", 3, 4), (names, "swin_cifar", 3, 4)]
     shown, told = capsys.readouterr()
     assert "swin_tiny, batch 8, 224×224" in shown and str(tmp_path / "bench.png") in shown
     assert "race cifar: swin_cifar" in told
     written = json.loads(out.read_text("utf-8"))
-    assert written["race"]["cifar"]["ratios"]["eager"]["train"] == 1.5
+    assert written["race"]["cifar"]["ratios"]["timm"]["train"] == 1.5
     assert written["settings"]["rounds"] == 4 and "breakdown" not in written
     assert {p.name for p in tmp_path.iterdir()} == {"bench.json", "bench.png"}
 
@@ -482,11 +491,11 @@ def test_without_options_three_parts_of_all_configurations_are_measured(monkeypa
     )
     assert cli.main(["bench"]) == 0 and cli.main(["bench", "--sweep", "--sides", "64"]) == 0
     assert made[0][1]["parts"] == ("race", "startup", "breakdown") and made[0][0] == ([],)
-    assert made[0][1]["contenders"] == ("minswin", "eager", "fused")
+    assert made[0][1]["contenders"] == run.CONTENDERS
     assert made[1][1]["parts"] == ["sweep"] and made[1][1]["sides"] == [64]
     assert set(cli.PARTS_OF_BENCH) == set(run.ALL_PARTS)
     monkeypatch.undo()
-    assert run.Bench().configurations == tuple(contenders.SETUPS)
+    assert run.Bench().configurations == tuple(setups.SETUPS)
 
 
 @pytest.mark.parametrize(
@@ -542,8 +551,8 @@ def test_a_step_is_timed_alone_and_beside_processes_that_count(monkeypatch):
         def wait(self):
             pass
 
-    monkeypatch.setitem(contenders.SETUPS, "small", SMALL)
-    monkeypatch.setattr(busy, "SETUPS", contenders.SETUPS)
+    monkeypatch.setitem(setups.SETUPS, "small", SMALL)
+    monkeypatch.setattr(busy, "SETUPS", setups.SETUPS)
     monkeypatch.setattr(busy, "seconds", seconds)
     monkeypatch.setattr(busy.subprocess, "Popen", Process)
     measured = busy._times("small", 2, "ours")

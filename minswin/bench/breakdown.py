@@ -20,8 +20,8 @@ from minswin import kernels, ops
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import GoOn, Tensor, around, wrap_vjp
 from minswin.bench.clock import Step, seconds
-from minswin.bench.contenders import Setup, check_model, data, our_model
 from minswin.bench.counting import backward_work, forward_work, size
+from minswin.bench.setups import Setup, check_model, data, our_model
 from minswin.training.optimizers import SGD
 
 REST = "Python, the walk, sums of gradients"

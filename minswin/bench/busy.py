@@ -18,7 +18,7 @@ import numpy as np
 from minswin import kernels, ops
 from minswin.bench.children import call
 from minswin.bench.clock import seconds
-from minswin.bench.contenders import SETUPS, check_model, data, our_model
+from minswin.bench.setups import SETUPS, check_model, data, our_model
 from minswin.kernels import blas
 
 ROUNDS = 3

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.bench.clock import Spread, spread
-from minswin.bench.contenders import Setup, _of_transformers, data, our_model
 from minswin.bench.machine import machine, machine_line, save_json
+from minswin.bench.peers import of_transformers
 from minswin.bench.report import columns, duration
+from minswin.bench.setups import Setup, data, our_model
 from minswin.devices import cupy, to_device, working_on
 from minswin.replacing import require_replaceable
 
@@ -162,7 +163,7 @@ def torch_lap(setup: Setup, precision: str, compiled: bool) -> Lap:
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    model = _of_transformers(setup, "eager").cuda().train()
+    model = of_transformers(setup, fused=False).cuda().train()
     run: Any = torch.compile(model) if compiled else model
     images, labels = (torch.from_numpy(x).cuda() for x in data(setup))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)

@@ -11,7 +11,7 @@ from typing import Any
 
 from minswin.replacing import replacing
 
-PACKAGES = ("minswin", "numpy", "numba", "torch", "transformers")
+PACKAGES = ("minswin", "numpy", "numba", "torch", "timm", "transformers")
 
 
 def machine() -> dict[str, Any]:

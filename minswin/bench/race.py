@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from minswin.bench.children import Child, Failed
 from minswin.bench.clock import Spread, peak_memory, seconds, spread
-from minswin.bench.contenders import Setup, build, load
+from minswin.bench.contenders import build, load
+from minswin.bench.setups import Setup
 
 PHASES = ("train", "infer")
 REST = 0.25  # seconds between two turns, in which the threads of the last one go to sleep

@@ -8,8 +8,10 @@ from minswin.bench.breakdown import Breakdown, Row
 from minswin.bench.busy import Busy
 from minswin.bench.ceilings import Ceilings
 from minswin.bench.clock import Spread
-from minswin.bench.contenders import MEANINGS, MISSING, Setup
+from minswin.bench.contenders import MEANINGS, OURS
+from minswin.bench.peers import MISSING
 from minswin.bench.race import Lap, Result, ratios
+from minswin.bench.setups import Setup
 from minswin.bench.startup import Startups
 from minswin.bench.sweep import Sweep, per_pixel
 
@@ -35,7 +37,8 @@ def race_table(setup: Setup, result: Result, threads: int, rounds: int) -> str:
         f"{counted(rounds, 'round')}"
     ]
     if parameters:
-        lines += ["", columns(rows), "", *(f"{n}: {MEANINGS[n]}" for n in result)]
+        lines += ["", columns(rows), "", *_fastest_peers(by_ours)]
+        lines += [f"{name}: {MEANINGS[name]}" for name in result]
     lines += [f"{name} did not run: {why}" for name, why in result.items() if isinstance(why, str)]
     if any(isinstance(why, str) and MISSING in why for why in result.values()):
         lines.append(f"For the comparison with PyTorch: {MISSING.split('; ')[1]}")
@@ -55,6 +58,17 @@ def _race_row(name: str, lap: Lap, by_ours: dict[str, float]) -> tuple[str, ...]
     )
 
 
+def _fastest_peers(by_ours: dict[str, dict[str, float]]) -> list[str]:
+    """What minswin is compared with: the best of the others in each column."""
+    peers = {name: figures for name, figures in by_ours.items() if name not in OURS}
+    if not peers:
+        return []
+    best = {what: min(peers, key=lambda name: peers[name][what]) for what in WHAT}
+    text = ", ".join(f"{WHAT[what]} {peers[best[what]][what]:.2f} ({best[what]})" for what in WHAT)
+    return [f"against the best peer of each column: {text}", ""]
+
+
+WHAT = {"train": "training", "infer": "inference", "memory": "memory"}
 RACE_LEGEND = """\
 ×: by minswin's figure, so above 1 minswin is faster or smaller. Times are medians (and quartiles)
 of steps in turn; a training step is forward, cross-entropy, backward and SGD with momentum. Peak

@@ -13,16 +13,17 @@ from minswin.bench.breakdown import break_down
 from minswin.bench.busy import busy
 from minswin.bench.ceilings import Ceilings, ceilings
 from minswin.bench.children import Failed, blas_threads, call
-from minswin.bench.contenders import SETUPS
 from minswin.bench.machine import machine, machine_line, save_json
 from minswin.bench.pictures import save_pictures
 from minswin.bench.race import Tell, race, ratios
+from minswin.bench.setups import SETUPS
 from minswin.bench.startup import startups
 from minswin.bench.sweep import SIDES, check_sides, sweep
 from minswin.parallel import cores
 from minswin.replacing import require_replaceable
 
 PARTS = ("race", "startup", "breakdown")  # what is measured without being asked for
+CONTENDERS = ("minswin", "timm", "timm-fused", "transformers", "transformers-fused")
 ALL_PARTS = (*PARTS, "sweep", "busy")
 
 
@@ -38,7 +39,7 @@ class Bench:
         configurations: Sequence[str] = (),
         *,
         parts: Sequence[str] = PARTS,
-        contenders: Sequence[str] = ("minswin", "eager", "fused"),
+        contenders: Sequence[str] = CONTENDERS,
         threads: int | None = None,
         rounds: int = 10,
         sides: Sequence[int] | None = None,

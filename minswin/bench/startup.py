@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from minswin.bench.children import Failed
 from minswin.bench.clock import seconds
-from minswin.bench.contenders import SETUPS, build, check_model, load
+from minswin.bench.contenders import build, load
+from minswin.bench.setups import SETUPS, check_model
 
 # The clock starts before anything is imported, so this text cannot be a function of ours.
 PROGRAM = """

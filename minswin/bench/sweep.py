@@ -10,7 +10,7 @@ import numpy as np
 from minswin import kernels, no_grad
 from minswin.bench.breakdown import Ledger, watching
 from minswin.bench.clock import Spread, Step, seconds, spread
-from minswin.bench.contenders import Setup, our_model
+from minswin.bench.setups import Setup, our_model
 from minswin.models import list_models
 
 SIDES = (112, 224, 448, 672, 1024)

@@ -10,7 +10,7 @@ from minswin.cli.parsing import add, add_device, add_quiet, count
 from minswin.cli.printing import show, tell
 
 PARTS_OF_BENCH = {
-    "race": "steps of training and inference, and peak memory, beside PyTorch",
+    "race": "steps of training and inference, and peak memory, beside timm and transformers",
     "startup": "a fresh process, with compiled kernels on disk and without",
     "breakdown": "a training step operation by operation, beside what the machine can do",
     "sweep": "inference against the side of the image",
@@ -21,13 +21,13 @@ PARTS_OF_BENCH = {
 def _bench(options: argparse.Namespace) -> int:
     if options.device != "cpu":
         return _bench_gpu(options)
-    from minswin.bench.run import ALL_PARTS, PARTS, Bench
+    from minswin.bench.run import ALL_PARTS, CONTENDERS, PARTS, Bench
 
-    extra = {"reference": options.reference, "compiled": options.compile}
+    extra = {"reference": options.reference, "timm-compiled": options.compile}
     Bench(
         options.configurations,
         parts=[part for part in ALL_PARTS if getattr(options, part)] or PARTS,
-        contenders=("minswin", "eager", "fused", *(name for name in extra if extra[name])),
+        contenders=(*CONTENDERS, *(name for name in extra if extra[name])),
         threads=options.threads,
         rounds=options.rounds,
         sides=options.sides,
@@ -60,7 +60,7 @@ def _telling(options: argparse.Namespace) -> Callable[[str], None]:
 
 
 def _add_bench(commands: Any) -> None:
-    does = "measure speed and memory beside PyTorch, and where the time goes"
+    does = "measure speed and memory beside timm and transformers, and where the time goes"
     parser = add(commands, "bench", _bench, does)
     parser.add_argument(
         "configurations", nargs="*", metavar="NAME", help="some of cifar, tiny, vit; default: all"
@@ -68,7 +68,7 @@ def _add_bench(commands: Any) -> None:
     parts = parser.add_argument_group("parts", "without any: --race --startup --breakdown")
     for part, does in PARTS_OF_BENCH.items():
         parts.add_argument(f"--{part}", action="store_true", help=does)
-    does = "race torch.compile too; the first step takes a minute"
+    does = "race torch.compile of timm too; its first step takes a minute"
     parser.add_argument("--compile", action="store_true", help=does)
     does = "race our definitions, without kernels, too"
     parser.add_argument("--reference", action="store_true", help=does)
