@@ -17,7 +17,18 @@ from table import COMPOSITES
 
 from minswin import cli, kernels, ops
 from minswin.autograd import Tensor
-from minswin.bench import breakdown, busy, ceilings, contenders, peers, pictures, race, report, run, setups
+from minswin.bench import (
+    breakdown,
+    busy,
+    ceilings,
+    contenders,
+    peers,
+    pictures,
+    race,
+    report,
+    run,
+    setups,
+)
 from minswin.bench.breakdown import REST, Entry, Ledger, Row, rows_of, watching
 from minswin.bench.ceilings import Ceilings
 from minswin.bench.children import Child, Failed, blas_threads, call
@@ -324,6 +335,12 @@ def test_the_environment_of_a_child_is_its_own(monkeypatch):
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     assert call(os.getenv, "MKL_NUM_THREADS", environment=blas_threads(3)) == "3"
     assert os.environ["OPENBLAS_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
+
+
+def test_a_child_can_be_without_a_variable(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert call(os.getenv, "OPENBLAS_CORETYPE", environment=race.ENVIRONMENT) is None
+    assert os.environ["OPENBLAS_CORETYPE"] == "Haswell"
 
 
 def test_a_race_of_our_own_contenders_measures_both():

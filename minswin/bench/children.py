@@ -28,11 +28,12 @@ class Child:
             first = child.answer
             second = child.ask(request)      # what `yield` returns over there
 
-    work: a function at the top of a module. environment: variables for that process only.
+    work: a function at the top of a module. environment: variables for that process only,
+    None for one that it must not have.
     """
 
     def __init__(
-        self, work: Work, *arguments: Any, environment: Mapping[str, str] | None = None
+        self, work: Work, *arguments: Any, environment: Mapping[str, str | None] | None = None
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
@@ -105,14 +106,18 @@ def _serve(pipe: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    _set(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

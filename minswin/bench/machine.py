@@ -11,15 +11,23 @@ from typing import Any
 
 from minswin.replacing import replacing
 
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "neon": "NEON"}  # widest first
 PACKAGES = ("minswin", "numpy", "numba", "torch", "timm", "transformers")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and the versions that matter; None for a package that is missing."""
+    """Processor, cores and the versions that matter; None for what cannot be told.
+
+    target: the CPU that numba compiles for, with its widest vectors. blas: whose kernels multiply
+    matrices in NumPy.
+    """
+    from minswin.kernels.blas import core_name
     from minswin.parallel import cores
 
     return {
         "processor": processor(),
+        "target": _target(),
+        "blas": core_name(),
         "cores": os.cpu_count(),
         "cores_usable": cores(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -41,7 +49,20 @@ def processor() -> str:
 
 def machine_line(found: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {found[name]}" for name in ("python", *PACKAGES) if found[name])
-    return f"{found['processor']}, {found['cores_usable']} of {found['cores']} cores; {versions}"
+    kinds = (f"compiled for {found['target']}", f"OpenBLAS's kernels for {found['blas']}")
+    known = [text for text, name in zip(kinds, ("target", "blas"), strict=True) if found[name]]
+    cores = f"{found['cores_usable']} of {found['cores']} cores"
+    return "; ".join([f"{found['processor']}, {cores}", *known, versions])
+
+
+def _target() -> str | None:
+    try:
+        from llvmlite import binding
+    except ImportError:
+        return None
+    features = binding.get_host_cpu_features()
+    widest = next((text for name, text in VECTORS.items() if features.get(name)), "narrow vectors")
+    return f"{binding.get_host_cpu_name()} ({widest})"
 
 
 def _version(package: str) -> str | None:

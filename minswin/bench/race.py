@@ -15,6 +15,9 @@ from minswin.bench.setups import Setup
 PHASES = ("train", "infer")
 REST = 0.25  # seconds between two turns, in which the threads of the last one go to sleep
 
+# Nobody is told which kernels of OpenBLAS to take: each library chooses by the CPU.
+ENVIRONMENT = {"OPENBLAS_CORETYPE": None}
+
 Times = dict[str, dict[str, list[float]]]  # by contender and phase
 Tell = Callable[[str], None]
 
@@ -51,7 +54,7 @@ def race(
         reasons: dict[str, str] = {}
         for name in contenders:
             try:
-                lane = Child(_lane, name, setup, threads)
+                lane = Child(_lane, name, setup, threads, environment=ENVIRONMENT)
                 lanes[name] = stack.enter_context(lane)
                 same_parameters(lane.answer, lanes["minswin"].answer)
                 tell(f"{name} is warm, first step {lane.answer.first_step:.1f} s")

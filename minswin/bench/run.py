@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -68,6 +69,8 @@ class Bench:
     def run(self) -> dict[str, Any]:
         """Measure all parts; gives the results as they stand in the JSON file."""
         self.show(machine_line(self.results["machine"]))
+        if "OPENBLAS_CORETYPE" in os.environ:
+            self.show("OPENBLAS_CORETYPE is set; the race is run without it")
         for part in ALL_PARTS:
             if part in self.parts:
                 getattr(self, part)()

@@ -50,6 +50,19 @@ def threads() -> int:
     return _Share.threads or 1
 
 
+def core_name() -> str | None:
+    """The CPU whose kernels OpenBLAS runs (OPENBLAS_CORETYPE overrides its choice)."""
+    library = _library()
+    if library is None:
+        return None
+    for symbol in ("scipy_openblas_get_corename64_", "openblas_get_corename"):
+        if hasattr(library, symbol):
+            function = getattr(library, symbol)
+            function.restype = ctypes.c_char_p
+            return str(function().decode())
+    return None
+
+
 @cache
 def _hold() -> int:
     """Let OpenBLAS use one thread a call; gives the number that it used."""
@@ -64,12 +77,18 @@ def _hold() -> int:
 @cache
 def _openblas() -> tuple[Any, Any] | None:
     """The functions of NumPy's own OpenBLAS that read and set its number of threads."""
+    library = _library()
+    for symbol in _SYMBOLS:
+        if hasattr(library, symbol.format("set")):
+            return getattr(library, symbol.format("get")), getattr(library, symbol.format("set"))
+    return None
+
+
+@cache
+def _library() -> Any:
+    """NumPy's own OpenBLAS, None where it has another BLAS."""
     home = Path(np.__file__).parent
     for folder in (home.with_name("numpy.libs"), home / ".dylibs"):
         for path in sorted(folder.glob("*openblas*")):
-            library = ctypes.CDLL(str(path))
-            for symbol in _SYMBOLS:
-                if hasattr(library, symbol.format("set")):
-                    names = symbol.format("get"), symbol.format("set")
-                    return getattr(library, names[0]), getattr(library, names[1])
+            return ctypes.CDLL(str(path))
     return None
