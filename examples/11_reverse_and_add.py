@@ -15,7 +15,7 @@ import numpy as np
 from minswin.models.transformer import Transformer, sequence_loss
 from minswin.models.writing import beam_search, greedy
 from minswin.training import AdamW, clip_gradients
-from minswin.training.schedules import noam
+from minswin.training.optimizers import noam
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="few steps: shows that it runs")

@@ -10,12 +10,11 @@ from pathlib import Path
 from minswin import data
 from minswin.look import attention, canvas, masks, windows
 from minswin.training.checkpoints import load_trained_model
-from minswin.training.pretrained import find_trained
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/look")
 folder.mkdir(parents=True, exist_ok=True)
 
-model, info = load_trained_model(find_trained("swin_cifar_small"))
+model, info = load_trained_model("swin_cifar_small")
 pixels = data.load("shapes", split="test", count=16).images[15]  # (3, 32, 32): a heart
 x = data.normalize(pixels, mean=info["data"]["mean"], std=info["data"]["std"])
 seen = attention.attention_maps(model, x)  # one record for every block

@@ -19,10 +19,9 @@ from minswin.look.page.subject import Cost, Examples, Sample, Sight, Subject
 from minswin.look.page.write import write_page
 from minswin.models import SwinTransformer, create_model
 from minswin.replacing import require_replaceable
-from minswin.training.checkpoints import load_trained_model
-from minswin.training.classify import predict
-from minswin.training.pretrained import DEFAULT, find_trained
-from minswin.training.published import HALF, Statistics, load_published
+from minswin.training.checkpoints import DEFAULT, load_trained_model
+from minswin.training.classifiers import HALF, Statistics, load_published
+from minswin.training.evaluation import predict
 
 __all__ = ["explain"]
 
@@ -151,7 +150,7 @@ def _load(
 
 
 def _of_run(weights: Path | str) -> _Loaded:
-    net, info = load_trained_model(find_trained(weights))
+    net, info = load_trained_model(weights)
     trained_on = info["data"]
     origin = f"Weights of {weights}, trained on {trained_on['name']}"
     statistics = tuple(trained_on["mean"]), tuple(trained_on["std"])

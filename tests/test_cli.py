@@ -18,7 +18,7 @@ import tiny_training
 from tiny_training import install, tiny_load
 
 import minswin
-import minswin.training.classify
+import minswin.training.evaluation
 from minswin import cli
 from minswin.look.tables import bars, fitted, models_table, shapes_table
 from minswin.models import create_model, list_models
@@ -238,9 +238,9 @@ def test_evaluate_knows_which_images_the_run_learnt_from_and_which_it_held_out(
     assert cli.main([*TRAIN, *small, "-o", "run"]) == 0
     assert cli.main([*TRAIN, "--seed", "4", "-o", "whole"]) == 0
     seen = []
-    classify = minswin.training.classify.evaluation_batches
+    classify = minswin.training.evaluation.evaluation_batches
     monkeypatch.setattr(
-        "minswin.training.classify.evaluation_batches",
+        "minswin.training.evaluation.evaluation_batches",
         lambda images, *settings: seen.append(images) or classify(images, *settings),
     )
     capsys.readouterr()

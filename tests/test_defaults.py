@@ -22,8 +22,7 @@ from minswin.models import (
     VisionTransformer,
 )
 from minswin.training import AdamW
-from minswin.training.optimizers import SGD
-from minswin.training.schedules import noam
+from minswin.training.optimizers import SGD, noam
 
 # Nothing is dropped where the paper has no drop rate for its smallest training.
 NOTHING_DROPPED = {"drop_rate": 0.0, "attn_drop_rate": 0.0, "drop_path_rate": 0.0}

@@ -16,7 +16,8 @@ from minswin import devices, ops
 from minswin.arrays import to_numpy
 from minswin.cli import main
 from minswin.training import SGD, Diverged, load_trained_model, read_checkpoint, resume, train
-from minswin.training.classify import evaluate_checkpoint
+from minswin.training.evaluation import evaluate_checkpoint
+from minswin.training.folder import Folder
 from minswin.training.gpu import WARM_UP, Captured, feed
 from minswin.training.run import Run
 from minswin.training.updates import Updates
@@ -69,13 +70,13 @@ def test_a_run_on_a_device_ends_with_the_bits_and_the_log_of_the_cpu(cupy, tmp_p
 
 
 def test_a_run_on_a_device_is_replayed_and_not_run_kernel_by_kernel(cupy, tmp_path, monkeypatch):
-    plain, differentiate = [], Updates._differentiate
+    plain, differentiate = [], Updates._forward_backward
 
     def counted(self, x, targets):
         plain.append(len(x))
         return differentiate(self, x, targets)
 
-    monkeypatch.setattr(Updates, "_differentiate", counted)
+    monkeypatch.setattr(Updates, "_forward_backward", counted)
     result = train(tiny_settings(tmp_path, device="gpu"), quiet=True)
     assert result.steps == 21
     assert len(plain) == WARM_UP + 1  # and one to record
@@ -89,16 +90,16 @@ def test_a_run_goes_on_on_another_device(cupy, tmp_path, monkeypatch):
     class Stopped(Exception):
         pass
 
-    def stop(run, *names):
-        save(run, *names)
-        if run.step == 10:
+    def stop(folder, *names):
+        save(folder, *names)
+        if folder.run.step == 10:
             raise Stopped
 
-    save = Run.save
-    monkeypatch.setattr(Run, "save", stop)
+    save = Folder.save
+    monkeypatch.setattr(Folder, "save", stop)
     with pytest.raises(Stopped):
         train(settings, quiet=True)
-    monkeypatch.setattr(Run, "save", save)
+    monkeypatch.setattr(Folder, "save", save)
     resume(tmp_path / "parts", quiet=True, device="gpu")
     assert_equal_runs(tmp_path / "parts", tmp_path / "whole")
     assert read_checkpoint(tmp_path / "parts").info["settings"]["device"] == "gpu"

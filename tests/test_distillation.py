@@ -17,8 +17,7 @@ from minswin.models.deit import DistilledVisionTransformer
 from minswin.models.registry import CLASSES, MODELS
 from minswin.models.resnet import ResNet
 from minswin.training import load_trained_model, recipe, resume, train
-from minswin.training.checkpoints import BEST, LAST, read_checkpoint
-from minswin.training.pretrained import export
+from minswin.training.checkpoints import BEST, LAST, export, read_checkpoint
 from minswin.training.run import Run
 
 RESNET = {"img_size": 8, "width": 8, "depths": (1, 1), "stem": "cifar", "shortcut": "padding"}

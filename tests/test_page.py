@@ -21,8 +21,7 @@ from minswin.look.page.recorded import recorded_attention
 from minswin.look.page.weights import runs_in_the_page
 from minswin.models import SwinTransformer, create_model
 from minswin.models.registry import CLASSES, MODELS
-from minswin.training.checkpoints import load_trained_model
-from minswin.training.pretrained import pretrained
+from minswin.training.checkpoints import load_trained_model, pretrained
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")

@@ -21,8 +21,7 @@ from minswin.look.page import samples
 from minswin.look.planes import principal_axes
 from minswin.models import create_model
 from minswin.models.registry import MODELS
-from minswin.training.checkpoints import load_trained_model
-from minswin.training.pretrained import pretrained
+from minswin.training.checkpoints import load_trained_model, pretrained
 
 Image = pytest.importorskip("PIL.Image")
 HERE = Path(__file__).parent

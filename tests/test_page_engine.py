@@ -16,8 +16,7 @@ from minswin import cli, kernels
 from minswin.autograd import no_grad
 from minswin.look.page.weights import settings_of, weights_as_text
 from minswin.models import create_model
-from minswin.training.checkpoints import load_trained_model
-from minswin.training.pretrained import pretrained
+from minswin.training.checkpoints import load_trained_model, pretrained
 
 pytestmark = needs_node
 

@@ -14,8 +14,9 @@ from tiny_training import tiny_settings
 from minswin import Tensor, ops
 from minswin.arrays import to_numpy
 from minswin.training import Settings, read_checkpoint, resume, train
-from minswin.training.journal import read_journal
+from minswin.training.folder import Folder
 from minswin.training.precision import LossScale, computing
+from minswin.training.progress import read_journal
 from minswin.training.run import Run
 
 
@@ -205,16 +206,16 @@ def test_a_run_in_float16_resumes_with_its_scale(tiny, tmp_path, monkeypatch):
     class Stopped(Exception):
         pass
 
-    def stop(run, *names):
-        save(run, *names)
-        if run.step == 4:
+    def stop(folder, *names):
+        save(folder, *names)
+        if folder.run.step == 4:
             raise Stopped
 
-    save = Run.save
-    monkeypatch.setattr(Run, "save", stop)
+    save = Folder.save
+    monkeypatch.setattr(Folder, "save", stop)
     with pytest.raises(Stopped):
         train(tiny_settings(tmp_path / "parts", **settings), quiet=True)
-    monkeypatch.setattr(Run, "save", save)
+    monkeypatch.setattr(Folder, "save", save)
     resume(tmp_path / "parts", quiet=True)
     whole, parts = (read_checkpoint(tmp_path / name) for name in ("whole", "parts"))
     assert parts.info["loss_scale"] == whole.info["loss_scale"] == [2.0**16, 7]

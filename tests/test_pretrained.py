@@ -13,13 +13,17 @@ from tiny_training import install, tiny_settings
 
 from minswin.training import train
 from minswin.training.checkpoints import (
+    DEFAULT,
+    FOLDER,
     Checkpoint,
+    export,
+    find_trained,
     load_trained_model,
+    pretrained,
     read_checkpoint,
     save_checkpoint,
 )
-from minswin.training.classify import predict_file
-from minswin.training.pretrained import DEFAULT, FOLDER, export, find_trained, pretrained
+from minswin.training.classifiers import predict_file
 from minswin.weights.files import read_file
 from minswin.weights.recognise import recognise
 

@@ -14,7 +14,7 @@ from limits import HANG
 from tiny_training import tiny_settings
 
 from minswin.training.checkpoints import BEST, LAST, read_checkpoint
-from minswin.training.journal import read_journal
+from minswin.training.progress import read_journal
 
 pytestmark = pytest.mark.slow  # test_training_loop.py stops a run after any step, in this process
 SCRIPT = Path(__file__).with_name("tiny_training.py")

@@ -15,7 +15,7 @@ from minswin.training.checkpoints import (
     BEST,
     LAST,
     Checkpoint,
-    find_checkpoint,
+    find_trained,
     load_trained_model,
     read_checkpoint,
     require_same_model,
@@ -173,7 +173,7 @@ def test_a_trained_model_is_rebuilt_with_its_averaged_weights(tmp_path):
 
 
 def test_the_best_checkpoint_of_a_folder_is_preferred(tmp_path, saved):
-    assert find_checkpoint(tmp_path) == tmp_path / LAST
+    assert find_trained(tmp_path) == tmp_path / LAST
     save_checkpoint(tmp_path / BEST, example(tiny_model()))
-    assert find_checkpoint(tmp_path) == tmp_path / BEST
-    assert find_checkpoint(saved) == saved
+    assert find_trained(tmp_path) == tmp_path / BEST
+    assert find_trained(saved) == saved

@@ -35,7 +35,7 @@ def test_a_step_is_forward_loss_backward_clip_and_momentum() -> None:
         loss = ops.cross_entropy(theirs(x), labels)
         theirs.zero_grad()
         loss.backward()
-        assert losses[step] == loss.item()
+        np.testing.assert_allclose(losses[step], loss.item(), rtol=1e-12)  # kernels fuse a·b + c
         length = np.sqrt(sum(float((p.grad**2).sum()) for p in theirs.parameters()))
         for name, p in theirs.named_parameters():
             velocity[name] = 0.9 * velocity[name] + p.grad * min(1, clip / (length + 1e-6))

@@ -29,10 +29,10 @@ from minswin.training import (
     warmup_cosine,
 )
 from minswin.training.checkpoints import BEST, LAST, read_checkpoint
+from minswin.training.folder import FILES, Folder
 from minswin.training.inputs import evaluation_batches, training_batches
-from minswin.training.journal import Journal, read_journal
-from minswin.training.progress import Progress
-from minswin.training.run import FILES, Run
+from minswin.training.progress import Journal, Progress, read_journal
+from minswin.training.run import Run
 from minswin.training.updates import Updates
 
 CLOCK = ("images_per_second",)
@@ -325,7 +325,7 @@ def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path
 def test_a_loss_or_gradient_that_is_no_number_stops_before_the_weights_change(
     tmp_path, monkeypatch, what
 ):
-    differentiate, seen = Updates._differentiate, []
+    differentiate, seen = Updates._forward_backward, []
 
     def broken(updates, *batch):
         numbers = differentiate(updates, *batch)  # loss, right answers, length of the gradient
@@ -335,7 +335,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_before_the_weights_change(
         broken.model = updates.run.model
         return numbers
 
-    monkeypatch.setattr(Updates, "_differentiate", broken)
+    monkeypatch.setattr(Updates, "_forward_backward", broken)
     message = (
         rf"train: (the loss became nan|a gradient became inf) in epoch 1, step 6 \(lr .*\); this "
         rf"update was not made\. Try a smaller --lr \(say 0\.0025\).*last good checkpoint.*{LAST}"
@@ -369,31 +369,33 @@ def test_what_is_called_the_last_good_checkpoint_has_a_loss(tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_never_saved(tmp_path, group, value):
     run = Run(tiny_settings(tmp_path))
-    run.begin()
+    saved = Folder.begin(run)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     part = {"weights": run.model, "optimizer": run.optimizer, "average": run.average}[group]
     name = {"optimizer": "square.head.weight"}.get(group, "head.weight")
     part.state_dict()[name][1, 2] = value
     for file in (LAST, BEST):
         with pytest.raises(Diverged, match=f"'{name}' .*no longer finite.*not saved"):
-            run.save(file)
+            saved.save(file)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    saved.close()
     run.close()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_saving_changes_neither_the_random_state_nor_the_mode_nor_the_gradients(tmp_path, threads):
     run = Run(tiny_settings(tmp_path, threads=threads))
-    run.begin()
+    saved = Folder.begin(run)
     run.model.train()
     run.model.norm.eval()  # frozen
     Updates(run).differentiate(*run.batches.batch(0, 0))
     rng, modes = run.model.rng.bit_generator.state, [m.training for m in run.model.layers_within()]
     gradients = [p.grad for p in run.model.parameters()]
-    run.save(LAST)
+    saved.save(LAST)
     assert run.model.rng.bit_generator.state == rng
     assert [m.training for m in run.model.layers_within()] == modes
     assert all(p.grad is g for p, g in zip(run.model.parameters(), gradients, strict=True))
+    saved.close()
     run.close()
 
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from minswin import Tensor, create_model, kernels
 from minswin.reference import updates
 from minswin.training.ema import WeightAverage
-from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
-from minswin.training.schedules import noam, warmup_cosine
+from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays, noam, warmup_cosine
 
 SHAPES = {"layer.weight": (3, 5), "layer.bias": (5,), "norm.weight": (4,), "head.weight": (2, 3)}
 

@@ -17,7 +17,7 @@ from minswin.look.tables import BLANK
 from minswin.models import Transformer
 from minswin.models.transformer import SIZES, sequence_loss
 from minswin.models.writing import Writer, beam_search, greedy
-from minswin.training.schedules import noam
+from minswin.training.optimizers import noam
 
 V, PAD, START, STOP = 7, 0, 1, 2
 WORDS = {"start": START, "stop": STOP}

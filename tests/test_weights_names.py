@@ -477,7 +477,7 @@ def test_predict_prepares_a_picture_as_published_and_numbers_the_classes(tmp_pat
     ],
 )
 def test_pictures_are_normalised_as_in_the_training_of_the_published_weights(name, other, expected):
-    from minswin.training.published import statistics
+    from minswin.training.classifiers import statistics
 
     assert statistics(name, other) == expected
 

@@ -447,8 +447,7 @@ def test_texts_of_a_safetensors_file_are_kept(tmp_path) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
-    from minswin.training.checkpoints import load_trained_model
-    from minswin.training.pretrained import export, find_trained
+    from minswin.training.checkpoints import export, find_trained, load_trained_model
 
     folder = tmp_path_factory.mktemp("exported")
     export(find_trained("swin_cifar_small"), folder / "own.safetensors")
@@ -460,8 +459,7 @@ def exported(tmp_path_factory) -> Path:
 def test_weights_of_a_run_keep_their_normalisation_and_classes(to, exported, tmp_path) -> None:
     Image = pytest.importorskip("PIL.Image")
     from minswin.training.checkpoints import load_trained_model
-    from minswin.training.classify import classifier
-    from minswin.training.published import published_classifier
+    from minswin.training.classifiers import classifier, published_classifier
 
     pixels = np.random.default_rng(0).integers(0, 256, (50, 83, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -483,7 +481,7 @@ def test_weights_of_a_run_keep_their_normalisation_and_classes(to, exported, tmp
 
 
 def test_a_format_that_cannot_keep_the_normalisation_says_so(exported, tmp_path) -> None:
-    from minswin.training.published import load_published
+    from minswin.training.classifiers import load_published
 
     line = convert(exported, tmp_path / "b.pth")
     assert "how the images of the training were normalised (mean 0.4914" in line

@@ -15,7 +15,7 @@ from minswin.data import Dataset
 from minswin.models import SwinTransformer
 from minswin.models.registry import CLASSES, MODELS
 from minswin.training import Settings, recipe
-from minswin.training.journal import Journal
+from minswin.training.progress import Journal
 
 MODEL = {
     "img_size": 8,

@@ -47,7 +47,7 @@ def _print_result(result: Any) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from minswin.look.tables import bars
-    from minswin.training.classify import evaluate_checkpoint
+    from minswin.training.evaluation import evaluate_checkpoint
 
     test = evaluate_checkpoint(
         options.checkpoint,
@@ -67,8 +67,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from minswin.training.classify import classifier
-    from minswin.training.published import published_classifier
+    from minswin.training.classifiers import classifier, published_classifier
 
     if (options.model is None) != (options.weights is None):
         raise ValueError("predict: --model and --weights belong together; give both")
@@ -110,7 +109,7 @@ def _show_answer(model: Any, probabilities: Any, top: int) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from minswin.training.pretrained import export
+    from minswin.training.checkpoints import export
 
     export(options.checkpoint, options.out)
     show(f"{options.out}: {os.path.getsize(options.out):,} bytes; look further with")

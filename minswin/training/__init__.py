@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING
 
 from minswin import lazy
 from minswin.training.checkpoints import load_trained_model, read_checkpoint, save_checkpoint
-from minswin.training.classify import Evaluation, evaluate, predict
 from minswin.training.ema import WeightAverage
+from minswin.training.evaluation import Evaluation, evaluate, predict
 from minswin.training.fit import Diverged, fit
 from minswin.training.loop import Result, resume, train
-from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
-from minswin.training.schedules import warmup_cosine
+from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays, warmup_cosine
 from minswin.training.settings import RECIPES, Settings, recipe
 
 __all__ = [

@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 
 from minswin.arrays import Array, to_numpy
-from minswin.replacing import replacing
-from minswin.weights.files import read_file, save_weights
+from minswin.replacing import replacing, require_replaceable
+from minswin.weights.files import FORMATS, read_file, save_weights
 
 FORMAT = 1
 GROUPS = ("weights", "optimizer", "average")
 LAST, BEST = "last.safetensors", "best.safetensors"
+FOLDER = Path(__file__).parent.with_name("pretrained")
+DEFAULT = "swin_cifar_small"  # the model of `minswin predict` without a checkpoint
 
 
 @dataclass
@@ -188,9 +190,19 @@ def _short(value: Any) -> str:
 # ── models ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def find_checkpoint(path: Path | str) -> Path:
-    """The file to classify with: `path` itself, or the best checkpoint of a run's folder."""
-    path = Path(path)
+def pretrained() -> dict[str, Path]:
+    """The weights that come with the package, by name; a model card lies beside each."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def find_trained(name: Path | str) -> Path:
+    """The file to classify with: a file, the best checkpoint of a run's folder, or of the package.
+
+    What is on disk comes first.
+    """
+    path = Path(name)
+    if not path.exists() and str(name) in pretrained():
+        return pretrained()[str(name)]
     best = path / BEST
     return best if best.is_file() else path / LAST if path.is_dir() else path
 
@@ -198,11 +210,12 @@ def find_checkpoint(path: Path | str) -> Path:
 def load_trained_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
     """The model of a checkpoint, ready to classify, and the checkpoint's info.
 
+    path: a file, the folder of a run, or a name of `pretrained()`
     Where the run kept an average of the weights, the model gets the average.
     """
     from minswin.models import create_model
 
-    checkpoint = read_checkpoint(find_checkpoint(path))
+    checkpoint = read_checkpoint(find_trained(path))
     described = checkpoint.info["model"]
     model = create_model(described["name"], rng=np.random.default_rng(0), **described["settings"])
     model.load_state_dict({**checkpoint.weights, **checkpoint.average})
@@ -227,3 +240,39 @@ def require_same_model(checkpoint: Checkpoint, model: Any, path: Path | str) -> 
             f"checkpoint {path} is of a '{model.name}' with {n}={saved['settings'].get(n)}, but "
             f"the model has {n}={ours.get(n)}; create it with the settings of the checkpoint"
         )
+
+
+def export(run: Path | str, out: Path | str) -> None:
+    """Write what classifying needs of a checkpoint, and no more: float16 weights, and what it is.
+
+    out: .safetensors, .npz or .pth (.pt); the first also holds what `minswin evaluate` needs, of
+    the others that stands in the .json beside them. The weights have the original's names.
+    Where the run kept an average of the weights, the average is taken. Integers, such as the
+    count of batches that a batch norm keeps, stay as they are.
+    """
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise ValueError(
+            f"export: {out} ends in {out.suffix or 'nothing'!r}, which is no format of weights; "
+            f"use one of {', '.join(FORMATS)}"
+        )
+    for file in (out, out.with_suffix(".json")):
+        require_replaceable(file, who="export")
+    checkpoint = read_checkpoint(find_trained(run))
+    weights = {**checkpoint.weights, **checkpoint.average}
+    real = {name: array for name, array in weights.items() if array.dtype.kind == "f"}
+    too_large = [name for name, array in real.items() if not np.abs(array).max() < 65_504]
+    if too_large:
+        raise ValueError(
+            f"export: {too_large[0]} of {run} holds numbers beyond the range of float16; keep the "
+            "checkpoint as it is"
+        )
+    halved = {**weights, **{name: array.astype(np.float16) for name, array in real.items()}}
+    without_folders = {"data_dir": None, "teacher": None, "out": ""}  # no folders of this machine
+    settings = {**checkpoint.info["settings"], **without_folders}
+    info = {**checkpoint.info, "settings": settings}
+    if FORMATS[out.suffix] == "safetensors":
+        save_exported(out, info, halved)
+    else:
+        save_weights(out, halved)
+        write_info(out, info)

@@ -19,9 +19,8 @@ from minswin.models.deit import (
 )
 from minswin.models.registry import DISTILLED
 from minswin.parallel import data_parallel
-from minswin.training.checkpoints import BEST, LAST, load_trained_model
+from minswin.training.checkpoints import BEST, LAST, find_trained, load_trained_model
 from minswin.training.inputs import Images, Model
-from minswin.training.pretrained import find_trained
 from minswin.training.settings import Settings
 
 

@@ -15,9 +15,9 @@ from minswin.data.ahead import ahead
 from minswin.devices import working_on
 from minswin.replacing import require_folder
 from minswin.training.checkpoints import BEST, LAST, find_run, read_checkpoint
-from minswin.training.journal import read_journal
-from minswin.training.progress import Progress
-from minswin.training.run import CURVES, FILES, LOG, Run
+from minswin.training.folder import CURVES, LOG, Folder, require_unused
+from minswin.training.progress import Progress, read_journal
+from minswin.training.run import Run
 from minswin.training.settings import Settings
 from minswin.training.updates import Updates
 
@@ -39,10 +39,9 @@ def train(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -
     """Train a model from its beginning; `resume` continues a run that was stopped."""
     require_folder(settings.folder, who="train")
     if not overwrite:
-        _require_unused(settings.folder)
+        require_unused(settings.folder)
     with working_on(settings.device), closing(Run(settings)) as run:
-        run.begin()
-        return _train(run, quiet)
+        return _train(run, Folder.begin(run), quiet)
 
 
 def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
@@ -61,38 +60,37 @@ def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
     settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
     require_folder(settings.folder, who="train")
     with working_on(settings.device), closing(Run(settings)) as run:
-        run.restore(checkpoint, file)
-        return _train(run, quiet)
+        return _train(run, Folder.restore(run, checkpoint, file), quiet)
 
 
-def _train(run: Run, quiet: bool) -> Result:
+def _train(run: Run, folder: Folder, quiet: bool) -> Result:
     began, epochs, updates = time.perf_counter(), run.settings.epochs, Updates(run)
-    with Interrupts() as interrupts, closing(Progress(run, quiet=quiet)) as progress:
+    progress = Progress(run, folder.journal, quiet=quiet)
+    with Interrupts() as interrupts, closing(folder), closing(progress):
         while run.epoch < epochs and not interrupts.received():
-            run.model.train()
             progress.begin_epoch()
             batches = ahead(run.batches.epoch(run.epoch, start=run.step_in_epoch))
-            for x, targets in run.feed(batches):
-                progress.steps(updates(x, targets))  # those of a GPU are read some steps later
+            for made in updates(run.feed(batches)):
+                progress.steps(made)  # those of a GPU are read some steps later
                 if interrupts.received():
                     progress.steps(updates.read())
                     break
                 if not updates.unread and run.is_time_to_save():
-                    run.save(LAST)
+                    folder.save(LAST)
             if run.step_in_epoch == len(run.batches):
-                _finish_epoch(run, progress)
+                _finish_epoch(run, folder, progress)
         if run.epoch == epochs:
             return _finish(run, progress, began)
-        run.save(LAST)
+        folder.save(LAST)
         return _result(run, began, interrupted=interrupts.received())
 
 
-def _finish_epoch(run: Run, progress: Progress) -> None:
+def _finish_epoch(run: Run, folder: Folder, progress: Progress) -> None:
     speed = progress.images_per_second
     result = run.evaluate()
     progress.epoch(result, speed)
     best = run.close_epoch(result)
-    run.save(*((BEST, LAST) if best else (LAST,)))
+    folder.save(*((BEST, LAST) if best else (LAST,)))
 
 
 def _finish(run: Run, progress: Progress, began: float) -> Result:
@@ -115,12 +113,13 @@ def _log_test(run: Run, progress: Progress) -> None:
 def _draw_curves(run: Run, progress: Progress) -> None:
     from minswin.look.curves import save_curves
 
-    save_curves(read_journal(run.folder / LOG), run.folder / CURVES)
+    folder = run.settings.folder
+    save_curves(read_journal(folder / LOG), folder / CURVES)
 
 
 def _result(run: Run, began: float, interrupted: int | None = None) -> Result:
     return Result(
-        folder=run.folder,
+        folder=run.settings.folder,
         epochs=run.epoch,
         steps=run.step,
         best_accuracy=run.best_accuracy,
@@ -128,18 +127,6 @@ def _result(run: Run, began: float, interrupted: int | None = None) -> Result:
         interrupted=interrupted,
         seconds=time.perf_counter() - began,
     )
-
-
-def _require_unused(folder: Path) -> None:
-    present = [name for name in FILES if (folder / name).exists()]
-    if LAST in present:
-        what = f"a run; continue it with --resume {folder}, start it anew with --overwrite"
-    else:
-        what = f"{', '.join(present)} of a run; replace it with --overwrite"
-    if present:
-        raise FileExistsError(
-            f"train: {folder} already holds {what}, or choose another folder with --out"
-        )
 
 
 # ── signals ──────────────────────────────────────────────────────────────────────────────────────

@@ -1,23 +1,30 @@
-"""What a run reports while it works: a bar on a terminal, one line for each epoch, the log."""
+"""What a run reports while it works: a bar on a terminal, one line for each epoch, the log.
+
+The log is one JSON object a line, which a resumed run continues without a gap.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from minswin.bar import Bar
 from minswin.look.tables import fitted
-from minswin.training.classify import Evaluation
+from minswin.training.evaluation import Evaluation
 from minswin.training.run import Made, Run
 
 
 class Progress:
     """Report a run. The bar is only drawn on a terminal; the log gets every `log_every`th step."""
 
-    def __init__(self, run: Run, *, quiet: bool = False) -> None:
-        self.run = run
+    def __init__(self, run: Run, journal: Journal, *, quiet: bool = False) -> None:
+        self.run, self.journal = run, journal
         self.bar = Bar(run.steps, done=run.step, shown=False if quiet else None)
 
     def begin_epoch(self) -> None:
@@ -82,8 +89,7 @@ class Progress:
 
     def log(self, kind: str, **record: Any) -> None:
         """Add a line to the run's log."""
-        assert self.run.journal is not None
-        self.run.journal.write(kind=kind, step=self.run.step, **record)
+        self.journal.write(kind=kind, step=self.run.step, **record)
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
@@ -91,3 +97,63 @@ class Progress:
 
     def close(self) -> None:
         self.bar.clear()
+
+
+# ── the log ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Journal:
+    """Append records to a .jsonl file; `position` is what a checkpoint remembers of it.
+
+    The file is on the disk up to `position` when `position` is read, and opening it at a position
+    cuts off what was written later, so that steps which are done again are not logged twice.
+    """
+
+    def __init__(self, path: Path | str, *, position: int = 0) -> None:
+        self.path = Path(path)
+        self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
+        if self._file.tell() > position:
+            self._file.truncate(position)
+            self._file.seek(position)
+
+    def write(self, **record: Any) -> None:
+        """Add one line; numbers that JSON does not know (NaN, infinity) become null."""
+        record = {k: None if _unknown_to_json(v) else v for k, v in record.items()}
+        try:
+            self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(
+                f"train: cannot write the log {self.path} ({error.strerror or error}); make room, "
+                f"and go on with --resume {self.path.parent}"
+            ) from error
+
+    @property
+    def position(self) -> int:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        with suppress(OSError):  # of a full disk, which `write` has reported
+            self._file.close()
+
+
+def read_journal(path: Path | str) -> list[dict[str, Any]]:
+    """The records of a log; a last line that is cut off, as a kill can leave it, is left out."""
+    return list(_records(Path(path)))
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line end is cut off
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"read_journal: {path} line {number} is not JSON ({error}); remove that line"
+            ) from error
+
+
+def _unknown_to_json(value: Any) -> bool:
+    return isinstance(value, float) and (value != value or value in (float("inf"), -float("inf")))

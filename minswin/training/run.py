@@ -1,13 +1,14 @@
-"""The parts of a run and where it stands: built from settings, saved to and restored from disk."""
+"""The parts of a run and where it stands: built from settings, evaluated, checked for good numbers.
+
+What it keeps on disk is in folder.py.
+"""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from minswin import data, kernels, ops
@@ -15,12 +16,11 @@ from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import to_device
 from minswin.parallel import data_parallel
-from minswin.replacing import clear
 from minswin.training import checkpoints
-from minswin.training.checkpoints import BEST, LAST, Checkpoint
-from minswin.training.classify import Evaluation, evaluate, quiet
+from minswin.training.checkpoints import BEST, LAST
 from minswin.training.distillation import Distillation
 from minswin.training.ema import WeightAverage
+from minswin.training.evaluation import Evaluation, evaluate, quiet
 from minswin.training.fit import Diverged
 from minswin.training.gpu import feed
 from minswin.training.inputs import (
@@ -33,14 +33,9 @@ from minswin.training.inputs import (
     require_known_model,
     training_batches,
 )
-from minswin.training.journal import Journal
+from minswin.training.optimizers import warmup_cosine
 from minswin.training.precision import LossScale, computing
-from minswin.training.schedules import warmup_cosine
 from minswin.training.settings import Settings
-from minswin.version import VERSION
-
-LOG, CURVES = "log.jsonl", "curves.png"
-FILES = (LAST, BEST, "last.json", "best.json", LOG, CURVES)  # what a run keeps in its folder
 
 
 class Made(NamedTuple):
@@ -95,7 +90,6 @@ class Run:
         self.best_accuracy: float | None = None
         self.accuracy: float | None = None  # of the last evaluation
         self.totals = Totals()
-        self.journal: Journal | None = None
 
     # ── where it stands ──────────────────────────────────────────────────────────────────────────
 
@@ -190,9 +184,10 @@ class Run:
         return f"epoch {self.epoch + 1 if self.step_in_epoch else self.epoch}, step {self.step}"
 
     def _diverged(self, what: str) -> Diverged:
+        last = self.settings.folder / LAST
         return Diverged(
             f"train: {what}. Try a smaller --lr (say {self.settings.lr / 4:.2g}), a longer "
-            f"--warmup or a smaller --clip; the last good checkpoint is {self.folder / LAST}"
+            f"--warmup or a smaller --clip; the last good checkpoint is {last}"
         )
 
     # ── evaluation ───────────────────────────────────────────────────────────────────────────────
@@ -207,7 +202,7 @@ class Run:
 
     def test_best(self) -> Evaluation:
         """Classify the test set with the weights that did best on the held-out images."""
-        best = checkpoints.read_checkpoint(self.folder / BEST)
+        best = checkpoints.read_checkpoint(self.settings.folder / BEST)
         self.model.load_state_dict({**best.weights, **best.average})
         return self._classify(self.test_set)
 
@@ -220,90 +215,7 @@ class Run:
             raise self._diverged(f"{what} after {self._now()}")
         return result
 
-    # ── the folder ───────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def folder(self) -> Path:
-        return self.settings.folder
-
-    def begin(self) -> None:
-        """Clear the folder of an older run, open the log, and save before the first step."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        clear(self.folder)
-        for name in FILES:
-            (self.folder / name).unlink(missing_ok=True)
-        self.journal = Journal(self.folder / LOG, position=0)
-        self.journal.write(kind="run", minswin=VERSION, **asdict(self.settings))
-        self.save(LAST)
-
-    def save(self, *names: str) -> None:
-        """Write this moment as the checkpoints `names`, if it is a good one."""
-        self.require_good()
-        average = self.average.state_dict() if self.average else {}
-        arrays = self.model.state_dict(), self.optimizer.state_dict(), average
-        state = Checkpoint(self._describe(), *arrays)
-        for name in names:
-            checkpoints.save_checkpoint(self.folder / name, state)
-
-    def _describe(self) -> dict[str, Any]:
-        assert self.journal is not None
-        return {
-            "minswin": VERSION,
-            "model": {"name": self.model.name, "settings": self.model.settings},
-            "data": self._describe_data(),
-            "teacher": self.teaching.described if self.teaching else None,
-            "kernels": self.backend,
-            "epoch": self.epoch,
-            "step_in_epoch": self.step_in_epoch,
-            "step": self.step,
-            "accuracy": self.accuracy,
-            "best_accuracy": self.best_accuracy,
-            "totals": asdict(self.totals),
-            "log_position": self.journal.position,
-            "loss_scale": self.scale.state() if self.scale else None,
-            "average_step": self.average.step if self.average else 0,
-            "rng": self.model.rng.bit_generator.state,
-            "settings": asdict(self.settings),
-            "saved": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-
-    def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Stand exactly where the checkpoint of `path` was saved."""
-        clear(self.folder)
-        checkpoints.require_same_model(checkpoint, self.model, path)
-        info = checkpoint.info
-        self._require_same_bits(info, path)
-        self.model.load_state_dict(dict(checkpoint.weights))
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        if self.average is not None:
-            self.average.load_state_dict(checkpoint.average, step=info["average_step"])
-        if self.scale is not None:
-            self.scale.restore(info["loss_scale"] or self.scale.state())
-        self.model.rng.bit_generator.state = info["rng"]
-        self.epoch, self.step_in_epoch = info["epoch"], info["step_in_epoch"]
-        self.accuracy, self.best_accuracy = info["accuracy"], info["best_accuracy"]
-        self.totals = Totals(**info["totals"])
-        self.journal = Journal(self.folder / LOG, position=info["log_position"])
-
-    def _require_same_bits(self, info: Mapping[str, Any], path: Path) -> None:
-        """Raise where the run would go on, but not to the numbers that it was heading for."""
-        backend = info.get("kernels", self.backend)
-        moved = info["settings"].get("device", "cpu") != self.settings.device  # asked for
-        if backend != self.backend and not moved:
-            raise ValueError(
-                f"train: {path} was trained with the kernels '{backend}', here '{self.backend}' "
-                f"are chosen; set MINSWIN_KERNELS={backend} to continue it bit for bit"
-            )
-        if self.teaching is not None:
-            self.teaching.require_same_teacher(info["teacher"])
-        images, name = info["data"].get("images", len(self.train_set)), self.train_set.name
-        if images != len(self.train_set):
-            raise ValueError(
-                f"train: {path} was trained on {images:,} images of '{name}', here are "
-                f"{len(self.train_set):,}; give the folder of the same files with --data-dir"
-            )
-
-    def _describe_data(self) -> Mapping[str, Any]:
+    def describe_data(self) -> Mapping[str, Any]:
         mean, std = data.STATISTICS[self.train_set.name]
         return {
             "name": self.train_set.name,
@@ -318,5 +230,3 @@ class Run:
         self.forward.close()
         if self.teaching is not None:
             self.teaching.close()
-        if self.journal is not None:
-            self.journal.close()

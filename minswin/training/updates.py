@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from minswin.arrays import Array, array_module, to_numpy
 from minswin.devices import gpu_number
-from minswin.training.classify import quiet
-from minswin.training.fit import backward
+from minswin.training.evaluation import quiet
+from minswin.training.fit import backward, fit
 from minswin.training.gpu import Captured
 from minswin.training.run import Made, Run
 
 
+class Unread(NamedTuple):
+    """An update that was made, but whose numbers still lie where they were computed."""
+
+    numbers: Array  # (3,): loss, right answers, norm of the gradient
+    images: int
+    lr: float
+    skipped: bool
+
+
 class Updates:
-    """Make updates; __call__ gives those whose numbers were read.
+    """What fit.py's loop calls to differentiate and to step; gives the updates that were read.
 
     On a CPU each is read before the optimizer moves, so that a loss that is no number spoils
     nothing. On a GPU forward and backward are one launch (gpu.py) and nothing is waited for:
@@ -25,24 +35,39 @@ class Updates:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.unread: list[tuple[Array, int, float, bool]] = []
+        self.unread: list[Unread] = []
         on_gpu = gpu_number(run.settings.device) is not None
-        self.differentiate: Any = (
-            Captured(self._differentiate, run.model, _say) if on_gpu else self._differentiate
+        self._launch: Any = (
+            Captured(self._forward_backward, run.model, _say) if on_gpu else self._forward_backward
         )
 
-    def __call__(self, x: Array, targets: Array) -> list[Made]:
-        """Make one update; give the updates that were read, often none."""
+    def __call__(self, batches: Iterable[tuple[Array, Array]]) -> Iterator[list[Made]]:
+        """Make one update for each batch; give the updates that were read then, often none."""
         run = self.run
-        lr = run.learning_rate(run.step + len(self.unread))
-        numbers = self.differentiate(x, targets)
-        good = self._is_good(numbers, lr)
+        for _ in fit(
+            run.model,
+            batches,
+            differentiate=self.differentiate,
+            optimizer=self,
+            lr=lambda step: run.learning_rate(run.step + len(self.unread)),
+        ):
+            yield self.read() if self._is_time() else []
+
+    # ── what fit calls ───────────────────────────────────────────────────────────────────────────
+
+    def differentiate(self, x: Array, targets: Array) -> Array:
+        """Set the gradients of a batch; give its loss, which a GPU may still be computing."""
+        self._numbers, self._images = self._launch(x, targets), len(x)
+        return self._numbers[0]
+
+    def step(self, lr: float) -> None:
+        """Move the weights and their average, unless float16 spoilt the gradients."""
+        run, good = self.run, self._is_good(self._numbers, lr)
         if good:
             run.optimizer.step(lr)
             if run.average is not None:
                 run.average.update()
-        self.unread.append((numbers.copy(), len(x), lr, not good))
-        return self.read() if self._is_time() else []
+        self.unread.append(Unread(self._numbers.copy(), self._images, lr, skipped=not good))
 
     def _is_good(self, numbers: Array, lr: float) -> bool:
         """Whether the update is to be made. Raises Diverged where that can be known by now."""
@@ -56,7 +81,7 @@ class Updates:
             run.require_finite(loss, norm, lr, step=run.step + len(self.unread))
         return True
 
-    def _differentiate(self, x: Array, targets: Array) -> Array:
+    def _forward_backward(self, x: Array, targets: Array) -> Array:
         """Set the gradients of a batch, clipped; give loss, right answers and norm: (3,)."""
         run = self.run
         with run.computing(), quiet():
@@ -65,6 +90,8 @@ class Updates:
         numbers = loss.data, right_answers(logits, targets), norm
         xp = array_module(loss.data)
         return xp.stack([xp.asarray(number).astype("float64") for number in numbers])
+
+    # ── when the numbers are read ────────────────────────────────────────────────────────────────
 
     def _is_time(self) -> bool:
         """Whether the updates made since the last reading are to be read."""
@@ -77,11 +104,11 @@ class Updates:
     def read(self) -> list[Made]:
         """Wait for the updates made since the last time, and give them."""
         made = []
-        for i, (numbers, images, lr, skipped) in enumerate(self.unread):
-            loss, right, norm = to_numpy(numbers).tolist()
-            if not skipped:
-                self.run.require_finite(loss, norm, lr, step=self.run.step + i)
-            made.append(Made(loss, int(right), norm, images, lr, skipped))
+        for i, update in enumerate(self.unread):
+            loss, right, norm = to_numpy(update.numbers).tolist()
+            if not update.skipped:
+                self.run.require_finite(loss, norm, update.lr, step=self.run.step + i)
+            made.append(Made(loss, int(right), norm, update.images, update.lr, update.skipped))
         self.unread.clear()
         return made
 

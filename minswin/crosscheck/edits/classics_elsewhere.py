@@ -111,7 +111,7 @@ classic(
     test="test_crosscheck_score.py::test_first_weights_are_normal_and_not_cut_off",
 )  # fmt: skip
 classic(
-    "the rate drops after the warm-up", "training.schedules.warmup_cosine",
+    "the rate drops after the warm-up", "training.optimizers.warmup_cosine",
     "math.pi * (step - warmup) / (steps - warmup)",
     "math.pi * step / steps",
     met="microsoft/Swin-Transformer#277 microsoft/Swin-Transformer#278",

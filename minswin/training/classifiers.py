@@ -1,7 +1,8 @@
-"""Published weights on a picture: prepared as they were evaluated, on ImageNet's classes."""
+"""Trained weights on pictures: those of a run, of the package, or published ones of ImageNet."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import numpy as np
 from minswin import data
 from minswin.data.pictures import prepare, read_image
 from minswin.models import create_model
-from minswin.training.classify import Classifier, predict
+from minswin.training.checkpoints import DEFAULT, load_trained_model
+from minswin.training.evaluation import predict
 from minswin.weights.families import FAMILIES
 from minswin.weights.load import Tell, in_our_names, load_source
 from minswin.weights.state import read_source
@@ -19,6 +21,59 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of red,
 
 IMAGENET: Statistics = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF: Statistics = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+class Classifier(NamedTuple):
+    """A trained model for picture files: __call__ gives the probabilities of its classes, (K,)."""
+
+    described: str  # which model, the size of its images, how many classes, how good it is
+    classes: list[str]
+    probabilities: Callable[[Path | str], np.ndarray]
+
+    def __call__(self, image: Path | str) -> np.ndarray:
+        answer = self.probabilities(image)
+        if not np.isfinite(answer).all():
+            raise ValueError(
+                f"predict: {self.described.split(',')[0]} answers with nan; its weights are "
+                "spoilt: use another checkpoint"
+            )
+        return answer
+
+
+def classifier(checkpoint: Path | str = DEFAULT, *, device: str = "cpu") -> Classifier:
+    """The model of a checkpoint: a file, the folder of a run, or a name of `pretrained()`."""
+    model, info = load_trained_model(checkpoint)
+    known = info["data"]
+    _, height, width = known["image"]
+    model.to(device)
+
+    def probabilities(image: Path | str) -> np.ndarray:
+        pixels = read_image(image, height=height, width=width, who="predict")
+        x = data.normalize(pixels[None], mean=known["mean"], std=known["std"])  # (1, 3, H, W)
+        return predict(model, x)[0]
+
+    images = "held-out" if info["settings"]["holdout"] else "test"
+    share = info["accuracy"]
+    described = (
+        f"{model.name}, {height}×{width}, {len(known['classes'])} classes of {known['name']}"
+    )
+    if share is not None:
+        described += f", {share:.1%} of the {images} images right"
+    return Classifier(described, known["classes"], probabilities)
+
+
+def predict_file(
+    image: Path | str, checkpoint: Path | str = DEFAULT, *, device: str = "cpu"
+) -> tuple[list[str], np.ndarray]:
+    """The names of the classes, and the probability that the image shows each of them.
+
+    checkpoint: a file, the folder of a run, or a name of `pretrained()`.
+    """
+    model = classifier(checkpoint, device=device)
+    return model.classes, model(image)
+
+
+# ── published weights ────────────────────────────────────────────────────────────────────────────
 
 
 class Published(NamedTuple):

@@ -1,4 +1,4 @@
-"""What trained weights are good for: to be tested on images, and to name what one shows."""
+"""How good a model is on a set of images: loss and accuracy, class by class."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ import numpy as np
 from minswin import data
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
-from minswin.data.pictures import read_image
 from minswin.devices import like, working_on
 from minswin.layers import Layer
 from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.gpu import feed
 from minswin.training.inputs import evaluation_batches, load_training
-from minswin.training.pretrained import DEFAULT, find_trained
 from minswin.training.settings import Settings
 
-# ── arrays ───────────────────────────────────────────────────────────────────────────────────────
+# ── any model ────────────────────────────────────────────────────────────────────────────────────
 
 Forward = Callable[[Array], Tensor]  # images (B, 3, H, W) to logits (B, K)
 
@@ -93,7 +91,7 @@ def quiet() -> np.errstate:
     return np.errstate(over="ignore", invalid="ignore")
 
 
-# ── runs and pictures ────────────────────────────────────────────────────────────────────────────
+# ── runs ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Test(NamedTuple):
@@ -120,7 +118,7 @@ def evaluate_checkpoint(
     split: "test", "train" or "held-out"; of the run's own data, train is what it learnt from, and
     held-out what it set aside to choose its best epoch.
     """
-    model, info = load_trained_model(find_trained(path))
+    model, info = load_trained_model(path)
     known = info["data"]
     where: dict[str, Any] = {
         "data_dir": data_dir or info["settings"]["data_dir"],
@@ -161,53 +159,3 @@ def _images(path: Path | str, settings: Settings, name: str, split: str) -> data
             "leave out --data"
         )
     return data.load(name, split=split, data_dir=settings.data_dir, download=settings.download)
-
-
-class Classifier(NamedTuple):
-    """A trained model for picture files: __call__ gives the probabilities of its classes, (K,)."""
-
-    described: str  # which model, the size of its images, how many classes, how good it is
-    classes: list[str]
-    probabilities: Callable[[Path | str], np.ndarray]
-
-    def __call__(self, image: Path | str) -> np.ndarray:
-        answer = self.probabilities(image)
-        if not np.isfinite(answer).all():
-            raise ValueError(
-                f"predict: {self.described.split(',')[0]} answers with nan; its weights are "
-                "spoilt: use another checkpoint"
-            )
-        return answer
-
-
-def classifier(checkpoint: Path | str = DEFAULT, *, device: str = "cpu") -> Classifier:
-    """The model of a checkpoint: a file, the folder of a run, or a name of `pretrained()`."""
-    model, info = load_trained_model(find_trained(checkpoint))
-    known = info["data"]
-    _, height, width = known["image"]
-    model.to(device)
-
-    def probabilities(image: Path | str) -> np.ndarray:
-        pixels = read_image(image, height=height, width=width, who="predict")
-        x = data.normalize(pixels[None], mean=known["mean"], std=known["std"])  # (1, 3, H, W)
-        return predict(model, x)[0]
-
-    images = "held-out" if info["settings"]["holdout"] else "test"
-    share = info["accuracy"]
-    described = (
-        f"{model.name}, {height}×{width}, {len(known['classes'])} classes of {known['name']}"
-    )
-    if share is not None:
-        described += f", {share:.1%} of the {images} images right"
-    return Classifier(described, known["classes"], probabilities)
-
-
-def predict_file(
-    image: Path | str, checkpoint: Path | str = DEFAULT, *, device: str = "cpu"
-) -> tuple[list[str], np.ndarray]:
-    """The names of the classes, and the probability that the image shows each of them.
-
-    checkpoint: a file, the folder of a run, or a name of `pretrained()`.
-    """
-    model = classifier(checkpoint, device=device)
-    return model.classes, model(image)

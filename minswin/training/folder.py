@@ -1,0 +1,131 @@
+"""What a run keeps on disk: its log and its checkpoints, from which it goes on bit for bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from minswin.replacing import clear
+from minswin.training.checkpoints import (
+    BEST,
+    LAST,
+    Checkpoint,
+    require_same_model,
+    save_checkpoint,
+)
+from minswin.training.progress import Journal
+from minswin.training.run import Run, Totals
+from minswin.version import VERSION
+
+LOG, CURVES = "log.jsonl", "curves.png"
+FILES = (LAST, BEST, "last.json", "best.json", LOG, CURVES)
+
+
+class Folder:
+    """The folder of a run, made by `begin` or by `restore`."""
+
+    def __init__(self, run: Run, log_position: int) -> None:
+        self.run, self.path = run, run.settings.folder
+        self.journal = Journal(self.path / LOG, position=log_position)
+
+    @classmethod
+    def begin(cls, run: Run) -> Folder:
+        """Clear the folder of an older run, open the log, and save before the first step."""
+        path = run.settings.folder
+        path.mkdir(parents=True, exist_ok=True)
+        clear(path)
+        for name in FILES:
+            (path / name).unlink(missing_ok=True)
+        folder = cls(run, log_position=0)
+        folder.journal.write(kind="run", minswin=VERSION, **asdict(run.settings))
+        folder.save(LAST)
+        return folder
+
+    @classmethod
+    def restore(cls, run: Run, checkpoint: Checkpoint, file: Path) -> Folder:
+        """Make the run stand exactly where the checkpoint in `file` was saved."""
+        clear(run.settings.folder)
+        require_same_model(checkpoint, run.model, file)
+        info = checkpoint.info
+        _require_same_bits(run, info, file)
+        run.model.load_state_dict(dict(checkpoint.weights))
+        run.optimizer.load_state_dict(checkpoint.optimizer)
+        if run.average is not None:
+            run.average.load_state_dict(checkpoint.average, step=info["average_step"])
+        if run.scale is not None:
+            run.scale.restore(info["loss_scale"] or run.scale.state())
+        run.model.rng.bit_generator.state = info["rng"]
+        run.epoch, run.step_in_epoch = info["epoch"], info["step_in_epoch"]
+        run.accuracy, run.best_accuracy = info["accuracy"], info["best_accuracy"]
+        run.totals = Totals(**info["totals"])
+        return cls(run, log_position=info["log_position"])
+
+    def save(self, *names: str) -> None:
+        """Write this moment as the checkpoints `names`, if it is a good one."""
+        run = self.run
+        run.require_good()
+        average = run.average.state_dict() if run.average else {}
+        arrays = run.model.state_dict(), run.optimizer.state_dict(), average
+        state = Checkpoint(self._describe(), *arrays)
+        for name in names:
+            save_checkpoint(self.path / name, state)
+
+    def _describe(self) -> dict[str, Any]:
+        run = self.run
+        return {
+            "minswin": VERSION,
+            "model": {"name": run.model.name, "settings": run.model.settings},
+            "data": run.describe_data(),
+            "teacher": run.teaching.described if run.teaching else None,
+            "kernels": run.backend,
+            "epoch": run.epoch,
+            "step_in_epoch": run.step_in_epoch,
+            "step": run.step,
+            "accuracy": run.accuracy,
+            "best_accuracy": run.best_accuracy,
+            "totals": asdict(run.totals),
+            "log_position": self.journal.position,
+            "loss_scale": run.scale.state() if run.scale else None,
+            "average_step": run.average.step if run.average else 0,
+            "rng": run.model.rng.bit_generator.state,
+            "settings": asdict(run.settings),
+            "saved": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+    def close(self) -> None:
+        self.journal.close()
+
+
+def _require_same_bits(run: Run, info: Mapping[str, Any], file: Path) -> None:
+    """Raise where the run would go on, but not to the numbers that it was heading for."""
+    backend = info.get("kernels", run.backend)
+    moved = info["settings"].get("device", "cpu") != run.settings.device  # asked for
+    if backend != run.backend and not moved:
+        raise ValueError(
+            f"train: {file} was trained with the kernels '{backend}', here '{run.backend}' "
+            f"are chosen; set MINSWIN_KERNELS={backend} to continue it bit for bit"
+        )
+    if run.teaching is not None:
+        run.teaching.require_same_teacher(info["teacher"])
+    images, name = info["data"].get("images", len(run.train_set)), run.train_set.name
+    if images != len(run.train_set):
+        raise ValueError(
+            f"train: {file} was trained on {images:,} images of '{name}', here are "
+            f"{len(run.train_set):,}; give the folder of the same files with --data-dir"
+        )
+
+
+def require_unused(folder: Path) -> None:
+    """Raise where a folder already holds a run, or parts of one."""
+    present = [name for name in FILES if (folder / name).exists()]
+    if LAST in present:
+        what = f"a run; continue it with --resume {folder}, start it anew with --overwrite"
+    else:
+        what = f"{', '.join(present)} of a run; replace it with --overwrite"
+    if present:
+        raise FileExistsError(
+            f"train: {folder} already holds {what}, or choose another folder with --out"
+        )
