@@ -1,4 +1,7 @@
-"""The list of named models, and how to build one."""
+"""The list of named models, and how to build one.
+
+A new model is entered here, under its class in NAMED; `models` passes on what `__all__` lists.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,22 @@ from minswin.models.resnet import ResNet
 from minswin.models.swin import SwinTransformer
 from minswin.models.swin_v2 import SwinTransformerV2
 from minswin.models.tnt import TNT
+from minswin.models.transformer import Transformer
 from minswin.models.twins import Twins
 from minswin.models.vit import VisionTransformer
+
+__all__ = [
+    "TNT",
+    "DistilledVisionTransformer",
+    "ResNet",
+    "SwinTransformer",
+    "SwinTransformerV2",
+    "Transformer",
+    "Twins",
+    "VisionTransformer",
+    "create_model",
+    "list_models",
+]
 
 _TINY: dict[str, Any] = {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
 _SMALL: dict[str, Any] = {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)}

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 from minswin import models
 
 WHAT = ("forward", "gradients", "ten steps", "parameters", "MACs", "weights in", "weights out")
-FAMILIES: dict[type, str] = {
+FAMILIES: dict[type, str] = {  # first in the table; others by the names of their classes
     models.SwinTransformer: "Swin",
     models.SwinTransformerV2: "Swin V2",
     models.VisionTransformer: "ViT",
     models.DistilledVisionTransformer: "DeiT",
     models.TNT: "TNT",
-    models.Twins: "Twins",
     models.ResNet: "ResNet",
     models.Transformer: "Transformer",
 }
@@ -43,12 +42,16 @@ def family_table(proofs: list[Proof]) -> str:
     | ResNet | – | – | – | – | 0 | – | – | timm 1 |
     """
     lines = ["| | " + " | ".join(WHAT) + " | against |", "|---" * (len(WHAT) + 2) + "|"]
-    for family, name in FAMILIES.items():
+    for family in dict.fromkeys([*FAMILIES, *(proof.family for proof in proofs)]):
         own = [proof for proof in proofs if proof.family is family]
         if own:
             cells = [_largest([p.error for p in own if p.what == what]) for what in WHAT]
             against = ", ".join(dict.fromkeys(proof.against for proof in own))
-            lines.append(f"| {name} | " + " | ".join(cells) + f" | {against} |")
+            lines.append(
+                f"| {FAMILIES.get(family, family.__name__)} | "
+                + " | ".join(cells)
+                + f" | {against} |"
+            )
     return "\n".join(lines)
 
 

@@ -1,16 +1,30 @@
-"""What is known of each family of models: its names elsewhere, its settings, its buffers."""
+"""What is known of each family of models: its names elsewhere, its settings, its buffers.
+
+A file here that is called like one in `models/` defines the `Family` of that model, or several.
+FAMILIES has them by the names that the models give them, in the order of the registry of models.
+"""
 
 from __future__ import annotations
 
-from minswin.models.base import Model
-from minswin.weights.families.family import Family
-from minswin.weights.families.resnet import RESNET
-from minswin.weights.families.swin import SWIN, SWIN_V2
-from minswin.weights.families.tnt import TNT
-from minswin.weights.families.twins import TWINS
-from minswin.weights.families.vit import DEIT, VIT
+import importlib
+import pkgutil
+from collections.abc import Iterator
 
-FAMILIES: dict[str, Family] = {f.name: f for f in (SWIN, SWIN_V2, VIT, DEIT, TNT, RESNET, TWINS)}
+from minswin.models.base import Model
+from minswin.models.registry import NAMED
+from minswin.weights.families.family import Family
+
+
+def _defined() -> Iterator[Family]:
+    files_of_models = {model.__module__.rpartition(".")[2] for model in NAMED}
+    for file in pkgutil.iter_modules(__path__):
+        if file.name in files_of_models:
+            values = vars(importlib.import_module(f"{__name__}.{file.name}")).values()
+            yield from (value for value in values if isinstance(value, Family))
+
+
+_BY_MODEL = {family.model: family for family in _defined()}
+FAMILIES: dict[str, Family] = {m.family: _BY_MODEL[m] for m in NAMED if m in _BY_MODEL}
 
 # (family, dialect): where two have the same names for a state, the first is reported
 TABLES: dict[tuple[str, str], str] = {
