@@ -8,9 +8,9 @@ from claims import assert_close, assert_derivative
 
 from minswin import create_model, kernels, no_grad
 from minswin.autograd import Tensor
-from minswin.layers import DropPath, Layer
+from minswin.layers import Depthwise, DropPath, Layer
 from minswin.models import Twins
-from minswin.models.twins import Depthwise, LocalAttention, Positions, SummaryAttention
+from minswin.models.twins import LocalAttention, Positions, SummaryAttention
 from minswin.watch import Operation, watching
 
 RNG = np.random.default_rng(0)
@@ -73,15 +73,23 @@ def test_summary_attention_with_ratio_one_is_attention_over_all_tokens():
     assert_close(layer(Tensor(x)), y.reshape(x.shape))
 
 
-def test_a_depthwise_convolution_is_a_filter_for_each_channel():
-    layer = fill(Depthwise(3, rng=1, dtype=np.float64), RNG)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_depthwise_convolution_is_a_filter_for_each_channel(stride, bias):
+    layer = fill(Depthwise(3, stride=stride, bias=bias, rng=1, dtype=np.float64), RNG)
     x = RNG.standard_normal((2, 4, 5, 3))
-    truth = np.zeros(x.shape) + layer.bias.data
-    for b, r, c, k in np.ndindex(2, 4, 5, 3):
+    truth = np.zeros((2, -(-4 // stride), -(-5 // stride), 3))
+    truth += layer.bias.data if bias else 0
+    for b, r, c, k in np.ndindex(truth.shape):
         for i, j in np.ndindex(3, 3):
-            if 0 <= r + i - 1 < 4 and 0 <= c + j - 1 < 5:
-                truth[b, r, c, k] += layer.weight.data[k, 0, i, j] * x[b, r + i - 1, c + j - 1, k]
+            row, column = r * stride + i - 1, c * stride + j - 1
+            if 0 <= row < 4 and 0 <= column < 5:
+                truth[b, r, c, k] += layer.weight.data[k, 0, i, j] * x[b, row, column, k]
     assert_close(layer(Tensor(x)), truth)
+
+
+def test_positions_keep_the_size_of_the_map():
+    x = RNG.standard_normal((2, 4, 5, 3))
     assert_close(fill(Positions(3, rng=1, dtype=np.float64), RNG)(Tensor(0 * x)).shape, x.shape)
 
 

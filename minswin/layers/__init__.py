@@ -3,7 +3,7 @@
 from minswin.layers.attention import MSA
 from minswin.layers.base import Layer
 from minswin.layers.basic import Dropout, DropPath, LayerNorm, Linear, Mlp
-from minswin.layers.convolutions import BatchNorm2d, Filters
+from minswin.layers.convolutions import BatchNorm2d, Depthwise, Filters
 from minswin.layers.embeddings import (
     AxisPositions,
     Conv2d,
@@ -26,6 +26,7 @@ __all__ = [
     "Buffer",
     "Conv2d",
     "ConvStem",
+    "Depthwise",
     "DropPath",
     "Dropout",
     "Embedding",

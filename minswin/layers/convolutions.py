@@ -42,6 +42,31 @@ class Filters(Layer):
         return H * W * self.weight.size
 
 
+class Depthwise(Layer):
+    """A 3×3 convolution of each channel by itself; zeros around the map.
+
+    Learns   weight (C, 1, 3, 3)   bias (C,)
+    Takes    a map (B, H, W, C)        Gives (B, ⌈H/stride⌉, ⌈W/stride⌉, C)
+    """
+
+    def __init__(self, channels: int, *, stride: int = 1, bias: bool = True, init: Init) -> None:
+        self.weight = init.uniform(channels, 1, 3, 3, fan_in=9)
+        self.bias = init.zeros(channels) if bias else None
+        self.stride = stride
+
+    def __call__(self, x: Tensor) -> Tensor:
+        (_, H, W, _), step = x.shape, self.stride
+        wide = ops.pad(x, width=((0, 0), (1, 1), (1, 1), (0, 0)))  # (B, H + 2, W + 2, C)
+        y: Tensor | None = self.bias
+        for i in range(3):
+            for j in range(3):
+                shifted = wide[:, i : i + H : step, j : j + W : step]  # (B, H/s, W/s, C)
+                y_ij = shifted * self.weight[:, 0, i, j]
+                y = y_ij if y is None else y + y_ij
+        assert y is not None
+        return y
+
+
 class BatchNorm2d(Layer):
     """Mean 0 and variance 1 for each channel, then scale and shift.        Ioffe & Szegedy 2015
 

@@ -175,23 +175,23 @@ class TNT(Model):
             who, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate
         )
         D, c = whole(who, "embed_dim", embed_dim), whole(who, "inner_dim", inner_dim)
-        stride = whole(who, "inner_stride", inner_stride)
-        self.grid = patch_grid(self.img_size, self.patch_size, who=who)
-        embed = WordEmbed(c, self.patch_size, stride, legacy=legacy, init=init)
-        self._define_embedding(D, c, embed, init)
+        self._add_embedding(D, c, whole(who, "inner_stride", inner_stride), legacy, init)
         self.pos_drop = Dropout(drop_rate, init=init)
         block_of = partial(
-            Block, D, c, math.prod(embed.words), heads=whole(who, "num_heads", num_heads),
-            inner_heads=whole(who, "inner_num_heads", inner_num_heads), mlp_ratio=mlp_ratio,
-            legacy=legacy, qkv_bias=qkv_bias, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate,
-            init=init,
+            Block, D, c, math.prod(self.patch_embed.words), mlp_ratio=mlp_ratio, legacy=legacy,
+            heads=whole(who, "num_heads", num_heads),
+            inner_heads=whole(who, "inner_num_heads", inner_num_heads), qkv_bias=qkv_bias,
+            drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, init=init,
         )  # fmt: skip
         rates = drop_path_rates(drop_path_rate, whole(who, "depth", depth, 0))
         self.blocks = [block_of(drop_path_rate=rate) for rate in rates]
         self.norm = LayerNorm(D, init=init)
         self.head = Linear(D, whole(who, "num_classes", num_classes), init=init)
 
-    def _define_embedding(self, D: int, c: int, embed: WordEmbed, init: Init) -> None:
+    def _add_embedding(self, D: int, c: int, stride: int, legacy: bool, init: Init) -> None:
+        """Patches, their words, the positions of both, and the map from words to a patch."""
+        self.grid = patch_grid(self.img_size, self.patch_size, who=type(self).__name__)
+        embed = WordEmbed(c, self.patch_size, stride, legacy=legacy, init=init)
         patches, words = math.prod(self.grid), math.prod(embed.words)
         self.cls_token = init.normal(1, 1, D, decays=False)
         self.outer_pos = init.normal(1, patches + 1, D, decays=False)

@@ -9,6 +9,8 @@ block of a stage says where a token is (Chu et al. 2023, "PEG"). Names are those
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minswin import ops
@@ -18,6 +20,7 @@ from minswin.autograd import Tensor
 from minswin.composites import merge_heads, split_heads
 from minswin.layers import (
     Conv2d,
+    Depthwise,
     Dropout,
     DropPath,
     Init,
@@ -121,26 +124,6 @@ class SummaryAttention(Layer):
         return 2 * N * C * C + 2 * M * C * C + 2 * N * M * C + reduced
 
 
-class Depthwise(Layer):
-    """A 3×3 convolution of each channel by itself; zeros around the map.
-
-    Learns   weight (C, 1, 3, 3)   bias (C,)        Takes and gives a map (B, H, W, C)
-    """
-
-    def __init__(self, channels: int, *, init: Init) -> None:
-        self.weight = init.uniform(channels, 1, 3, 3, fan_in=9)
-        self.bias = init.zeros(channels)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        _, H, W, _ = x.shape
-        wide = ops.pad(x, width=((0, 0), (1, 1), (1, 1), (0, 0)))  # (B, H + 2, W + 2, C)
-        y: Tensor = self.bias
-        for i in range(3):
-            for j in range(3):
-                y = y + wide[:, i : i + H, j : j + W] * self.weight[:, 0, i, j]
-        return y
-
-
 class Positions(Layer):
     """Say where a token is: the zeros around a map reach into it.     Chu et al. 2023, "PEG"
 
@@ -228,27 +211,35 @@ class Twins(Model):
         C = whole(who, "embed_dim", embed_dim)
         mlp_width(who, mlp_ratio, C)
         per_stage = _per_stage(who, depths=depths, num_heads=num_heads, sr_ratios=sr_ratios)
-        window = pair(who, "window_size", window_size)
-        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         self.patch_embeds: list[PatchEmbed] = []
         self.blocks: list[list[Block]] = []
         self.pos_block: list[Positions] = []
+        self._add_stages(
+            C, per_stage, pair(who, "window_size", window_size), drop_path_rate, init=init,
+            mlp_ratio=mlp_ratio, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate,
+        )  # fmt: skip
+        self.pos_drop = Dropout(drop_rate, init=init)
+        self.norm = LayerNorm(C * 2 ** (len(per_stage) - 1), eps=EPS, init=init)
+        self.head = Linear(self.norm.weight.size, whole(who, "num_classes", num_classes), init=init)
+
+    def _add_stages(
+        self, C: int, per_stage: list[tuple[int, ...]], window: Pair, drop_path_rate: float, *,
+        init: Init, **settings: Any,
+    ) -> None:  # fmt: skip
+        """The pyramid; `settings` are those of every block."""
+        rates = iter(drop_path_rates(drop_path_rate, sum(depth for depth, _, _ in per_stage)))
         for i, (depth, heads, ratio) in enumerate(per_stage):
             channels, side = C * 2**i, 2 if i else self.patch_size
             inputs = channels // 2 if i else 3
             embed = PatchEmbed(channels, side, image_channels=inputs, init=init)
+            looks = (ratio if j % 2 else window for j in range(depth))
+            blocks = [
+                Block(channels, heads, at, drop_path_rate=next(rates), init=init, **settings)
+                for at in looks
+            ]
             self.patch_embeds.append(embed)
-            self.blocks.append([
-                Block(
-                    channels, heads, ratio if j % 2 else window, mlp_ratio=mlp_ratio, init=init,
-                    drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=next(rates),
-                )
-                for j in range(depth)
-            ])  # fmt: skip
+            self.blocks.append(blocks)
             self.pos_block.append(Positions(channels, init=init))
-        self.pos_drop = Dropout(drop_rate, init=init)
-        self.norm = LayerNorm(channels, eps=EPS, init=init)
-        self.head = Linear(channels, whole(who, "num_classes", num_classes), init=init)
 
     # ── forward ──────────────────────────────────────────────────────────────────────────────────
 

@@ -156,10 +156,7 @@ class VisionTransformer(Model):
             drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, init=init,
         )  # fmt: skip
         self.forget = recompute  # and compute the blocks again in backward
-        self.norm = LayerNorm(C, eps=EPS, init=init)
-        self.pre_logits = self._pre_logits(C, representation_size, init)
-        classes = whole(who, "num_classes", num_classes)
-        self.head = Linear(representation_size or C, classes, init=init)
+        self._add_head(C, representation_size, num_classes, init)
 
     @property
     def _grid(self) -> Pair:
@@ -170,11 +167,6 @@ class VisionTransformer(Model):
     def _extra(self) -> int:
         """Tokens that are no patches."""
         return self.extra_tokens + (self.global_pool == "token")
-
-    def _pre_logits(self, C: int, size: int | None, init: Init) -> PreLogits | None:
-        if size is None:
-            return None
-        return PreLogits(C, whole(type(self).__name__, "representation_size", size), init=init)
 
     def _position_embedding(
         self, C: int, init: Init
@@ -191,6 +183,15 @@ class VisionTransformer(Model):
             return ConvStem(C, self.patch_size, init=init)
         overlap = self.stem == "overlapping"
         return PatchEmbed(C, self.patch_size, norm=False, overlap=overlap, init=init)
+
+    def _add_head(self, C: int, size: int | None, classes: int, init: Init) -> None:
+        """The last norm, the pre-logits layer where it has a size, and the classifier."""
+        who = type(self).__name__
+        self.norm = LayerNorm(C, eps=EPS, init=init)
+        self.pre_logits: PreLogits | None = None
+        if size is not None:
+            self.pre_logits = PreLogits(C, whole(who, "representation_size", size), init=init)
+        self.head = Linear(size or C, whole(who, "num_classes", classes), init=init)
 
     def _blocks(
         self,
