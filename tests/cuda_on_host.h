@@ -154,6 +154,11 @@ struct Caller {
         static const char all[] = {letter<A>()..., 0};
         return all;
     }
+
+    static const int* sizes() {
+        static const int all[] = {(int)sizeof(A)..., 0};
+        return all;
+    }
 };
 
 struct Entry {
@@ -161,16 +166,19 @@ struct Entry {
     void* kernel;
     void (*run)(void*);
     const char* letters;
+    const int* sizes;  // bytes of each parameter
 };
 
 template <typename... A>
 Entry entry(const char* name, void (*kernel)(A...)) {
-    return {name, (void*)kernel, Caller<A...>::run, Caller<A...>::letters()};
+    return {name, (void*)kernel, Caller<A...>::run, Caller<A...>::letters(), Caller<A...>::sizes()};
 }
 
 }  // namespace host
 
 static inline void __syncthreads() { host::wait(host::AT_BLOCK); }
+
+static inline void __syncwarp(unsigned mask = 0xffffffffu) { host::wait(host::AT_WARP); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T x, int lanes) {
@@ -188,6 +196,12 @@ extern host::Entry entries[];  // in the generated end of the file, and a last o
 extern "C" const char* letters_of(const char* name) {
     for (host::Entry* e = entries; e->name; e++)
         if (!strcmp(e->name, name)) return e->letters;
+    return 0;
+}
+
+extern "C" const int* sizes_of(const char* name) {
+    for (host::Entry* e = entries; e->name; e++)
+        if (!strcmp(e->name, name)) return e->sizes;
     return 0;
 }
 

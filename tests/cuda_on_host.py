@@ -56,7 +56,7 @@ def instantiations(code: str) -> list[str]:
 def library(code: str) -> ctypes.CDLL:
     """All instantiations of a source, compiled."""
     table = "".join(f'    host::entry("{name}", {name}),\n' for name in instantiations(code))
-    text = f"{code}\nhost::Entry entries[] = {{\n{table}    {{0, 0, 0, 0}},\n}};\n"
+    text = f"{code}\nhost::Entry entries[] = {{\n{table}    {{0, 0, 0, 0, 0}},\n}};\n"
     with tempfile.TemporaryDirectory() as folder:
         source, built = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         source.write_text(text, "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 from gpu import require_gpu
@@ -74,7 +75,10 @@ def test_without_a_gpu_the_command_says_so(monkeypatch, capsys):
 @pytest.mark.gpu
 def test_a_small_bench_runs_on_a_gpu(monkeypatch, tmp_path):
     require_gpu()
-    monkeypatch.setattr(gpu, "SETUPS", (SETUP._replace(batch=8),))
+    monkeypatch.setattr(gpu, "SETUPS", (SETUP._replace(batch=2),))
+    monkeypatch.setattr(gpu, "SIDE", 64)
+    monkeypatch.setattr(gpu, "COPIED", 2**16)
+    monkeypatch.setattr(gpu, "timed", partial(gpu.timed, warm_up=4, calls=1, rounds=1))
     shown = []
     gpu.run(str(tmp_path / "gpu.json"), tell=shown.append, show=shown.append)
     assert "minswin" in shown[-1] and (tmp_path / "gpu.json").exists()
