@@ -45,7 +45,7 @@ def test_an_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_examples_are_numbered_without_a_gap() -> None:
-    assert [int(path.stem.split("_")[0]) for path in EXAMPLES] == list(range(1, 19))
+    assert [int(path.stem.split("_")[0]) for path in EXAMPLES] == list(range(1, 20))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -96,9 +96,9 @@ def test_the_tests_and_files_that_an_answer_names_are_there(question: str) -> No
     assert all((ROOT / "examples" / (link or example)).is_file() for link, example in files)
 
 
-def test_there_are_twenty_seven_questions_in_order() -> None:
-    assert START.startswith("# Twenty-seven questions\n")
-    assert [int(question.split(".")[0]) for question in QUESTIONS] == list(range(1, 28))
+def test_there_are_twenty_eight_questions_in_order() -> None:
+    assert START.startswith("# Twenty-eight questions\n")
+    assert [int(question.split(".")[0]) for question in QUESTIONS] == list(range(1, 29))
 
 
 # ── the README ───────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ import pytest
 
 from minswin import create_model, list_models
 from minswin.layers import Init, Parameter
-from minswin.models.registry import CLASSES, MODELS
+from minswin.models.registry import CLASSES, MODELS, size_of
 
 # name: parameters, multiply-adds, heads, drop path rate; None is the default of the constructor.
 # tests/parity counts the published ones in timm's models.
@@ -96,3 +96,9 @@ def test_a_named_model_has_its_size_and_settings(name: str) -> None:
     model, settings = create_model(name), MODELS[name]
     found = model.parameter_count(), model.flops()
     assert (*found, settings.get("num_heads"), settings.get("drop_path_rate")) == TABLE[name]
+
+
+def test_the_size_of_a_named_model_is_that_of_its_images() -> None:
+    for name in ("swin_tiny", "swinv2_tiny_window8_256", "resnet18", "swin_shapes"):
+        model = create_model(name, num_classes=2)
+        assert model.img_size == (size_of(name),) * 2

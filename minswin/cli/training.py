@@ -120,7 +120,7 @@ def _export(options: argparse.Namespace) -> int:
 
 # ── the options ──────────────────────────────────────────────────────────────────────────────────
 
-NOT_SETTINGS = ("command", "run", "resume", "overwrite", "quiet", "waiting")
+NOT_SETTINGS = ("command", "line", "run", "resume", "overwrite", "quiet", "waiting")
 
 
 def _add_train(commands: Any) -> None:
@@ -175,7 +175,9 @@ def _help(about: Any, usual: dict[str, Any]) -> str:
 def _add_evaluate(commands: Any) -> None:
     parser = add(commands, "evaluate", _evaluate, "test a checkpoint, class by class")
     parser.add_argument("checkpoint", help="folder of a run, a .safetensors file of one, or a name")
-    parser.add_argument("--data", help="default: the data of the run")
+    parser.add_argument(
+        "--data", help="a set or a folder of pictures; default: the data of the run"
+    )
     splits, does = ("test", "train", "held-out"), "train: the images that the run learnt from"
     parser.add_argument("--split", choices=splits, default="test", help=does)
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the CIFAR files")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ from minswin.data.augment import (
 )
 from minswin.data.batches import LEVELS, Augmentation, Batches
 from minswin.data.cifar import read_cifar
-from minswin.data.dataset import STATISTICS, Dataset, normalize
+from minswin.data.dataset import STATISTICS, Dataset, normalize, statistics
+from minswin.data.folders import list_pictures, read_folder
 from minswin.data.shapes import KINDS, draw
 from minswin.data.shapes import shapes as make_shapes
 
@@ -37,6 +39,7 @@ __all__ = [
     "cutmix",
     "draw",
     "flip",
+    "list_pictures",
     "load",
     "make_shapes",
     "mixup",
@@ -46,6 +49,8 @@ __all__ = [
     "rand_augment",
     "random_erasing",
     "read_cifar",
+    "read_folder",
+    "statistics",
 ]
 
 if not TYPE_CHECKING:
@@ -63,17 +68,24 @@ def load(
     download: bool = False,
     seed: int = 0,
     count: int | None = None,
+    size: int = 32,
+    tell: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """One split, "train" or "test", of the set called "shapes", "cifar10" or "cifar100".
+    """One split, "train" or "test", of "shapes", "cifar10", "cifar100" or a folder of pictures.
 
     CIFAR lies in `data_dir` (~/.cache/minswin) or, with `download`, is fetched there once, and
     again if it is damaged; `count` takes only the first of them. The built-in set is made from
     `seed`, `count` samples of it (10,000 to train and 2,000 to test).
+    size, tell: of a folder, that has a folder of pictures for each class; see read_folder
     """
+    if name not in NAMES and os.path.isdir(name):
+        return read_folder(name, split=split, size=size, count=count, tell=tell)
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"load: name is {name!r}, expected one of {', '.join(NAMES)}{meant}")
+        raise ValueError(
+            f"load: name is {name!r}, expected one of {', '.join(NAMES)}, or a folder{meant}"
+        )
     if split not in COUNTS:
         raise ValueError(f"load: split is {split!r}, expected 'train' or 'test'")
     if name == "shapes":

@@ -108,6 +108,19 @@ def _expect(what: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, 
         )
 
 
+def statistics(images: Dataset) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of each channel, of 1: known for a named set, else measured."""
+    if images.name in STATISTICS:
+        return STATISTICS[images.name]
+    pixels = images.images.reshape(len(images), 3, -1)  # (N, 3, H·W)
+    counts = np.stack([np.bincount(pixels[:, c].ravel(), minlength=256) for c in range(3)])
+    values, shares = np.arange(256) / 255, counts / counts.sum(1, keepdims=True)  # (3, 256)
+    mean = shares @ values  # (3,)
+    spread = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(1))  # (3,)
+    spread = np.where(spread > 0, spread, 1)  # of pictures that are one colour
+    return (mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2])
+
+
 def _statistics(mean: Any, std: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and deviation of pixels from 0 to 1, checked."""
     try:

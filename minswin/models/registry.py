@@ -6,7 +6,6 @@ A new model is entered here, under its class in NAMED; `models` passes on what `
 from __future__ import annotations
 
 from difflib import get_close_matches
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -273,6 +272,12 @@ def create_model(name: str, *, rng: Seed = None, dtype: Any = np.float32, **sett
     return model
 
 
+def size_of(name: str) -> int:
+    """The side of the images that a named model is built for, where nothing else is said."""
+    side: int = {**_defaults(CLASSES[name]), **MODELS[name]}["img_size"]
+    return side
+
+
 def _nearest(name: str) -> str:
     """The three names that are most like one: first those that begin like it, or it like them."""
     plain = name.lower().replace("-", "_")
@@ -285,5 +290,13 @@ def _nearest(name: str) -> str:
 
 def known_settings(family: type[Model]) -> list[str]:
     """The keywords with which a class of models is built, but for those that all have."""
-    own = (getattr(vars(c).get("__init__"), "__kwdefaults__", None) or {} for c in family.__mro__)
-    return [key for key in dict.fromkeys(chain(*own)) if key not in ("rng", "dtype")]
+    return [key for key in _defaults(family) if key not in ("rng", "dtype")]
+
+
+def _defaults(family: type[Model]) -> dict[str, Any]:
+    """The keywords of a class of models with their defaults; those of a derived class count."""
+    defaults: dict[str, Any] = {}
+    for each in family.__mro__:
+        own = getattr(vars(each).get("__init__"), "__kwdefaults__", None) or {}
+        defaults = {**defaults, **{k: v for k, v in own.items() if k not in defaults}}
+    return defaults

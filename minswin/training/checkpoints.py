@@ -268,11 +268,15 @@ def export(run: Path | str, out: Path | str) -> None:
             "checkpoint as it is"
         )
     halved = {**weights, **{name: array.astype(np.float16) for name, array in real.items()}}
-    without_folders = {"data_dir": None, "teacher": None, "out": ""}  # no folders of this machine
-    settings = {**checkpoint.info["settings"], **without_folders}
-    info = {**checkpoint.info, "settings": settings}
+    info = {**checkpoint.info, "settings": _without_folders(checkpoint.info["settings"])}
     if FORMATS[out.suffix] == "safetensors":
         save_exported(out, info, halved)
     else:
         save_weights(out, halved)
         write_info(out, info)
+
+
+def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run without the places of this machine; of pictures the folder's name."""
+    names = {key: Path(settings[key]).name for key in ("data", "weights") if settings.get(key)}
+    return {**settings, **names, "data_dir": None, "teacher": None, "out": ""}

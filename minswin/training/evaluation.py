@@ -17,7 +17,7 @@ from minswin.layers import Layer
 from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.gpu import feed
-from minswin.training.inputs import evaluation_batches, load_training
+from minswin.training.inputs import evaluation_batches, load_training, where
 from minswin.training.settings import Settings
 
 # ── any model ────────────────────────────────────────────────────────────────────────────────────
@@ -120,12 +120,13 @@ def evaluate_checkpoint(
     """
     model, info = load_trained_model(path)
     known = info["data"]
-    where: dict[str, Any] = {
+    changes: dict[str, Any] = {
+        "data": name or info["settings"]["data"],
         "data_dir": data_dir or info["settings"]["data_dir"],
         "download": download,
     }
-    settings = Settings(**{**info["settings"], **where})
-    images = _images(path, settings, name or settings.data, split)
+    settings = Settings(**{**info["settings"], **changes})
+    images = _images(path, settings, info["settings"]["data"], split)
     if list(images.classes) != known["classes"]:
         raise ValueError(
             f"evaluate: the checkpoint {path} tells the {len(known['classes'])} classes of "
@@ -144,9 +145,10 @@ def evaluate_checkpoint(
     return Test(images.name, len(images), tuple(images.classes), result)
 
 
-def _images(path: Path | str, settings: Settings, name: str, split: str) -> data.Dataset:
-    """The images called `split`: parts of the run's own training data, or of another set."""
-    if name == settings.data and split != "test":
+def _images(path: Path | str, settings: Settings, learnt: str, split: str) -> data.Dataset:
+    """The images called `split`: parts of the data that the run learnt from, or of another set."""
+    name = settings.data
+    if name == learnt and split != "test":
         train, held_out = load_training(settings)
         if split == "train":
             return train
@@ -155,7 +157,9 @@ def _images(path: Path | str, settings: Settings, name: str, split: str) -> data
         return held_out
     if split == "held-out":
         raise ValueError(
-            f"evaluate: the run in {path} held out images of '{settings.data}', not of '{name}'; "
+            f"evaluate: the run in {path} held out images of '{learnt}', not of '{name}'; "
             "leave out --data"
         )
-    return data.load(name, split=split, data_dir=settings.data_dir, download=settings.download)
+    if name not in data.NAMES and name != learnt and split == "test":  # all of it is new
+        split = "all"
+    return data.load(name, split=split, **where(settings))

@@ -58,6 +58,7 @@ class Folder:
         if run.scale is not None:
             run.scale.restore(info["loss_scale"] or run.scale.state())
         run.model.rng.bit_generator.state = info["rng"]
+        run.normalise_by(info["data"]["mean"], info["data"]["std"])
         run.epoch, run.step_in_epoch = info["epoch"], info["step_in_epoch"]
         run.accuracy, run.best_accuracy = info["accuracy"], info["best_accuracy"]
         run.totals = Totals(**info["totals"])

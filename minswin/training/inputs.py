@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -10,6 +11,7 @@ import numpy as np
 from minswin import data
 from minswin.autograd import no_grad
 from minswin.models import create_model, list_models
+from minswin.models.registry import size_of
 from minswin.training.optimizers import SGD, AdamW, Optimizer
 from minswin.training.settings import Settings
 
@@ -20,7 +22,7 @@ Model: TypeAlias = Any  # a Layer that create_model made: it also has name, sett
 def load_sets(settings: Settings) -> tuple[Images, Images | None, Images]:
     """The images to train on, those held out to choose the best epoch (or None), and to test."""
     train, held_out = load_training(settings)
-    test = data.load(settings.data, split="test", **_where(settings))
+    test = data.load(settings.data, split="test", **where(settings))
     if len(train) < settings.batch_size:
         raise ValueError(
             f"train: there are {len(train)} training images, fewer than one batch of "
@@ -31,17 +33,27 @@ def load_sets(settings: Settings) -> tuple[Images, Images | None, Images]:
 
 def load_training(settings: Settings) -> tuple[Images, Images | None]:
     """The images to train on, and those held out of them, or None."""
-    train = data.load(settings.data, split="train", count=settings.count, **_where(settings))
+    train = data.load(settings.data, split="train", count=settings.count, **where(settings))
     if not settings.holdout:
         return train, None
     return train.split(settings.holdout, rng=np.random.default_rng(settings.seed))
 
 
-def _where(settings: Settings) -> dict[str, Any]:
-    return {"data_dir": settings.data_dir, "download": settings.download}
+def where(settings: Settings) -> dict[str, Any]:
+    """What `data.load` is to know of the images of these settings."""
+    if settings.data in data.NAMES:
+        return {"data_dir": settings.data_dir, "download": settings.download}
+    return {"size": settings.size or size_of(settings.model), "tell": tell}
 
 
-def training_batches(images: Images, settings: Settings) -> data.Batches:
+def tell(line: str) -> None:
+    """Say something about the inputs, where it does not mix with the results."""
+    print(line, file=sys.stderr)
+
+
+def training_batches(images: Images, settings: Settings, statistics: Any = None) -> data.Batches:
+    """statistics: mean and std to normalise with; None: those of the images"""
+    mean, std = statistics or data.statistics(images)
     return data.Batches(
         images,
         settings.batch_size,
@@ -51,12 +63,14 @@ def training_batches(images: Images, settings: Settings) -> data.Batches:
         cutmix=settings.cutmix,
         piece=settings.piece,
         piece_epochs=settings.piece_epochs,
+        mean=mean,
+        std=std,
     )
 
 
 def evaluation_batches(images: Images, statistics: Any = None) -> Iterator[data.batches.Batch]:
     """All images once, in order, with their labels; statistics: mean and std to normalise with."""
-    mean, std = statistics or data.STATISTICS[images.name]
+    mean, std = statistics or data.statistics(images)
     return data.Batches.evaluation(images, 128, mean=mean, std=std).epoch(0)
 
 

@@ -59,7 +59,7 @@ def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
     checkpoint = read_checkpoint(file)
     settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
     require_folder(settings.folder, who="train")
-    with working_on(settings.device), closing(Run(settings)) as run:
+    with working_on(settings.device), closing(Run(settings, resumed=True)) as run:
         return _train(run, Folder.restore(run, checkpoint, file), quiet)
 
 

@@ -6,12 +6,12 @@ What it keeps on disk is in folder.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from minswin import data, kernels, ops
+from minswin import kernels, ops
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import to_device
@@ -31,11 +31,13 @@ from minswin.training.inputs import (
     new_model,
     new_optimizer,
     require_known_model,
+    tell,
     training_batches,
 )
 from minswin.training.optimizers import warmup_cosine
 from minswin.training.precision import LossScale, computing
 from minswin.training.settings import Settings
+from minswin.training.starting import begin_with
 
 
 class Made(NamedTuple):
@@ -61,12 +63,16 @@ class Totals:
 class Run:
     """A run of training: its data, model, optimizer and averaged weights, and how far it is."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, resumed: bool = False) -> None:
+        """resumed: weights come from a checkpoint, and not from `settings.weights`"""
         self.settings = settings
         require_known_model(settings.model)
         self.train_set, self.held_out, self.test_set = load_sets(settings)
         self.batches = training_batches(self.train_set, settings)
-        self.model: Model = new_model(settings, self.train_set).to(settings.device)
+        self.model: Model = new_model(settings, self.train_set)
+        if settings.weights and not resumed:
+            self.normalise_by(*begin_with(self.model, settings.weights, tell=tell))
+        self.model.to(settings.device)
         self.backend = kernels.chosen(next(self.model.parameters()).data)
         with kernels.using(self.backend):  # an error here, if they cannot be loaded
             pass
@@ -90,6 +96,10 @@ class Run:
         self.best_accuracy: float | None = None
         self.accuracy: float | None = None  # of the last evaluation
         self.totals = Totals()
+
+    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """The statistics of the images, in training and evaluation."""
+        self.batches.mean, self.batches.std = mean, std
 
     # ── where it stands ──────────────────────────────────────────────────────────────────────────
 
@@ -207,7 +217,7 @@ class Run:
         return self._classify(self.test_set)
 
     def _classify(self, images: Images) -> Evaluation:
-        batches = self.feed(evaluation_batches(images))
+        batches = self.feed(evaluation_batches(images, (self.batches.mean, self.batches.std)))
         with self.computing():
             result = evaluate(self.model, batches, forward=self.forward)
         if not math.isfinite(result.loss):
@@ -216,14 +226,13 @@ class Run:
         return result
 
     def describe_data(self) -> Mapping[str, Any]:
-        mean, std = data.STATISTICS[self.train_set.name]
         return {
             "name": self.train_set.name,
             "images": len(self.train_set),
             "classes": list(self.train_set.classes),
             "image": list(self.train_set.images.shape[1:]),
-            "mean": list(mean),
-            "std": list(std),
+            "mean": list(self.batches.mean),
+            "std": list(self.batches.std),
         }
 
     def close(self) -> None:

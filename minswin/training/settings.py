@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from minswin.data import LEVELS
+from minswin.data import LEVELS, NAMES, list_pictures
 from minswin.training.precision import PRECISIONS, check_precision
 
 # What differs from the defaults of Settings, for each set of data. The only place of such numbers.
@@ -35,6 +36,16 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 RECIPES["cifar100"] = dict(RECIPES["cifar10"])
+# Of a folder of pictures; `recipe` finds out how many are held out.
+RECIPES["folder"] = {
+    "model": "swin_cifar_small",
+    "epochs": 20,
+    "batch_size": 16,
+    "warmup": 2.0,
+    "clip": 1.0,
+    "lr": 5e-4,
+    "augment": "basic",
+}
 
 
 # ── what a setting may be ────────────────────────────────────────────────────────────────────────
@@ -54,6 +65,21 @@ class Range:
         kinds = (int,) if self.kind is int else (int, float)
         good = isinstance(value, kinds) and not isinstance(value, bool)
         return good and self.low <= value <= self.high and value < self.below
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The names of sets of images, or a folder of pictures."""
+
+    names: tuple[str, ...]
+    kind: type = str
+
+    @property
+    def words(self) -> str:
+        return f"one of {', '.join(self.names)}, or a folder that has one of pictures per class"
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, str) and (value in self.names or os.path.isdir(value))
 
 
 BATCH = Range("a whole number, a batch or more", low=-math.inf, kind=int)
@@ -85,7 +111,7 @@ class Settings:
     Two runs with equal settings on one machine give the same weights, bit for bit.
     """
 
-    data: str = setting("shapes", "the images", tuple(RECIPES))
+    data: str = setting("shapes", "the images", Sets(NAMES))
     data_dir: str | None = setting(None, "folder of the CIFAR files", unset="~/.cache/minswin")
     download: bool = setting(False, "fetch CIFAR first")
     count: int | None = setting(None, "training images to use", BATCH, unset="all")
@@ -93,7 +119,18 @@ class Settings:
         0, "training images that choose the best epoch; 0: the test images do", WHOLE
     )
 
+    size: int = setting(
+        0,
+        "side that the pictures of a folder are squeezed to; 0: that of the model's images",
+        WHOLE,
+    )
+
     model: str = setting("swin_shapes", "a name from 'minswin models'")
+    weights: str | None = setting(
+        None,
+        "what to begin with: weights of the package, a run, or a weight file; the head is new",
+        unset="random weights",
+    )
     drop_path: float | None = setting(
         None, "stochastic depth of the last block", SHARE, unset="what suits the model"
     )
@@ -145,6 +182,11 @@ class Settings:
         check_precision(self.precision, self.device)
         for entry in fields(self):
             _check(entry.name, getattr(self, entry.name), entry.metadata)
+        if self.size and self.data in NAMES:
+            raise ValueError(
+                f"Settings: size is for a folder of pictures, got {self.size!r} for {self.data}; "
+                "leave it out"
+            )
         if bool(self.piece) != bool(self.piece_epochs):
             raise ValueError(
                 "Settings: piece and piece_epochs belong together, the side of the pieces and the "
@@ -162,14 +204,15 @@ class Settings:
     @property
     def folder(self) -> Path:
         """Where the run keeps its checkpoints, log and pictures."""
-        return Path(self.out or f"runs/{self.data}-{self.model}-{self.seed}")
+        name = self.data if self.data in NAMES else Path(self.data).resolve().name
+        return Path(self.out or f"runs/{name}-{self.model}-{self.seed}")
 
 
 def _check(name: str, value: Any, about: Any) -> None:
     allowed = about["allowed"]
     if allowed is None or (value is None and about["unset"]):
         return
-    if isinstance(allowed, Range):
+    if isinstance(allowed, (Range, Sets)):
         if not allowed.holds(value):
             raise ValueError(f"Settings: {name} must be {allowed.words}, got {value!r}")
     elif value not in allowed:
@@ -186,7 +229,7 @@ def recipe(data: str = "shapes", **overrides: Any) -> Settings:
     """The settings that suit a set of data, with `overrides` instead of some of them.
 
     With other `epochs` the warm-up keeps its share of them; with a small `count` at most a tenth
-    of the images is held out.
+    of the images is held out, as of a folder of pictures. The model is that of `weights`, if any.
     """
     known = {entry.name: entry.metadata for entry in fields(Settings)}
     _check("data", data, known["data"])
@@ -202,8 +245,14 @@ def recipe(data: str = "shapes", **overrides: Any) -> Settings:
                     f"recipe: {name} says how to learn from a teacher, and there is none; "
                     "give a trained run with --teacher"
                 )
-    usual = dict(RECIPES[data])
+    usual = dict(RECIPES[data if data in NAMES else "folder"])
+    if data not in NAMES:
+        usual["holdout"] = len(list_pictures(data).sides["train"]) // 10
+    if overrides.get("weights"):
+        from minswin.training.starting import model_of  # which needs Settings
+
+        usual["model"] = overrides.get("model") or model_of(overrides["weights"])
     usual["warmup"] *= overrides.get("epochs", usual["epochs"]) / usual["epochs"]
     if overrides.get("count"):
-        usual["holdout"] = min(usual["holdout"], max(0, overrides["count"] // 10))
+        usual["holdout"] = min(usual.get("holdout", 0), max(0, overrides["count"] // 10))
     return Settings(**{"data": data, **usual, **overrides})

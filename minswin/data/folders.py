@@ -1,0 +1,209 @@
+"""One's own pictures: a folder that has a folder of pictures for each class, as ImageFolder reads.
+
+    photos/cat/1.jpg   photos/cat/2.png   photos/dog/1.jpg   …
+
+Which pictures test is decided by their names alone, so a picture stays on its side when others
+come or go. Where `photos` has the folders train and test (or val) with the classes in them, these
+are the two sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from minswin.bar import Bar
+from minswin.data.dataset import Dataset
+from minswin.data.pictures import read_image
+
+Tell = Callable[[str], None]
+
+ONE_IN = 5  # pictures of a class is for testing
+MOST_NAMED = 20  # of the files that are left out
+TESTS = "test", "val", "validation"  # how the folder beside "train" may be called
+SPLITS = "train", "test", "all"
+
+
+class Listing(NamedTuple):
+    """The pictures of a folder before any was opened: which there are, what they show, which test.
+
+    sides: the files of "train" and of "test", each with the number of its class
+    left_out: a line for each file that is not among them
+    """
+
+    classes: tuple[str, ...]
+    sides: dict[str, list[tuple[Path, int]]]
+    left_out: list[str]
+
+
+def list_pictures(folder: str | os.PathLike[str]) -> Listing:
+    """Look through a folder of classes; files whose names begin with a dot are nothing.
+
+    Of files with the same bytes only the first is taken: a picture must not both teach and test.
+    Raises ValueError where there are fewer than two classes, or too few pictures of one.
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        raise FileNotFoundError(f"load: there is no folder {top}; give one that has classes in it")
+    roots = _roots(top)
+    found = {side: _classes_of(root) for side, root in roots.items()}
+    classes = _common_classes(top, found)
+    copies = _copies([f for known in found.values() for files in known.values() for f in files])
+    sides: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
+    for side, known in found.items():
+        for number, name in enumerate(classes):
+            files = [file for file in known[name] if file not in copies]
+            parts = _part(roots[side] / name, files) if side == "all" else {side: files}
+            for part, members in parts.items():
+                if not members:
+                    raise ValueError(f"load: {roots[side] / name} has no picture; put some in")
+                sides[part] += [(file, number) for file in members]
+    left_out = [f"{path}: not in the folder of a class" for path in _outside(roots.values())]
+    left_out += [f"{copy}: the same file as {first}" for copy, first in copies.items()]
+    return Listing(classes, sides, left_out)
+
+
+def _roots(top: Path) -> dict[str, Path]:
+    """The folders that hold those of the classes: of both sides, or one of "all"."""
+    tests = [top / name for name in TESTS if _holds_folders(top / name)]
+    if tests and _holds_folders(top / "train"):
+        return {"train": top / "train", "test": tests[0]}
+    return {"all": top}
+
+
+def _outside(roots: Iterable[Path]) -> list[Path]:
+    """The files that lie beside the folders of the classes."""
+    entries = [entry for root in roots for entry in sorted(root.iterdir())]
+    return [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+
+
+def _holds_folders(path: Path) -> bool:
+    return path.is_dir() and any(entry.is_dir() for entry in path.iterdir())
+
+
+def _classes_of(root: Path) -> dict[str, list[Path]]:
+    """The files under each folder in `root`, in the order of their names."""
+    folders = sorted(e for e in root.iterdir() if e.is_dir() and not e.name.startswith("."))
+    return {folder.name: sorted(_files(folder)) for folder in folders}
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names if not name.startswith("."))
+
+
+def _common_classes(top: Path, found: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
+    classes, *others = (tuple(known) for known in found.values())
+    if len(classes) < 2:
+        has = f"only {classes[0]!r}" if classes else "none"
+        raise ValueError(
+            f"load: {top} must have a folder of pictures for each of two classes or more, as "
+            f"{top.name}/cat/1.jpg and {top.name}/dog/1.jpg; it has {has}"
+        )
+    alone = sorted({name for names in others for name in set(names) ^ set(classes)})
+    if alone:
+        raise ValueError(
+            f"load: {top} has the class {alone[0]!r} on one of its two sides only; put pictures of "
+            "each class on both"
+        )
+    return classes
+
+
+def _copies(files: list[Path]) -> dict[Path, Path]:
+    """The files that have the bytes of an earlier one, and that one. Few have to be read."""
+    alike: dict[int, list[Path]] = defaultdict(list)
+    for file in files:
+        alike[file.stat().st_size].append(file)
+    copies = {}
+    for several in alike.values():
+        seen: dict[bytes, Path] = {}
+        for file in several if len(several) > 1 else ():
+            first = seen.setdefault(hashlib.sha256(file.read_bytes()).digest(), file)
+            if first is not file:
+                copies[file] = first
+    return copies
+
+
+def _part(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
+    """A fifth of a class, one at least, to test: those whose names have the smallest digests."""
+    if len(files) < 2:
+        raise ValueError(
+            f"load: {folder} has {len(files)} pictures, expected 2 or more: one to learn from, one "
+            "to test with"
+        )
+    by_digest = sorted(files, key=lambda file: _digest(file.relative_to(folder).as_posix()))
+    count = max(1, round(len(files) / ONE_IN))
+    tests = set(by_digest[:count])
+    return {"train": [f for f in files if f not in tests], "test": by_digest[:count]}
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_folder(
+    folder: str | os.PathLike[str],
+    *,
+    split: str,
+    size: int,
+    count: int | None = None,
+    tell: Tell | None = None,
+) -> Dataset:
+    """The pictures of one side, or of "all", squeezed to size×size: 3·size² bytes each in memory.
+
+    count: only so many, spread evenly over the list
+    tell: is called with a line on each file that is left out: broken, a copy, or in no class
+    Raises ValueError where no picture of a class can be read.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"load: split is {split!r}, expected one of {', '.join(SPLITS)}")
+    listing = list_pictures(folder)
+    left_out = [] if split == "test" else list(listing.left_out)
+    both = [*listing.sides["train"], *listing.sides["test"]]
+    files = both if split == "all" else listing.sides[split]
+    if count is not None:
+        if not 1 <= count <= len(files):
+            raise ValueError(f"load: count is {count}, expected 1 to {len(files)}")
+        files = [files[i * len(files) // count] for i in range(count)]
+    images, labels = [], []
+    with Bar(len(files), unit="picture", label=str(folder)) as bar:
+        for file, number in files:
+            try:
+                images.append(read_image(file, height=size, width=size, who="load"))
+                labels.append(number)
+            except (ValueError, OSError) as error:
+                left_out.append(str(error).removeprefix("load: "))
+            bar.update()
+    _tell(left_out, tell)
+    _require_each(listing.classes, labels, Path(folder), split, chosen=count is not None)
+    name = Path(folder).resolve().name + "/"  # with the slash it is the name of no built-in set
+    return Dataset(np.stack(images), np.array(labels, np.int64), listing.classes, name)
+
+
+def _tell(left_out: list[str], tell: Tell | None) -> None:
+    if tell is None:
+        return
+    for line in left_out[:MOST_NAMED]:
+        tell(f"left out: {line}")
+    if len(left_out) > MOST_NAMED:
+        tell(f"left out: {len(left_out) - MOST_NAMED:,} more files")
+
+
+def _require_each(
+    classes: tuple[str, ...], labels: list[int], folder: Path, split: str, *, chosen: bool
+) -> None:
+    missing = [name for number, name in enumerate(classes) if number not in set(labels)]
+    if missing and not (chosen and labels):
+        raise ValueError(
+            f"load: of the class {missing[0]!r} of {folder} no picture to {split} on can be read; "
+            "put others in, or remove the class"
+        )

@@ -1,0 +1,167 @@
+"""minswin train --data FOLDER: one's own pictures, from weights that were trained before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_data_folders import COLOURS, draw, pictures  # noqa: F401
+from tiny_training import MODEL
+
+from minswin import cli, create_model, data
+from minswin.models import SwinTransformer
+from minswin.models.registry import CLASSES, MODELS
+from minswin.training import (
+    Settings,
+    load_trained_model,
+    loop,
+    read_checkpoint,
+    recipe,
+    resume,
+    train,
+)
+from minswin.training.checkpoints import LAST, export
+from minswin.training.classifiers import classifier
+from minswin.training.evaluation import evaluate_checkpoint
+from minswin.training.starting import begin_with, model_of
+from minswin.weights import rename
+from minswin.weights.files import save_weights
+
+QUICK = ["--threads", "1", "--model", "tiny", "--epochs", "25", "--lr", "0.01", "--augment", "none"]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model called "tiny", of 8×8 images; the data are read as they are."""
+    monkeypatch.setitem(MODELS, "tiny", {**MODEL, "drop_path_rate": 0.0})
+    monkeypatch.setitem(CLASSES, "tiny", SwinTransformer)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> None:
+    assert cli.main(list(arguments)) == 0
+
+
+def test_pictures_of_ones_own_are_trained_on_evaluated_and_named(
+    pictures: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (pictures / "red" / "notes.txt").write_text("no picture")
+    run("train", "--data", "pictures", *QUICK)
+    out, err = capsys.readouterr()
+    assert "runs/pictures-tiny-0" in out and "test accuracy 100.0%" in out
+    assert "left out: pictures/red/notes.txt cannot be read as a picture" in err
+    run("evaluate", "runs/pictures-tiny-0")
+    out = capsys.readouterr().out
+    assert all(colour in out for colour in COLOURS) and "(6 test images of pictures/)" in out
+    draw(Path("new.png"), COLOURS["green"], 900, (40, 31))
+    run("predict", "new.png", "--checkpoint", "runs/pictures-tiny-0")
+    described, first, *_ = capsys.readouterr().out.splitlines()
+    assert described.startswith("tiny, 8×8, 3 classes of pictures/, ") and "green" in first
+
+
+def test_a_tenth_of_what_is_learnt_from_is_held_out_and_the_size_is_the_models(
+    pictures: Path,  # noqa: F811
+) -> None:
+    settings = recipe("pictures", model="tiny")
+    assert settings.holdout == 2  # of 24
+    assert recipe("pictures", model="tiny", holdout=0).holdout == 0
+    assert Settings(data="pictures").folder == Path("runs/pictures-swin_shapes-0")
+    train(recipe("pictures", model="tiny", size=12, epochs=1, threads=1, out="run"))
+    info = read_checkpoint("run").info
+    assert info["data"]["image"] == [3, 12, 12] and info["data"]["images"] == 22
+    with pytest.raises(ValueError, match="size is for a folder of pictures, got 12 for shapes"):
+        Settings(size=12)
+
+
+def test_another_folder_is_tested_on_as_a_whole_and_must_have_the_same_classes(
+    pictures: Path,  # noqa: F811
+) -> None:
+    train(recipe("pictures", model="tiny", epochs=1, threads=1, out="run"))
+    for name, colour in COLOURS.items():
+        draw(Path("others", name, "1.png"), colour, 77)
+        draw(Path("others", name, "2.png"), colour, 78)
+    test = evaluate_checkpoint("run", name="others")
+    assert (test.name, test.images) == ("others/", 6)
+    assert evaluate_checkpoint("run", split="held-out").images == 2
+    pictures.rename("elsewhere")  # the folder of the run is not needed for that
+    assert evaluate_checkpoint("run", name="others").images == 6
+    Path("others", "red").rename("others/pink")
+    with pytest.raises(ValueError, match="tells the 3 classes of 'pictures/' apart, not the 3 of"):
+        evaluate_checkpoint("run", name="others")
+
+
+# ── weights to begin with ────────────────────────────────────────────────────────────────────────
+
+
+def started(settings: Settings) -> Any:
+    """The model of a run before its first step: a learning rate of 0 moves nothing."""
+    train(settings)
+    return load_trained_model(settings.folder)[0]
+
+
+def test_a_run_begins_with_the_weights_of_the_package_and_a_head_of_its_own(
+    pictures: Path,  # noqa: F811
+) -> None:
+    settings = recipe(
+        "pictures", weights="swin_cifar_small", epochs=1, lr=0.0, threads=1, out="run"
+    )
+    assert settings.model == "swin_cifar_small"
+    state = started(settings).state_dict()
+    fresh = create_model("swin_cifar_small", num_classes=3, rng=np.random.default_rng(0))
+    begin_with(fresh, "swin_cifar_small")
+    assert all(np.array_equal(state[name], x) for name, x in fresh.state_dict().items())
+    info = read_checkpoint("run").info
+    mean, std = data.STATISTICS["cifar10"]  # the images are normalised as those of the weights
+    assert (info["data"]["mean"], info["data"]["std"]) == (list(mean), list(std))
+
+
+def test_weights_of_other_implementations_and_of_runs_are_begun_with(
+    pictures: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = create_model("tiny", num_classes=7, rng=1)
+    save_weights(Path("theirs.safetensors"), rename(first.state_dict(), "minswin", "transformers"))
+    common = {"epochs": 1, "lr": 0.0, "threads": 1}
+    model = started(
+        recipe("pictures", model="tiny", weights="theirs.safetensors", out="a", **common)
+    )
+    name = "layers.0.blocks.1.attn.qkv.weight"
+    assert np.array_equal(model.state_dict()[name], first.state_dict()[name])
+    assert model.head.weight.shape[0] == 3
+    assert read_checkpoint("a").info["data"]["mean"] == [0.485, 0.456, 0.406]  # ImageNet's
+    assert model_of("a") == "tiny"
+    second = started(recipe("pictures", weights="a", seed=3, out="b", **common))
+    assert second.name == "tiny"
+    assert np.array_equal(second.state_dict()[name], first.state_dict()[name])
+    with pytest.raises(ValueError, match=r"theirs.safetensors fits .*; say which it is"):
+        monkeypatch.delitem(MODELS, "tiny")
+        model_of("theirs.safetensors")
+
+
+def test_a_resumed_run_needs_no_weights_to_begin_with_and_has_the_same_bits(
+    pictures: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save_weights(Path("start.safetensors"), create_model("tiny", num_classes=7, rng=1).state_dict())
+    settings = {"model": "tiny", "weights": "start.safetensors", "epochs": 2, "threads": 1}
+    train(recipe("pictures", out="whole", **settings))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Interrupts, "received", lambda self: 2)
+        train(recipe("pictures", out="part", **settings))
+    assert read_checkpoint(Path("part", LAST)).info["step"] == 0
+    Path("start.safetensors").unlink()
+    resume("part")
+    whole, part = (read_checkpoint(Path(folder, LAST)) for folder in ("whole", "part"))
+    assert whole.info["data"] == part.info["data"]
+    assert all(np.array_equal(x, part.weights[name]) for name, x in whole.weights.items())
+
+
+def test_an_exported_run_names_no_folder_of_this_machine(pictures: Path) -> None:  # noqa: F811
+    train(recipe(str(pictures), model="tiny", epochs=1, threads=1, out="run"))
+    export("run", "small.safetensors")
+    assert str(pictures.parent).encode() not in Path("small.safetensors").read_bytes()
+    draw(Path("new.png"), COLOURS["red"], 901)
+    assert classifier("small.safetensors")("new.png").shape == (3,)
