@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,10 +173,9 @@ def test_rounding_to_bfloat16_gives_the_nearest_number_of_it(bits: int) -> None:
 # ── pytorch's hooks ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_hooks_keep_float16_and_number_a_second_call_from_2(monkeypatch: Any) -> None:
+def test_hooks_keep_float16_and_number_a_second_call_from_2() -> None:
     torch = pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples/conformance"))
-    from torch_hooks import keep
+    from minswin.crosscheck.torch import keep
 
     class Twice(torch.nn.Module):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:

@@ -52,7 +52,6 @@ means that the adapter offers no such function.
 | `transformers_swin.py`, `timm_swin.py` | adapters of existing models, with `torch_arrays.py` |
 | `jax_flax.py` | an adapter for a port that one writes oneself |
 | `swin_block.c` | attention in windows in C: reads the probes' files, writes its answers |
-| `torch_hooks.py` | keeps what every submodule gives, for `minswin compare` |
 
 Start your own: `minswin conform --functions` says what a module may define, and
 `minswin conform --module mypkg.adapter` puts the probes to it. Other languages:

@@ -86,9 +86,17 @@ class Resolved(NamedTuple):
 
 
 def resolve(
-    lines: Iterable[tuple[str, str]], ours: Iterable[str], theirs: Iterable[str]
+    lines: Iterable[tuple[str, str]],
+    ours: Iterable[str],
+    theirs: Iterable[str],
+    *,
+    strict: bool = True,
 ) -> Resolved:
-    """Apply a map; raises where a line speaks of no tensor that a model of ours could have."""
+    """Apply a map.
+
+    strict: raise where a line speaks of no tensor that a model of ours could have, or all lines do
+    of tensors that are absent
+    """
     ours, theirs, lines = list(ours), set(theirs), list(lines)
     found = Resolved({}, set(), set(), [])
     for left, right in sorted(lines, key=lambda line: bool(_PIECE.search("".join(line)))):
@@ -96,7 +104,7 @@ def resolve(
             found.theirs.update(name for name, _ in _matches(right, theirs))
             continue
         matches = list(_matches(left, ours))
-        if not matches:
+        if not matches and strict:
             _require_possible(left, right, ours)
         pairs = {name: NOTHING if right == NOTHING else _filled(right, values, left)
                  for name, values in matches}  # fmt: skip
@@ -110,7 +118,7 @@ def resolve(
                 found.ours.add(a)
             else:
                 found.pairs[a] = b
-    if found.absent and len(found.absent) == len(lines):
+    if strict and found.absent and len(found.absent) == len(lines):
         raise ValueError(
             f"compare: the map names what is not there: {'; '.join(found.absent[:3])}"
             f"{' …' if len(found.absent) > 3 else ''}; ours is left of =, theirs right"

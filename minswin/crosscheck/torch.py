@@ -3,8 +3,12 @@
     from minswin.crosscheck.torch import check
     print(check(module, model="swin_tiny", img_size=224))
 
-The module's own weights are put back. `keep` alone hands out what every submodule gives, for
-models whose weights have names that minswin does not know:
+The module's own weights are put back. Whose names they have is recognised (timm, transformers,
+microsoft, …); names of a port's own are said in a map, whose lines speak of weights and outputs:
+
+    check(module, model="swin_tiny", img_size=224, names={"layers.{i}.blocks.{j}.*": "s{i}.b{j}.*"})
+
+`keep` alone hands out what every submodule gives:
 
     with keep(module) as seen:
         criterion(module(images), labels).backward()
@@ -14,8 +18,9 @@ models whose weights have names that minswin does not know:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,7 +28,11 @@ import numpy as np
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import SECONDS, Diagnosis, diagnose
+from minswin.crosscheck.folder import COTANGENT
+from minswin.crosscheck.html import write_html
+from minswin.crosscheck.names import read_names, resolve
 from minswin.crosscheck.printed import report
+from minswin.crosscheck.results import data_of, write_json
 from minswin.crosscheck.trace import trace
 from minswin.models import create_model
 from minswin.weights.recognise import dialect
@@ -32,7 +41,11 @@ from minswin.weights.rename import rename
 if TYPE_CHECKING:
     import torch  # at run time where it is used: the package does not need it
 
+__all__ = ["Checked", "Seen", "check", "keep"]
+
 Array = np.ndarray
+State = dict[str, Array]
+Lines = list[tuple[str, str]]
 
 
 class Checked(NamedTuple):
@@ -42,16 +55,21 @@ class Checked(NamedTuple):
     passed: bool
     comparison: Comparison
     diagnosis: Diagnosis | None
+    data: dict[str, Any]  # see results.py
 
     def __str__(self) -> str:
         return self.text
+
+    def write(self, file: Path | str) -> None:
+        """Write a page for a browser, or JSON where the name ends with .json."""
+        (write_json if str(file).endswith(".json") else write_html)(file, self.data)
 
 
 def check(
     module: torch.nn.Module,
     *,
     model: str,
-    names: Mapping[str, str] | None = None,
+    names: Path | str | Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     grad: bool = False,
     images: int = 2,
     dialect_of_names: str | None = None,
@@ -61,33 +79,155 @@ def check(
 ) -> Checked:
     """Hold a module against minswin's model of this name and settings.
 
-    names: our names to those of submodules, where they are to be paired by hand   grad: gradients
-    too   dialect_of_names: whose names the module's weights have, if it is not recognised
-    settings: of create_model, such as img_size
+    names: a map, or its file (see names.py): our names to those of submodules and weights
+    grad: gradients too   dialect_of_names: whose names the module's weights have, if it is not
+    recognised and is not in the map   seconds: of CPU time for the search of the cause
+    every: tell of all tensors   settings: of create_model, such as img_size
+    Raises ValueError where a parameter of the module gets no weight.
     """
     ours = create_model(model, rng=np.random.default_rng(0), **settings)
     state = recipe.weights(ours.state_dict(), np.float32)
     x = recipe.images(images, 3, ours.img_size)
-    labels = recipe.labels(images, int(np.shape(state["head.bias"])[0]))
     header = {"model": model, "overrides": {n: repr(v) for n, v in settings.items()}}
 
     def build(dtype: Any) -> Any:
         return create_model(model, rng=np.random.default_rng(0), dtype=dtype, **settings)
 
+    labels = recipe.labels(images, int(np.shape(state["head.bias"])[0]))
     truth = trace(build, x, labels, grad=grad, header=header)
-    own = {n: t.detach().numpy() for n, t in module.state_dict().items()}
-    theirs = _run(module, rename(state, "minswin", dialect_of_names or dialect(own), model=ours),
-                  x, labels, grad)  # fmt: skip
-    comparison = compare(truth, theirs, names)
+    lines = _lines(names)
+    own = {n: _array(t) for n, t in module.state_dict().items()}
+    weights = _Weights(module, own, state, lines, dialect_of_names, ours)
+    theirs = _run(module, weights.theirs, x, labels, grad)
+    lines = weights.lines_of(truth.steps, theirs, lines)
+    comparison = compare(truth, weights.with_our_gradients(theirs), lines)
     found = diagnose(truth, comparison, seconds=seconds)
-    return Checked(
-        report(truth, comparison, found, every=every), comparison.passed, comparison, found
-    )
+    call = f"check(module, model={model!r}"
+    call += "".join(f", {n}={v!r}" for n, v in {"grad": grad, "images": images, **settings}.items())
+    text = report(truth, comparison, found, every=every, command=call + ")")
+    data = data_of(truth, comparison, found, call + ")")
+    return Checked(text, comparison.passed, comparison, found, data)
+
+
+def _lines(names: Any) -> Lines:
+    if names is None:
+        return []
+    if isinstance(names, (str, Path)):
+        return read_names(names)
+    return list(names.items()) if isinstance(names, Mapping) else list(names)
+
+
+class _Weights:
+    """Our weights under the module's names, by a map or by the names of a known library."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        own: State,
+        state: State,
+        lines: Lines,
+        whose: str | None,
+        ours: Any,
+    ) -> None:
+        self.ours, self.whose = ours, whose
+        learnt = [n for n, _ in module.named_parameters()]
+        names, theirs = [*state, *_layers(state)], [*learnt, *_layers(own)]
+        mapped = resolve(lines, names, theirs, strict=False)
+        self.pairs = _of_layers(mapped.pairs, state, learnt)
+        if set(self.pairs.values()) >= set(learnt):
+            self.theirs = {t: state[n] for n, t in self.pairs.items()}
+        else:
+            self.whose = whose or self._recognised(own, learnt)
+            self.theirs = rename(state, "minswin", self.whose, model=ours)
+            self.pairs = {**self._by_number(state, learnt), **self.pairs}
+        _require_all(learnt, own, self.theirs)
+
+    def _recognised(self, own: State, learnt: list[str]) -> str:
+        try:
+            return dialect(own)
+        except ValueError as error:
+            missing = [n for n in learnt if n not in self.pairs.values()]
+            raise ValueError(
+                f"check: {len(missing)} of {len(learnt)} parameters of the module have no weight: "
+                f"{', '.join(missing[:3])} …; say in names= what they are, such as "
+                f"{{'head.*': 'fc.*'}} ({error})"
+            ) from None
+
+    def _by_number(self, state: State, learnt: list[str]) -> dict[str, str]:
+        """Which weight of ours each of theirs is, where one is the other: numbers are renamed."""
+        assert self.whose is not None
+        numbered = {
+            n: np.full(np.shape(x), i, np.float32) for i, (n, x) in enumerate(state.items())
+        }
+        try:
+            renamed = rename(numbered, "minswin", self.whose, model=self.ours)
+        except ValueError:
+            return {}
+        counts = Counter(int(x.flat[0]) for t, x in renamed.items() if t in learnt)
+        names = list(state)
+        return {
+            names[int(x.flat[0])]: t
+            for t, x in renamed.items()
+            if t in learnt and counts[int(x.flat[0])] == 1 and np.ptp(x) == 0
+        }
+
+    def lines_of(self, steps: Mapping[str, Any], theirs: State, lines: Lines) -> Lines:
+        """The map, with the outputs of layers whose weights are paired."""
+        layers = {n.rpartition(".")[0]: t.rpartition(".")[0] for n, t in self.pairs.items()}
+        found = [(n, t) for n, t in layers.items() if n in steps and t in theirs and n != t]
+        # what is kept as windows has another first axis: its values tell how it is put together
+        found = [(n, t) for n, t in found if len(steps[n].value) == len(theirs[t])]
+        said = resolve(lines, steps, theirs) if lines else None
+        known = {*said.pairs, *said.ours} if said is not None else set()
+        taken = set(said.pairs.values()) if said is not None else set()
+        return [*lines, *((n, t) for n, t in found if n not in known and t not in taken)]
+
+    def with_our_gradients(self, theirs: State) -> State:
+        """Gradients of weights under our names, where all of them are there."""
+        names = {t: COTANGENT + t for t in self.theirs if COTANGENT + t in theirs}
+        rest = {n: x for n, x in theirs.items() if n not in names.values()}
+        gradients = {t: theirs[n] for t, n in names.items()}
+        if self.whose is None:
+            back = {t: n for n, t in self.pairs.items()}
+            return rest | {COTANGENT + back[t]: g for t, g in gradients.items()}
+        try:
+            renamed = rename(gradients, self.whose, "minswin", model=self.ours)
+        except ValueError:  # such as of a part that no layer of ours has
+            return theirs
+        return rest | {COTANGENT + n: g for n, g in renamed.items()}
+
+
+def _layers(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(n.rpartition(".")[0] for n in names))
+
+
+def _of_layers(pairs: Mapping[str, str], state: State, learnt: list[str]) -> dict[str, str]:
+    """Weights that a map names, and those of layers that it names."""
+    found = {n: t for n, t in pairs.items() if n in state}
+    for n, t in pairs.items():
+        inside = (x.removeprefix(n) for x in state if x.rpartition(".")[0] == n)
+        found |= {n + x: t + x for x in inside if t + x in learnt and n + x not in found}
+    return found
+
+
+def _require_all(learnt: list[str], own: State, theirs: State) -> None:
+    missing = [n for n in learnt if n not in theirs]
+    if missing:
+        raise ValueError(
+            f"check: {len(missing)} of {len(learnt)} parameters of the module are not minswin's: "
+            f"{', '.join(missing[:3])} …; say in names= what they are"
+        )
+    bad = [n for n in learnt if theirs[n].shape != own[n].shape]
+    if bad:
+        raise ValueError(
+            f"check: {bad[0]} has shape {own[bad[0]].shape}, expected {theirs[bad[0]].shape}: do "
+            "the settings that were given to check fit the module?"
+        )
 
 
 def _run(
     module: torch.nn.Module, state: Mapping[str, Array], x: Array, labels: Array, grad: bool
-) -> dict[str, Array]:
+) -> State:
     """What the submodules give with these weights; the module is as it was afterwards."""
     import torch
 
@@ -95,15 +235,7 @@ def _run(
     training, like = module.training, next(module.parameters())
     try:
         tensors = {n: torch.as_tensor(np.array(a)) for n, a in state.items() if n in before}
-        loaded = module.load_state_dict(tensors, strict=False)
-        learnt = {n for n, _ in module.named_parameters()}
-        missing = [n for n in loaded.missing_keys if n in learnt]
-        if missing:
-            raise ValueError(
-                f"check: {len(missing)} parameters of the module are not minswin's: "
-                f"{', '.join(missing[:3])} …; hand out its tensors with `keep`, and its weights "
-                "with the trace"
-            )
+        module.load_state_dict(tensors, strict=False)
         module.eval()
         module.zero_grad()
         with keep(module) as seen, torch.set_grad_enabled(grad):
