@@ -127,12 +127,13 @@ class Tensor(Operators):
         """The same data, cut off from its history."""
         return Tensor(self.data)
 
-    def backward(self, g: Any = None) -> None:
+    def backward(self, g: Any = None, each: Callable[[Tensor], None] | None = None) -> None:
         """Add the gradient of ⟨g, self⟩ to `.grad` of every leaf that self depends on.
 
         g: the cotangent, of self's shape; left out for a result of one element, where it is 1.
+        each: called with a leaf as soon as its gradient is whole, while the walk goes on
         """
-        _backward(self, _cotangent(self, g))
+        _backward(self, _cotangent(self, g), each)
 
     def __repr__(self) -> str:
         numbers = np.array2string(to_numpy(self.data), separator=", ", prefix="Tensor(")
@@ -286,7 +287,7 @@ def _cotangent(result: Tensor, g: Any) -> Array:
     return g
 
 
-def _backward(result: Tensor, g: Array) -> None:
+def _backward(result: Tensor, g: Array, each: Callable[[Tensor], None] | None = None) -> None:
     """Visit every node once, after all its consumers, without recursion; free it as it is used."""
     root = result if result._node is None else result._node
     consumers = _count_consumers(root)
@@ -299,6 +300,8 @@ def _backward(result: Tensor, g: Array) -> None:
         if isinstance(node, Tensor):
             if g is not None:
                 node.grad = _for_leaf(g, shared) if node.grad is None else node.grad + g
+                if each is not None:
+                    each(node)
             continue
         gradients = _use(node, g)
         for source, gradient in zip(node.sources, gradients, strict=True):

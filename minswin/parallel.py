@@ -2,16 +2,18 @@
 
 NumPy and the kernels let go of the interpreter lock, so plain threads suffice. That is faster than
 threads inside each operation, most of which are too short to be shared; so BLAS may start none.
+Several processes (distributed.py) share a batch alike, and each splits its share over its threads.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,16 @@ from minswin.autograd import (
     surrounded_by,
     surroundings,
 )
+from minswin.buckets import Exchange, Traffic, sum_of
+from minswin.distributed import Group, Share
 from minswin.kernels.blas import one_blas_thread
 
 __all__ = ["DataParallel", "cores", "data_parallel"]
 
 
-def data_parallel(model: Any, threads: int | None = None) -> DataParallel:
+def data_parallel(
+    model: Any, threads: int | None = None, group: Group | None = None
+) -> DataParallel:
     """The model as a callable that splits its batch over threads, by default one for each core.
 
     The result is an ordinary Tensor. Its `backward` runs in the same threads and adds the parts'
@@ -41,15 +47,18 @@ def data_parallel(model: Any, threads: int | None = None) -> DataParallel:
     the batch as a whole while it trains (`Layer.whole_batch`) is not split: with threads=None its
     model runs in one thread, and more are an error; after model.eval() it is as any other. From
     then on, NumPy's BLAS uses one thread in this process.
+
+    group: of processes that share each batch; see `DataParallel.__call__`. The cores of a machine
+    are divided among its ranks.
     """
-    joint = _needing_the_whole_batch(model)
+    group, joint = group or Group(), _needing_the_whole_batch(model)
     if threads is None:
-        threads = 1 if joint else cores()
+        threads = 1 if joint else max(1, cores() // group.ranks_here)
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f"data_parallel: threads must be 1 or more, or None, got {threads!r}")
-    if joint and threads > 1:
-        raise _not_split(joint[0], threads)
-    return DataParallel(model, threads)
+    if joint and threads * group.size > 1:
+        raise _not_split(joint[0], threads, group.size)
+    return DataParallel(model, threads, group)
 
 
 def _needing_the_whole_batch(model: Any) -> list[str]:
@@ -57,10 +66,12 @@ def _needing_the_whole_batch(model: Any) -> list[str]:
     return [type(layer).__name__ for layer in layers]
 
 
-def _not_split(layer: str, threads: int) -> ValueError:
+def _not_split(layer: str, threads: int, ranks: int) -> ValueError:
+    among, instead = f"{threads} threads", "threads=1"
+    if ranks > 1:
+        among, instead = f"{ranks} ranks", "one process"
     return ValueError(
-        f"data_parallel: {layer} needs the whole batch, which {threads} threads would "
-        "split; use threads=1"
+        f"data_parallel: {layer} needs the whole batch, which {among} would split; use {instead}"
     )
 
 
@@ -79,21 +90,29 @@ class DataParallel:
     it is the caller's, and runs the model.
     """
 
-    def __init__(self, model: Any, threads: int) -> None:
-        self.model = model
-        self._twins = [_Twin(model) for _ in range(threads)] if threads > 1 else []
+    def __init__(self, model: Any, threads: int, group: Group | None = None) -> None:
+        self.model, self.group, self.traffic = model, group or Group(), Traffic()
+        split = threads * self.group.size > 1
+        self._twins = [_Twin(model) for _ in range(threads)] if split else []
         self._threads = threads
         self._pool, self._process = ThreadPoolExecutor(threads, "minswin"), os.getpid()
         one_blas_thread()
 
-    def __call__(self, x: Tensor | Array) -> Tensor:
-        """What model(x) gives.        x (B, …)        gives (B, …)"""
-        if not self._twins or not isinstance(x.data if isinstance(x, Tensor) else x, np.ndarray):
+    def __call__(self, x: Tensor | Array, share: Share | None = None) -> Tensor:
+        """What model(x) gives.        x (B, …)        gives (B, …)
+
+        share: x are these samples of a batch, and all ranks of the group are called, each with its
+        share. Random numbers are those of the whole batch; `backward` gives the weights the sum of
+        the gradients of all ranks.
+        """
+        share = share if self.group.size > 1 else None
+        few = len(self._twins) < 2 and share is None
+        if few or not isinstance(x.data if isinstance(x, Tensor) else x, np.ndarray):
             return self.model(x)  # a GPU has cores of its own
         if joint := _needing_the_whole_batch(self.model):
-            raise _not_split(joint[0], len(self._twins))
+            raise _not_split(joint[0], len(self._twins), self.group.size)
         wanted = isinstance(x, Tensor) and x.requires_grad
-        return apply(self._split, x, *_weights(self.model), wanted=wanted)
+        return apply(self._split, x, *_weights(self.model), wanted=wanted, share=share)
 
     def close(self) -> None:
         """Let the threads end, as they do anyway once this object is gone."""
@@ -105,28 +124,37 @@ class DataParallel:
             self._pool, self._process = ThreadPoolExecutor(self._threads, "minswin"), os.getpid()
         return self._pool
 
-    def _split(self, x: Array, *weights: Array, wanted: bool) -> tuple[Array, Vjp]:
+    def _split(
+        self, x: Array, *weights: Array, wanted: bool, share: Share | None
+    ) -> tuple[Array, Vjp]:
         """As a definition: the model's value; gradients of the weights, of x where it is wanted."""
+        before, batch = (0, len(x)) if share is None else (share.start, share.batch)
         parts = np.array_split(x, max(1, min(len(self._twins), len(x))))
         twins = self._twins[: len(parts)]
         ends = np.cumsum([len(part) for part in parts]).tolist()
         layers, shared = list(self.model.layers_within()), _shared(self.model)
         for twin, start, end in zip(twins, [0, *ends], ends, strict=False):
-            twin.follow(layers, shared, start, end, len(x))
+            twin.follow(layers, shared, before + start, before + end, batch)
         choices = wanted, kernels.chosen(x), is_recording(), surroundings()
         runs = self._each(_forward, [(*pair, *choices) for pair in zip(twins, parts, strict=True)])
         twins[0].lead()
 
         def vjp(g: Array) -> tuple[Array | None, ...]:
             pieces = np.array_split(g, len(parts))
-            results = self._each(_backward, list(zip(twins, runs, pieces, strict=True)))
-            dx, *gradients = zip(*results, strict=True)
+            exchange = Exchange(self.group, weights, len(parts), self.traffic) if share else None
+            backward = partial(_backward, exchange=exchange)
+            jobs = [(i, *run) for i, run in enumerate(zip(twins, runs, pieces, strict=True))]
+            dx, *gradients = zip(*self._each(backward, jobs), strict=True)
             whole = None if any(d is None for d in dx) else np.concatenate(dx)
-            share = max(1, -(-len(gradients) // len(parts)))  # how many of them a thread adds up
-            jobs = [(gradients[i : i + share],) for i in range(0, len(gradients), share)]
-            return whole, *(total for sums in self._each(_sums, jobs) for total in sums)
+            return whole, *(self._add(gradients) if exchange is None else exchange.results())
 
         return np.concatenate([y.data for _, y in runs]), vjp
+
+    def _add(self, gradients: list[tuple[Array | None, ...]]) -> Iterator[Array | None]:
+        """The sum over the parts for each weight; each thread adds up some of them."""
+        each = max(1, -(-len(gradients) // len(self._twins)))
+        jobs = [(gradients[i : i + each],) for i in range(0, len(gradients), each)]
+        return (total for sums in self._each(_sums, jobs) for total in sums)
 
     def _each(self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
         """work(*a) for every a, at the same time; the results in order, or the first error."""
@@ -237,24 +265,36 @@ def _forward(
         return images, twin.model(images)
 
 
-def _backward(twin: _Twin, run: tuple[Tensor, Tensor], g: Array) -> list[Array | None]:
+def _backward(
+    part: int, twin: _Twin, run: tuple[Tensor, Tensor], g: Array, exchange: Exchange | None
+) -> list[Array | None]:
     """What one part adds to the gradient of the images and of each weight."""
     images, y = run
     twin.zero_grad()
     if y.requires_grad:
-        y.backward(np.ascontiguousarray(g))
+        y.backward(np.ascontiguousarray(g), _handing_in(twin, part, exchange))
+    if exchange is not None:
+        exchange.close(part)
     gradients = [images.grad, *(p.grad for p in twin.weights)]
     twin.zero_grad()
     return gradients
 
 
+def _handing_in(
+    twin: _Twin, part: int, exchange: Exchange | None
+) -> Callable[[Tensor], None] | None:
+    """What backward calls with each leaf: the gradients of weights go to the exchange."""
+    if exchange is None:
+        return None
+    numbers = {id(p): number for number, p in enumerate(twin.weights)}
+
+    def each(leaf: Tensor) -> None:
+        if id(leaf) in numbers:
+            exchange.hand_in(part, numbers[id(leaf)], leaf.grad)
+
+    return each
+
+
 def _sums(gradients: Sequence[tuple[Array | None, ...]]) -> list[Array | None]:
     """Added in the order of the parts, so that the bits do not depend on who was first."""
-    return [_sum(parts) for parts in gradients]
-
-
-def _sum(parts: tuple[Array | None, ...]) -> Array | None:
-    total, *others = [g for g in parts if g is not None] or [None]
-    for g in others:
-        total += g  # into the first part's own array, which nobody else holds
-    return total
+    return [sum_of(parts) for parts in gradients]

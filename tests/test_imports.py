@@ -32,14 +32,24 @@ ALLOWED = {
     "ops": {"arrays", "autograd", "devices", "reference", "kernels", "lifting"},
     "watch": {"arrays", "autograd"},
 }
-ALLOWED["parallel"] = {*ALLOWED["ops"]}
+ALLOWED["distributed"] = {"arrays", "devices"}
+ALLOWED["buckets"] = {"arrays", "distributed"}
+ALLOWED["parallel"] = {*ALLOWED["ops"], "distributed", "buckets"}
 ALLOWED["composites"] = {*ALLOWED["ops"], "ops"}
 ALLOWED["layers"] = {*ALLOWED["composites"], "composites", "watch"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["weights"] = {*ALLOWED["models"], "models", "replacing"}
 ALLOWED["data"] = {"replacing"}
 ALLOWED["look"] = {*ALLOWED["models"], "models", "data", "replacing"}
-ALLOWED["training"] = {*ALLOWED["weights"], "weights", "data", "look", "parallel", "version"}
+ALLOWED["training"] = {
+    *ALLOWED["weights"],
+    "weights",
+    "data",
+    "look",
+    "parallel",
+    "distributed",
+    "version",
+}
 ALLOWED["dense"] = {*ALLOWED["training"], "training"}
 ALLOWED["crosscheck"] = {*ALLOWED["training"], "training"}
 ALLOWED["bench"] = {*ALLOWED["training"], "training", "__init__"}
@@ -106,7 +116,7 @@ def run(program: str) -> str:
     return done.stdout.strip()
 
 
-HEAVY = ("numba", "cupy", "torch", "scipy", "matplotlib", "PIL", "safetensors")
+HEAVY = ("numba", "cupy", "mpi4py", "torch", "scipy", "matplotlib", "PIL", "safetensors")
 WHICH = f"print(*(name for name in {HEAVY} if name in sys.modules))"
 
 

@@ -14,7 +14,18 @@ import minswin
 
 # Rooms that hold the commands and what only our own code uses.
 INTERNAL_ROOMS = {
-    *("__main__", "arguments", "bar", "bench", "cli", "lazy", "lifting", "operators", "replacing"),
+    *(
+        "__main__",
+        "arguments",
+        "bar",
+        "bench",
+        "buckets",
+        "cli",
+        "lazy",
+        "lifting",
+        "operators",
+        "replacing",
+    ),
     "version",
 }
 # Packages of which the modules are public one by one.
@@ -35,6 +46,7 @@ INTERNAL_NAMES = {
     "crosscheck.folder": {"arrays_of", "load_array", "read_npy", "require_free"},
     "crosscheck.trace": {"loss", "record_pass"},
     "devices": {"constant", "cupy", "gpu", "gpu_number", "like", "working_on"},
+    "distributed": {"MPIGroup", "NCCLGroup", "launched", "load_mpi"},
     "look.canvas": {"clear", "lines", "stretch"},
     "reference.elementwise": {"unbroadcast"},
     "reference.linear": {"swap"},
