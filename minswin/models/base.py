@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.arguments import Pair, Seed, fraction, pair
+from minswin.arguments import Pair, Seed, fraction, pair, stages
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import Init, Layer, Parameter
@@ -117,6 +117,15 @@ def check_rates(who: str, **rates: Any) -> None:
     """Raise, in the name of the model, what a layer inside would raise in its own."""
     for name, rate in rates.items():
         fraction(who, name, rate)
+
+
+def per_stage(who: str, **settings: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """For each stage its entry of every setting."""
+    read = {name: stages(who, name, values) for name, values in settings.items()}
+    if len({len(values) for values in read.values()}) > 1:
+        each = ", ".join(f"{name} {values}" for name, values in read.items())
+        raise ValueError(f"{who}: every setting of stages needs one entry per stage, got {each}")
+    return list(zip(*read.values(), strict=True))
 
 
 def drop_path_rates(rate: float, blocks: int) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair, Seed, pair, stages, whole
+from minswin.arguments import Pair, Seed, pair, whole
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.composites import merge_heads, split_heads
@@ -42,6 +42,7 @@ from minswin.models.base import (
     drop_path_rates,
     mlp_width,
     patch_grid,
+    per_stage,
 )
 
 EPS = 1e-6  # of the norms in blocks and at the end; those of patches and summaries have 1e-5
@@ -210,25 +211,25 @@ class Twins(Model):
         )
         C = whole(who, "embed_dim", embed_dim)
         mlp_width(who, mlp_ratio, C)
-        per_stage = _per_stage(who, depths=depths, num_heads=num_heads, sr_ratios=sr_ratios)
+        each_stage = per_stage(who, depths=depths, num_heads=num_heads, sr_ratios=sr_ratios)
         self.patch_embeds: list[PatchEmbed] = []
         self.blocks: list[list[Block]] = []
         self.pos_block: list[Positions] = []
         self._add_stages(
-            C, per_stage, pair(who, "window_size", window_size), drop_path_rate, init=init,
+            C, each_stage, pair(who, "window_size", window_size), drop_path_rate, init=init,
             mlp_ratio=mlp_ratio, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate,
         )  # fmt: skip
         self.pos_drop = Dropout(drop_rate, init=init)
-        self.norm = LayerNorm(C * 2 ** (len(per_stage) - 1), eps=EPS, init=init)
+        self.norm = LayerNorm(C * 2 ** (len(each_stage) - 1), eps=EPS, init=init)
         self.head = Linear(self.norm.weight.size, whole(who, "num_classes", num_classes), init=init)
 
     def _add_stages(
-        self, C: int, per_stage: list[tuple[int, ...]], window: Pair, drop_path_rate: float, *,
+        self, C: int, each_stage: list[tuple[int, ...]], window: Pair, drop_path_rate: float, *,
         init: Init, **settings: Any,
     ) -> None:  # fmt: skip
         """The pyramid; `settings` are those of every block."""
-        rates = iter(drop_path_rates(drop_path_rate, sum(depth for depth, _, _ in per_stage)))
-        for i, (depth, heads, ratio) in enumerate(per_stage):
+        rates = iter(drop_path_rates(drop_path_rate, sum(depth for depth, _, _ in each_stage)))
+        for i, (depth, heads, ratio) in enumerate(each_stage):
             channels, side = C * 2**i, 2 if i else self.patch_size
             inputs = channels // 2 if i else 3
             embed = PatchEmbed(channels, side, image_channels=inputs, init=init)
@@ -286,12 +287,3 @@ class Twins(Model):
         rows.append(Row("norm, mean", (C,), learnt(self.norm), 0))
         head = self.head.weight
         return [*rows, Row("head", head.shape[:1], learnt(self.head), head.size)]
-
-
-def _per_stage(who: str, **settings: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """For each stage its entry of every setting."""
-    read = {name: stages(who, name, values) for name, values in settings.items()}
-    if len({len(values) for values in read.values()}) > 1:
-        each = ", ".join(f"{name} {values}" for name, values in read.items())
-        raise ValueError(f"{who}: every setting of stages needs one entry per stage, got {each}")
-    return list(zip(*read.values(), strict=True))
