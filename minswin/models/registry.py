@@ -12,6 +12,7 @@ import numpy as np
 
 from minswin.arguments import Seed
 from minswin.models.base import Model
+from minswin.models.cvt import CvT
 from minswin.models.deit import DistilledVisionTransformer
 from minswin.models.resnet import ResNet
 from minswin.models.swin import SwinTransformer
@@ -23,6 +24,7 @@ from minswin.models.vit import VisionTransformer
 
 __all__ = [
     "TNT",
+    "CvT",
     "DistilledVisionTransformer",
     "ResNet",
     "SwinTransformer",
@@ -226,6 +228,31 @@ TWINS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Wu et al. 2021, Table 1, with the drop path rates of the original's configurations
+_CVT_21: dict[str, Any] = {"depths": (1, 4, 16)}
+CVT: dict[str, dict[str, Any]] = {
+    "cvt_13": {},
+    "cvt_13_384": {"img_size": 384},
+    "cvt_21": _CVT_21,
+    "cvt_21_384": {**_CVT_21, "img_size": 384},
+    "cvt_w24_384": {
+        "img_size": 384,
+        "embed_dims": (192, 768, 1024),
+        "depths": (2, 2, 20),
+        "num_heads": (3, 12, 16),
+        "drop_path_rate": 0.3,
+    },
+    "cvt_cifar": {
+        "img_size": 32,
+        "patch_sizes": (3, 3, 3),
+        "strides": (2, 2, 2),
+        "embed_dims": (48, 96, 192),
+        "depths": (1, 2, 4),
+        "num_heads": (1, 2, 4),
+        "num_classes": 10,
+    },
+}
+
 NAMED: dict[type[Model], dict[str, dict[str, Any]]] = {
     SwinTransformer: SWIN,
     SwinTransformerV2: SWIN_V2,
@@ -234,6 +261,7 @@ NAMED: dict[type[Model], dict[str, dict[str, Any]]] = {
     TNT: TNTS,
     ResNet: RESNET,
     Twins: TWINS,
+    CvT: CVT,
 }
 MODELS = {name: settings for named in NAMED.values() for name, settings in named.items()}
 CLASSES = {name: model for model, named in NAMED.items() for name in named}
