@@ -215,8 +215,7 @@ class CvT(Model):
         rng: Seed = None,
         dtype: Dtype = np.float32,
     ) -> None:
-        who = type(self).__name__
-        init = self._begin(rng, dtype, img_size)
+        who, init = type(self).__name__, self._begin(rng, dtype, img_size)
         check_rates(
             who, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate
         )
