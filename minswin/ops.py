@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minswin.arrays import Array, Vjp
-from minswin.autograd import Tensor, apply
+from minswin.autograd import Tensor, apply, is_recording
 from minswin.devices import device_of, to_device
 from minswin.lifting import checks, lift
 from minswin.reference import attention as _attention
@@ -175,21 +175,6 @@ def _sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(arguments[0]) if arguments and isinstance(arguments[0], tuple) else arguments
 
 
-def _reduction(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The method that reduces a Tensor; NumPy's function of that name calls it, with out=."""
-
-    def method(x: Tensor, axis: Any = None, keepdims: bool = False, **others: Any) -> Tensor:
-        if others:
-            name = operation.__name__
-            raise TypeError(
-                f"{name}: unknown setting {next(iter(others))!r}, which np.{name} gives; use "
-                f"x.{name}(), or np.{name}(x.data) without a gradient"
-            )
-        return operation(x, axis=axis, keepdims=keepdims)
-
-    return method
-
-
 def _power(x: Tensor, exponent: Any) -> Tensor:
     if not isinstance(exponent, (int, float, np.number)):
         raise TypeError(f"power: the exponent must be a number, got {type(exponent).__name__}")
@@ -202,6 +187,38 @@ def _index(index: Any) -> Any:
         parts = [_index(part) for part in index]
         return tuple(parts) if isinstance(index, tuple) else parts  # a named tuple is one too
     return index.data if isinstance(index, Tensor) else index
+
+
+_OF_THE_SHAPE = (np.zeros_like, np.ones_like, np.empty_like, np.full_like)
+
+
+def _numpy_function(
+    self: Tensor, function: Any, types: Any, arguments: tuple[Any, ...], settings: dict[str, Any]
+) -> Any:
+    """NumPy's own functions take a Tensor as its numbers, but never drop a gradient unseen."""
+    tensors: list[Tensor] = []
+
+    def numbers(x: Any) -> Any:
+        if isinstance(x, (tuple, list)):
+            return type(x)(map(numbers, x)) if type(x) in (tuple, list) else x
+        if isinstance(x, Tensor):
+            tensors.append(x)
+            return x.numpy()
+        return x
+
+    plain = numbers(arguments)
+    result = function(*plain, **{name: numbers(x) for name, x in settings.items()})
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    floats = any(getattr(part, "dtype", np.dtype(bool)).kind == "f" for part in parts)
+    lost = floats and is_recording() and function not in _OF_THE_SHAPE
+    if lost and any(x.requires_grad for x in tensors):
+        name = function.__name__
+        instead = f"use ops.{name}" if name in __all__ else "write it with minswin.ops"
+        raise TypeError(
+            f"np.{name}: its result has no gradient, and the Tensors given require one; {instead}, "
+            "or give their .data"
+        )
+    return result
 
 
 _METHODS: dict[str, Callable[..., Tensor]] = {
@@ -222,9 +239,10 @@ _METHODS: dict[str, Callable[..., Tensor]] = {
     "to": to,
     "reshape": lambda x, *shape: reshape(x, shape=_sizes(shape)),
     "transpose": lambda x, *axes: transpose(x, axes=_sizes(axes) or tuple(range(x.ndim))[::-1]),
-    "sum": _reduction(sum),
-    "mean": _reduction(mean),
-    "max": _reduction(max),
+    "sum": sum,
+    "mean": mean,
+    "max": max,
+    "__array_function__": _numpy_function,
 }
 
 for _name, _method in _METHODS.items():

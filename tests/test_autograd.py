@@ -201,6 +201,36 @@ def test_arrays_on_the_left_reach_the_tensor() -> None:
     assert np.asarray(y, dtype=np.float32).dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: np.stack([x, x]),
+        lambda x: np.concatenate((np.zeros(2), x)),
+        lambda x: np.mean(x, axis=0),
+        lambda x: np.einsum("i,i", x, np.ones(2)),
+        lambda x: np.where([True, False], x, 0),
+        lambda x: np.split(x, 2),
+        lambda x: np.linalg.norm(x),
+        lambda x: np.pad(array=x, pad_width=1),
+    ],
+)
+def test_a_function_of_numpy_never_drops_a_gradient_unseen(call) -> None:
+    x = leaf(1.0, 2.0)
+    with pytest.raises(TypeError, match="has no gradient, and the Tensors given require one"):
+        call(x)
+    with no_grad():
+        np.testing.assert_array_equal(call(x), call(x.data))
+    np.testing.assert_array_equal(call(x.detach()), call(x.data))
+
+
+def test_a_function_of_numpy_that_has_no_gradient_takes_a_tensor() -> None:
+    x = leaf(1.0, 2.0)
+    assert np.array_equal(x, [1, 2]) and np.argmax(x) == 1 and np.shape(x) == (2,)
+    (x * x).backward(np.ones_like(x))
+    np.testing.assert_array_equal(x.grad, [2, 4])
+    np.testing.assert_array_equal(np.array(x), [1, 2])  # asked for by name, as for a picture
+
+
 def test_every_leaf_owns_its_gradient() -> None:
     x, y, z = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0, 6.0)
     g = np.array([1.0, 2.0])
