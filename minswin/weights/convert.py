@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from minswin.weights.families.family import State
 from minswin.weights.files import FORMATS, read_file, save_weights
 from minswin.weights.recognise import Known, fitting, full_settings, recognise, settings_of
 from minswin.weights.rename import OWN, rename
-from minswin.weights.state import Source, Weights, read_source, weights_of_run
+from minswin.weights.state import Source, Weights, listed, read_source, weights_of_run
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # counted, not learnt
 
@@ -54,13 +54,13 @@ def _renamed(read: Source, to: str, model: Model | None) -> tuple[State, list[st
     known = recognise(read.arrays)
     if known.unknown:
         raise ValueError(
-            f"convert: {read.who}: {known.dialect} has no {_several(list(known.unknown))} in a "
+            f"convert: {read.who}: {known.dialect} has no {listed(known.unknown)} in a "
             f"{known.family}.{FAMILIES[known.family].why_unknown(known.unknown)}"
         )
     arrays = rename({**known.weights, **known.buffers}, OWN, to, model=model)
     lines = [f"names of {to} (were those of {known.dialect})"]
     if known.strays:
-        lines.append(f"left out, beside the prefix {known.prefix!r}: {_several(known.strays)}")
+        lines.append(f"left out, beside the prefix {known.prefix!r}: {listed(known.strays)}")
     return arrays, lines
 
 
@@ -89,10 +89,6 @@ def statistics_text(data: Mapping[str, Any]) -> str:
     return f"mean {mean}, std {std}"
 
 
-def _several(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f", … ({len(names):,})" if len(names) > 5 else "")
-
-
 def describe(path: Path | str, *, key: str | None = None) -> str:
     """What a weight file is, line by line: size, kinds of numbers, whose names, which model."""
     file = read_file(path, key=key)
@@ -113,7 +109,7 @@ def describe(path: Path | str, *, key: str | None = None) -> str:
     if under or without:
         lines.insert(2, ("found", ", ".join(under + without)))
     if strays:
-        lines.insert(3, ("beside", _several(strays)))
+        lines.insert(3, ("beside", listed(strays)))
     if file.foreign:
         lines.insert(3, ("foreign", f"{', '.join(file.foreign)}: left alone"))
     data = Source(state, str(path), {}, file.metadata).training_data
@@ -134,7 +130,7 @@ def _description(known: Known) -> Iterator[tuple[str, str]]:
             known.facts()
             yield "buffers", f"{len(buffers)}, equal to those that minswin computes"
         if known.unknown:
-            yield "unknown", _several(list(known.unknown)) + family.why_unknown(known.unknown)
+            yield "unknown", listed(known.unknown) + family.why_unknown(known.unknown)
         settings = settings_of(known)
         yield "settings", ", ".join(f"{k}={_short(k, v)}" for k, v in settings.items())
         yield "fits", _fits(fitting(known), settings.get("num_classes"))

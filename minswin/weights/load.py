@@ -26,7 +26,7 @@ from minswin.weights.resize import (
     resize_positions,
     resize_table,
 )
-from minswin.weights.state import Source, Weights, read_source
+from minswin.weights.state import Source, Weights, listed, read_source
 
 Head = str | Path | Sequence[int] | np.ndarray
 Tell = Callable[[str], None]
@@ -126,8 +126,7 @@ def _tell_names(prefix: str, strays: Sequence[str], source: Source, tell: Tell |
     if prefix and tell is not None:
         tell(f"names: without the prefix {prefix!r}")
     if strays:
-        more = f", … ({len(strays):,})" if len(strays) > 5 else ""
-        line = f"left out, beside the prefix {prefix!r}: {', '.join(strays[:5])}{more}"
+        line = f"left out, beside the prefix {prefix!r}: {listed(strays)}"
         if tell is not None:
             tell(line)
         else:

@@ -12,7 +12,7 @@ from minswin.models.registry import CLASSES, MODELS
 from minswin.weights.families import FAMILIES, TABLES
 from minswin.weights.families.family import Facts, Family, Settings, State
 from minswin.weights.families.rows import OURS, translate
-from minswin.weights.state import arrays_of
+from minswin.weights.state import arrays_of, listed
 
 PREFIXES = 4  # that are taken off at most, one after the other
 
@@ -43,7 +43,7 @@ def dialect(state: Mapping[str, np.ndarray]) -> str:
     if known.unknown:
         raise ValueError(
             f"dialect: nearest to these {len(state):,} names are those of {known.dialect} for a "
-            f"{known.family}, but it has no {_several(list(known.unknown))}"
+            f"{known.family}, but it has no {listed(known.unknown)}"
         )
     return known.dialect
 
@@ -144,10 +144,6 @@ def nearest(state: Mapping[str, np.ndarray], tables: list[tuple[str, str]]) -> K
     if problem is not None and not candidates:
         raise problem
     return min(candidates, key=lambda known: len(known.unknown), default=None)
-
-
-def _several(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f", … ({len(names):,})" if len(names) > 5 else "")
 
 
 # ── which model ──────────────────────────────────────────────────────────────────────────────────

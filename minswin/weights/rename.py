@@ -25,7 +25,7 @@ from minswin.weights.families.swin_buffers import (
 )
 from minswin.weights.families.tnt import UNUSED
 from minswin.weights.recognise import Known, fitting, full_settings, nearest, settings_of
-from minswin.weights.state import arrays_of
+from minswin.weights.state import arrays_of, listed
 
 OWN = "minswin"
 AS_MANY = {"timm_old": "microsoft", "facebook": "timm", "huawei": "original"}  # other words
@@ -47,9 +47,8 @@ def rename(
     known = _read(arrays_of(state, who="rename"), source)
     if known.unknown:
         raise ValueError(
-            f"rename: {source} has no {', '.join(list(known.unknown)[:5])}"
-            + (f", … ({len(known.unknown)} names)" if len(known.unknown) > 5 else "")
-            + f" in a {known.family}; is it of another implementation? See weights.dialect"
+            f"rename: {source} has no {listed(known.unknown)} in a {known.family}; is it of "
+            "another implementation? See weights.dialect"
         )
     known.facts()
     if target == OWN:
@@ -64,7 +63,7 @@ def write(known: Known, target: str, model: Model | None = None) -> State:
     theirs, unknown = translate(ours, known.family, target, towards=THEIRS, words=words)
     if unknown:
         raise ValueError(
-            f"rename: {target} has no name for {', '.join(unknown[:5])} of a {known.family}; "
+            f"rename: {target} has no name for {listed(unknown)} of a {known.family}; "
             "its models have no such part"
         )
     return theirs

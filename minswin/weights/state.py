@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin.weights.files import read_file
-from minswin.weights.files.arrays import as_array, is_array
-from minswin.weights.files.entries import find_arrays, nothing_found
+from minswin.weights.files.entries import as_array, find_arrays, is_array, nothing_found
 from minswin.weights.files.mapped import BadFile
 
 Arrays = Mapping[str, np.ndarray]
@@ -78,3 +77,9 @@ def weights_of_run(state: Arrays) -> Arrays:
     for group in ("weights/", "average/"):
         weights.update({n.removeprefix(group): x for n, x in state.items() if n.startswith(group)})
     return weights
+
+
+def listed(names: Collection[str]) -> str:
+    """The first names, and how many they are where that is not all of them."""
+    more = f", … ({len(names):,})" if len(names) > 5 else ""
+    return ", ".join(list(names)[:5]) + more

@@ -27,11 +27,7 @@ _BY_MODEL = {family.model: family for family in _defined()}
 FAMILIES: dict[str, Family] = {m.family: _BY_MODEL[m] for m in NAMED if m in _BY_MODEL}
 
 # (family, dialect): where two have the same names for a state, the first is reported
-TABLES: dict[tuple[str, str], str] = {
-    (family.name, dialect): table
-    for family in FAMILIES.values()
-    for dialect, table in family.tables.items()
-}
+TABLES = tuple((family.name, dialect) for family in FAMILIES.values() for dialect in family.tables)
 DIALECTS = tuple(dict.fromkeys(dialect for _, dialect in TABLES))
 
 

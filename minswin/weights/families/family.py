@@ -1,10 +1,14 @@
 """What a family of models is to those who read its weights, and how its tables are written.
 
-A line of a table holds our name and theirs; one word alone is the name of both. A name stands for a
-layer, with its weight and bias, or for one parameter. Indented lines go on where the one above,
-which ends in `*`, stops. `{i}` is a number, `{2i+1}` one that is computed from it. `[q,k,v]` are
-three names whose arrays, put together along the first axis, make the one of the other side; 0 there
-is zeros.
+A family lists our names. A line stands for a layer, with its weight and bias, or for one parameter.
+The table of a library says what differs there: our name, then theirs; `=` or one word alone is the
+name of both. Our names that it does not mention are its names too. A table also has the lines of
+what only some libraries have.
+
+Indented lines go on where the one above, which ends in `*`, stops; and all our names that begin
+like it follow it. `{i}` is a number, `{2i+1}` one that is computed from it. `[q,k,v]` are three
+names whose arrays, put together along the first axis, make the one of the other side; 0 there is
+zeros.
 
 A third word adds:   buffer: computed again, then checked when read, and written
     checked: a buffer that newer files leave out; it is not written
@@ -46,7 +50,8 @@ class Family:
     """One kind of model: its names, and what its weights tell of its settings.
 
     paper: its name in its paper   mark: a pattern of a name that only this family has
-    tables: names by the library that uses them   settings: read from weights under our names
+    names: ours   tables: how those of each library differ
+    settings: read from weights under our names
     base: what transformers puts before every name, but not where it saves a model without a head
     buffers: last parts of the names of arrays that follow from the model; check: compares them
     fits: whether the shapes are those of this naming
@@ -56,6 +61,7 @@ class Family:
     paper: str
     model: type[Model]
     mark: str
+    names: str
     tables: Mapping[str, str]
     settings: Callable[[State, Facts], Settings]
     base: str = ""

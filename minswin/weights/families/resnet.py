@@ -5,16 +5,20 @@ from __future__ import annotations
 from minswin.models.resnet import ResNet
 from minswin.weights.families.family import Facts, Family, Settings, State, count
 
-RESNET_TORCHVISION = """
+NAMES = """
     conv1
     bn1
-    layer{i}.{j}.conv{k}
-    layer{i}.{j}.bn{k}
-    layer{i}.{j}.downsample.{k}
+    layer{i+1}.{j}.*
+        conv{k+1}
+        bn{k+1}
     fc
 """
 
-RESNET_TRANSFORMERS = """
+TORCHVISION = """
+    layer{i}.{j}.downsample.{k}
+"""
+
+TRANSFORMERS = """
     conv1                         resnet.embedder.embedder.convolution
     bn1                           resnet.embedder.embedder.normalization
     layer{i+1}.{j}.*              resnet.encoder.stages.{i}.layers.{j}.*
@@ -40,10 +44,7 @@ RESNET = Family(
     paper="ResNet",
     model=ResNet,
     mark=r"layer1\.0\.conv1\.weight",
-    tables={
-        "torchvision": RESNET_TORCHVISION,
-        "timm": RESNET_TORCHVISION,
-        "transformers": RESNET_TRANSFORMERS,
-    },
+    names=NAMES,
+    tables={"torchvision": TORCHVISION, "timm": TORCHVISION, "transformers": TRANSFORMERS},
     settings=_settings,
 )

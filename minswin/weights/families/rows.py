@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from math import isqrt, prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.weights.families import TABLES
+from minswin.weights.families import FAMILIES
 from minswin.weights.families.family import Pair, State
 
 OURS, THEIRS = 0, 1  # the sides of a table
@@ -87,26 +87,41 @@ def _texts(names: tuple[Name, ...]) -> str:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
+Line = tuple[str, str, tuple[str, ...]]  # our name, theirs, marks
+
+
 @cache
 def rows(family: str, dialect: str) -> tuple[Row, ...]:
-    """The lines of a table."""
-    return tuple(_read(TABLES[family, dialect]))
+    """Our names and those of a dialect, line by line."""
+    names, differences = FAMILIES[family].names, FAMILIES[family].tables[dialect]
+    stated, prefixes = _read(differences)
+    mentioned = {ours for ours, _, _ in stated}
+    for ours, _, _ in _read(names)[0]:
+        if ours not in mentioned:
+            begins = max((prefix for prefix in prefixes if ours.startswith(prefix)), key=len)
+            stated.append((ours, prefixes[begins] + ours.removeprefix(begins), ()))
+    return tuple(Row((_names(ours), _names(theirs)), marks) for ours, theirs, marks in stated)
 
 
-def _read(text: str) -> Iterator[Row]:
-    inside: list[tuple[int, str, str]] = []  # indent, our prefix, theirs
+def _read(text: str) -> tuple[list[Line], dict[str, str]]:
+    """The lines of a table, and what the names that begin with a text begin with there."""
+    lines: list[Line] = []
+    prefixes = {"": ""}
+    above = [(-1, "", "")]  # indent, our prefix, theirs
     for line in filter(str.strip, text.splitlines()):
         indent = len(line) - len(line.lstrip())
-        ours, *rest = line.split()
-        theirs, marks = (rest[0], rest[1:]) if rest else (ours, [])
-        while inside and inside[-1][0] >= indent:
-            inside.pop()
-        if inside:
-            ours, theirs = inside[-1][1] + ours, inside[-1][2] + theirs
+        ours, theirs, *marks = line.split() if " " in line.strip() else (line.strip(), "=")
+        while above[-1][0] >= indent:
+            above.pop()
+        _, our_prefix, their_prefix = above[-1]
+        theirs = their_prefix + (ours if theirs == "=" else theirs)
+        ours = our_prefix + ours
         if ours.endswith("*"):
-            inside.append((indent, ours[:-1], theirs[:-1]))
+            above.append((indent, ours[:-1], theirs[:-1]))
+            prefixes[ours[:-1]] = theirs[:-1]
         else:
-            yield Row((_names(ours), _names(theirs)), tuple(marks))
+            lines.append((ours, theirs, tuple(marks)))
+    return lines, prefixes
 
 
 def _names(text: str) -> tuple[Name, ...]:
@@ -119,14 +134,11 @@ def _names(text: str) -> tuple[Name, ...]:
 
 
 def _name(text: str) -> Name:
-    numbers = tuple((x, int(factor or 1), int(more or 0)) for factor, x, more in _find(text))
+    numbers = tuple(
+        (x, int(factor or 1), int(more or 0)) for factor, x, more in _NUMBER.findall(text)
+    )
     pattern = r"(\d+)".join(map(re.escape, _NUMBER.split(text)[::4])) + _LEAF
     return Name(text, re.compile(pattern), numbers)
-
-
-def _find(text: str) -> Iterator[tuple[str, str, str]]:
-    for match in _NUMBER.finditer(text):
-        yield match[1], match[2], match[3]
 
 
 # ── from one side to the other ───────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isqrt
 
 import numpy as np
@@ -12,194 +13,125 @@ from minswin.models.swin_v2 import SwinTransformerV2
 from minswin.weights.families.family import Facts, Family, Settings, State, count, image_of
 from minswin.weights.families.swin_buffers import BUFFERS, check
 
-# ── Swin ─────────────────────────────────────────────────────────────────────────────────────────
+# ── names: ours that all implementations have, then how each differs ─────────────────────────────
 
-SWIN_MICROSOFT = """
-    absolute_pos_embed
+_NAMES = """
     patch_embed.proj
     patch_embed.norm
-    layers.{i}.blocks.{j}.*       layers.{i}.blocks.{j}.*
-        attn_mask                     attn_mask                        buffer
+    layers.{i}.blocks.{j}.*
         norm1
-        attn.relative_position_bias_table
-        attn.relative_position_index  attn.relative_position_index     buffer
-        attn.qkv
         attn.proj
         norm2
         mlp.fc1
         mlp.fc2
-    layers.{i}.downsample.*       layers.{i}.downsample.*
+    layers.{i}.downsample.*
         reduction
         norm
     norm
     head
 """
 
-# The merge is at the start of a stage, not at the end of the one before. Older files of timm have
+_MICROSOFT = """
+    absolute_pos_embed
+    layers.{i}.blocks.{j}.*
+        attn_mask                     =                                buffer
+        attn.relative_position_index  =                                buffer
+"""
+
+# The merge is at the start of a stage, not at the end of the one before. Older files have
 # microsoft's names.
-SWIN_TIMM = """
-    patch_embed.proj
-    patch_embed.norm
-    layers.{i}.blocks.{j}.*       layers.{i}.blocks.{j}.*
-        attn_mask                     attn_mask                        checked
-        norm1
-        attn.relative_position_bias_table
-        attn.relative_position_index  attn.relative_position_index     checked
-        attn.qkv
-        attn.proj
-        norm2
-        mlp.fc1
-        mlp.fc2
+_TIMM = """
+    layers.{i}.blocks.{j}.*
+        attn_mask                     =                                checked
+        attn.relative_position_index  =                                checked
     layers.{i}.downsample.*       layers.{i+1}.downsample.*
-        reduction
-        norm
-    norm
     head                          head.fc
 """
 
-# before transformers 5, and every published file
-SWIN_TRANSFORMERS = """
+_TRANSFORMERS = """
     absolute_pos_embed            swin.embeddings.position_embeddings
     patch_embed.proj              swin.embeddings.patch_embeddings.projection
     patch_embed.norm              swin.embeddings.norm
+    layers.{i}.*                  swin.encoder.layers.{i}.*
+        blocks.{j}.norm1              blocks.{j}.layernorm_before
+        blocks.{j}.norm2              blocks.{j}.layernorm_after
+    norm                          swin.layernorm
+    head                          classifier
+"""
+
+# transformers before version 5, and every published file
+_LINEARS_4 = """
     layers.{i}.blocks.{j}.*       swin.encoder.layers.{i}.blocks.{j}.*
-        norm1                         layernorm_before
-        attn.relative_position_bias_table  attention.self.relative_position_bias_table
-        attn.relative_position_index  attention.self.relative_position_index    buffer
-        attn.qkv                      attention.self.[query,key,value]
         attn.proj                     attention.output.dense
-        norm2                         layernorm_after
         mlp.fc1                       intermediate.dense
         mlp.fc2                       output.dense
-    layers.{i}.downsample.*       swin.encoder.layers.{i}.downsample.*
-        reduction
-        norm
-    norm                          swin.layernorm
-    head                          classifier
 """
 
-SWIN_TRANSFORMERS5 = """
-    absolute_pos_embed            swin.embeddings.position_embeddings
-    patch_embed.proj              swin.embeddings.patch_embeddings.projection
-    patch_embed.norm              swin.embeddings.norm
-    layers.{i}.blocks.{j}.*       swin.encoder.layers.{i}.blocks.{j}.*
-        norm1                         layernorm_before
-        attn.relative_position_*      attention.relative_position_bias.relative_position_*
-            bias_table
-            index                         index                        checked
-        attn.qkv                      attention.[q_proj,k_proj,v_proj]
-        attn.proj                     attention.o_proj
-        norm2                         layernorm_after
-        mlp.fc1
-        mlp.fc2
-    layers.{i}.downsample.*       swin.encoder.layers.{i}.downsample.*
-        reduction
-        norm
-    norm                          swin.layernorm
-    head                          classifier
+_ATTENTION_4 = """
+    layers.{i}.blocks.{j}.attn.*  swin.encoder.layers.{i}.blocks.{j}.attention.self.*
+        relative_position_index       =                                buffer
+        qkv                           [query,key,value]
 """
 
-SWIN_TORCHVISION = """
+_ATTENTION_5 = """
+    layers.{i}.blocks.{j}.attn.*  swin.encoder.layers.{i}.blocks.{j}.attention.*
+        relative_position_*           relative_position_bias.relative_position_*
+            index                         =                            checked
+        qkv                           [q_proj,k_proj,v_proj]
+        proj                          o_proj
+"""
+
+_TORCHVISION = """
     patch_embed.proj              features.0.0
     patch_embed.norm              features.0.2
     layers.{i}.blocks.{j}.*       features.{2i+1}.{j}.*
-        norm1
-        attn.relative_position_bias_table
-        attn.relative_position_index  attn.relative_position_index     buffer flat
-        attn.qkv
-        attn.proj
-        norm2
+        attn.relative_position_index  =                                buffer flat
         mlp.fc1                       mlp.0
         mlp.fc2                       mlp.3
     layers.{i}.downsample.*       features.{2i+2}.*
-        reduction
-        norm
-    norm
-    head
 """
 
-# ── Swin V2: q and v have a bias, k has none ─────────────────────────────────────────────────────
-
-SWINV2_MICROSOFT = """
-    absolute_pos_embed
-    patch_embed.proj
-    patch_embed.norm
-    layers.{i}.blocks.{j}.*       layers.{i}.blocks.{j}.*
-        attn_mask                     attn_mask                        buffer
-        norm1
-        attn.logit_scale
-        attn.q_bias
-        attn.v_bias
-        attn.relative_coords_table    attn.relative_coords_table       buffer
-        attn.relative_position_index  attn.relative_position_index     buffer
-        attn.cpb_mlp.{k}
-        attn.qkv
-        attn.proj
-        norm2
-        mlp.fc1
-        mlp.fc2
-    layers.{i}.downsample.*       layers.{i}.downsample.*
-        reduction
-        norm
-    norm
-    head
+_BIAS_TABLE = """
+    layers.{i}.blocks.{j}.attn.*
+        relative_position_bias_table
+        qkv
 """
 
-SWINV2_TIMM = (
-    SWINV2_MICROSOFT.replace(" buffer", " checked")
-    .replace("    absolute_pos_embed\n", "")
-    .replace(
-        "layers.{i}.downsample.*       layers.{i}.", "layers.{i}.downsample.*    layers.{i+1}."
-    )
-    .replace("    head\n", "    head    head.fc\n")
-)
+# ── Swin V2: the bias comes from a small network; q and v have a bias, k has none ────────────────
 
-SWINV2_TRANSFORMERS = """
-    absolute_pos_embed            swinv2.embeddings.position_embeddings
-    patch_embed.proj              swinv2.embeddings.patch_embeddings.projection
-    patch_embed.norm              swinv2.embeddings.norm
-    layers.{i}.blocks.{j}.*       swinv2.encoder.layers.{i}.blocks.{j}.*
-        norm1                         layernorm_before
-        attn.logit_scale              attention.self.logit_scale
-        attn.q_bias                   attention.self.query.bias
-        attn.v_bias                   attention.self.value.bias
-        attn.relative_coords_table    attention.self.relative_coords_table     checked
-        attn.relative_position_index  attention.self.relative_position_index   checked
-        attn.cpb_mlp.{k}              attention.self.continuous_position_bias_mlp.{k}
-        attn.qkv.weight               attention.self.[query,key,value].weight
-        attn.proj                     attention.output.dense
-        norm2                         layernorm_after
-        mlp.fc1                       intermediate.dense
-        mlp.fc2                       output.dense
-    layers.{i}.downsample.*       swinv2.encoder.layers.{i}.downsample.*
-        reduction
-        norm
-    norm                          swinv2.layernorm
-    head                          classifier
+_BIAS_NETWORK = """
+    layers.{i}.blocks.{j}.attn.*
+        logit_scale
+        cpb_mlp.{k}
+"""
+
+_TWO_BIASES = """
+    layers.{i}.blocks.{j}.attn.*
+        q_bias
+        v_bias
+        qkv
+        relative_coords_table         =                                MARK
+"""
+
+_V2_ATTENTION_4 = """
+    layers.{i}.blocks.{j}.attn.*  swin.encoder.layers.{i}.blocks.{j}.attention.self.*
+        q_bias                        query.bias
+        v_bias                        value.bias
+        qkv.weight                    [query,key,value].weight
+        cpb_mlp.{k}                   continuous_position_bias_mlp.{k}
+        relative_coords_table         =                                checked
+        relative_position_index       =                                checked
 """
 
 # one bias for q, k and v, whose middle is zero
-SWINV2_TORCHVISION = """
-    patch_embed.proj              features.0.0
-    patch_embed.norm              features.0.2
-    layers.{i}.blocks.{j}.*       features.{2i+1}.{j}.*
-        norm1
-        attn.logit_scale
-        attn.[q_bias,0,v_bias]        attn.qkv.bias
-        attn.relative_coords_table    attn.relative_coords_table       buffer
-        attn.relative_position_index  attn.relative_position_index     buffer flat
-        attn.cpb_mlp.{k}
-        attn.qkv.weight
-        attn.proj
-        norm2
-        mlp.fc1                       mlp.0
-        mlp.fc2                       mlp.3
-    layers.{i}.downsample.*       features.{2i+2}.*
-        reduction
-        norm
-    norm
-    head
+_V2_TORCHVISION = """
+    layers.{i}.blocks.{j}.attn.*  features.{2i+1}.{j}.attn.*
+        [q_bias,0,v_bias]             qkv.bias
+        qkv.weight
+        relative_coords_table         =                                buffer
 """
+
+_TRANSFORMERS_V2 = (_TRANSFORMERS + _LINEARS_4 + _V2_ATTENTION_4).replace(" swin.", " swinv2.")
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,25 +139,23 @@ SWINV2_TORCHVISION = """
 def _settings(weights: State, facts: Facts) -> Settings:
     channels, _, *patch = weights["patch_embed.proj.weight"].shape
     stages = count(weights, r"layers\.(\d+)\.")
-    depths = [count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)]
     settings: Settings = {"embed_dim": channels, "patch_size": tuple(patch)}
-    settings["depths"] = tuple(depths)
+    settings["depths"] = tuple(
+        count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)
+    )
     first = "layers.{}.blocks.0.attn.{}"
     v2 = any(name.endswith("logit_scale") for name in weights)
-    each = "logit_scale" if v2 else "relative_position_bias_table"  # (h, 1, 1) or (rows, h)
-    shapes = [np.shape(weights[first.format(i, each)]) for i in range(stages)]
+    of_heads = "logit_scale" if v2 else "relative_position_bias_table"  # (h, 1, 1) or (rows, h)
+    shapes = [np.shape(weights[first.format(i, of_heads)]) for i in range(stages)]
     settings["num_heads"] = tuple(shape[0 if v2 else 1] for shape in shapes)
     if not v2:
         rows, side = shapes[0][0], isqrt(shapes[0][0])
-        settings["window_size"] = (
-            (side + 1) // 2 if side * side == rows else None
-        )  # it is not square
+        settings["window_size"] = (side + 1) // 2 if side * side == rows else None  # not square
     if facts.windows.get(0):
         settings["window_size"] = facts.windows[0]
     if facts.pretrained:
-        settings["pretrained_window_sizes"] = tuple(
-            facts.pretrained.get(i, 0) for i in range(stages)
-        )
+        sides = (facts.pretrained.get(i, 0) for i in range(stages))
+        settings["pretrained_window_sizes"] = tuple(sides)
     if 0 in facts.grids:
         settings["img_size"] = tuple(n * p for n, p in zip(facts.grids[0], patch, strict=True))
     settings["qkv_bias"] = first.format(0, "q_bias" if v2 else "qkv.bias") in weights
@@ -251,12 +181,13 @@ SWIN = Family(
     paper="Swin Transformer",
     model=SwinTransformer,
     mark=r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table",
+    names=_NAMES + _BIAS_TABLE,
     tables={
-        "microsoft": SWIN_MICROSOFT,
-        "timm": SWIN_TIMM,
-        "transformers": SWIN_TRANSFORMERS,
-        "transformers5": SWIN_TRANSFORMERS5,
-        "torchvision": SWIN_TORCHVISION,
+        "microsoft": _MICROSOFT,
+        "timm": _TIMM,
+        "transformers": _TRANSFORMERS + _LINEARS_4 + _ATTENTION_4,
+        "transformers5": _TRANSFORMERS + _ATTENTION_5,
+        "torchvision": _TORCHVISION,
     },
     settings=_settings,
     base="swin",
@@ -264,19 +195,17 @@ SWIN = Family(
     check=check,
     fits=_merges_at_the_end,
 )
-SWIN_V2 = Family(
+SWIN_V2 = replace(
+    SWIN,
     paper="Swin Transformer V2",
     model=SwinTransformerV2,
     mark=r"layers\.\d+\.blocks\.\d+\.attn\.logit_scale",
+    names=_NAMES + _BIAS_NETWORK,
     tables={
-        "microsoft": SWINV2_MICROSOFT,
-        "timm": SWINV2_TIMM,
-        "transformers": SWINV2_TRANSFORMERS,
-        "torchvision": SWINV2_TORCHVISION,
+        "microsoft": _MICROSOFT + _TWO_BIASES.replace("MARK", "buffer"),
+        "timm": _TIMM + _TWO_BIASES.replace("MARK", "checked"),
+        "transformers": _TRANSFORMERS_V2,
+        "torchvision": _TORCHVISION + _V2_TORCHVISION,
     },
-    settings=_settings,
     base="swinv2",
-    buffers=BUFFERS,
-    check=check,
-    fits=_merges_at_the_end,
 )

@@ -7,21 +7,18 @@ from minswin.weights.families.family import Facts, Family, Settings, State, coun
 
 UNUSED = "outer_tokens"  # of the original: nothing reads them
 
-TNT_ORIGINAL = """
+NAMES = """
     cls_token
-    outer_tokens                  outer_tokens                         buffer
     outer_pos
     inner_pos
     patch_embed.proj
     proj_norm{n}
     proj
-    blocks.{i}.*                  blocks.{i}.*
-        inner_norm{n}
+    blocks.{i}.*
         inner_attn.qk
         inner_attn.v
         inner_attn.proj
         inner_mlp.fc{n}
-        outer_norm{n}
         outer_attn.qk
         outer_attn.v
         outer_attn.proj
@@ -32,33 +29,28 @@ TNT_ORIGINAL = """
     head
 """
 
-TNT_TIMM = """
-    cls_token
-    outer_tokens                  outer_tokens                         checked
+ORIGINAL = """
+    outer_tokens                  =                                    buffer
+    blocks.{i}.inner_norm{n}
+    blocks.{i}.outer_norm{n}
+"""
+
+TIMM = """
+    outer_tokens                  =                                    checked
     outer_pos                     patch_pos
     inner_pos                     pixel_pos                            words
     patch_embed.proj              pixel_embed.proj
     proj_norm{n}                  norm{n}_proj
-    proj
     blocks.{i}.*                  blocks.{i}.*
         inner_norm1                   norm_in
         inner_norm2                   norm_mlp_in
         inner_attn.*                  attn_in.*
-            qk
-            v
-            proj
-        inner_mlp.fc{n}               mlp_in.fc{n}
+        inner_mlp.*                   mlp_in.*
         proj_norm{n}                  norm{n}_proj
-        proj
         outer_norm1                   norm_out
         outer_norm2                   norm_mlp
         outer_attn.*                  attn_out.*
-            qk
-            v
-            proj
-        outer_mlp.fc{n}               mlp.fc{n}
-    norm
-    head
+        outer_mlp.*                   mlp.*
 """
 
 
@@ -76,7 +68,8 @@ TNT = Family(
     paper="Transformer in Transformer",
     model=Model,
     mark="inner_pos",
-    tables={"original": TNT_ORIGINAL, "timm": TNT_TIMM},
+    names=NAMES,
+    tables={"original": ORIGINAL, "timm": TIMM},
     settings=_settings,
     buffers=(UNUSED,),
 )

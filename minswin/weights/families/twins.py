@@ -5,12 +5,12 @@ from __future__ import annotations
 from minswin.models.twins import Twins as Model
 from minswin.weights.families.family import Facts, Family, Settings, State, count
 
-TIMM = """
-    patch_embeds.{i}.*            patch_embeds.{i}.*
+NAMES = """
+    patch_embeds.{i}.*
         proj
         norm
     pos_block.{i}.proj.0
-    blocks.{i}.{j}.*              blocks.{i}.{j}.*
+    blocks.{i}.{j}.*
         norm{n}
         attn.qkv
         attn.q
@@ -41,6 +41,7 @@ TWINS = Family(
     paper="Twins-SVT",
     model=Model,
     mark=r"pos_block\.0\.proj\.0\.weight",
-    tables={"timm": TIMM},
+    names=NAMES,
+    tables={"timm": ""},
     settings=_settings,
 )

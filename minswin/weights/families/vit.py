@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from minswin.models.deit import DistilledVisionTransformer
 from minswin.models.vit import VisionTransformer
 from minswin.weights.families.family import Facts, Family, Settings, State, count, image_of
 
-VIT_TIMM = """
+VIT_NAMES = """
     cls_token
     pos_embed
     patch_embed.proj
-    blocks.{i}.*                  blocks.{i}.*
+    blocks.{i}.*
         norm1
-        attn.qkv
-        rel_pos.relative_position_bias_table  attn.rel_pos.relative_position_bias_table
         attn.proj
         norm2
         mlp.fc1
@@ -23,10 +23,22 @@ VIT_TIMM = """
     head
 """
 
-VIT_TRANSFORMERS = """
+_TIMM = """
+    blocks.{i}.attn.qkv
+    blocks.{i}.rel_pos.*          blocks.{i}.attn.rel_pos.*
+        relative_position_bias_table
+"""
+
+_TRANSFORMERS = """
     cls_token                     vit.embeddings.cls_token
     pos_embed                     vit.embeddings.position_embeddings
     patch_embed.proj              vit.embeddings.patch_embeddings.projection
+    norm                          vit.layernorm
+    pre_logits.fc                 vit.pooler.dense
+    head                          classifier
+"""
+
+_BLOCKS_4 = """
     blocks.{i}.*                  vit.encoder.layer.{i}.*
         norm1                         layernorm_before
         attn.qkv                      attention.attention.[query,key,value]
@@ -34,35 +46,25 @@ VIT_TRANSFORMERS = """
         norm2                         layernorm_after
         mlp.fc1                       intermediate.dense
         mlp.fc2                       output.dense
-    norm                          vit.layernorm
-    pre_logits.fc                 vit.pooler.dense
-    head                          classifier
 """
 
-VIT_TRANSFORMERS5 = """
-    cls_token                     vit.embeddings.cls_token
-    pos_embed                     vit.embeddings.position_embeddings
-    patch_embed.proj              vit.embeddings.patch_embeddings.projection
+_BLOCKS_5 = """
     blocks.{i}.*                  vit.layers.{i}.*
         norm1                         layernorm_before
         attn.qkv                      attention.[q_proj,k_proj,v_proj]
         attn.proj                     attention.o_proj
         norm2                         layernorm_after
-        mlp.fc1
-        mlp.fc2
-    norm                          vit.layernorm
-    pre_logits.fc                 vit.pooler.dense
-    head                          classifier
 """
 
-VIT_TORCHVISION = """
+_TORCHVISION = """
     cls_token                     class_token
     pos_embed                     encoder.pos_embedding
     patch_embed.proj              conv_proj
     blocks.{i}.*                  encoder.layers.encoder_layer_{i}.*
         norm1                         ln_1
-        attn.qkv.weight               self_attention.in_proj_weight
-        attn.qkv.bias                 self_attention.in_proj_bias
+        attn.qkv.*                    self_attention.in_proj_*
+            weight
+            bias
         attn.proj                     self_attention.out_proj
         norm2                         ln_2
         mlp.fc1                       mlp.0
@@ -118,26 +120,27 @@ VIT = Family(
     paper="Vision Transformer",
     model=VisionTransformer,
     mark=r"blocks\.\d+\.attn\.qkv\.weight",
+    names=VIT_NAMES,
     tables={
-        "timm": VIT_TIMM,
-        "transformers": VIT_TRANSFORMERS,
-        "transformers5": VIT_TRANSFORMERS5,
-        "torchvision": VIT_TORCHVISION,
+        "timm": _TIMM,
+        "transformers": _TRANSFORMERS + _BLOCKS_4,
+        "transformers5": _TRANSFORMERS + _BLOCKS_5,
+        "torchvision": _TORCHVISION,
     },
     settings=_settings,
     base="vit",
     parts=_PARTS,
 )
-DEIT = Family(
+DEIT = replace(
+    VIT,
     paper="DeiT with a distillation token",
     model=DistilledVisionTransformer,
     mark="dist_token",
+    names=VIT_NAMES + "    dist_token\n    head_dist\n",
     tables={
-        "timm": VIT_TIMM + "    dist_token\n    head_dist\n",
-        "transformers": _distilled(VIT_TRANSFORMERS),
-        "transformers5": _distilled(VIT_TRANSFORMERS5),
+        "timm": _TIMM,
+        "transformers": _distilled(_TRANSFORMERS + _BLOCKS_4),
+        "transformers5": _distilled(_TRANSFORMERS + _BLOCKS_5),
     },
-    settings=_settings,
     base="deit",
-    parts=_PARTS,
 )

@@ -13,9 +13,7 @@ import numpy as np
 from minswin.arrays import Array
 from minswin.replacing import replacing
 from minswin.weights.files.archive import Archive
-from minswin.weights.files.arrays import as_array
-from minswin.weights.files.entries import entry
-from minswin.weights.files.index import is_index, read_index
+from minswin.weights.files.entries import as_array, entry, is_index, read_index
 from minswin.weights.files.mapped import STORED, BadFile, MappedFile, short
 from minswin.weights.files.npz import is_npz, read_npz, write_npz
 from minswin.weights.files.safetensors import (

@@ -17,7 +17,7 @@ from minswin.weights.files.mapped import STORED, BadFile, count_of, short
 from minswin.weights.files.pickle_machine import Foreign, Rule, foreign
 from minswin.weights.files.pickles import dictionary
 
-_STORAGES = {
+STORAGES = {
     "FloatStorage": "float32",
     "DoubleStorage": "float64",
     "HalfStorage": "float16",
@@ -165,7 +165,7 @@ _TABLE: Mapping[tuple[str, str], object] = {
     **{
         (module, name): Kind(kind)
         for module in ("torch", "torch.storage", "torch.cuda")
-        for name, kind in _STORAGES.items()
+        for name, kind in STORAGES.items()
     },
 }
 

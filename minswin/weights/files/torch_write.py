@@ -15,22 +15,11 @@ from typing import IO
 import numpy as np
 
 from minswin.weights.files.safetensors import raw_bytes
+from minswin.weights.files.torch_tensors import STORAGES
 
 ALIGNMENT = 64
 _ZIP64 = 1 << 31
-_STORAGES = {
-    "float32": "Float",
-    "float64": "Double",
-    "float16": "Half",
-    "int64": "Long",
-    "int32": "Int",
-    "int16": "Short",
-    "int8": "Char",
-    "uint8": "Byte",
-    "bool": "Bool",
-    "complex64": "ComplexFloat",
-    "complex128": "ComplexDouble",
-}
+_STORAGES = {kind: name for name, kind in STORAGES.items() if kind not in ("", "bfloat16")}
 TORCH_KINDS = frozenset(_STORAGES)
 
 
@@ -69,8 +58,10 @@ _ORDERED = b"ccollections\nOrderedDict\n)R"
 
 
 def _tensor(key: int, array: np.ndarray) -> bytes:
-    kind = _STORAGES[array.dtype.name]
-    place = _text("storage") + f"ctorch\n{kind}Storage\n".encode() + _text(str(key)) + _text("cpu")
+    torch_class = f"ctorch\n{_STORAGES[array.dtype.name]}\n".encode()
+    place = (
+        _text("storage") + torch_class + _text(str(key)) + _text("cpu")
+    )
     storage = b"(" + place + _number(array.size) + b"tQ"
     strides = tuple(math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim))
     view = storage + _number(0) + _numbers(array.shape) + _numbers(strides)
