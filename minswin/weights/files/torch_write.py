@@ -59,9 +59,7 @@ _ORDERED = b"ccollections\nOrderedDict\n)R"
 
 def _tensor(key: int, array: np.ndarray) -> bytes:
     torch_class = f"ctorch\n{_STORAGES[array.dtype.name]}\n".encode()
-    place = (
-        _text("storage") + torch_class + _text(str(key)) + _text("cpu")
-    )
+    place = _text("storage") + torch_class + _text(str(key)) + _text("cpu")
     storage = b"(" + place + _number(array.size) + b"tQ"
     strides = tuple(math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim))
     view = storage + _number(0) + _numbers(array.shape) + _numbers(strides)
