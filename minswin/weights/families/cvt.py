@@ -5,13 +5,13 @@ from __future__ import annotations
 from minswin.models.cvt import CvT as Model
 from minswin.weights.families.family import Facts, Family, Settings, State, count
 
-MICROSOFT = """
-    stages.{i}.*                  stage{i}.*
+NAMES = """
+    stages.{i}.*
         cls_token
         patch_embed.proj
         patch_embed.norm
-        blocks.{j}.*                  blocks.{j}.*
-            norm{n}
+        blocks.{j}.*
+            norm1
             attn.conv_proj_q.conv
             attn.conv_proj_q.bn
             attn.conv_proj_k.conv
@@ -22,14 +22,19 @@ MICROSOFT = """
             attn.proj_k
             attn.proj_v
             attn.proj
-            mlp.fc{n}
+            norm2
+            mlp.fc1
+            mlp.fc2
     norm
     head
 """
 
+MICROSOFT = """
+    stages.{i}.*                  stage{i}.*
+"""
+
 TRANSFORMERS = """
     stages.{i}.*                  cvt.encoder.stages.{i}.*
-        cls_token
         patch_embed.*                 embedding.convolution_embeddings.*
             proj                          projection
             norm                          normalization
@@ -73,6 +78,7 @@ CVT = Family(
     paper="CvT",
     model=Model,
     mark=r"stages\.0\.blocks\.0\.attn\.conv_proj_q\.conv\.weight",
+    names=NAMES,
     tables={"microsoft": MICROSOFT, "transformers": TRANSFORMERS},
     settings=_settings,
     base="cvt",
