@@ -124,7 +124,8 @@ def _add_compare(commands: Any) -> None:
     )
     parser = add(commands, "compare", _compare, does)
     parser.add_argument("truth", help="the folder that 'minswin trace' wrote")
-    parser.add_argument("theirs", help="a trace, a folder of .npy files, .npz, .safetensors, .pth")
+    does = "a trace, a folder of .npy files, .npz, .safetensors, .pth, or a model in .onnx"
+    parser.add_argument("theirs", help=does)
     add_key(parser)
     does = "lines 'our name = their name' ({i}: a number, *: anything, -: nothing), or JSON"
     parser.add_argument("--names", metavar="MAP", help=does)

@@ -17,6 +17,7 @@ from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import SECONDS, diagnose
 from minswin.crosscheck.html import write_html
 from minswin.crosscheck.names import draft, read_names
+from minswin.crosscheck.onnx import tensors_of
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.results import data_of, write_json
 from minswin.crosscheck.trace import trace
@@ -150,7 +151,10 @@ def run_compare(
         )
     _require_same_pass(trace_of_ours, Path(theirs))
     given = read_names(names) if names is not None else None
-    arrays = read_theirs(theirs, dtype=dtype, key=key)
+    if Path(theirs).suffix == ".onnx":
+        arrays = tensors_of(theirs, np.asarray(trace_of_ours.steps["image"].value))
+    else:
+        arrays = read_theirs(theirs, dtype=dtype, key=key)
     comparison = compare(trace_of_ours, arrays, given)
     if draft_map:
         pairs = {n: match.name for n, match in comparison.given.items()}
