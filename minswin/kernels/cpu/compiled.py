@@ -6,7 +6,7 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ from minswin.arrays import Array
 FunctionIdentity._unique_ids = iter(lambda: secrets.randbits(64), None)
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], *, allocates: bool = False) -> Any:
     """Decorator: a serial loop without the interpreter lock, compiled at its first call.
 
     Whoever wants more cores splits the batch over threads. x / 0 is inf, as in NumPy. The machine
     code is kept on disk between runs; where that cannot be, each run compiles it anew.
+
+    No references are counted, since each count is an atomic instruction and a product of 16×16
+    matrices has dozens: so the loop can make no arrays, unless it `allocates`.
     """
-    loop = njit(nogil=True, error_model="numpy")(function)
+    loop = njit(nogil=True, error_model="numpy", _nrt=allocates)(function)
     try:
         loop.enable_caching()
     except RuntimeError:  # numba found no folder that it may write
@@ -40,6 +43,9 @@ def compiled(function: Callable[..., Any]) -> Any:
     forget_stale_code(Path(__file__).parent, Path(loop._cache.cache_path))
     loop._cache.save_overload = _forgiving(loop._cache.save_overload, loop._cache.cache_path)
     return loop
+
+
+allocating = partial(compiled, allocates=True)
 
 
 def _forgiving(save: Callable[..., None], folder: str) -> Callable[..., None]:

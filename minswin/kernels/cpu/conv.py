@@ -17,7 +17,7 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
 from minswin.kernels.cpu.products import LINE, multiply, padded, panels
 from minswin.reference import conv as reference
 
@@ -107,7 +107,7 @@ def _forward(
                 multiply(patches, right, before, to, W, depth, D)
 
 
-@compiled
+@allocating
 def _backward_filters(
     x: Any, g: Any, dfilters: Any, maps: Any, filters: Any, stride: Any, grid: Any
 ) -> None:

@@ -1,67 +1,86 @@
 """One head of attention, on scratch that stays in the cache: what all attention kernels share.
 
-The queries are taken TILE rows at a time, so that no more than TILE rows of logits exist at once.
-Backward computes the probabilities again: they are never stored.
+Logits and probabilities are kept transposed, a row for each key and a column for each query: eight
+queries lie side by side in a vector, so softmax over the keys never looks across one. The queries
+are taken TILE at a time, so that no more than TILE columns of logits exist at once. Backward
+computes the probabilities again: they are never stored.
 
-    q, y (N, d)   k, v (M, d)   kt, vt their transposes   B (N, M) bias and mask
-    rows padded to `dp`, a multiple of 8 numbers; those of logits to `Mp`, where B is −∞
+    q, y (N, d)   k, v (M, d)   qt, yt the transposes   Bt (M, Np) bias and mask, transposed
+    rows are padded to `dp` and `ep`, columns to `Np`: multiples of 8 numbers
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from minswin.arrays import Array
 from minswin.kernels.cpu.compiled import compiled
-from minswin.kernels.cpu.products import LINE, multiply
+from minswin.kernels.cpu.products import LINE, multiply, padded
 from minswin.kernels.cpu.simd import LANES, load, splat, store
-from minswin.kernels.cpu.softmax import softmax_rows, undo_softmax_rows
+from minswin.kernels.cpu.softmax import softmax_columns, undo_softmax_columns
 
 TILE = 64  # queries
 
 
+def forward_room(N: int, M: int, d: int, e: int, dtype: Any) -> tuple[Array, ...]:
+    """Scratch of a head, with zeros where rows are padded: (q, qt, k, v, y, pt, zero)."""
+    Np, dp, ep = padded(N, 8), padded(d, 8), padded(e, 8)
+    sizes = Np * dp, Np * dp, M * dp, M * ep, N * ep, M * min(Np, TILE), max(Np, dp, ep)
+    return tuple(np.zeros(size, dtype) for size in sizes)
+
+
+def backward_room(N: int, M: int, d: int, e: int, dtype: Any) -> tuple[Array, ...]:
+    """The same for backward: (q, qt, k, v, dy, dyt, dq, dk, dv, pt, dst, zero)."""
+    q, qt, k, v, _, pt, zero = forward_room(N, M, d, e, dtype)
+    dy, dyt = (np.zeros(padded(N, 8) * padded(e, 8), dtype) for _ in range(2))
+    dq = np.zeros(N * padded(d, 8), dtype)
+    return q, qt, k, v, dy, dyt, dq, np.zeros_like(k), np.zeros_like(v), pt, np.zeros_like(pt), zero
+
+
 @compiled
 def head_forward(
-    q: Any, kt: Any, v: Any, B: Any, y: Any, p: Any, zero: Any,
-    N: int, M: int, d: int, e: int, dp: int, ep: int, Mp: int,
+    qt: Any, k: Any, v: Any, Bt: Any, y: Any, pt: Any, zero: Any,
+    N: int, M: int, d: int, e: int, Np: int, dp: int, ep: int,
 ) -> None:  # fmt: skip
     """P = softmax(q kᵀ + B)        Y = P v        (q is scaled already)
 
-    B (array, offset, row stride)   p: room for TILE rows of logits   zero: a row of zeros
+    Bt (array, offset, row stride)   pt: room for M × TILE logits   zero: a row of zeros
     d, e: channels of q and k, and of v
     """
-    line, nothing = LINE // p.itemsize, (zero, 0, 0)
-    b, b0, br = B
+    line, nothing = LINE // pt.itemsize, (zero, 0, 0)
+    b, b0, br = Bt
     for i in range(0, N, TILE):
-        rows = min(TILE, N - i)
-        bias = b, b0 + i * br, br
-        multiply((q, i * dp, dp, 1), (kt, 0, Mp, line), bias, (p, 0, Mp), rows, d, Mp)
-        softmax_rows(p, rows, Mp)
-        multiply((p, 0, Mp, 1), (v, 0, ep, line), nothing, (y, i * ep, ep), rows, M, ep)
+        width, queries = min(TILE, Np - i), min(TILE, N - i)
+        multiply((k, 0, dp, 1), (qt, i, Np, line), (b, b0 + i, br), (pt, 0, width), M, d, width)
+        softmax_columns(pt, M, width)
+        multiply((pt, 0, 1, width), (v, 0, ep, line), nothing, (y, i * ep, ep), queries, M, ep)
 
 
 @compiled
 def head_backward(
-    q: Any, k: Any, kt: Any, vt: Any, B: Any, dy: Any,
-    dq: Any, dk: Any, dv: Any, dB: Any, p: Any, ds: Any, zero: Any,
-    N: int, M: int, d: int, e: int, dp: int, ep: int, Mp: int,
+    q: Any, qt: Any, k: Any, v: Any, Bt: Any, dy: Any, dyt: Any,
+    dq: Any, dk: Any, dv: Any, dBt: Any, pt: Any, dst: Any, zero: Any,
+    N: int, M: int, d: int, e: int, Np: int, dp: int, ep: int,
 ) -> None:  # fmt: skip
-    """The gradients of q, k and v; that of B is added to dB, unless its row stride is 0."""
-    line, nothing = LINE // p.itemsize, (zero, 0, 0)
-    (b, b0, br), (db, db0, dbr) = B, dB
+    """The gradients of q, k and v; that of B is added to dBt, unless its row stride is 0."""
+    line, nothing = LINE // pt.itemsize, (zero, 0, 0)
+    (b, b0, br), (db, db0, dbr) = Bt, dBt
     for i in range(0, N, TILE):
-        rows = min(TILE, N - i)
-        bias = b, b0 + i * br, br
+        width, queries = min(TILE, Np - i), min(TILE, N - i)
         of_k = (dk, 0, dp) if i else (zero, 0, 0)  # add to what the queries before gave
         of_v = (dv, 0, ep) if i else (zero, 0, 0)
-        multiply((q, i * dp, dp, 1), (kt, 0, Mp, line), bias, (p, 0, Mp), rows, d, Mp)
-        softmax_rows(p, rows, Mp)
-        multiply((dy, i * ep, ep, 1), (vt, 0, Mp, line), nothing, (ds, 0, Mp), rows, e, Mp)
-        undo_softmax_rows(p, ds, rows, Mp)
+        multiply((k, 0, dp, 1), (qt, i, Np, line), (b, b0 + i, br), (pt, 0, width), M, d, width)
+        softmax_columns(pt, M, width)
+        multiply((v, 0, ep, 1), (dyt, i, Np, line), nothing, (dst, 0, width), M, e, width)
+        undo_softmax_columns(pt, dst, M, width)
         if dbr:  # somebody wants to know
-            _add_rows(ds, rows, Mp, db, db0 + i * dbr, dbr)
-        multiply((p, 0, 1, Mp), (dy, i * ep, ep, line), of_v, (dv, 0, ep), M, rows, ep)  # Y = P v
-        multiply((ds, 0, 1, Mp), (q, i * dp, dp, line), of_k, (dk, 0, dp), M, rows, dp)  # q kᵀ
-        multiply((ds, 0, Mp, 1), (k, 0, dp, line), nothing, (dq, i * dp, dp), rows, M, dp)
+            _add_rows(dst, M, width, db, db0 + i, dbr)
+        # Y = P v, then q kᵀ
+        multiply((pt, 0, width, 1), (dy, i * ep, ep, line), of_v, (dv, 0, ep), M, queries, ep)
+        multiply((dst, 0, width, 1), (q, i * dp, dp, line), of_k, (dk, 0, dp), M, queries, dp)
+        multiply((dst, 0, 1, width), (k, 0, dp, line), nothing, (dq, i * dp, dp), queries, M, dp)
 
 
 @compiled

@@ -8,7 +8,7 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
 from minswin.kernels.cpu.simd import LANES, fma, load, splat, store, total
 from minswin.reference import normalize
 
@@ -79,7 +79,7 @@ def _squares(x: Any, start: int, C: int, mean: Any) -> Any:
     return value
 
 
-@compiled
+@allocating
 def _backward(
     x: Any, weight: Any, mean: Any, rstd: Any, g: Any, dx: Any, dweight: Any, dbias: Any
 ) -> None:

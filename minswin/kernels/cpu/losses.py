@@ -8,7 +8,7 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
 from minswin.kernels.cpu.products import padded
 from minswin.kernels.cpu.simd import LANES, absolute, fma, load, splat, store, total, where_negative
 from minswin.kernels.cpu.softmax import (
@@ -53,7 +53,7 @@ def _fit(logits: Array, targets: Array) -> bool:
     return len(targets) == B and whole and 0 <= targets.min() and targets.max() < K
 
 
-@compiled
+@allocating
 def _forward(x: Any, labels: Any, soft: Any, keep: Any, even: Any, y: Any, columns: int) -> float:
     """y = log softmax(x); gives Σ t y over all rows, in float64."""
     width = padded(columns, LANES)
@@ -77,7 +77,7 @@ def _forward(x: Any, labels: Any, soft: Any, keep: Any, even: Any, y: Any, colum
     return sum_of_all
 
 
-@compiled
+@allocating
 def _backward(
     y: Any, labels: Any, soft: Any, keep: Any, even: Any, share: Any, dx: Any, columns: int
 ) -> None:

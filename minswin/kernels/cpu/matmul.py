@@ -20,7 +20,7 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
 from minswin.kernels.cpu.products import LINE, multiply
 from minswin.kernels.cpu.simd import load, store
 from minswin.reference import linear
@@ -71,7 +71,7 @@ def tiled_matmul(x: Array, y: Array) -> Array:
     return z
 
 
-@compiled
+@allocating
 def _multiply_tiles(x: Any, y: Any, z: Any, batch: int, N: int, K: int, M: int) -> None:
     a, b = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE * TILE, x.dtype)
     total, zero = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE, x.dtype)

@@ -140,7 +140,7 @@ def _panel(nbytes: int) -> Any:
     """All rows of a panel that is so many bytes wide, from tiles of six, four and one rows."""
     six, four, one = (_tile(height, nbytes) for height in (HIGH, 4, 1))
 
-    @njit(nogil=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy", _nrt=False)
     def multiply_panel(A: Any, B: Any, D: Any, C: Any, rows: int, depth: int) -> None:
         (a, a0, ar, ac), (b, b0, br), (d, d0, dr), (c, c0, cr) = A, B, D, C
         i = 0

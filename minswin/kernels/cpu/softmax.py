@@ -8,10 +8,42 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
 from minswin.kernels.cpu.products import padded
 from minswin.kernels.cpu.simd import LANES, exp, fma, larger, largest, load, splat, store, total
 from minswin.reference import normalize
+
+# ── columns in the cache: vectors down the rows, nothing across; their width is a multiple of 8 ──
+
+
+@compiled
+def softmax_columns(p: Any, rows: int, width: int) -> None:
+    """p = softmax(p) down each column. A NaN is not seen by the maximum, but by the sum."""
+    for column in range(0, width, LANES):
+        end = rows * width + column
+        top, each = splat(p.dtype.type(-np.inf)), splat(p.dtype.type(0))
+        for j in range(column, end, width):
+            top = larger(load(p, j), top)
+        for j in range(column, end, width):
+            power = exp(load(p, j) - top)
+            each = each + power
+            store(p, j, power)
+        share = splat(p.dtype.type(1)) / each
+        for j in range(column, end, width):
+            store(p, j, load(p, j) * share)
+
+
+@compiled
+def undo_softmax_columns(p: Any, dp: Any, rows: int, width: int) -> None:
+    """dx = p (dp − Σ p dp) down each column, in place of dp."""
+    for column in range(0, width, LANES):
+        end = rows * width + column
+        along = splat(p.dtype.type(0))
+        for j in range(column, end, width):
+            along = fma(load(p, j), load(dp, j), along)
+        for j in range(column, end, width):
+            store(dp, j, load(p, j) * (load(dp, j) - along))
+
 
 # ── rows in the cache; their width is a multiple of 8 ────────────────────────────────────────────
 
@@ -111,7 +143,7 @@ def take_rows(p: Any, width: int, x: Any, start: int, columns: int, rows: int) -
             x[here + j] = p[there + j]
 
 
-@compiled
+@allocating
 def _forward(x: Any, y: Any, columns: int, log: bool) -> None:
     width = padded(columns, LANES)
     step = max(1, BLOCK // width)
@@ -126,7 +158,7 @@ def _forward(x: Any, y: Any, columns: int, log: bool) -> None:
         take_rows(p, width, y, start, columns, rows)
 
 
-@compiled
+@allocating
 def _backward(y: Any, g: Any, dx: Any, columns: int, log: bool) -> None:
     width = padded(columns, LANES)
     step = max(1, BLOCK // width)

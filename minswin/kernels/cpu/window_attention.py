@@ -16,7 +16,14 @@ import numpy as np
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.cpu.compiled import compiled, contiguous
-from minswin.kernels.cpu.heads import TILE, gather, head_backward, head_forward, scatter
+from minswin.kernels.cpu.heads import (
+    backward_room,
+    forward_room,
+    gather,
+    head_backward,
+    head_forward,
+    scatter,
+)
 from minswin.kernels.cpu.products import padded, turn
 from minswin.reference.shape import roll
 from minswin.reference.windows import attention_mask, relative_position_index, window_partition
@@ -32,17 +39,20 @@ def shifted_window_attention(
     (B, H, W), C = qkv.shape[:3], qkv.shape[3] // 3
     index = relative_position_index(window, table_window)  # (N, N)
     places, kinds = _geometry((H, W), window, shift)
-    biases = _padded_biases(table[index], (H, W), window, shift)  # (kinds, h, N, Np)
+    biases = _padded_biases(table[index], (H, W), window, shift)  # (kinds, h, keys, queries)
     flat = contiguous(qkv).reshape(-1)
     y = np.empty((B, H, W, C), qkv.dtype)
-    _forward(flat, places, kinds, biases.reshape(-1), y.reshape(-1), B, heads, H * W, C)
+    head = len(index), len(index), C // heads, C // heads, qkv.dtype
+    room = forward_room(*head)
+    _forward(flat, places, kinds, biases.reshape(-1), y.reshape(-1), room, B, heads, H * W, C)
 
     def vjp(g: Array) -> tuple[Array, Array]:
         dqkv, dbias = np.empty(qkv.shape, qkv.dtype), np.zeros(biases.shape[1:])  # in float64
         g, of_bias = contiguous(g).reshape(-1), dbias.reshape(-1)
-        to = dqkv.reshape(-1), of_bias
+        of_image = np.zeros_like(of_bias, dtype=qkv.dtype)  # dbias of the windows of one image
+        to = dqkv.reshape(-1), of_image, of_bias, backward_room(*head)
         _backward(flat, places, kinds, biases.reshape(-1), g, *to, B, heads, H * W, C)
-        pairs = dbias[..., : len(index)].reshape(heads, -1)  # (h, N²)
+        pairs = dbias[..., : len(index)].transpose(0, 2, 1).reshape(heads, -1)  # (h, N²)
         rows = len(table)
         dtable = np.stack([np.bincount(index.reshape(-1), p, rows) for p in pairs], axis=1)
         return dqkv, dtable.astype(table.dtype)
@@ -80,13 +90,14 @@ def _masks(grid: Pair, window: Pair, shift: Pair) -> Array:
 
 
 def _padded_biases(bias: Array, grid: Pair, window: Pair, shift: Pair) -> Array:
-    """Bias + mask of the four kinds of windows.        bias (N, N, h)   gives (4, h, N, Np)
+    """Bias + mask of the four kinds of windows, transposed.     bias (N, N, h)  gives (4, h, N, Np)
 
-    Padded with −∞ on the right, so that the columns that pad a row get probability 0.
+    Padded on the right with queries that nobody asks.
     """
     N, heads = bias.shape[1:]
-    biases = np.full((4, heads, N, padded(N, 8)), -np.inf, bias.dtype)
-    biases[..., :N] = bias.transpose(2, 0, 1) + _masks(grid, window, shift)[:, None]
+    biases = np.zeros((4, heads, N, padded(N, 8)), bias.dtype)
+    masks = _masks(grid, window, shift).transpose(0, 2, 1)
+    biases[..., :N] = bias.transpose(2, 1, 0) + masks[:, None]
     return biases
 
 
@@ -95,14 +106,13 @@ def _padded_biases(bias: Array, grid: Pair, window: Pair, shift: Pair) -> Array:
 
 @compiled
 def _forward(
-    qkv: Any, places: Any, kinds: Any, biases: Any, y: Any, B: int, heads: int, HW: int, C: int
-) -> None:
+    qkv: Any, places: Any, kinds: Any, biases: Any, y: Any, room: Any,
+    B: int, heads: int, HW: int, C: int,
+) -> None:  # fmt: skip
     kind, N, d = qkv.dtype, places.shape[1], C // heads
     one, scale = kind.type(1), kind.type(1 / np.sqrt(d))
     Np, dp = padded(N, 8), padded(d, 8)
-    q, y_rows = np.zeros(N * dp, kind), np.zeros(N * dp, kind)
-    k, v, kt = np.zeros(Np * dp, kind), np.zeros(N * dp, kind), np.zeros(Np * dp, kind)
-    p, zero = np.zeros(min(N, TILE) * Np, kind), np.zeros(max(Np, dp), kind)
+    q, qt, k, v, y_rows, pt, zero = room
     for b in range(B):
         for w in range(len(kinds)):
             for head in range(heads):
@@ -110,28 +120,23 @@ def _forward(
                 gather(qkv, start, 3 * C, places[w], d, scale, q, dp)
                 gather(qkv, start + C, 3 * C, places[w], d, one, k, dp)
                 gather(qkv, start + 2 * C, 3 * C, places[w], d, one, v, dp)
-                turn(k, dp, kt, Np, Np, dp)
+                turn(q, dp, qt, Np, Np, dp)
                 bias = biases, (kinds[w] * heads + head) * N * Np, Np
-                head_forward(q, kt, v, bias, y_rows, p, zero, N, N, d, d, dp, dp, Np)
+                head_forward(qt, k, v, bias, y_rows, pt, zero, N, N, d, d, Np, dp, dp)
                 scatter(y_rows, dp, places[w], d, one, y, b * HW * C + head * d, C)
 
 
 @compiled
 def _backward(
-    qkv: Any, places: Any, kinds: Any, biases: Any, g: Any, dqkv: Any, dbias: Any,
-    B: int, heads: int, HW: int, C: int,
+    qkv: Any, places: Any, kinds: Any, biases: Any, g: Any,
+    dqkv: Any, of_image: Any, dbias: Any, room: Any, B: int, heads: int, HW: int, C: int,
 ) -> None:  # fmt: skip
     kind, N, d = qkv.dtype, places.shape[1], C // heads
     one, scale = kind.type(1), kind.type(1 / np.sqrt(d))
     Np, dp = padded(N, 8), padded(d, 8)
-    q, dy = np.zeros(N * dp, kind), np.zeros(N * dp, kind)
-    k, v = np.zeros(Np * dp, kind), np.zeros(Np * dp, kind)
-    kt, vt = np.zeros(Np * dp, kind), np.zeros(Np * dp, kind)
-    dq, dk, dv = np.zeros(N * dp, kind), np.zeros(N * dp, kind), np.zeros(N * dp, kind)
-    p, ds = np.zeros(min(N, TILE) * Np, kind), np.zeros(min(N, TILE) * Np, kind)
-    zero, of_image = np.zeros(max(Np, dp), kind), np.zeros(heads * N * Np, kind)
+    q, qt, k, v, dy, dyt, dq, dk, dv, pt, dst, zero = room
     for b in range(B):
-        of_image[:] = 0  # dbias of the windows of one image
+        of_image[:] = 0
         for w in range(len(kinds)):
             for head in range(heads):
                 start = b * HW * 3 * C + head * d
@@ -139,11 +144,13 @@ def _backward(
                 gather(qkv, start + C, 3 * C, places[w], d, one, k, dp)
                 gather(qkv, start + 2 * C, 3 * C, places[w], d, one, v, dp)
                 gather(g, b * HW * C + head * d, C, places[w], d, one, dy, dp)
-                turn(k, dp, kt, Np, Np, dp)
-                turn(v, dp, vt, Np, Np, dp)
+                turn(q, dp, qt, Np, Np, dp)
+                turn(dy, dp, dyt, Np, Np, dp)
                 bias = biases, (kinds[w] * heads + head) * N * Np, Np
                 to = dq, dk, dv, (of_image, head * N * Np, Np)
-                head_backward(q, k, kt, vt, bias, dy, *to, p, ds, zero, N, N, d, d, dp, dp, Np)
+                head_backward(
+                    q, qt, k, v, bias, dy, dyt, *to, pt, dst, zero, N, N, d, d, Np, dp, dp
+                )
                 scatter(dq, dp, places[w], d, scale, dqkv, start, 3 * C)
                 scatter(dk, dp, places[w], d, one, dqkv, start + C, 3 * C)
                 scatter(dv, dp, places[w], d, one, dqkv, start + 2 * C, 3 * C)
