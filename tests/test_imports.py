@@ -129,7 +129,8 @@ def test_importing_minswin_loads_numpy_and_nothing_heavier() -> None:
 
 
 def test_the_search_for_heavy_modules_finds_one() -> None:
-    assert run(f"import sys, minswin, numba; {WHICH}") == "numba"
+    found = run(f"import sys, minswin, numba; {WHICH}").split()
+    assert found[0] == "numba"  # which brings SciPy where that is installed
 
 
 def test_importing_minswin_loads_no_room_that_is_only_named() -> None:
