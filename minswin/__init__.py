@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # what `lazy` imports when it is first used
         parallel,
         reference,
         replacing,
+        testing,
         training,
         version,
         watch,

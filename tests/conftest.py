@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 for variable in workers.THREADS:  # read when NumPy, numba and torch are imported: not yet
     os.environ.setdefault(variable, "1")
 
-pytest.register_assert_rewrite("claims")
+pytest.register_assert_rewrite("minswin.testing.claims")
 
 CLOCK = [HealthCheck.too_slow]  # how fast examples are drawn says how busy the machine is
 settings.register_profile("free", deadline=None, max_examples=20, suppress_health_check=CLOCK)

@@ -19,8 +19,7 @@ from minswin.reference.windows import attention_mask, relative_position_index, s
 # Where functions are looked for. The oracles use none of ours; the faults need the right ones.
 HOMES = (
     "minswin",
-    "claims",
-    "strategies",
+    "drawn",
     "test_geometry",
     "test_mask",
     "test_attention_laws",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles
-from claims import assert_close, assert_derivative, assert_far, assert_same
+from drawn import fill, law, window_attention
 from hypothesis import strategies as st
-from strategies import Cut, Pair, cuts, fill, law, seeds, uneven_maps, window_attention
 
 from minswin import ops
 from minswin.autograd import Tensor, no_grad
 from minswin.composites import merge_heads, split_heads
 from minswin.layers import MSA, Dropout, WindowAttention
+from minswin.testing import oracles
+from minswin.testing.claims import assert_close, assert_derivative, assert_far, assert_same
+from minswin.testing.strategies import Cut, Pair, seeds, uneven_maps, windows
 
-several = cuts(counts=(2, 3))
+several = windows(counts=(2, 3))
 sizes = st.integers(1, 5)
 
 
@@ -112,7 +113,7 @@ def test_attention_that_may_drop_probabilities_is_the_same_attention(cut: Cut, s
 # ── special cases ────────────────────────────────────────────────────────────────────────────────
 
 
-@law(cut=cuts(shifted=False), seed=seeds)
+@law(cut=windows(shifted=False), seed=seeds)
 def test_without_a_shift_the_windows_are_separate_images(cut: Cut, seed: int) -> None:
     rng = np.random.default_rng(seed)
     layer = window_attention(cut.window, rng, shift=False)

@@ -10,8 +10,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from drawn import law, swin, swin_block
 from hypothesis import strategies as st
-from strategies import Pair, law, swin, swin_block
 from table import definition_of
 
 import minswin
@@ -20,6 +20,7 @@ from minswin.autograd import Tensor, no_grad
 from minswin.layers import Layer
 from minswin.lifting import OPERATIONS
 from minswin.reference.attention import attention
+from minswin.testing.strategies import Pair
 
 # Products per element of the result, by the operation's second array: weight, filters, keys, gain.
 PRODUCTS: dict[str, Callable[[Any], int]] = {

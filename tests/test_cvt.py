@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from claims import assert_close, assert_derivative
 
 from minswin import create_model, kernels, no_grad
 from minswin.autograd import Tensor
 from minswin.layers import BatchNorm2d, DropPath, Init, Layer, Parameter
 from minswin.models import CvT
 from minswin.models.cvt import ConvAttention, ConvProjection
+from minswin.testing.claims import assert_close, assert_derivative
 from minswin.watch import Operation, watching
 
 RNG = np.random.default_rng(0)

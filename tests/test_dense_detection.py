@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from claims import assert_close, assert_derivative, assert_same
+from drawn import fill, law
 from hypothesis import strategies as st
-from strategies import fill, law, seeds
 from test_dense_maps import slow_giou
 from test_dense_segmentation import backbone
 
@@ -28,6 +27,8 @@ from minswin.dense import (
 from minswin.dense.batches import mirrored
 from minswin.dense.locations import CENTRAL, REACH, Locations, centreness
 from minswin.dense.metrics import OVERLAPS, RECALLS
+from minswin.testing.claims import assert_close, assert_derivative, assert_same
+from minswin.testing.strategies import seeds
 
 NONE = np.zeros((0, 4), np.float32)
 SIZE, STRIDES = (26, 34), (4, 8)

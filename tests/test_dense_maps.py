@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from claims import assert_close, assert_same
+from drawn import law
 from hypothesis import strategies as st
-from strategies import law, seeds
 
 from minswin import ops
 from minswin.reference.detection import binary_cross_entropy, focal_loss, giou
 from minswin.reference.maps import METHODS, resize
+from minswin.testing.claims import assert_close, assert_same
+from minswin.testing.strategies import seeds
 
 sides = st.integers(1, 9)
 methods = st.sampled_from(sorted(METHODS))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from claims import assert_same
 from limits import HANG
 
 from minswin.data.scenes import IGNORED
 from minswin.dense.detection import Found
 from minswin.dense.pictures import PALETTE, UNKNOWN, painted, save_boxes, save_segments
 from minswin.look.canvas import empty_figure, picture_path, rgb, save
+from minswin.testing.claims import assert_same
 
 pytest.importorskip("matplotlib")
 EXAMPLES = Path(__file__).parent.parent / "examples"

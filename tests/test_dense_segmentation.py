@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from claims import assert_close, assert_derivative, assert_far, assert_same
+from drawn import fill, law
 from hypothesis import strategies as st
-from strategies import fill, law, seeds
 
 from minswin import create_model, data, data_parallel, ops
 from minswin.autograd import Tensor
@@ -29,6 +28,8 @@ from minswin.dense.learning import _learning_rate
 from minswin.dense.segmentation import HEADS
 from minswin.layers import Layer, Linear
 from minswin.models import ResNet, SwinTransformer
+from minswin.testing.claims import assert_close, assert_derivative, assert_far, assert_same
+from minswin.testing.strategies import seeds
 from minswin.training import Diverged
 
 TINY: dict[str, Any] = {"img_size": (10, 14), "num_classes": 1, "dtype": np.float64}

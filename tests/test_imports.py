@@ -40,6 +40,7 @@ ALLOWED["layers"] = {*ALLOWED["composites"], "composites", "watch"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["weights"] = {*ALLOWED["models"], "models", "replacing"}
 ALLOWED["data"] = {"replacing"}
+ALLOWED["testing"] = {*ALLOWED["models"], "check", "composites"}
 ALLOWED["look"] = {*ALLOWED["models"], "models", "data", "replacing"}
 ALLOWED["training"] = {
     *ALLOWED["weights"],
@@ -57,7 +58,7 @@ ALLOWED["explain"] = {*ALLOWED["bench"], "bench"}
 ALLOWED["cli"] = {*ALLOWED["bench"], "bench", "explain", "check", "crosscheck"}
 ALLOWED["__main__"] = {"cli"}
 # It names all rooms to type checkers, and imports few; see HEAVY.
-ALLOWED["__init__"] = {*ALLOWED["cli"], "dense", "version", "watch"}
+ALLOWED["__init__"] = {*ALLOWED["cli"], "dense", "testing", "version", "watch"}
 
 for _rooms in ALLOWED.values():  # every room may use these, which import none
     _rooms.update(("arguments", "bar", "lazy"))

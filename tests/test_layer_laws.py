@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import oracles
-from claims import NORMED, ROUNDING, assert_close, assert_derivative, assert_same
+from drawn import fill, law, swin_block
 from hypothesis import strategies as st
-from strategies import Pair, fill, law, seeds, swin_block, uneven_maps
 
 from minswin import ops
 from minswin.autograd import Tensor
 from minswin.layers import Dropout, DropPath, LayerNorm, Mlp, PatchEmbed, PatchMerging
+from minswin.testing import oracles
+from minswin.testing.claims import NORMED, ROUNDING, assert_close, assert_derivative, assert_same
+from minswin.testing.strategies import Pair, seeds, uneven_maps
 
 small = st.integers(1, 4)
 grids = st.tuples(st.integers(1, 5), st.integers(1, 5)).filter(lambda n: n[0] != n[1])

@@ -7,21 +7,22 @@ image, without roll and without mask, gives what the rolled and masked windows g
 from __future__ import annotations
 
 import numpy as np
-import oracles
-from claims import assert_close, assert_derivative, assert_same, influence, no_leak
+from drawn import law, window_attention
 from hypothesis import strategies as st
-from strategies import Cut, Pair, cuts, law, seeds, uneven_maps, window_attention
 
 from minswin.autograd import Tensor, no_grad
 from minswin.reference.windows import attention_mask, shift_regions
+from minswin.testing import laws, oracles
+from minswin.testing.claims import assert_close, assert_derivative, assert_same, influence, no_leak
+from minswin.testing.strategies import Cut, Pair, seeds, uneven_maps, windows
 
-several = cuts(counts=(2, 3))  # two windows or more along each axis
+several = windows(counts=(2, 3))  # two windows or more along each axis
 
 
 # ── the region oracle ────────────────────────────────────────────────────────────────────────────
 
 
-@law(cut=cuts(), B=st.integers(2, 3), heads=st.integers(1, 3), seed=seeds)
+@law(cut=windows(), B=st.integers(2, 3), heads=st.integers(1, 3), seed=seeds)
 def test_shifted_windows_equal_attention_on_each_rectangle_of_the_image(
     cut: Cut, B: int, heads: int, seed: int
 ) -> None:
@@ -36,7 +37,7 @@ def test_shifted_windows_equal_attention_on_each_rectangle_of_the_image(
             assert_close(layer.shifted_windows(Tensor(qkv), cut.window, cut.shift), truth)
 
 
-@law(examples=8, cut=cuts(sides=(2, 3), counts=(1, 2)), seed=seeds)
+@law(examples=8, cut=windows(sides=(2, 3), counts=(1, 2)), seed=seeds)
 def test_shifted_windows_have_the_derivative_of_attention_on_each_rectangle(
     cut: Cut, seed: int
 ) -> None:
@@ -85,23 +86,20 @@ def test_a_map_no_longer_than_the_window_is_not_shifted(
 
 def seen(cut: Cut) -> np.ndarray:
     """The mask of `cut` in the image: (H, W, H, W) bool, may token (r, c) see (r', c')?"""
-    (H, W), (sh, sw) = cut.grid, cut.shift
     mask = attention_mask(cut.grid, cut.window, cut.shift)
-    rows, columns = np.meshgrid(np.arange(H) + sh, np.arange(W) + sw, indexing="ij")
-    sources = np.stack([rows % H, columns % W], axis=-1)[None]  # of the rolled map
-    sees = np.zeros((H, W, H, W), dtype=bool)
-    for window, tokens in enumerate(oracles.partition(sources, cut.window)[0]):
+    sees = np.zeros((*cut.grid, *cut.grid), dtype=bool)
+    for window, tokens in enumerate(laws.tokens_of_windows(cut)):
         for i, p in enumerate(tokens):
             for j, q in enumerate(tokens):
                 sees[p[0], p[1], q[0], q[1]] = mask[window, i, j] == 0
     return sees
 
 
-@law(cut=cuts())
+@law(cut=windows())
 def test_the_mask_allows_the_pairs_of_one_rectangle_and_no_others(cut: Cut) -> None:
     mask = attention_mask(cut.grid, cut.window, cut.shift)
     assert set(np.unique(mask).tolist()) == {0, -100}  # both kinds: the mask does something
-    assert_same(seen(cut), oracles.same_rectangle(cut.grid, cut.window, cut.shift))
+    laws.mask(mask, cut)
 
 
 @law(cut=several)
@@ -114,7 +112,7 @@ def test_a_masked_window_falls_apart_into_regions(cut: Cut) -> None:
     assert_same((allowed @ allowed > 0).astype(int), allowed)  # transitive: regions are classes
 
 
-@law(cut=cuts(counts=(1, 4)))
+@law(cut=windows(counts=(1, 4)))
 def test_regions_masks_and_free_windows_are_as_many_as_the_shift_makes(cut: Cut) -> None:
     (nh, nw), (sh, sw) = cut.windows, cut.shift
     labels = np.unique(shift_regions(cut.grid, cut.window, cut.shift))
@@ -139,7 +137,7 @@ def test_edge_windows_hold_two_regions_and_the_corner_four(cut: Cut) -> None:
     assert classes[-1] == edges["corner"]
 
 
-@law(cut=cuts())
+@law(cut=windows())
 def test_the_number_of_allowed_pairs_is_the_product_of_both_axes(cut: Cut) -> None:
     def along(count: int, side: int, shift: int) -> int:
         return (count - 1) * side**2 + (side - shift) ** 2 + shift**2

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import oracles
-from claims import (
+from drawn import law, swin, window_attention
+from hypothesis import strategies as st
+
+from minswin.models.swin import SwinTransformer, drop_path_rates
+from minswin.testing import oracles
+from minswin.testing.claims import (
     NORMED,
     assert_close,
     assert_derivative,
@@ -15,10 +19,7 @@ from claims import (
     influence,
     no_leak,
 )
-from hypothesis import strategies as st
-from strategies import Cut, Pair, cuts, law, seeds, swin, window_attention
-
-from minswin.models.swin import SwinTransformer, drop_path_rates
+from minswin.testing.strategies import Cut, Pair, seeds, windows
 
 
 def images(rng: np.random.Generator, B: int = 2, size: Pair = (20, 28)) -> np.ndarray:
@@ -53,7 +54,7 @@ def test_the_model_has_the_derivative_of_its_value(seed: int) -> None:
     assert_derivative(model, images(rng, size=(6, 10)), rng, model.parameters())
 
 
-@law(cut=cuts(counts=(2, 3)), at=st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)), seed=seeds)
+@law(cut=windows(counts=(2, 3)), at=st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)), seed=seeds)
 def test_two_blocks_look_as_far_as_the_windows_that_meet_the_shifted_one(
     cut: Cut, at: tuple[float, float], seed: int
 ) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from claims import assert_adjoint, assert_close, assert_derivative, assert_far, assert_same
+from drawn import fill, law
 from hypothesis import strategies as st
-from strategies import Pair, fill, law, seeds
 from test_costs import multiplications
 
 from minswin import create_model, data_parallel, ops
@@ -17,6 +16,14 @@ from minswin.layers import BatchNorm2d, Layer, Linear, Parameter
 from minswin.look.tables import BLANK
 from minswin.models import ResNet
 from minswin.models.resnet import BasicBlock
+from minswin.testing.claims import (
+    assert_adjoint,
+    assert_close,
+    assert_derivative,
+    assert_far,
+    assert_same,
+)
+from minswin.testing.strategies import Pair, seeds
 from minswin.training import SGD, WeightAverage
 from minswin.training.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 

@@ -7,11 +7,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import oracles
 import pytest
-from claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
+from drawn import fill, law
 from hypothesis import strategies as st
-from strategies import Cut, Pair, cuts, fill, law, seeds, uneven_maps
 from test_costs import multiplications
 
 from minswin import create_model, kernels
@@ -22,6 +20,9 @@ from minswin.look.tables import BLANK
 from minswin.models import SwinTransformerV2
 from minswin.models.registry import SWIN_V2
 from minswin.models.swin_v2 import SwinBlockV2
+from minswin.testing import oracles
+from minswin.testing.claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
+from minswin.testing.strategies import Cut, Pair, seeds, uneven_maps, windows
 
 # Maps of 10×14 and 5×7 tokens: windows of 3 divide neither.
 SMALL: dict[str, Any] = {
@@ -124,7 +125,7 @@ def slow_model(
     return x @ state["head.weight"].T + state["head.bias"]
 
 
-@law(examples=6, cut=cuts(counts=(2, 3)), value=st.sampled_from([-100, -np.inf]), seed=seeds)
+@law(examples=6, cut=windows(counts=(2, 3)), value=st.sampled_from([-100, -np.inf]), seed=seeds)
 def test_shifted_windows_are_attention_on_the_rectangles_of_the_unrolled_image(
     cut: Cut, value: float, seed: int
 ) -> None:

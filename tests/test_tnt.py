@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import oracles
 import pytest
-from claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
+from drawn import fill, law
 from hypothesis import strategies as st
-from strategies import fill, law, seeds
 from test_costs import multiplications
 
 from minswin import create_model
@@ -17,6 +15,9 @@ from minswin.autograd import Tensor
 from minswin.look.tables import BLANK
 from minswin.models import TNT
 from minswin.models.registry import TNTS
+from minswin.testing import oracles
+from minswin.testing.claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
+from minswin.testing.strategies import seeds
 
 # 2×3 patches of 2×3 words, cut from 4×6 pixels
 SMALL: dict[str, Any] = {

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
+from drawn import fill, law
 from hypothesis import strategies as st
-from strategies import fill, law, seeds
 
 from minswin import ops
 from minswin.autograd import Tensor
@@ -17,6 +16,8 @@ from minswin.look.tables import BLANK
 from minswin.models import Transformer
 from minswin.models.transformer import SIZES, sequence_loss
 from minswin.models.writing import Writer, beam_search, greedy
+from minswin.testing.claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
+from minswin.testing.strategies import seeds
 from minswin.training.optimizers import noam
 
 V, PAD, START, STOP = 7, 0, 1, 2

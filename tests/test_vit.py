@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
+from drawn import fill, law
 from hypothesis import strategies as st
-from strategies import Pair, fill, law, seeds
 
 from minswin import ops
 from minswin.autograd import Tensor
@@ -23,6 +22,8 @@ from minswin.layers.embeddings import (
 from minswin.models import DistilledVisionTransformer, VisionTransformer
 from minswin.models.deit import hard_distillation_loss, soft_distillation_loss
 from minswin.models.vit import POSITIONS, STEMS
+from minswin.testing.claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
+from minswin.testing.strategies import Pair, seeds
 
 # Patches on a 3×5 grid, 15 of them; all sizes differ.
 SMALL: dict[str, Any] = {

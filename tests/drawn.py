@@ -1,9 +1,9 @@
-"""What the laws are tried on: sizes drawn by hypothesis, numbers drawn from a seed."""
+"""How the tests try laws: on what hypothesis draws, and on layers whose parameters are random."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from hypothesis import Phase, given, settings
@@ -11,58 +11,7 @@ from hypothesis import strategies as st
 
 from minswin.layers import Layer, WindowAttention
 from minswin.models.swin import SwinBlock, SwinTransformer
-
-Pair = tuple[int, int]
-
-seeds = st.integers(0, 2**32 - 1)
-
-
-class Cut(NamedTuple):
-    """A map of whole windows: `grid` = (H, W), `window` = (Mh, Mw), `shift` < window.
-
-    H ≠ W: a square map hides every mix-up of the axes.
-    """
-
-    grid: Pair
-    window: Pair
-    shift: Pair
-
-    @property
-    def windows(self) -> Pair:
-        """Windows along each axis."""
-        return self.grid[0] // self.window[0], self.grid[1] // self.window[1]
-
-    @property
-    def tokens(self) -> int:
-        return self.window[0] * self.window[1]
-
-
-@st.composite
-def cuts(
-    draw: st.DrawFn,
-    *,
-    sides: Pair = (2, 4),
-    counts: Pair = (1, 3),
-    shifted: bool = True,
-) -> Cut:
-    """Windows with `sides`, `counts` of them per axis; if `shifted`, along one axis at least."""
-    side, count = st.integers(*sides), st.integers(*counts)
-    Mh, Mw = draw(side), draw(side)
-    nh, nw = draw(st.tuples(count, count).filter(lambda n: n[0] * Mh != n[1] * Mw))
-    shifts = st.tuples(st.integers(0, Mh - 1), st.integers(0, Mw - 1))
-    shift = draw(shifts.filter(any)) if shifted else (0, 0)
-    return Cut((nh * Mh, nw * Mw), (Mh, Mw), shift)
-
-
-@st.composite
-def uneven_maps(draw: st.DrawFn) -> tuple[Pair, Pair]:
-    """(grid, window): H ≠ W, both longer than the window, one at least no multiple of it."""
-    window = draw(st.tuples(st.integers(2, 4), st.integers(2, 4)))
-    sides = st.tuples(
-        st.integers(window[0] + 1, 3 * window[0]), st.integers(window[1] + 1, 3 * window[1])
-    )
-    uneven = sides.filter(lambda n: n[0] != n[1] and (n[0] % window[0] or n[1] % window[1]))
-    return draw(uneven), window
+from minswin.testing.strategies import Pair
 
 
 def law(*, examples: int | None = None, **drawn: st.SearchStrategy[Any]) -> Callable[..., Any]:
