@@ -44,12 +44,12 @@ print(f"{len(losses)} steps in {time.perf_counter() - began:.0f} s, "
       f"loss {losses[0]:.3f} → {np.mean(losses[-50:]):.3f}")  # fmt: skip
 
 truth = dense.class_masks(test)
-found = dense.segment(model, dense.as_input(test.images))
-table = dense.confusion(found, truth, len(names))
+predicted = dense.segment(model, dense.as_input(test.images))
+table = dense.confusion(predicted, truth, len(names))
 mean, per_class = dense.mean_iou(table)
 for name, iou in zip(names, per_class, strict=True):
     print(f"{name:>10}  {iou:6.1%}")
 print(f"mean IoU {mean:.1%}, {np.trace(table) / table.sum():.1%} of the pixels right, "
       f"on {len(test)} new images")  # fmt: skip
-save_segments(test.images[:10], truth[:10], found[:10], test.classes, output)
+save_segments(test.images[:10], truth[:10], predicted[:10], test.classes, output)
 print(f"ten of them are drawn in {output}")

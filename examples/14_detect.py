@@ -47,13 +47,13 @@ losses = dense.fit(model, batches, loss, steps=steps, minutes=args.minutes, lr=1
 print(f"{len(losses)} steps in {time.perf_counter() - began:.0f} s, "
       f"loss {losses[0]:.3f} → {np.mean(losses[-50:]):.3f}")  # fmt: skip
 
-found = dense.detect(model, dense.as_input(test.images))
+predicted = dense.detect(model, dense.as_input(test.images))
 truth = list(zip(test.boxes, test.labels, strict=True))
-result = dense.average_precision(found, truth, len(test.classes))
+result = dense.average_precision(predicted, truth, len(test.classes))
 for name, ap in zip(test.classes, result.per_class, strict=True):
     print(f"{name:>10}  AP {ap:.3f}")
 objects = sum(len(boxes) for boxes in test.boxes)
 print(f"AP50 {result.ap50:.3f}, AP50:95 {result.ap:.3f} "
       f"on {objects} objects in {len(test)} new pictures")  # fmt: skip
-save_boxes(test.images[:12], test.boxes[:12], found[:12], test.classes, output)
+save_boxes(test.images[:12], test.boxes[:12], predicted[:12], test.classes, output)
 print(f"twelve of them are drawn in {output}")

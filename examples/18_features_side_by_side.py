@@ -73,7 +73,7 @@ for name, (kind, settings, rate) in MODELS.items():
         f"{right.mean():17.0%} {share.sum():25.0%}"
     )
 
-methods = planes.methods_here()
+methods = planes.available_methods()
 figure, axes = canvas.figure(len(vectors), len(methods), width=3.0, height=2.6)
 numbers, names = np.searchsorted(sorted(KINDS), labels), [data.KINDS[k] for k in sorted(KINDS)]
 planes.draw_planes(axes, vectors, numbers, names, methods=methods)

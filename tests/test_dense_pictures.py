@@ -12,7 +12,7 @@ import pytest
 from limits import HANG
 
 from minswin.data.scenes import IGNORED
-from minswin.dense.detection import Found
+from minswin.dense.detection import Detections
 from minswin.dense.pictures import PALETTE, UNKNOWN, painted, save_boxes, save_segments
 from minswin.look.canvas import empty_figure, picture_path, rgb, save
 from minswin.testing.claims import assert_same
@@ -86,7 +86,7 @@ def test_of_boxes_in_one_place_the_best_is_drawn_and_none_below_the_least_score(
     tmp_path, drawn
 ) -> None:
     boxes = np.array([[1, 2, 6, 7], [1, 2, 6, 8], [20, 1, 28, 9]], np.float32)
-    found = Found(boxes, np.array([0.9, 0.8, 0.2], np.float32), np.array([1, 0, 0]))
+    found = Detections(boxes, np.array([0.9, 0.8, 0.2], np.float32), np.array([1, 0, 0]))
     images, true = np.zeros((1, 3, 16, 32), np.uint8), [boxes[:1] + 1]
     for least in (0.3, 0.1):
         save_boxes(images, true, [found], ("cat", "dog"), tmp_path / "a.png", least=least)
@@ -106,7 +106,7 @@ def test_pictures_of_segments_and_boxes_are_saved_as_png_if_nothing_else_is_said
     images, truth = np.zeros((3, 3, 8, 9), np.uint8), np.ones((3, 8, 9), int)
     save_segments(images, truth, truth, ("cat", "dog"), tmp_path / "segments")
     box = np.array([[1, 2, 6, 7]], np.float32)
-    found = Found(box, np.array([0.9], np.float32), np.array([1]))
+    found = Detections(box, np.array([0.9], np.float32), np.array([1]))
     save_boxes(images, [box] * 3, [found] * 3, ("cat", "dog"), str(tmp_path / "boxes"), columns=2)
     assert {p.name for p in tmp_path.iterdir()} == {"segments.png", "boxes.png"}
     for path in tmp_path.iterdir():

@@ -260,10 +260,10 @@ def test_a_class_that_there_is_not_is_an_error_where_it_is_found(wrong: int, dty
     for i, j in ((0, 0), (0, 1)):
         called = found.copy()
         called[i, j] = found[1, 1]
-        message = f"confusion: found must hold 0…2 where a pixel counts, got {found[1, 1]}"
+        message = f"confusion: predicted must hold 0…2 where a pixel counts, got {found[1, 1]}"
         with pytest.raises(ValueError, match=message):
             confusion(called, truth, 3)
-    with pytest.raises(TypeError, match="found must hold integers, got float64; use argmax"):
+    with pytest.raises(TypeError, match="predicted must hold integers, got float64; use argmax"):
         confusion(found.astype(float), truth, 3)
 
 

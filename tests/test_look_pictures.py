@@ -163,7 +163,7 @@ def test_without_scikit_learn_t_sne_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(ImportError, match="pip install scikit-learn"):
         planes.neighbourhoods(np.zeros((5, 3)))
-    assert planes.methods_here() == ("pca",)
+    assert planes.available_methods() == ("pca",)
 
 
 def shown_in(axes):
@@ -196,7 +196,7 @@ def test_t_sne_has_a_row_of_its_own_and_keeps_groups_together():
     pytest.importorskip("matplotlib")
     from minswin.look.canvas import figure
 
-    assert planes.methods_here() == ("pca", "tsne")
+    assert planes.available_methods() == ("pca", "tsne")
     rng, labels = np.random.default_rng(0), np.arange(30) % 3
     vectors = {"a": 20 * np.eye(5)[labels] + rng.standard_normal((30, 5))}
     vectors["b"] = vectors["a"][:, ::-1] * 3

@@ -33,7 +33,7 @@ def hurry(monkeypatch, folder):
     monkeypatch.setattr("minswin.explain.WORK", 0)
     monkeypatch.setattr("minswin.explain.FEWEST", 4)
     monkeypatch.setattr("minswin.explain.LARGEST_MAP", 16)
-    monkeypatch.setattr(planes, "methods_here", lambda: ("pca",))
+    monkeypatch.setattr(planes, "available_methods", lambda: ("pca",))
     for name, settings in TINY.items():
         monkeypatch.setitem(MODELS, name, {**settings, "num_classes": 3})
         monkeypatch.setitem(CLASSES, name, CLASSES.get(name, SwinTransformer))
@@ -515,7 +515,7 @@ def test_the_picture_is_a_point_among_those_of_each_model(subjects):
 def test_where_scikit_learn_is_there_the_page_has_t_sne_too(monkeypatch, subjects):
     pytest.importorskip("sklearn")
     explain(save("a.png"), Path("a.html"), model="vit_tiny")
-    monkeypatch.setattr(planes, "methods_here", lambda: planes.METHODS)
+    monkeypatch.setattr(planes, "available_methods", lambda: planes.METHODS)
     assert [p["title"].split(", ")[1][:5] for p in data.all_planes(subjects[0])] == [
         "PCA: ",
         "t-SNE",

@@ -6,7 +6,7 @@ from minswin import lazy
 from minswin.dense.backbones import Backbone, small_backbone
 from minswin.dense.batches import as_input, class_masks, detection_batches, segmentation_batches
 from minswin.dense.boxes import box_iou, clip_boxes, nms
-from minswin.dense.detection import Detector, Found, detect, detection_losses
+from minswin.dense.detection import Detections, Detector, detect, detection_losses
 from minswin.dense.learning import fit
 from minswin.dense.metrics import AveragePrecision, average_precision, confusion, mean_iou
 from minswin.dense.segmentation import Segmenter, pixel_cross_entropy, segment
@@ -14,8 +14,8 @@ from minswin.dense.segmentation import Segmenter, pixel_cross_entropy, segment
 __all__ = [
     "AveragePrecision",
     "Backbone",
+    "Detections",
     "Detector",
-    "Found",
     "Segmenter",
     "as_input",
     "average_precision",

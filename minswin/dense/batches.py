@@ -54,7 +54,7 @@ def detection_batches(
     *,
     locations: Locations,
 ) -> Callable[[Random], tuple[Floats, Aims]]:
-    """For `fit`: draw `size` images (N, 3, H, W), and what every token should say of them."""
+    """For `fit`: draw `size` images (N, 3, H, W), and what every token should predict of them."""
     if not len(images) == len(boxes) == len(labels):
         raise ValueError(
             f"detection_batches: {len(images)} images need as many arrays of boxes and of labels, "

@@ -1,7 +1,7 @@
-"""FCOS: every token says which object it lies on and how far the object's edges are.
+"""FCOS: every token predicts which object it lies on and how far the object's edges are.
 
-Tian et al. 2019. No anchor boxes: a token has one class, four distances, and says how near to the
-middle of its object it is, for the boxes seen from an object's rim are poor.
+Tian et al. 2019. No anchor boxes: a token predicts one class, four distances, and how near to the
+centre of its object it is, since boxes predicted from the rim of an object are poor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minswin.layers import Layer, Linear
 from minswin.layers.parameters import Dtype, Init
 from minswin.parallel import data_parallel
 
-PRIOR = 0.01  # what a fresh model thinks of each class at each token: most see none
+PRIOR = 0.01  # probability of each class at each token in a fresh model: most lie on no object
 
 
 class Detector(Layer):
@@ -90,26 +90,26 @@ class Losses(NamedTuple):
 def detection_losses(output: Tensor, aims: Aims, locations: Locations) -> Losses:
     """Focal loss of the classes, GIoU loss of the boxes, cross-entropy of the centre-ness.
 
-    output (B, P, K + 5)   aims: what each token should say, see Locations.aims
+    output (B, P, K + 5)   aims: what each token should predict, see Locations.aims
     Boxes and centre-ness count where a token has an object, boxes in proportion to its centre-ness.
-    Without any object only the first is left: that nothing is seen.
+    Without any object only the focal loss is left, and its target is that there is none.
     """
     B, P, width = output.shape
     K, rows = width - 5, output.reshape(B * P, width)
     _require_aims(aims, (B, P), K)
     labels = aims.labels.reshape(-1)  # (B·P,), −1 for none
-    (seen,) = np.nonzero(labels >= 0)  # (n,)
+    (on_object,) = np.nonzero(labels >= 0)  # (n,)
     one_hot = labels[:, None] == np.arange(K)  # (B·P, K)
-    what = ops.focal_loss(rows[:, :K], one_hot).sum() / max(len(seen), 1)
-    if not len(seen):
+    what = ops.focal_loss(rows[:, :K], one_hot).sum() / max(len(on_object), 1)
+    if not len(on_object):
         return Losses(what, what, what * 0, what * 0)
-    mine = ops.take(rows, seen)  # (n, K + 5)
-    places, strides = (np.tile(a, (B, 1))[seen] for a in (locations.places, locations.strides))
-    boxes = boxes_at(mine[:, K : K + 4], places, strides)  # (n, 4)
-    true = aims.boxes.reshape(-1, 4)[seen].astype(output.dtype)
-    centre = aims.centre.reshape(-1)[seen].astype(output.dtype)  # (n,)
+    answers = ops.take(rows, on_object)  # (n, K + 5)
+    places, strides = (np.tile(a, (B, 1))[on_object] for a in (locations.places, locations.strides))
+    boxes = boxes_at(answers[:, K : K + 4], places, strides)  # (n, 4)
+    true = aims.boxes.reshape(-1, 4)[on_object].astype(output.dtype)
+    centre = aims.centre.reshape(-1)[on_object].astype(output.dtype)  # (n,)
     where = ((1 - ops.giou(boxes, true)) * centre).sum() / float(centre.sum())
-    near = ops.binary_cross_entropy(mine[:, K + 4], centre).mean()
+    near = ops.binary_cross_entropy(answers[:, K + 4], centre).mean()
     return Losses(what + where + near, what, where, near)
 
 
@@ -133,10 +133,10 @@ def boxes_at(logs: Tensor, places: NDArray[Any], strides: NDArray[Any]) -> Tenso
     return ops.concatenate(places - distances[:, :2], places + distances[:, 2:], axis=1)
 
 
-# ── finding ──────────────────────────────────────────────────────────────────────────────────────
+# ── detecting ────────────────────────────────────────────────────────────────────────────────────
 
 
-class Found(NamedTuple):
+class Detections(NamedTuple):
     """The objects of one image, best first: boxes (n, 4), scores (n,), labels (n,)."""
 
     boxes: NDArray[np.float32]
@@ -152,21 +152,21 @@ def detect(
     overlap: float = 0.5,
     most: int = 100,
     batch: int = 32,
-) -> list[Found]:
+) -> list[Detections]:
     """Find the objects in images (N, 3, H, W).
 
     threshold: the least score, √(probability of the class · centre-ness)
     overlap: of boxes of one class, above which the worse is dropped   most: objects in an image
     """
     locations = model.locations((images.shape[2], images.shape[3]))
-    found: list[Found] = []
+    detections: list[Detections] = []
     for output in _outputs(model, images, batch):  # (P, K + 5)
         boxes, scores, labels = _candidates(output, model.classes, locations, threshold, 5 * most)
         boxes, real = clip_boxes(boxes, (images.shape[2], images.shape[3]))
         boxes, scores, labels = boxes[real], scores[real], labels[real]
         kept = nms(boxes, scores, labels, overlap=overlap)[:most]
-        found.append(Found(boxes[kept], scores[kept], labels[kept]))
-    return found
+        detections.append(Detections(boxes[kept], scores[kept], labels[kept]))
+    return detections
 
 
 def _outputs(model: Detector, images: Array, batch: int) -> Iterator[NDArray[Any]]:

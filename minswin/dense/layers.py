@@ -26,7 +26,7 @@ class Conv(Layer):
 
 
 class FeaturePyramid(Layer):
-    """Every map gets the same width, and what the coarser ones know.            Lin et al. 2017
+    """All maps get the same width and the context of coarser ones.              Lin et al. 2017
 
         P_i = conv(L_i + enlarged L_{i+1} + …),   L_i = linear(norm(map i))
 

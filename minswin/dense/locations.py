@@ -51,7 +51,7 @@ class Locations(NamedTuple):
     def aims(
         self, boxes: Sequence[NDArray[Any]], labels: Sequence[NDArray[np.integer[Any]]]
     ) -> Aims:
-        """What every token should say about the objects of each image: boxes (n, 4), labels (n,).
+        """What every token should predict of the objects of each image: boxes (n, 4), labels (n,).
 
         A token that lies on several objects belongs to the smallest.        Tian et al. 2019, §3.2
         """
@@ -71,9 +71,9 @@ class Locations(NamedTuple):
         fits = (distances.min(axis=-1) > 0) & (away < CENTRAL * self.strides)
         fits &= (self.reach[:, :1] < farthest) & (farthest <= self.reach[:, 1:])
         sizes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)  # (n,)
-        own = np.where(fits, sizes, np.inf).argmin(axis=1)  # (P,): the smallest
-        label = np.where(fits.any(axis=1), labels[own], -1)
-        return label, boxes[own], centreness(distances[np.arange(P), own])
+        smallest = np.where(fits, sizes, np.inf).argmin(axis=1)  # (P,)
+        label = np.where(fits.any(axis=1), labels[smallest], -1)
+        return label, boxes[smallest], centreness(distances[np.arange(P), smallest])
 
     def _distances(self, boxes: NDArray[Any]) -> NDArray[Any]:
         """To the left, upper, right, lower edge; negative beyond.        (n, 4) to (P, n, 4)"""

@@ -1,4 +1,4 @@
-"""How good is it? Mean IoU of classified pixels, average precision of found boxes."""
+"""How good is it? Mean IoU of classified pixels, average precision of boxes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from minswin.dense.segmentation import IGNORED, check_masks
 
 
 def confusion(
-    found: NDArray[Any], truth: NDArray[Any], classes: int, *, ignore: int = IGNORED
+    predicted: NDArray[Any], truth: NDArray[Any], classes: int, *, ignore: int = IGNORED
 ) -> NDArray[np.int64]:
     """How many pixels of class i were called j, without those that are ignored.  (K, K)
 
-    found, truth: integers of one shape, 0 to K − 1; truth also `ignore`
+    predicted, truth: integers of one shape, 0 to K − 1; truth also `ignore`
     """
-    check_masks("confusion", truth, found.shape, classes, ignore)
+    check_masks("confusion", truth, predicted.shape, classes, ignore)
     counted = truth != ignore
-    called = found[counted]  # (P,)
+    called = predicted[counted]  # (P,)
     if called.dtype.kind not in "iu":
-        raise TypeError(f"confusion: found must hold integers, got {called.dtype}; use argmax")
+        raise TypeError(f"confusion: predicted must hold integers, got {called.dtype}; use argmax")
     for wrong in called[(called < 0) | (called >= classes)][:1]:
         raise ValueError(
-            f"confusion: found must hold 0…{classes - 1} where a pixel counts, got {wrong}; "
+            f"confusion: predicted must hold 0…{classes - 1} where a pixel counts, got {wrong}; "
             "classes is the number of all of them, the background too"
         )
     pairs = truth[counted].astype(np.int64) * classes + called.astype(np.int64)
@@ -38,7 +38,7 @@ def confusion(
 def mean_iou(table: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
     """Intersection over union of each class, from `confusion`, and their mean.
 
-    gives the mean, (K,).   A class that is nowhere, in truth or found, is NaN and not in the mean.
+    gives the mean, (K,).   A class that is neither true nor predicted is NaN and not in the mean.
     """
     both = np.diag(table)
     union = table.sum(axis=0) + table.sum(axis=1) - both
@@ -67,7 +67,7 @@ class AveragePrecision(NamedTuple):
 
 
 def average_precision(
-    found: Sequence[tuple[Boxes, NDArray[Any], NDArray[Any]]],
+    predicted: Sequence[tuple[Boxes, NDArray[Any], NDArray[Any]]],
     truth: Sequence[tuple[Boxes, NDArray[Any]]],
     classes: int,
     *,
@@ -75,18 +75,19 @@ def average_precision(
 ) -> AveragePrecision:
     """Area under precision over recall, for each class and overlap; see AveragePrecision.
 
-    found: for each image boxes (n, 4), scores (n,), labels (n,)   truth: boxes (m, 4), labels (m,)
+    predicted: for each image boxes (n, 4), scores (n,), labels (n,)
+    truth: for each image boxes (m, 4), labels (m,)
     most: this many boxes of a class count in an image, the best
     """
-    if len(found) != len(truth):
+    if len(predicted) != len(truth):
         raise ValueError(
-            f"average_precision: {len(truth)} images need as many results, got {len(found)}"
+            f"average_precision: {len(truth)} images need as many results, got {len(predicted)}"
         )
     table = np.full((classes, len(OVERLAPS)), np.nan)
     for c in range(classes):
         total = sum(int((labels == c).sum()) for _, labels in truth)
         if total:
-            matched = [_match(*f, *t, c, most) for f, t in zip(found, truth, strict=True)]
+            matched = [_match(*f, *t, c, most) for f, t in zip(predicted, truth, strict=True)]
             scores = np.concatenate([s for s, _ in matched])  # (n,)
             hits = np.concatenate([h for _, h in matched], axis=1)  # (overlaps, n)
             order = np.argsort(-scores, kind="stable")
@@ -111,19 +112,19 @@ def _match(
     that it overlaps most among those not taken yet.       gives scores (n,), hits (overlaps, n)
     """
     order = np.argsort(-scores, kind="stable")
-    mine = order[labels[order] == c][:most]
-    ious = box_iou(boxes[mine], true_boxes[true_labels == c])  # (n, m)
-    hits = np.zeros((len(OVERLAPS), len(mine)), np.bool_)
+    of_class = order[labels[order] == c][:most]
+    ious = box_iou(boxes[of_class], true_boxes[true_labels == c])  # (n, m)
+    hits = np.zeros((len(OVERLAPS), len(of_class)), np.bool_)
     if not ious.shape[1]:
-        return scores[mine], hits
+        return scores[of_class], hits
     for row, overlap in zip(hits, OVERLAPS, strict=True):
         free = ious.copy()
-        for i in range(len(mine)):
+        for i in range(len(of_class)):
             j = int(free[i].argmax())
             row[i] = free[i, j] >= overlap
             if row[i]:
                 free[:, j] = -1  # taken
-    return scores[mine], hits
+    return scores[of_class], hits
 
 
 def _area(hits: NDArray[np.bool_], total: int) -> float:

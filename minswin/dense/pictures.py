@@ -1,4 +1,4 @@
-"""Pictures of what was found: pixels coloured by class, boxes with class and score."""
+"""Pictures of predictions: pixels coloured by class, boxes with class and score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minswin.dense.boxes import nms
-from minswin.dense.detection import Found
+from minswin.dense.detection import Detections
 from minswin.dense.segmentation import IGNORED
 from minswin.look.canvas import COLOURS, INK, empty_figure, rgb, save
 
@@ -21,19 +21,19 @@ UNKNOWN = rgb(INK)  # of the pixels that do not count
 def save_segments(
     images: NDArray[np.uint8],
     truth: NDArray[Any],
-    found: NDArray[Any],
+    predicted: NDArray[Any],
     classes: Sequence[str],
     path: Path | str,
 ) -> None:
-    """Three rows: the images (N, 3, H, W), their true masks (N, H, W), and what was found."""
+    """Three rows: the images (N, 3, H, W), their true masks (N, H, W), and those predicted."""
     figure, N = empty_figure(1.1 * len(images), 3.9), len(images)
     axes = figure.subplots(3, N, squeeze=False)
     for i in range(N):
         picture = images[i].transpose(1, 2, 0)
-        for row, content in enumerate((picture, painted(truth[i]), painted(found[i]))):
+        for row, content in enumerate((picture, painted(truth[i]), painted(predicted[i]))):
             axes[row, i].imshow(content, interpolation="nearest")
             axes[row, i].set(xticks=[], yticks=[])
-    for row, name in enumerate(("image", "truth", "found")):
+    for row, name in enumerate(("image", "truth", "predicted")):
         axes[row, 0].set_ylabel(name)
     names, marks = [*classes], [_patch(PALETTE[k % len(PALETTE)]) for k in range(len(classes))]
     if (truth == IGNORED).any():
@@ -58,22 +58,22 @@ def painted(mask: NDArray[Any]) -> NDArray[np.float64]:
 def save_boxes(
     images: NDArray[np.uint8],
     truth: Sequence[NDArray[Any]],
-    found: Sequence[Found],
+    predicted: Sequence[Detections],
     classes: Sequence[str],
     path: Path | str,
     *,
     least: float = 0.3,
     columns: int = 4,
 ) -> None:
-    """The images (N, 3, H, W) with the true boxes dotted, and those found with class and score.
+    """The images (N, 3, H, W) with the true boxes dotted, and those predicted with class and score.
 
-    least: boxes with a lower score are left out; of boxes in one place the best alone is drawn
+    least: boxes with a lower score are left out; where boxes overlap only the best is drawn
     """
     rows = -(-len(images) // columns)
     figure = empty_figure(2.6 * columns, 2.6 * rows)
     for axes in figure.subplots(rows, columns, squeeze=False).ravel():
         axes.set_axis_off()
-    for axes, image, true, objects in zip(figure.axes, images, truth, found, strict=False):
+    for axes, image, true, objects in zip(figure.axes, images, truth, predicted, strict=False):
         axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
         for box in true:
             _outline(axes, box, "white")

@@ -1,4 +1,4 @@
-"""Pictures. Each function draws into matplotlib axes that it is given; files are saved aside."""
+"""Pictures: functions that draw into matplotlib axes. The page of `minswin explain` is in page/."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
 """What the tokens of a model look at: its own probabilities, put back to their places in the image.
 
-seen = attention_maps(model, image)      # one record for every attention of the forward
-looks_at(seen[1], (3, 5))                # a map: how much token (3, 5) takes from each other
-rollout(seen)                            # through all blocks
+records = attention_maps(model, image)   # of every attention of the forward
+looks_at(records[1], (3, 5))             # a map: how much token (3, 5) takes from each other
+rollout(records)                         # through all blocks
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Attention(NamedTuple):
         return f"stage {self.stage}, block {self.block}"
 
 
-# ── seeing ───────────────────────────────────────────────────────────────────────────────────────
+# ── recording ────────────────────────────────────────────────────────────────────────────────────
 
 
 def attention_maps(model: Any, image: Array) -> list[Attention]:
@@ -68,14 +68,14 @@ def attention_maps(model: Any, image: Array) -> list[Attention]:
     watch = _Watch(patch_grid(size, patch) if patch else size)
     with model.evaluating(), no_grad(), kernels.using("reference"), watching(watch, model):
         model(batch)
-    return watch.seen
+    return watch.records
 
 
 class _Watch:
     """Follows the operations of a forward: which map is cut into which windows, who attends."""
 
     def __init__(self, patches: Pair) -> None:
-        self.seen: list[Attention] = []
+        self.records: list[Attention] = []
         self.patches = patches
         self._forget()
 
@@ -108,10 +108,10 @@ class _Watch:
         if self.window is None:
             grid, front = _whole_map(N, self.patches)
             geometry = (grid, (0, 0), grid, grid, front)
-            self.seen.append(Attention(stage, block, p[None], *geometry))
+            self.records.append(Attention(stage, block, p[None], *geometry))
         else:
             geometry = (self.window, self.shift, self.covered, self.grid or self.covered, 0)
-            self.seen.append(Attention(stage, block, p, *geometry))
+            self.records.append(Attention(stage, block, p, *geometry))
 
 
 def _stage_and_block(layer: str) -> Pair:
@@ -132,35 +132,35 @@ def _whole_map(tokens: int, patches: Pair) -> tuple[Pair, int]:
 # ── windows and shift undone ─────────────────────────────────────────────────────────────────────
 
 
-def looks_at(seen: Attention, token: Pair | None, *, head: int | None = None) -> np.ndarray:
+def looks_at(record: Attention, token: Pair | None, *, head: int | None = None) -> np.ndarray:
     """How much a token takes from each place of the image: (H, W) probabilities.
 
     token: (row, column) in the map, or None for the class token   head: None for their mean
     They sum to 1, less what goes to the class token, or to the padding of the map.
     """
-    p = seen.probabilities.mean(axis=1) if head is None else seen.probabilities[:, head]
-    if token is None and not seen.front:
-        raise ValueError(f"looks_at: {seen.name} has no class token; give token=(row, column)")
-    if seen.front:
-        row = 0 if token is None else seen.front + token[0] * seen.grid[1] + token[1]
-        return p[0, row, seen.front :].reshape(seen.grid)
-    place = places(seen)  # (H, W)
+    p = record.probabilities.mean(axis=1) if head is None else record.probabilities[:, head]
+    if token is None and not record.front:
+        raise ValueError(f"looks_at: {record.name} has no class token; give token=(row, column)")
+    if record.front:
+        row = 0 if token is None else record.front + token[0] * record.grid[1] + token[1]
+        return p[0, row, record.front :].reshape(record.grid)
+    place = places(record)  # (H, W)
     N = p.shape[-1]
     number, query = divmod(int(place[token]), N)
     shares: np.ndarray = np.where(place // N == number, p[number, query, place % N], 0)
     return shares  # (H, W)
 
 
-def places(seen: Attention) -> np.ndarray:
+def places(record: Attention) -> np.ndarray:
     """For each token of the map, its number among those of all windows: (H, W)."""
-    place = slots(seen.covered, seen.window, seen.shift)
-    return place[: seen.grid[0], : seen.grid[1]]
+    place = slots(record.covered, record.window, record.shift)
+    return place[: record.grid[0], : record.grid[1]]
 
 
 # ── through all blocks ───────────────────────────────────────────────────────────────────────────
 
 
-def rollout(seen: list[Attention]) -> list[np.ndarray]:
+def rollout(records: list[Attention]) -> list[np.ndarray]:
     """How much the answer may draw on each patch, after each block.   Abnar & Zuidema 2020, §3.1
 
         R ← (P R + R) / 2        P: mean over the heads   R: tokens × patches, at first 1
@@ -168,27 +168,27 @@ def rollout(seen: list[Attention]) -> list[np.ndarray]:
     gives maps (H, W) of patches: the row of the class token or, where there is none, the mean row.
     Where maps are merged, R becomes the mean of the four that patch_merge brings together.
     """
-    grid, front = seen[0].grid, seen[0].front
+    grid, front = records[0].grid, records[0].front
     R: np.ndarray = np.eye(front + grid[0] * grid[1], dtype=np.float32)
     maps = []
-    for i, record in enumerate(seen):
-        if i and record.stage > seen[i - 1].stage:
-            R = _merged(R, seen[i - 1].grid)
+    for i, record in enumerate(records):
+        if i and record.stage > records[i - 1].stage:
+            R = _merged(R, records[i - 1].grid)
         R = (_through(record, R) + R) / 2
         row = R[0] if front else R.mean(axis=0)  # (tokens,)
         maps.append(row[front:].reshape(grid))
     return maps
 
 
-def _through(seen: Attention, R: np.ndarray) -> np.ndarray:
-    """P R: every token takes from those that its window shows it."""
-    p = seen.probabilities.mean(axis=1)  # (windows, N, N)
-    if seen.front:
+def _through(record: Attention, R: np.ndarray) -> np.ndarray:
+    """P R: every token takes from the tokens of its window."""
+    p = record.probabilities.mean(axis=1)  # (windows, N, N)
+    if record.front:
         return p[0] @ R
-    (H, W), covered = seen.grid, seen.covered
+    (H, W), covered = record.grid, record.covered
     x = R.reshape(1, H, W, -1)
     x = np.pad(x, ((0, 0), (0, covered[0] - H), (0, covered[1] - W), (0, 0)))
-    x = put_back(p @ cut(x, seen.window, seen.shift), seen.window, seen.shift, covered)
+    x = put_back(p @ cut(x, record.window, record.shift), record.window, record.shift, covered)
     return x[0, :H, :W].reshape(len(R), -1)
 
 
@@ -206,19 +206,19 @@ def _merged(R: np.ndarray, grid: Pair) -> np.ndarray:
 def draw_attention(
     axes: Any,
     pixels: np.ndarray,
-    seen: Attention,
+    record: Attention,
     token: Pair | None,
     *,
     head: int | None = None,
     title: str | None = None,
 ) -> Any:
     """What one token looks at, on the image: the stronger the colour, the more it takes."""
-    share = looks_at(seen, token, head=head)
+    share = looks_at(record, token, head=head)
     show_image(axes, pixels, tint=stretch(share) ** 0.6)
     if token is not None:
-        mark(axes, token, seen.grid, (pixels.shape[1], pixels.shape[2]))
+        mark(axes, token, record.grid, (pixels.shape[1], pixels.shape[2]))
     who = "mean of heads" if head is None else f"head {head}"
-    return bare(axes, f"{seen.name}, {who}" if title is None else title)
+    return bare(axes, f"{record.name}, {who}" if title is None else title)
 
 
 def draw_rollout(axes: Any, pixels: np.ndarray, share: np.ndarray, *, title: str = "") -> Any:

@@ -47,8 +47,8 @@ def _draw(axes: Any, records: Sequence[dict[str, Any]], what: str) -> Any:
     axes.plot(middles, [r[what] for r in epochs], ".-", color=TRAINING, label="training")
     if epochs:
         label = epochs[-1]["evaluated_on"]
-        seen = [r[f"evaluation_{what}"] for r in epochs]
-        axes.plot(numbers, seen, ".-", color=EVALUATION, label=label)
+        evaluated = [r[f"evaluation_{what}"] for r in epochs]
+        axes.plot(numbers, evaluated, ".-", color=EVALUATION, label=label)
         axes.legend(frameon=False)
     axes.set_xlabel("epoch" if epochs else "step")
     axes.set_ylabel(what)

@@ -1,4 +1,4 @@
-"""What a model makes of images: maps of single channels, and the vector that its head is given."""
+"""The features of a model: single channels of its maps, and the pooled vector before its head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["draw_channel", "feature_maps", "lively_channels", "pooled_features"]
 
 
 def feature_maps(model: Any, image: Array) -> list[np.ndarray]:
-    """The map of every stage; of ViT and TNT the one of their last block: (h, w, C) each.
+    """The map of every stage; of ViT and TNT that of their last block: (h, w, C) each.
 
     image (3, H, W), normalised as for training
     """
@@ -46,7 +46,7 @@ def draw_channel(axes: Any, features: np.ndarray, channel: int, *, title: str = 
 
 
 def pooled_features(model: Any, images: Array, *, batch: int = 50) -> np.ndarray:
-    """What the head of a model is given for each image: (B, C), seen while the model runs.
+    """The vector that the head of a model reads, for each image: (B, C).
 
     images (B, 3, H, W), normalised as for training
     """

@@ -1,4 +1,4 @@
-"""Images as points of a plane, by what models make of them: PCA and t-SNE, models side by side.
+"""Images as points of a plane, by their features: PCA and t-SNE, models side by side.
 
 vectors = {name: pooled_features(model, images) for name, model in models.items()}
 draw_planes(axes, vectors, labels, classes)        # axes (1, models)
@@ -16,10 +16,10 @@ import numpy as np
 from minswin.look.canvas import COLOURS, bare
 
 __all__ = [
+    "available_methods",
     "draw_plane",
     "draw_planes",
     "draw_points",
-    "methods_here",
     "neighbourhoods",
     "principal_axes",
     "principal_plane",
@@ -67,7 +67,7 @@ def neighbourhoods(x: np.ndarray, *, seed: int = 0) -> np.ndarray:
     return points
 
 
-def methods_here() -> tuple[str, ...]:
+def available_methods() -> tuple[str, ...]:
     """The methods that can be drawn: t-SNE only where scikit-learn is installed."""
     try:
         importlib.import_module("sklearn.manifold")
@@ -99,7 +99,7 @@ def draw_plane(
     name: str = "",
     method: str = "pca",
 ) -> Any:
-    """What one model makes of images, (B, C), on a plane; method: "pca" or "tsne"."""
+    """The features (B, C) of images in one model on a plane; method: "pca" or "tsne"."""
     if method not in METHODS:
         raise ValueError(f"draw_plane: method must be pca or tsne, got {method!r}")
     if not np.isfinite(x).all():

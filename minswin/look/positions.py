@@ -24,28 +24,29 @@ Pair = tuple[int, int]
 # ── the bias of a displacement ───────────────────────────────────────────────────────────────────
 
 
-def bias_pictures(model: Any, seen: list[Attention]) -> list[np.ndarray]:
+def bias_pictures(model: Any, records: list[Attention]) -> list[np.ndarray]:
     """The relative position bias of every head in every block: (h, 2Mh−1, 2Mw−1) each.
 
     Element (Mh−1+r, Mw−1+c) is added to the logit of a query that lies r rows below and c columns
     to the right of its key. Empty for a model without such a bias.
     """
     layers = (layer for layer in model.layers_within() if _has_bias(layer))
-    return [_by_displacement(layer, record) for layer, record in zip(layers, seen, strict=False)]
+    return [_by_displacement(layer, record) for layer, record in zip(layers, records, strict=False)]
 
 
 def _has_bias(layer: Any) -> bool:
     return isinstance(layer, (WindowAttention, RelativePositionBias))
 
 
-def _by_displacement(layer: Any, seen: Attention) -> np.ndarray:
+def _by_displacement(layer: Any, record: Attention) -> np.ndarray:
     """The bias of all pairs of tokens, each put where its displacement is."""
-    (Mh, Mw), front = seen.window, seen.front
+    window, front = record.window, record.front
+    (Mh, Mw), of_windows = window, isinstance(layer, WindowAttention)
     with no_grad():
-        bias = layer.bias(seen.window) if isinstance(layer, WindowAttention) else layer(seen.window)
+        bias = layer.bias(window) if of_windows else layer(window)
     pairs = to_numpy(bias.data)[:, front:, front:]  # (h, N, N)
     picture = np.zeros((len(pairs), (2 * Mh - 1) * (2 * Mw - 1)), pairs.dtype)
-    picture[:, relative_position_index(seen.window)] = pairs
+    picture[:, relative_position_index(window)] = pairs
     return picture.reshape(-1, 2 * Mh - 1, 2 * Mw - 1)
 
 

@@ -81,14 +81,15 @@ class Field(NamedTuple):
 
 def fields(model: Any, steps: Sequence[int], size: Pair, *, rng: Seed) -> list[Field]:
     """The receptive field of a token near the middle, after each of some steps of a model."""
-    several, rng = [], generator("fields", rng)
+    rng = generator("fields", rng)
+    of_steps = []
     with model.evaluating():
         for step in steps:
             features = features_of(model, step)
             h, w = features(Tensor(np.zeros((1, 3, *size)))).shape[1:3]
             token = h // 2 - 1, w // 2 - 1  # in a window that ends at the middle of the image
-            several.append(Field(dependence(features, size, token, rng=rng), token, (h, w)))
-    return several
+            of_steps.append(Field(dependence(features, size, token, rng=rng), token, (h, w)))
+    return of_steps
 
 
 def argument(*, side: int = 64, rng: Seed) -> dict[str, list[Field]]:
@@ -118,7 +119,7 @@ def argument(*, side: int = 64, rng: Seed) -> dict[str, list[Field]]:
 
 
 def draw_field(axes: Any, field: Field, *, title: str = "") -> Any:
-    """The pixels that a token depends on; the frame is the token's own part of the image."""
+    """The pixels that a token depends on; the frame is the token's patch of the image."""
     H, W = field.pixels.shape
     shown = np.where(field.pixels[..., None], 0.25 + 0.75 * rgb(BLUE), 0.95)  # (H, W, 3)
     axes.imshow(shown, interpolation="nearest", extent=(0, W, H, 0))
@@ -128,8 +129,8 @@ def draw_field(axes: Any, field: Field, *, title: str = "") -> Any:
 
 def draw_argument(axes: Any, fields_of: dict[str, list[Field]]) -> Any:
     """A row for every model, a column for every step: axes (rows, columns)."""
-    for row, (name, several) in zip(axes, fields_of.items(), strict=True):
-        for step, (place, field) in enumerate(zip(row, several, strict=True)):
+    for row, (name, of_steps) in zip(axes, fields_of.items(), strict=True):
+        for step, (place, field) in enumerate(zip(row, of_steps, strict=True)):
             draw_field(place, field)
             unit = "block" if name == "ViT" else "stage"
             place.set_xlabel(f"{unit} {step}: {field.grid[0]}×{field.grid[1]} tokens", fontsize=7)

@@ -24,7 +24,7 @@ Data = dict[str, Any]
 CHANNELS = 6  # of a recorded map, those that vary most
 
 
-def page_data(subject: Subject, seen: list[Attention]) -> Data:
+def page_data(subject: Subject, records: list[Attention]) -> Data:
     """All but what `recorded` adds for a model that the page cannot run."""
     model, (mean, deviation) = subject.model, subject.statistics
     live = runs_in_the_page(model)
@@ -36,11 +36,11 @@ def page_data(subject: Subject, seen: list[Attention]) -> Data:
         "classes": list(subject.classes),
         "macs": model.flops(subject.size),
         "family": (settings_of(model) or {}).get("family", "other"),
-        "depth": len(seen),
-        "front": seen[0].front if seen else 0,
-        "windows": any(record.window != record.covered for record in seen),
-        "shifts": any(any(record.shift) for record in seen),
-        "has_bias": bool(positions.bias_pictures(model, seen)),
+        "depth": len(records),
+        "front": records[0].front if records else 0,
+        "windows": any(record.window != record.covered for record in records),
+        "shifts": any(any(record.shift) for record in records),
+        "has_bias": bool(positions.bias_pictures(model, records)),
         "samples": [{"name": s.name, "src": pixels_as_uri(s.pixels)} for s in subject.samples],
         "cost": {"C": cost.C, "M": cost.M, "patch": cost.patch},
         "examples": {"classes": list(subject.examples.classes)},
@@ -51,15 +51,15 @@ def page_data(subject: Subject, seen: list[Attention]) -> Data:
     }
 
 
-def recorded(subject: Subject, seen: list[Attention], budget: float) -> Data:
+def recorded(subject: Subject, records: list[Attention], budget: float) -> Data:
     """Attention, biases, channels and answer of one forward."""
-    tables = positions.bias_pictures(subject.model, seen)
+    tables = positions.bias_pictures(subject.model, records)
     return {
-        **recorded_attention(seen, budget=budget),
+        **recorded_attention(records, budget=budget),
         "logits": [float(x) for x in np.log(np.maximum(subject.probabilities, 1e-30))],
         "biases": {
             f"{record.stage}.{record.block}": _table(table)
-            for record, table in zip(seen, tables, strict=False)
+            for record, table in zip(records, tables, strict=False)
         },
         "features": _channels(subject),
         "settings": {},
@@ -74,14 +74,14 @@ def _table(picture: np.ndarray) -> Data:
 
 def _channels(subject: Subject) -> list[Data]:
     """The channels of every map that vary most."""
-    maps, several = features.feature_maps(subject.model, subject.x), []
+    maps, channels = features.feature_maps(subject.model, subject.x), []
     for number, values in enumerate(maps, 1):
         name = f"stage {number}" if len(maps) > 1 else "last block"
         for channel in features.lively_channels(values, CHANNELS if len(maps) < 3 else 4):
             numbers = as_text(values[..., channel].astype("<f4"))
             shape = values.shape[:2]
-            several.append({"name": name, "channel": channel, "shape": shape, "data": numbers})
-    return several
+            channels.append({"name": name, "channel": channel, "shape": shape, "data": numbers})
+    return channels
 
 
 def _similarity(model: Any) -> Data | None:
@@ -110,15 +110,15 @@ def moved_by_float16(model: Any, x: np.ndarray) -> float:
 def all_planes(subject: Subject) -> list[Data]:
     """The example images and the picture as points: each model, by each method that is there."""
     labels = [int(label) for label in subject.examples.labels]
-    several: list[Data] = []
+    drawn: list[Data] = []
     for number, sight in enumerate(subject.sights):
         vectors = features.pooled_features(sight.model, sight.examples)  # (B, C)
         picture = features.pooled_features(sight.model, sight.picture[None])  # (1, C)
         _require_finite(sight, vectors)
-        several.append(_principal(sight, vectors, picture, labels, live=number == 0))
-        if "tsne" in planes.methods_here():
-            several.append(_neighbours(sight, vectors, picture, labels))
-    return several
+        drawn.append(_principal(sight, vectors, picture, labels, live=number == 0))
+        if "tsne" in planes.available_methods():
+            drawn.append(_neighbours(sight, vectors, picture, labels))
+    return drawn
 
 
 def _require_finite(sight: Sight, vectors: np.ndarray) -> None:

@@ -16,35 +16,35 @@ from minswin.look.attention import Attention
 AROUND = 400  # letters of a block beside its arrays
 
 
-def recorded_attention(seen: list[Attention], *, budget: float = math.inf) -> dict[str, Any]:
+def recorded_attention(records: list[Attention], *, budget: float = math.inf) -> dict[str, Any]:
     """Blocks with their geometry and probabilities for source.js; and those left out (from 1).
 
     budget: letters that the blocks may take in the page. Where all would be too much, blocks in
     the middle of a stage go first, then heads, then stages.
     """
-    chosen, heads = choose(seen, budget)
+    chosen, heads = choose(records, budget)
     blocks = [_block(record, heads) for record in chosen]
     kept = {record.name for record in chosen}
-    others = [record for record in seen if record.name not in kept]
+    others = [record for record in records if record.name not in kept]
     left_out = [f"{record.stage + 1} · {record.block + 1}" for record in others]
     return {"blocks": blocks, "left_out": left_out, "heads_left_out": heads is not None}
 
 
-def choose(seen: list[Attention], budget: float) -> tuple[list[Attention], int | None]:
+def choose(records: list[Attention], budget: float) -> tuple[list[Attention], int | None]:
     """The blocks, and how many of their heads (None: all), that fit."""
-    ends = [record for record in seen if _at_an_end(record, seen)]
+    ends = [record for record in records if _at_an_end(record, records)]
     most = (12, 8, 6, 4, 3, 2, 1)
     fewer_heads: list[tuple[list[Attention], int | None]] = [(ends, n) for n in most]
     fewer_stages: list[tuple[list[Attention], int | None]] = [(ends[-n:], 1) for n in (4, 2)]
-    for records, heads in ((seen, None), (ends, None), *fewer_heads, *fewer_stages):
-        if sum(letters(record, heads) for record in records) <= budget:
-            return records, heads
+    for chosen, heads in ((records, None), (ends, None), *fewer_heads, *fewer_stages):
+        if sum(letters(record, heads) for record in chosen) <= budget:
+            return chosen, heads
     return [], None
 
 
-def _at_an_end(record: Attention, seen: list[Attention]) -> bool:
+def _at_an_end(record: Attention, records: list[Attention]) -> bool:
     """Among the first two blocks of its stage, or the last two."""
-    last = max(other.block for other in seen if other.stage == record.stage)
+    last = max(other.block for other in records if other.stage == record.stage)
     return record.block < 2 or record.block > last - 2
 
 

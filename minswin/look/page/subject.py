@@ -33,7 +33,7 @@ class Cost(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """A model, the picture and the same example images as it is given them."""
+    """A model, and the picture and the example images normalised for it."""
 
     name: str
     model: Any

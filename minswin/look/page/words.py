@@ -98,8 +98,8 @@ def about_points(subject: Subject, methods: tuple[str, ...]) -> str:
         if set(examples.classes) != set(sight.classes):
             strangers.append(sight.name)
     text = (
-        f"What the head is given for {len(examples.x)} test images of "
-        f"{html.escape(examples.name)}, on the plane where it varies most; the star is the picture "
+        f"The vectors that the head reads for {len(examples.x)} test images of "
+        f"{html.escape(examples.name)}, on the plane where they vary most; the star is the picture "
         "above. "
     )
     if "tsne" in methods:
@@ -110,7 +110,7 @@ def about_points(subject: Subject, methods: tuple[str, ...]) -> str:
 
 
 def about_pooling(model: Any) -> str:
-    """What the head is given."""
+    """The vector that the head reads."""
     if getattr(model, "global_pool", None) == "token":
         return "the class token alone"
     return "the mean of all tokens" if hasattr(model, "patch_size") else "the mean of all places"

@@ -34,11 +34,11 @@ def write_page(subject: Subject, path: Path | str) -> Path:
 
     Recorded attention takes what the rest of the page leaves of LARGEST bytes.
     """
-    seen, live = attention_maps(subject.model, subject.x), runs_in_the_page(subject.model)
-    data = page_data(subject, seen)
+    records, live = attention_maps(subject.model, subject.x), runs_in_the_page(subject.model)
+    data = page_data(subject, records)
     if not live:
-        around = len(_page(subject, {**data, **recorded(subject, seen, 0)}))
-        data |= recorded(subject, seen, LARGEST - around)
+        around = len(_page(subject, {**data, **recorded(subject, records, 0)}))
+        data |= recorded(subject, records, LARGEST - around)
     page = _page(subject, data)
     with replacing(path, who="explain") as temporary:
         temporary.write_bytes(page)
@@ -80,7 +80,7 @@ def _sentences(subject: Subject, data: dict[str, Any]) -> dict[str, str]:
         "positions": words.about_positions(model.positions) if vit else "",
         "pooled": words.about_pooling(model),
         "worth": words.about_worth(subject),
-        "points": words.about_points(subject, planes.methods_here()),
+        "points": words.about_points(subject, planes.available_methods()),
         "footer": words.footer(moved_by_float16(model, subject.x) if live else None),
     }
 
