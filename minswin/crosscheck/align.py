@@ -7,35 +7,36 @@ alone is a mistake.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from itertools import permutations
-from math import prod
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from minswin.crosscheck import folder
 from minswin.crosscheck.folder import MANIFEST
+from minswin.crosscheck.layouts import (
+    Theirs,
+    Windows,
+    as_their_layer,
+    distance,
+    fit,
+    may_be,
+    near,
+    windows_of,
+    written_otherwise,
+)
 from minswin.crosscheck.names import Resolved
 from minswin.crosscheck.recording import GIVEN
 from minswin.weights.files import FORMATS, read_weights
 
 Array = np.ndarray
-NEAR = 1e-2  # of the spread: near enough to be the same tensor, whatever its rounding
 TURNED = "equal after transposing to (1, 0)"
 BY_VALUE = "found by its values"
 ONLY = "the only one of this shape"
 GRADIENTS = (folder.COTANGENT, folder.AFTER)
-
-
-class Theirs(NamedTuple):
-    """A tensor of the other implementation in our shape, and what was done to bring it there."""
-
-    name: str
-    array: Array
-    note: str = ""
+GRADIENT = re.compile(r"(^|[/._])(cotangent|after|grad)", re.I)  # in a name of theirs
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
@@ -85,47 +86,72 @@ def _numbers(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def align(
-    ours: Mapping[str, Array], theirs: Mapping[str, Array], names: Resolved | None = None
+    ours: Mapping[str, Array],
+    theirs: Mapping[str, Array],
+    names: Resolved | None = None,
+    windows: Mapping[str, Windows] | None = None,
+    *,
+    known: Collection[str] = (),
+    half: bool = False,
 ) -> dict[str, Theirs]:
     """Our names to their tensors: by the map, by equal names, then by shape and value.
 
     Without a map, what is left of theirs is given to the only value of ours that has its shape.
-    Equal names whose sizes differ come last: elsewhere stages may be counted otherwise.
+    Equal names whose sizes differ come last: elsewhere stages may be counted otherwise. windows: of
+    the layer, by our names   known: names of weights and inputs, which only values tell: what has
+    their shape may be a gradient   half: theirs are in half precision
     """
     if names is not None:
         ours = {n: x for n, x in ours.items() if n not in names.ours}
         theirs = {n: x for n, x in theirs.items() if n not in names.theirs}
-    given = names.pairs if names is not None else {}
+    given, windows = (names.pairs if names is not None else {}), windows or {}
     alike = {n: n for n in ours if n in theirs and n not in given and n not in given.values()}
     misfits = {n for n in alike if theirs[n].size != ours[n].size}
     pairs = {n: t for n, t in {**alike, **given}.items() if n not in misfits}
-    found = {n: fit(ours[n], theirs[t], t) for n, t in pairs.items()}
+    found = {n: fit(ours[n], theirs[t], t, windows.get(n), half=half) for n, t in pairs.items()}
     # an equal name of another layout, such as channels of windows, is no evidence
     found = {n: m for n, m in found.items() if n in given or m.array.shape == ours[n].shape}
+    found |= as_their_layer(ours, {n: theirs[n] for n in alike}, windows, half)
     free = {t: a for t, a in theirs.items() if t not in {m.name for m in found.values()}}
-    _by_value(ours, found, free)
+    _by_value(ours, found, free, windows, half)
     _turn_squares(ours, found, free)
     if not given:
-        _by_elimination(ours, found, free)
+        _by_elimination({n: x for n, x in ours.items() if n not in known}, found, free)
     found |= {n: fit(ours[n], free[n], n) for n in misfits - found.keys() if n in free}
     return {n: found[n] for n in ours if n in found}
 
 
-def _by_value(ours: Mapping[str, Array], found: dict[str, Theirs], free: dict[str, Array]) -> None:
-    by_size: dict[int, list[str]] = {}
-    for name, array in free.items():
-        by_size.setdefault(array.size, []).append(name)
+def _by_value(
+    ours: Mapping[str, Array],
+    found: dict[str, Theirs],
+    free: dict[str, Array],
+    windows: Mapping[str, Windows],
+    half: bool,
+) -> None:
+    """The nearest pairs first: rounded to half precision, one tensor may be near to several."""
+    near_ones = []
     for name, array in ours.items():
         if name in found:
             continue
-        for candidate in by_size.get(array.size, []):
-            fitted = fit(array, free[candidate], candidate)
-            if near(array, fitted.array):
-                note = ", ".join(filter(None, (BY_VALUE, fitted.note)))
-                found[name] = fitted._replace(note=note)
-                by_size[array.size].remove(candidate)
-                del free[candidate]
-                break
+        for candidate, theirs in free.items():
+            if not _sizes_agree(array, theirs, windows.get(name)):
+                continue
+            as_it_is = [(theirs, "")] if theirs.shape == array.shape else []
+            otherwise = written_otherwise(array.shape, theirs, windows.get(name))
+            for changed, note in as_it_is or otherwise:
+                if (off := distance(array, changed, half=half)) <= 1:
+                    near_ones.append((off, name, candidate, changed, note))
+                    break
+    for _, name, candidate, array, note in sorted(near_ones, key=lambda pair: pair[0]):
+        if name not in found and candidate in free:
+            said = ", ".join(filter(None, (BY_VALUE, note)))
+            found[name] = Theirs(candidate, np.ascontiguousarray(array), said)
+            del free[candidate]
+
+
+def _sizes_agree(ours: Array, theirs: Array, windows: Windows | None) -> bool:
+    padded = windows is not None and ours.ndim == 4 and theirs.size > ours.size
+    return theirs.size == ours.size or padded
 
 
 def _turn_squares(
@@ -158,12 +184,12 @@ def _oblong(ours: Array, theirs: Array) -> bool:
 def _by_elimination(
     ours: Mapping[str, Array], found: dict[str, Theirs], free: dict[str, Array]
 ) -> None:
-    # gradients have the shapes of values, and would be taken
+    # gradients have the shapes of values, and would be taken; so have those of theirs
     left = [n for n in ours if n not in found and not n.startswith(GRADIENTS)]
     shapes = Counter(ours[n].shape for n in left)
     for name in left:
         shape = ours[name].shape
-        candidates = [t for t, x in free.items() if x.shape == shape]
+        candidates = [t for t, x in free.items() if x.shape == shape and not GRADIENT.search(t)]
         if ours[name].size < 2 or shapes[shape] > 1 or not candidates:
             continue
         first, *others = candidates
@@ -179,79 +205,41 @@ def undecided(
 ) -> list[str]:
     """Names of unused tensors that may be wrong ones of ours: what is wrong has the values of none.
 
-    Behind right logits, or a right loss, no value is wrong; of gradients each answers for itself.
+    In front of what is right no value is wrong, so a tensor may be one of those behind it, by its
+    shape; of gradients each answers for itself.
     """
-    used = [match.array for match in aligned.values()]
-    left = {
-        name: x
-        for name, x in unused.items()
-        if x.size > (0 if x.dtype.kind == "f" else 1)  # one whole number counts something
-        and not any(_same(x, y) for y in used)
-    }
-    *_, loss = truth.steps.values()
-    ends = [loss.name, folder.LOSSES, *(n for n in loss.inputs if truth.steps[n].op not in GIVEN)]
-    if not any(name in aligned for name in ends):
-        return list(left)
+    windows, behind = windows_of(truth.steps), _behind(truth, aligned)
     learned = [n for n in ours if n.startswith(GRADIENTS) and n not in aligned]
     learned = [n for n in learned if truth.steps[n.partition("/")[2]].op == "parameter"]
     shapes = {tuple(sorted(ours[n].shape)) for n in learned}
-    return [n for n, x in left.items() if x.dtype.kind == "f" and tuple(sorted(x.shape)) in shapes]
+
+    def may_be_wrong(x: Array) -> bool:
+        if x.size <= (0 if x.dtype.kind == "f" else 1):  # one whole number counts something
+            return False
+        if any(may_be(ours[n].shape, x, windows.get(n)) for n in behind):
+            return True
+        return x.dtype.kind == "f" and tuple(sorted(x.shape)) in shapes
+
+    def is_a_copy(x: Array) -> bool:
+        return any(
+            np.array_equal(y, other)
+            for n, (_, y, _) in aligned.items()
+            for other, _ in written_otherwise(y.shape, x, windows.get(n))
+        )
+
+    return [name for name, x in unused.items() if may_be_wrong(x) and not is_a_copy(x)]
 
 
-def _same(x: Array, y: Array) -> bool:
-    return x.size == y.size and np.array_equal(x.ravel(), y.ravel())
-
-
-def near(ours: Array, theirs: Array) -> bool:
-    """Whether two tensors of one shape are the same but for rounding."""
-    if ours.size < 2 or ours.shape != theirs.shape:
-        return False
-    scale = float(np.std(ours))
-    return scale > 0 and float(np.max(np.abs(ours - theirs), initial=0)) <= NEAR * scale
-
-
-# ── shapes ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def fit(ours: Array, theirs: Array, name: str) -> Theirs:
-    """Their tensor in our shape where that is possible, else as it is.
-
-    Axes may be joined or split; in another order they are only where the values then agree.
-    """
-    if theirs.shape == ours.shape:
-        return Theirs(name, theirs)
-    plain = theirs.reshape(ours.shape) if theirs.size == ours.size else None
-    if plain is not None and near(ours, plain):
-        return Theirs(name, plain, f"reshaped from {theirs.shape}")
-    for axes in _orders(ours.shape, theirs):
-        changed = _reordered(theirs, ours.shape, axes)
-        if near(ours, changed):
-            return Theirs(name, changed, f"from {theirs.shape}, equal after transposing to {axes}")
-    if plain is not None and _regrouped(ours.shape, theirs.shape):
-        return Theirs(name, plain, f"reshaped from {theirs.shape}")
-    return Theirs(name, theirs)
-
-
-def _orders(shape: tuple[int, ...], theirs: Array) -> Iterator[tuple[int, ...]]:
-    """Orders of our axes in which their tensor may be written."""
-    if theirs.size != prod(shape) or len(shape) > 6:
-        return
-    for axes in permutations(range(len(shape))):
-        if axes != tuple(range(len(shape))):
-            moved = tuple(shape[a] for a in axes)
-            if _regrouped(moved, theirs.shape):
-                yield axes
-
-
-def _reordered(x: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
-    """x, written in the order `axes` of our axes, in our own order."""
-    return x.reshape([shape[a] for a in axes]).transpose(np.argsort(axes))
-
-
-def _regrouped(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Whether one only joins neighbouring axes of the other."""
-
-    def cuts(shape: tuple[int, ...]) -> set[int]:
-        return {prod(shape[:i]) for i in range(len(shape) + 1)}
-
-    return cuts(a) <= cuts(b) or cuts(b) <= cuts(a)
+def _behind(truth: folder.Trace, aligned: Mapping[str, Theirs]) -> list[str]:
+    """The steps that no paired tensor was made of."""
+    steps = truth.steps
+    *_, loss = steps.values()
+    paired = [n for n in aligned if n in steps]
+    if folder.LOSSES in aligned or any(n in aligned for n in loss.inputs if n != "labels"):
+        paired.append(loss.name)
+    front = set(paired)
+    while paired:
+        inputs = [n for n in steps[paired.pop()].inputs if n not in front]
+        front.update(inputs)
+        paired += inputs
+    return [n for n, step in steps.items() if n not in front and step.op not in GIVEN]

@@ -16,10 +16,10 @@ from minswin.crosscheck.align import Theirs, align, losses_of, undecided
 from minswin.crosscheck.bounds import EXACT
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows, follow
-from minswin.crosscheck.layouts import from_windows
+from minswin.crosscheck.layouts import windows_of
 from minswin.crosscheck.masked import KINDS, MASKED
 from minswin.crosscheck.names import resolve
-from minswin.crosscheck.precision import SINGLE, Precision, precisions
+from minswin.crosscheck.precision import SINGLE, Precision, is_half, precisions
 from minswin.crosscheck.recording import GIVEN, Step
 
 __all__ = ["Comparison", "Finding", "compare"]
@@ -83,11 +83,11 @@ def compare(
     names: our names to theirs, or lines of a map, see names.py
     """
     exact = _exact(truth)
-    theirs, notes = from_windows(truth, theirs)
     lines = list(names.items()) if isinstance(names, Mapping) else list(names or ())
     resolved = resolve(lines, exact, theirs)
-    aligned = align(exact, theirs, resolved)
-    aligned = {n: m._replace(note=notes.get(m.name, m.note)) for n, m in aligned.items()}
+    known = [n for n, step in truth.steps.items() if step.op in GIVEN]
+    windows, half = windows_of(truth.steps), is_half(theirs.values())
+    aligned = align(exact, theirs, resolved, windows, known=known, half=half)
     if not aligned:
         raise ValueError(
             "compare: none of their tensors has the name, or shape and values, of one of ours; "

@@ -1,66 +1,181 @@
-"""Maps that others keep as windows: (images · windows, tokens, channels) after the roll.
+"""The same numbers written otherwise: axes joined, split or reordered, maps kept as windows.
 
-The original code, and all that follows it, applies qkv and proj to windows; ours are applied to the
-map. Such a tensor has our name and another layout. It is put back where the tensors of its layer
-show how: by one of them that equals ours.
+The original code, and all that follows it, applies qkv and proj to windows, (images · windows,
+tokens, channels) after the roll; ours are applied to the map. Others keep channels first. A tensor
+is brought to our shape only where it then agrees with ours, or where its neighbours did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import permutations
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
-from minswin.crosscheck.folder import Trace
+from minswin.crosscheck.folder import COTANGENT
+from minswin.crosscheck.recording import Step
 
 Array = np.ndarray
+Shape = tuple[int, ...]
+NEAR = 1e-2  # of the spread, at the farthest element: the same tensor, whatever its rounding
+NEAR_IN_HALF = 0.1  # the same for half precision, of the root of the mean square
+SAMPLE = 256  # elements that are looked at before all are
 NOTE = "put together from windows"
 
 
-def from_windows(
-    truth: Trace, theirs: Mapping[str, Array]
-) -> tuple[dict[str, Array], dict[str, str]]:
-    """Their tensors, those in windows as maps where it is sure how; and notes, by their names."""
-    found = dict(theirs)
-    notes: dict[str, str] = {}
-    layers: dict[str, list[str]] = {}
-    for name, x in theirs.items():
-        step = truth.steps.get(name)
-        layer = name.rpartition(".")[0]
-        if step is None or step.value.shape == x.shape or step.value.ndim != 4:
-            continue
-        if _geometry(truth, layer) is not None:
-            layers.setdefault(layer, []).append(name)
-    for layer, names in layers.items():
-        for rolled in (True, False):
-            maps = {n: _map(truth, layer, n, theirs[n], rolled) for n in names}
-            good = {n: x for n, x in maps.items() if x is not None}
-            if any(_near(truth.steps[n].value, x) for n, x in good.items()):
-                found |= good
-                notes |= dict.fromkeys(good, NOTE)
-                break
-    return found, notes
+class Windows(NamedTuple):
+    """How a layer cuts its map."""
+
+    grid: tuple[int, int]  # of the padded map
+    window: tuple[int, int]
+    shift: tuple[int, int]
 
 
-def _geometry(truth: Trace, layer: str) -> Mapping[str, tuple[int, int]] | None:
-    step = truth.steps.get(f"{layer}.windows") or truth.steps.get(f"{layer}.map")
-    known = step is not None and {"grid", "window", "shift"} <= step.geometry.keys()
-    return step.geometry if known and step is not None else None
+class Theirs(NamedTuple):
+    """A tensor of the other implementation in our shape, and what was done to bring it there."""
+
+    name: str
+    array: Array
+    note: str = ""
 
 
-def _map(truth: Trace, layer: str, name: str, x: Array, rolled: bool) -> Array | None:
-    geometry = _geometry(truth, layer)
-    assert geometry is not None
-    (H, W), (Mh, Mw), shift = geometry["grid"], geometry["window"], geometry["shift"]
-    B, rows, columns, C = truth.steps[name].value.shape
-    if x.size != B * H * W * C or x.shape[-1] != C:
+def near(ours: Array, theirs: Array, *, half: bool = False) -> bool:
+    """Whether two tensors of one shape are the same but for rounding."""
+    return distance(ours, theirs, half=half) <= 1
+
+
+def distance(ours: Array, theirs: Array, *, half: bool = False) -> float:
+    """How far two tensors are apart, in units of what is still near; infinite where it is far."""
+    if ours.size < 2 or ours.shape != theirs.shape or not (scale := float(np.std(ours))):
+        return np.inf
+    if ours.size > SAMPLE:
+        at = _sample(ours.shape)
+        if not _apart(ours[at], theirs[at], scale, half) <= 2:
+            return np.inf
+    return _apart(ours, theirs, scale, half)
+
+
+def _apart(a: Array, b: Array, scale: float, half: bool) -> float:
+    with np.errstate(all="ignore"):  # theirs may hold anything
+        off = np.abs(a - b.astype(np.float64))
+    if half:
+        return float(np.sqrt(np.mean(off * off))) / (NEAR_IN_HALF * scale)
+    return float(np.max(off, initial=0)) / (NEAR * scale)
+
+
+@cache
+def _sample(shape: Shape) -> tuple[Array, ...]:
+    return np.unravel_index(np.random.default_rng(0).integers(0, prod(shape), SAMPLE), shape)
+
+
+# ── axes ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fit(
+    ours: Array, theirs: Array, name: str, windows: Windows | None = None, *, half: bool = False
+) -> Theirs:
+    """Their tensor in our shape where that is possible, else as it is.
+
+    Axes may be joined or split; in another order, or from windows, only where the values then
+    agree. windows: those of the layer that the tensor is of
+    """
+    if theirs.shape == ours.shape:
+        return Theirs(name, theirs)
+    for changed, note in written_otherwise(ours.shape, theirs, windows):
+        if near(ours, changed, half=half):
+            return Theirs(name, np.ascontiguousarray(changed), note)
+    if theirs.size == ours.size and _regrouped(ours.shape, theirs.shape):
+        return Theirs(name, theirs.reshape(ours.shape), f"reshaped from {theirs.shape}")
+    return Theirs(name, theirs)
+
+
+def written_otherwise(
+    shape: Shape, theirs: Array, windows: Windows | None = None
+) -> Iterator[tuple[Array, str]]:
+    """All that their tensor may be in our shape, and what was done to it."""
+    if theirs.size == prod(shape):
+        yield theirs.reshape(shape), f"reshaped from {theirs.shape}"
+        for axes in _orders(shape, theirs.shape):
+            moved = theirs.reshape([shape[a] for a in axes]).transpose(np.argsort(axes))
+            yield moved, f"from {theirs.shape}, equal after transposing to {axes}"
+    for rolled in (True, False):
+        if windows and (joined := joined_windows(shape, theirs, windows, rolled)) is not None:
+            yield joined, NOTE
+
+
+def may_be(shape: Shape, theirs: Array, windows: Windows | None = None) -> bool:
+    """Whether a tensor may be one of ours, by its shape alone."""
+    if windows and joined_windows(shape, theirs, windows, True) is not None:
+        return True
+    same = theirs.size == prod(shape)
+    return same and (_regrouped(shape, theirs.shape) or any(_orders(shape, theirs.shape)))
+
+
+def _orders(shape: Shape, theirs: Shape) -> Iterator[tuple[int, ...]]:
+    """Orders of our axes in which their tensor may be written."""
+    if len(shape) > 6:
+        return
+    for axes in permutations(range(len(shape))):
+        if axes != tuple(range(len(shape))) and _regrouped(tuple(shape[a] for a in axes), theirs):
+            yield axes
+
+
+def _regrouped(a: Shape, b: Shape) -> bool:
+    """Whether one only joins neighbouring axes of the other."""
+
+    def cuts(shape: Shape) -> set[int]:
+        return {prod(shape[:i]) for i in range(len(shape) + 1)}
+
+    return cuts(a) <= cuts(b) or cuts(b) <= cuts(a)
+
+
+# ── windows ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def windows_of(steps: Mapping[str, Step]) -> dict[str, Windows]:
+    """The windows of the layer that a step stands in, by the names of its value and cotangent."""
+    layers = {
+        name.rpartition(".")[0]: Windows(*(step.geometry[n] for n in Windows._fields))
+        for name, step in steps.items()
+        if step.kind in ("windows", "map") and set(Windows._fields) <= step.geometry.keys()
+    }
+    known = {n: layers[layer] for n in steps if (layer := n.rpartition(".")[0]) in layers}
+    return known | {COTANGENT + n: windows for n, windows in known.items()}
+
+
+def joined_windows(shape: Shape, theirs: Array, windows: Windows, rolled: bool) -> Array | None:
+    """A map that they keep as windows, without its padding; rolled: and rolled back."""
+    (H, W), (Mh, Mw), shift = windows
+    if len(shape) != 4 or theirs.ndim < 2:
         return None
-    x = x.reshape(B, H // Mh, W // Mw, Mh, Mw, C).swapaxes(2, 3).reshape(B, H, W, C)
-    if rolled:
-        x = np.roll(x, shift, (1, 2))
-    return np.ascontiguousarray(x[:, :rows, :columns])
+    B, rows, columns, C = shape
+    if theirs.size != B * H * W * C or theirs.shape[-1] != C or rows > H or columns > W:
+        return None
+    x = theirs.reshape(B, H // Mh, W // Mw, Mh, Mw, C).swapaxes(2, 3).reshape(B, H, W, C)
+    return (np.roll(x, shift, (1, 2)) if rolled else x)[:, :rows, :columns]
 
 
-def _near(ours: Array, theirs: Array) -> bool:
-    scale = float(np.std(ours))
-    return scale > 0 and float(np.max(np.abs(ours - theirs), initial=0)) <= 1e-2 * scale
+def as_their_layer(
+    ours: Mapping[str, Array],
+    theirs: Mapping[str, Array],
+    windows: Mapping[str, Windows],
+    half: bool,
+) -> dict[str, Theirs]:
+    """Tensors of our names that they keep as windows, as maps.
+
+    One tensor of a layer that equals ours shows how all tensors of that layer are kept.
+    """
+    found: dict[str, Theirs] = {}
+    names = [n for n in windows if n in ours and n in theirs and ours[n].shape != theirs[n].shape]
+    for layer in dict.fromkeys(n.rpartition(".")[0] for n in names):
+        for rolled in (True, False):
+            mine = [n for n in names if n.rpartition(".")[0] == layer]
+            maps = {n: joined_windows(ours[n].shape, theirs[n], windows[n], rolled) for n in mine}
+            kept = {n: x for n, x in maps.items() if x is not None}
+            if any(near(ours[n], x, half=half) for n, x in kept.items()):
+                found |= {n: Theirs(n, np.ascontiguousarray(x), NOTE) for n, x in kept.items()}
+                break
+    return found

@@ -7,7 +7,7 @@ was float32. A right tensor is then farther off than its dtype allows, so the nu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,8 @@ class Precision(NamedTuple):
     def round(self, x: Array) -> Array:
         """The nearest numbers of this kind, in float64."""
         if self.name != "bfloat16":  # the upper half of a float32
-            return x.astype(self.name).astype(np.float64)
+            with np.errstate(over="ignore"):  # what is too large becomes infinite
+                return x.astype(self.name).astype(np.float64)
         bits: Array = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
         bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000  # ties go to the even number
         return bits.astype(np.uint32).view(np.float32).astype(np.float64).reshape(x.shape)
@@ -51,6 +52,17 @@ def stored(x: Array) -> Precision:
         single = x.dtype.kind == "f" and x.size > 1 and SINGLE.holds(x)
         return SINGLE if single else DOUBLE
     return FLOAT16 if x.dtype.itemsize == 2 else SINGLE
+
+
+def is_half(theirs: Iterable[Array]) -> bool:
+    """Whether a quarter of their tensors or more are in half precision, whatever they came as."""
+    shown = [x for x in theirs if x.dtype.kind == "f" and x.size >= DISTINCT]
+    narrow = [x for x in shown if any(kind.holds(x) for kind in NARROW) and _has_many(x)]
+    return SHARE * len(narrow) >= max(len(shown), 1)
+
+
+def _has_many(x: Array) -> bool:
+    return len(np.unique(x.ravel()[:1024])) >= DISTINCT
 
 
 def precisions(

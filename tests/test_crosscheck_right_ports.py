@@ -1,0 +1,86 @@
+"""A right port of the original structure is called right: no map, whatever its names."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minswin.crosscheck import recipe
+from minswin.crosscheck.compare import GOOD, compare
+from minswin.crosscheck.folder import Trace
+from minswin.crosscheck.layouts import NOTE
+from minswin.crosscheck.precision import BFLOAT16, FLOAT16, SINGLE, Precision
+from minswin.crosscheck.trace import trace
+from minswin.models import create_model
+from tests.official import official
+
+SETTINGS: dict[str, Any] = {
+    "img_size": (32, 48), "patch_size": 2, "embed_dim": 20, "depths": (2, 2), "num_heads": (2, 4),
+    "window_size": 4, "num_classes": 7,
+}  # fmt: skip
+IMAGES = recipe.images(3, 3, SETTINGS["img_size"], np.float32)
+PRECISIONS = pytest.mark.parametrize("kind", [SINGLE, FLOAT16, BFLOAT16], ids=lambda k: k.name)
+
+
+def build(dtype: Any) -> Any:
+    return create_model("swin_tiny", **SETTINGS, rng=np.random.default_rng(0), dtype=dtype)
+
+
+@cache
+def truth() -> Trace:
+    return trace(build, IMAGES, recipe.labels(3, 7), grad=False)
+
+
+@cache
+def port(kind: Precision, mistake: str = "") -> dict[str, np.ndarray]:
+    state = recipe.weights(build(np.float32).state_dict(), np.float32)
+    return official(state, SETTINGS, IMAGES, rounded=kind.round, mistake=mistake)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("named", [True, False], ids=["original names", "no names"])
+def test_a_port_of_the_original_structure_is_right(kind: Precision, named: bool) -> None:
+    theirs = port(kind)
+    theirs = theirs if named else {f"t{i}": x for i, x in enumerate(theirs.values())}
+    found = compare(truth(), theirs)
+    assert found.passed, (found.first, found.unknown)
+    judged = {f.name for f in found.findings if f.verdict in GOOD}
+    wanted = ("norm1", "qkv", "probabilities", "proj", "fc1", "gelu", "fc2", "output")
+    for name in (n for n in truth().steps if n.startswith("layers") and n.endswith(wanted)):
+        assert name in judged or name.replace("qkv", "windows") in judged, name
+    assert {"patch_embed.norm", "norm", "head"} <= judged
+
+
+def test_windows_are_put_together_and_said_to_be() -> None:
+    found = compare(truth(), port(SINGLE))
+    notes = {f.name: f.note for f in found.findings}
+    for name in ("layers.0.blocks.0.attn.qkv", "layers.0.blocks.1.attn.proj"):
+        assert notes[name] == NOTE
+
+
+def test_windows_of_a_wrong_layer_are_put_together_as_its_right_tensors_are() -> None:
+    theirs = {**port(SINGLE)}
+    theirs["layers.0.blocks.1.attn.proj"] = theirs["layers.0.blocks.1.attn.proj"] * 1.1
+    theirs = {n: x for n, x in theirs.items() if n != "layers.0.blocks.1.attn"}
+    first = compare(truth(), theirs).first
+    assert first is not None and first.name == "layers.0.blocks.1.attn.proj"
+    assert first.verdict == "wrong" and first.note == NOTE
+
+
+@PRECISIONS
+def test_a_gradient_is_never_taken_for_a_weight(kind: Precision) -> None:
+    gradient = np.random.default_rng(0).standard_normal((7, 40)).astype(np.float32)
+    for name in ("grad/head", "t.fc.weight"):
+        found = compare(truth(), {"image": IMAGES, "t.head": port(kind)["head"], name: gradient})
+        assert found.passed and found.unused == [name]
+
+
+def test_a_tensor_that_ours_have_not_does_no_harm_where_all_behind_it_is_accounted_for() -> None:
+    kept = {n: x for n, x in port(SINGLE).items() if n not in ("avgpool", "head", "output", "norm")}
+    merged = {"layers.1.downsample.norm": np.ones((3, 24, 160), np.float32)}  # merged once more
+    assert compare(truth(), {**kept, **merged}).passed
+    found = compare(truth(), {**kept, "t.norm": np.ones((3, 96, 40), np.float32)})
+    assert found.first is None and found.unknown == ["t.norm"]
