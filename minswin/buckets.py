@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from minswin.arrays import Array
+from minswin.arrays import Array, array_module
 from minswin.distributed import Group
 
 BYTES = 4 << 20  # of a bucket: many times what a message costs however short it is
@@ -116,6 +117,17 @@ class Exchange:
                     like = self._weights[number]
                     results[number] = total[end - like.size : end].reshape(like.shape)
         return results
+
+
+def sum_there(group: Group, weights: Sequence[Any]) -> None:
+    """Replace the gradients of weights, which all have one, by their sums over the ranks."""
+    for bucket in plan([p.grad for p in weights]):
+        xp = array_module(weights[bucket[0]].grad)
+        total = group.all_reduce(xp.concatenate([weights[n].grad.ravel() for n in bucket]))
+        end = 0
+        for p in (weights[n] for n in bucket):
+            start, end = end, end + p.size
+            p.grad = total[start:end].reshape(p.shape)
 
 
 def sum_of(parts: Sequence[Array | None]) -> Array | None:

@@ -15,8 +15,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,9 +105,9 @@ class Group:
         """What each rank has: any Python values, in the order of the ranks."""
         return [value]
 
-    def lead(self, value: Any) -> Any:
-        """The Python value of rank 0."""
-        return value
+    def lead(self, work: Callable[[], Any]) -> Any:
+        """What work() gives rank 0, which alone does it; its error is raised in all ranks."""
+        return work()
 
     def later(self, work: Callable[[], Any]) -> Future[Any]:
         """Begin work with collectives in it, in the order of the calls; others come after it."""
@@ -171,8 +173,17 @@ class MPIGroup(Group):
     def gather(self, value: Any) -> list[Any]:
         return list(self._call(lambda: self._comm.allgather(value)))
 
-    def lead(self, value: Any) -> Any:
-        return self._call(lambda: self._comm.bcast(value if self.leads else None))
+    def lead(self, work: Callable[[], Any]) -> Any:
+        answer: tuple[Any, Exception | None] = (None, None)
+        if self.leads:
+            try:
+                answer = work(), None
+            except Exception as error:
+                answer = None, error
+        value, failure = self._call(lambda: self._comm.bcast(answer))
+        if failure is not None:
+            raise failure
+        return value
 
     def _call(self, work: Callable[[], Any]) -> Any:
         return self._caller.submit(work).result()
@@ -205,7 +216,7 @@ class NCCLGroup(MPIGroup):
             "e": nccl.NCCL_FLOAT16, "f": nccl.NCCL_FLOAT32, "d": nccl.NCCL_FLOAT64,
             "i": nccl.NCCL_INT32, "l": nccl.NCCL_INT64, "B": nccl.NCCL_UINT8,
         }  # fmt: skip
-        name = self.lead(nccl.get_unique_id() if self.leads else None)
+        name = self.lead(nccl.get_unique_id)
         self._gpus = nccl.NcclCommunicator(self.size, name, self.rank)
 
     def all_reduce(self, array: Array) -> Array:
@@ -246,6 +257,38 @@ def _see_one_gpu(number: int) -> None:
         os.environ[name] = str(number)
     elif len(given) > 1:
         os.environ[name] = given[number % len(given)]
+
+
+# ── speaking and ending as one ───────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def as_one(group: Group) -> Iterator[None]:
+    """Inside this block rank 0 alone prints, and an error in any rank ends all of them.
+
+    An error that all ranks have is raised by rank 0 alone; one that a rank has for itself is
+    printed by it, and it ends the others, which may be waiting for it for ever.
+    """
+    try:
+        with _silence() if not group.leads else nullcontext():
+            yield
+    except BaseException as error:
+        together = group.all_failed()
+        if together and group.leads:
+            raise
+        if not together:
+            text = "".join(traceback.format_exception(error))
+            if isinstance(error, (ValueError, TypeError, OSError, ImportError, ArithmeticError)):
+                text = " ".join(str(error).split()) + "\n"
+            sys.stderr.write(f"minswin: error: rank {group.rank} of {group.size}: {text}")
+            group.abort(2)
+        raise SystemExit(2) from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 # ── which group this process belongs to ──────────────────────────────────────────────────────────

@@ -173,7 +173,7 @@ class _Twin:
     """A copy of a model that shares its weights and buffers: the very arrays."""
 
     def __init__(self, model: Any) -> None:
-        self.shares = [(rng, _Share(rng)) for rng in model.generators()]
+        self.shares = [(rng, Part(rng)) for rng in model.generators()]
         known = {id(t.data): t.data for t in _shared(model)}
         known.update((id(rng), share) for rng, share in self.shares)
         self.model = copy.deepcopy(model, known)
@@ -223,7 +223,7 @@ def _pairs(twins: list[Any], models: list[Any]) -> list[tuple[Any, Any]]:
     return list(zip(twins, models, strict=True))
 
 
-class _Share:
+class Part:
     """A generator that draws for the whole batch, and gives one part what belongs to it.
 
     It has what layers use of a numpy Generator: `random`, and `bit_generator.state` to go back to.
@@ -234,7 +234,7 @@ class _Share:
         self.start = self.end = self.batch = 0
 
     @property
-    def bit_generator(self) -> _Share:
+    def bit_generator(self) -> Part:
         return self
 
     @property

@@ -55,10 +55,22 @@ def start(number, *arguments, timeout=120, **changes):
 
 def run(number, function, *arguments, timeout=120):
     """What function(group, *arguments) of a test file gives in each rank; an error ends all."""
+    return _run(number, command(number), function, arguments, timeout)
+
+
+def python(function, *arguments, timeout=120):
+    """The same in one process without mpiexec, whose group is one of one."""
+    return _run(1, [], function, arguments, timeout)[0]
+
+
+def _run(number, launcher, function, arguments, timeout):
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "asked"
         asked.write_bytes(pickle.dumps((function.__module__, function.__name__, arguments)))
-        done = start(number, __file__, asked, timeout=timeout)
+        line = [*launcher, *([] if launcher else [sys.executable]), __file__, str(asked)]
+        done = subprocess.run(
+            line, env=environment(), capture_output=True, text=True, timeout=timeout
+        )
         assert not done.returncode, done.stdout + done.stderr
         return [pickle.loads((Path(folder) / f"{r}").read_bytes()) for r in range(number)]
 

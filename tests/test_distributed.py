@@ -33,7 +33,7 @@ def collectives(group):
         assert group.all_gather(mine)[:, 0, 1].tolist() == list(range(group.size))
     group.barrier()
     assert group.gather({"rank": group.rank}) == [{"rank": r} for r in range(group.size)]
-    assert group.lead(f"rank {group.rank}") == "rank 0"
+    assert group.lead(lambda: f"rank {group.rank}") == "rank 0"
     assert group.leads == (group.rank == 0)
     return group.rank, group.size, group.rank_here, group.ranks_here
 

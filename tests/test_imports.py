@@ -48,6 +48,7 @@ ALLOWED["training"] = {
     "data",
     "look",
     "parallel",
+    "buckets",
     "distributed",
     "version",
 }

@@ -96,6 +96,7 @@ if __name__ == "__main__":
     from minswin.cli import main
 
     install()
-    if moment := os.environ.get("STOP_AT"):
+    rank = os.environ.get("PMI_RANK", "0")  # of those that mpiexec started; 0 logs
+    if (moment := os.environ.get("STOP_AT")) and rank == os.environ.get("STOP_RANK", "0"):
         stop_at(*map(int, moment.split()))
     sys.exit(main())

@@ -13,9 +13,20 @@ from minswin.cli.printing import show, tell
 
 
 def _train(options: argparse.Namespace) -> int:
-    from minswin.training import loop, recipe
+    from minswin.distributed import as_one, world
 
     changes = {k: v for k, v in vars(options).items() if k not in NOT_SETTINGS and v is not None}
+    group = world(options.distributed, options.device or "cpu")
+    with as_one(group):
+        result = _train_in(group, options, changes)
+    if group.leads:
+        _print_result(result)
+    return 128 + result.interrupted if result.interrupted else 0
+
+
+def _train_in(group: Any, options: argparse.Namespace, changes: dict[str, Any]) -> Any:
+    from minswin.training import loop, recipe
+
     if options.resume:
         may_move = ("data_dir", "download", "teacher", "device")
         moved = {name: changes.pop(name) for name in may_move if name in changes}
@@ -25,12 +36,9 @@ def _train(options: argparse.Namespace) -> int:
                 f"train: --resume continues with the settings that the run began with; "
                 f"leave out --{extra.replace('_', '-')}, or start another run without --resume"
             )
-        result = loop.resume(options.resume, quiet=options.quiet, **moved)
-    else:
-        settings = recipe(**changes)
-        result = loop.train(settings, overwrite=options.overwrite, quiet=options.quiet)
-    _print_result(result)
-    return 128 + result.interrupted if result.interrupted else 0
+        return loop.resume(options.resume, quiet=options.quiet, group=group, **moved)
+    settings = recipe(**changes)
+    return loop.train(settings, overwrite=options.overwrite, quiet=options.quiet, group=group)
 
 
 def _print_result(result: Any) -> None:
@@ -120,7 +128,7 @@ def _export(options: argparse.Namespace) -> int:
 
 # ── the options ──────────────────────────────────────────────────────────────────────────────────
 
-NOT_SETTINGS = ("command", "line", "run", "resume", "overwrite", "quiet", "waiting")
+NOT_SETTINGS = ("command", "line", "run", "resume", "overwrite", "distributed", "quiet", "waiting")
 
 
 def _add_train(commands: Any) -> None:
@@ -143,6 +151,10 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
     parser.add_argument("--resume", metavar="DIR", help="continue the run in this folder")
     parser.add_argument("--overwrite", action="store_true", help="start anew in a used folder")
+    does = "how the processes of mpiexec or srun work together; default: auto, by the environment"
+    parser.add_argument(
+        "--distributed", choices=("auto", "mpi", "nccl", "off"), default="auto", help=does
+    )
     add_quiet(parser)
 
 

@@ -11,6 +11,7 @@ from minswin import ops
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import device_of
+from minswin.distributed import Group, Share
 from minswin.layers import Layer
 from minswin.models.deit import (
     DistilledVisionTransformer,
@@ -45,7 +46,13 @@ class Distillation:
     """
 
     def __init__(
-        self, model: Model, settings: Settings, images: Images, *, threads: int | None
+        self,
+        model: Model,
+        settings: Settings,
+        images: Images,
+        *,
+        threads: int | None,
+        group: Group | None = None,
     ) -> None:
         assert settings.teacher is not None
         _require_two_heads(model)
@@ -60,14 +67,17 @@ class Distillation:
         self.described = {"model": info["model"]["name"], "weights": _check_sum(teacher)}
         teacher.to(device_of(next(model.parameters()).data))
         self.settings = settings
-        self._teacher = data_parallel(teacher, threads)
-        self._student = data_parallel(TwoHeads(model), threads)
+        self._teacher = data_parallel(teacher, threads, group)
+        self._student = data_parallel(TwoHeads(model), threads, group)
 
-    def loss(self, x: Array, targets: Array) -> tuple[Tensor, Array]:
-        """The loss of a batch, and the answer of the student: the mean of its heads, (B, K)."""
+    def loss(self, x: Array, targets: Array, share: Share | None = None) -> tuple[Tensor, Array]:
+        """The loss of a batch, and the answer of the student: the mean of its heads, (B, K).
+
+        share: x and targets are these samples of a batch, of which other ranks have the others
+        """
         with no_grad():
             advice = self._teacher(x).data  # (B, K)
-        heads = self._student(x)  # (B, 2, K)
+        heads = self._student(x, share)  # (B, 2, K)
         both, s = (heads[:, 0], heads[:, 1]), self.settings
         common = {"alpha": s.alpha, "smoothing": s.smoothing}
         if s.distillation == "hard":

@@ -13,6 +13,7 @@ from minswin import data
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import like, working_on
+from minswin.distributed import Group
 from minswin.layers import Layer
 from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
@@ -34,30 +35,36 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: Layer, batches: Iterable[tuple[Array, Array]], *, forward: Forward | None = None
+    model: Layer,
+    batches: Iterable[tuple[Array, Array]],
+    *,
+    forward: Forward | None = None,
+    group: Group | None = None,
 ) -> Evaluation:
     """Classify every image once, without dropout, and compare with its label.
 
     batches: pairs of images (B, 3, H, W) and labels (B,); the last may be smaller.
     forward: what runs the model, such as data_parallel(model); left out, one for all cores.
+    group: ranks that have batches of their own, none of them perhaps; the result is that of all
     """
-    losses, hits, labels, classes = [], [], [], 0
+    seen_here = []
     forward = data_parallel(model) if forward is None else forward
     with model.evaluating(), no_grad(), quiet():
         for x, truth in batches:
             logits = to_numpy(forward(x).data).astype(np.float64)  # (B, K)
             truth, classes = to_numpy(truth), logits.shape[1]
             _require_labels(truth, classes)
-            losses.append(_surprise(logits)[np.arange(len(x)), truth])  # (B,)
-            hits.append(logits.argmax(1) == truth)  # (B,)
-            labels.append(truth)
-    if not losses:
+            losses = _surprise(logits)[np.arange(len(x)), truth]  # (B,)
+            seen_here.append((losses, logits.argmax(1) == truth, truth, classes))
+    parts = [batch for of_rank in (group or Group()).gather(seen_here) for batch in of_rank]
+    if not parts:
         raise ValueError("evaluate: batches is empty; give at least one batch")
-    hit, label = np.concatenate(hits), np.concatenate(labels)
+    losses, hit, label = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    classes = parts[0][3]
     seen = np.bincount(label, minlength=classes)  # (K,)
     right = np.bincount(label[hit], minlength=classes)  # (K,)
     per_class = np.divide(right, seen, out=np.full(classes, np.nan), where=seen > 0)
-    return Evaluation(float(np.concatenate(losses).mean()), float(hit.mean()), per_class)
+    return Evaluation(float(losses.mean()), float(hit.mean()), per_class)
 
 
 def predict(model: Layer, images: Array) -> np.ndarray:

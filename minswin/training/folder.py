@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from minswin.training.checkpoints import (
     save_checkpoint,
 )
 from minswin.training.progress import Journal
+from minswin.training.ranks import require_same_weights
 from minswin.training.run import Run, Totals
 from minswin.version import VERSION
 
@@ -29,16 +32,13 @@ class Folder:
 
     def __init__(self, run: Run, log_position: int) -> None:
         self.run, self.path = run, run.settings.folder
-        self.journal = Journal(self.path / LOG, position=log_position)
+        log = self.path / LOG if run.group.leads else os.devnull
+        self.journal = Journal(log, position=log_position)
 
     @classmethod
     def begin(cls, run: Run) -> Folder:
         """Clear the folder of an older run, open the log, and save before the first step."""
-        path = run.settings.folder
-        path.mkdir(parents=True, exist_ok=True)
-        clear(path)
-        for name in FILES:
-            (path / name).unlink(missing_ok=True)
+        run.group.lead(partial(_empty, run.settings.folder))
         folder = cls(run, log_position=0)
         folder.journal.write(kind="run", minswin=VERSION, **asdict(run.settings))
         folder.save(LAST)
@@ -47,7 +47,7 @@ class Folder:
     @classmethod
     def restore(cls, run: Run, checkpoint: Checkpoint, file: Path) -> Folder:
         """Make the run stand exactly where the checkpoint in `file` was saved."""
-        clear(run.settings.folder)
+        run.group.lead(partial(clear, run.settings.folder))
         require_same_model(checkpoint, run.model, file)
         info = checkpoint.info
         _require_same_bits(run, info, file)
@@ -65,9 +65,13 @@ class Folder:
         return cls(run, log_position=info["log_position"])
 
     def save(self, *names: str) -> None:
-        """Write this moment as the checkpoints `names`, if it is a good one."""
+        """Write this moment as the checkpoints `names`, if it is a good one; rank 0 writes."""
+        self.run.require_good()
+        require_same_weights(self.run)
+        self.run.group.lead(partial(self._write, names))
+
+    def _write(self, names: tuple[str, ...]) -> None:
         run = self.run
-        run.require_good()
         average = run.average.state_dict() if run.average else {}
         arrays = run.model.state_dict(), run.optimizer.state_dict(), average
         state = Checkpoint(self._describe(), *arrays)
@@ -98,6 +102,14 @@ class Folder:
 
     def close(self) -> None:
         self.journal.close()
+
+
+def _empty(path: Path) -> None:
+    """Make the folder of a run, or clear that of an older one."""
+    path.mkdir(parents=True, exist_ok=True)
+    clear(path)
+    for name in FILES:
+        (path / name).unlink(missing_ok=True)
 
 
 def _require_same_bits(run: Run, info: Mapping[str, Any], file: Path) -> None:

@@ -7,16 +7,21 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from minswin.data.ahead import ahead
 from minswin.devices import working_on
+from minswin.distributed import Group
 from minswin.replacing import require_folder
-from minswin.training.checkpoints import BEST, LAST, find_run, read_checkpoint
+from minswin.training.checkpoints import BEST, LAST, Checkpoint, find_run, read_checkpoint
 from minswin.training.folder import CURVES, LOG, Folder, require_unused
 from minswin.training.progress import Progress, read_journal
+from minswin.training.ranks import require_same_run, require_same_start
 from minswin.training.run import Run
 from minswin.training.settings import Settings
 from minswin.training.updates import Updates
@@ -35,38 +40,65 @@ class Result:
     seconds: float
 
 
-def train(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> Result:
-    """Train a model from its beginning; `resume` continues a run that was stopped."""
-    require_folder(settings.folder, who="train")
-    if not overwrite:
-        require_unused(settings.folder)
-    with working_on(settings.device), closing(Run(settings)) as run:
+def train(
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    group: Group | None = None,
+) -> Result:
+    """Train a model from its beginning; `resume` continues a run that was stopped.
+
+    group: of ranks (distributed.py) that all call this; they share each batch, and give the
+    numbers of one process up to the rounding of sums. Rank 0 alone writes.
+    """
+    group = group or Group()
+    group.lead(partial(_require_room, settings, overwrite))
+    require_same_start(group, settings)
+    with working_on(settings.device), closing(Run(settings, group=group)) as run:
+        require_same_run(run)
         return _train(run, Folder.begin(run), quiet)
 
 
-def resume(path: Path | str, *, quiet: bool = False, **moved: Any) -> Result:
+def resume(
+    path: Path | str, *, quiet: bool = False, group: Group | None = None, **moved: Any
+) -> Result:
     """Continue the run in a folder where its last checkpoint stands, bit for bit.
 
     moved: `data_dir`, `download`, `teacher`, `device`: the settings that may differ from those it
-    began with. On another kind of device the numbers are rounded differently from there on.
+    began with. On another kind of device, or with another number of ranks, the numbers are rounded
+    differently from there on.
     """
+    group = group or Group()
+    file, checkpoint = group.lead(partial(_read_last, path))
+    settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
+    group.lead(partial(_require_room, settings, True))
+    require_same_start(group, settings)
+    with working_on(settings.device), closing(Run(settings, resumed=True, group=group)) as run:
+        require_same_run(run)
+        return _train(run, Folder.restore(run, checkpoint, file), quiet)
+
+
+def _require_room(settings: Settings, overwrite: bool) -> None:
+    require_folder(settings.folder, who="train")
+    if not overwrite:
+        require_unused(settings.folder)
+
+
+def _read_last(path: Path | str) -> tuple[Path, Checkpoint]:
     file = find_run(path)
     if file.name != LAST and file.exists():
         raise ValueError(
             f"train: {file} may be older than the end of its run, which would be overwritten; "
             f"continue from the last checkpoint with --resume {file.parent}"
         )
-    checkpoint = read_checkpoint(file)
-    settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
-    require_folder(settings.folder, who="train")
-    with working_on(settings.device), closing(Run(settings, resumed=True)) as run:
-        return _train(run, Folder.restore(run, checkpoint, file), quiet)
+    return file, read_checkpoint(file)
 
 
 def _train(run: Run, folder: Folder, quiet: bool) -> Result:
     began, epochs, updates = time.perf_counter(), run.settings.epochs, Updates(run)
     progress = Progress(run, folder.journal, quiet=quiet)
-    with Interrupts() as interrupts, closing(folder), closing(progress):
+    with Interrupts(run.group) as interrupts, closing(folder), closing(progress):
         while run.epoch < epochs and not interrupts.received():
             progress.begin_epoch()
             batches = ahead(run.batches.epoch(run.epoch, start=run.step_in_epoch))
@@ -97,7 +129,8 @@ def _finish(run: Run, progress: Progress, began: float) -> Result:
     """What comes after the last checkpoint; nothing of it may hide the result."""
     if run.held_out is not None:
         run.accuracy = run.test_best().accuracy
-    for what, work in (("entry in the log", _log_test), ("curves.png", _draw_curves)):
+    works = (("entry in the log", _log_test), ("curves.png", _draw_curves))
+    for what, work in works if run.group.leads else ():
         try:
             work(run, progress)
         except Exception as error:
@@ -137,12 +170,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """Inside this block the first SIGINT or SIGTERM is only noted; `received()` gives its number.
 
+    All ranks of a group ask at the same moments, and learn of a signal that any of them received.
     A second one acts as usual, for those who do not want to wait. Outside of the main thread,
     where Python lets nobody handle signals, the block does nothing.
     """
 
-    def __init__(self) -> None:
-        self._received: int | None = None
+    def __init__(self, group: Group | None = None) -> None:
+        self._group, self._received = group or Group(), 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -151,7 +185,10 @@ class Interrupts:
         return self
 
     def received(self) -> int | None:
-        return self._received
+        each = self._group.all_reduce(
+            np.array([self._received == number for number in SIGNALS], int)
+        )
+        return next((number for number, ranks in zip(SIGNALS, each, strict=True) if ranks), None)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = number

@@ -25,6 +25,7 @@ class Progress:
 
     def __init__(self, run: Run, journal: Journal, *, quiet: bool = False) -> None:
         self.run, self.journal = run, journal
+        quiet = quiet or not run.group.leads
         self.bar = Bar(run.steps, done=run.step, shown=False if quiet else None)
 
     def begin_epoch(self) -> None:
@@ -92,7 +93,9 @@ class Progress:
         self.journal.write(kind=kind, step=self.run.step, **record)
 
     def say(self, line: str) -> None:
-        """Print a line without disturbing the bar."""
+        """Print a line without disturbing the bar; rank 0 alone does."""
+        if not self.run.group.leads:
+            return
         self.bar.write(fitted(line, sys.stdout), file=sys.stdout)
 
     def close(self) -> None:

@@ -11,10 +11,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minswin import kernels, ops
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import to_device
+from minswin.distributed import Group, Share
 from minswin.parallel import data_parallel
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST
@@ -63,9 +66,14 @@ class Totals:
 class Run:
     """A run of training: its data, model, optimizer and averaged weights, and how far it is."""
 
-    def __init__(self, settings: Settings, *, resumed: bool = False) -> None:
-        """resumed: weights come from a checkpoint, and not from `settings.weights`"""
-        self.settings = settings
+    def __init__(
+        self, settings: Settings, *, resumed: bool = False, group: Group | None = None
+    ) -> None:
+        """resumed: weights come from a checkpoint, and not from `settings.weights`
+
+        group: the ranks that share each batch; all hold the same weights
+        """
+        self.settings, self.group = settings, group or Group()
         require_known_model(settings.model)
         self.train_set, self.held_out, self.test_set = load_sets(settings)
         self.batches = training_batches(self.train_set, settings)
@@ -79,10 +87,12 @@ class Run:
         self.late = settings.device != "cpu"  # updates are read some steps later (updates.py)
         whole = self.late or settings.precision != "float32"  # the batch is not split
         threads = 1 if whole else settings.threads
-        self.forward = data_parallel(self.model, threads)
+        self.forward = data_parallel(self.model, threads, self.group)
         self.teaching: Distillation | None = None
         if settings.teacher:
-            self.teaching = Distillation(self.model, settings, self.train_set, threads=threads)
+            self.teaching = Distillation(
+                self.model, settings, self.train_set, threads=threads, group=self.group
+            )
         self.optimizer = new_optimizer(self.model, settings)
         self.average = (
             WeightAverage(self.model.named_parameters(), settings.ema) if settings.ema else None
@@ -123,12 +133,18 @@ class Run:
             final=s.lr * s.final_lr,
         )
 
-    def loss(self, x: Array, targets: Array) -> tuple[Tensor, Array]:
-        """The loss of a batch that is trained on, and the logits (B, K)."""
+    def loss(self, x: Array, targets: Array, share: Share | None = None) -> tuple[Tensor, Array]:
+        """The loss of a batch that is trained on, and the logits (B, K).
+
+        share: x and targets are these samples of it; the loss is what they add to its mean
+        """
         if self.teaching is not None:
-            return self.teaching.loss(x, targets)
-        logits = self.forward(x)
-        return ops.cross_entropy(logits, targets, smoothing=self.settings.smoothing), logits.data
+            loss, logits = self.teaching.loss(x, targets, share)
+        else:
+            answer = self.forward(x, share)
+            loss = ops.cross_entropy(answer, targets, smoothing=self.settings.smoothing)
+            logits = answer.data
+        return (loss if share is None or share.weight == 1 else loss * share.weight), logits
 
     def computing(self) -> AbstractContextManager[None]:
         """Inside this block operations work in the precision of the run."""
@@ -180,8 +196,10 @@ class Run:
         whole = self.step_in_epoch == len(self.batches)
         place = (self.epoch + 1, 0) if whole else (self.epoch, self.step_in_epoch)
         x, targets = (to_device(a, self.settings.device) for a in self.batches.batch(*place))
+        share = self.group.share(len(x))
         with self.model.evaluating(), no_grad(), quiet(), self.computing():
-            loss = ops.cross_entropy(self.forward(x), targets).item()
+            part = ops.cross_entropy(self.forward(x[share.rows]), targets[share.rows]).item()
+        loss = self.group.all_reduce(np.array(part * share.weight)).item()
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss} after {self._now()}; not saved")
 
@@ -212,14 +230,16 @@ class Run:
 
     def test_best(self) -> Evaluation:
         """Classify the test set with the weights that did best on the held-out images."""
-        best = checkpoints.read_checkpoint(self.settings.folder / BEST)
+        best = self.group.lead(lambda: checkpoints.read_checkpoint(self.settings.folder / BEST))
         self.model.load_state_dict({**best.weights, **best.average})
         return self._classify(self.test_set)
 
     def _classify(self, images: Images) -> Evaluation:
-        batches = self.feed(evaluation_batches(images, (self.batches.mean, self.batches.std)))
+        share = self.group.share(len(images))
+        mine = images.subset(share.rows if share.weight else slice(0))
+        batches = self.feed(evaluation_batches(mine, (self.batches.mean, self.batches.std)))
         with self.computing():
-            result = evaluate(self.model, batches, forward=self.forward)
+            result = evaluate(self.model, batches, forward=self.forward, group=self.group)
         if not math.isfinite(result.loss):
             what = f"the loss of the {len(images):,} images to evaluate on became {result.loss}"
             raise self._diverged(f"{what} after {self._now()}")

@@ -8,10 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from minswin.arrays import Array, array_module, to_numpy
+from minswin.buckets import sum_there
 from minswin.devices import gpu_number
+from minswin.distributed import Share
+from minswin.parallel import Part
 from minswin.training.evaluation import quiet
 from minswin.training.fit import backward, fit
 from minswin.training.gpu import Captured
+from minswin.training.optimizers import clip_gradients
 from minswin.training.run import Made, Run
 
 
@@ -36,7 +40,10 @@ class Updates:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.unread: list[Unread] = []
+        self._share: Share
         on_gpu = gpu_number(run.settings.device) is not None
+        self._several_gpus = on_gpu and run.group.size > 1
+        self._drawn = [(rng, Part(rng)) for rng in run.model.generators()]
         self._launch: Any = (
             Captured(self._forward_backward, run.model, _say) if on_gpu else self._forward_backward
         )
@@ -57,7 +64,11 @@ class Updates:
 
     def differentiate(self, x: Array, targets: Array) -> Array:
         """Set the gradients of a batch; give its loss, which a GPU may still be computing."""
-        self._numbers, self._images = self._launch(x, targets), len(x)
+        self._images, self._share = len(x), self.run.group.share(len(x))
+        x, targets = x[self._share.rows], targets[self._share.rows]
+        self._numbers = (
+            self._on_several_gpus(x, targets) if self._several_gpus else self._launch(x, targets)
+        )
         return self._numbers[0]
 
     def step(self, lr: float) -> None:
@@ -82,14 +93,39 @@ class Updates:
         return True
 
     def _forward_backward(self, x: Array, targets: Array) -> Array:
-        """Set the gradients of a batch, clipped; give loss, right answers and norm: (3,)."""
+        """Set the gradients of a batch, clipped; give loss, right answers and norm: (3,).
+
+        x and targets are one share of it; the gradients are those of all ranks.
+        """
         run = self.run
+        clip = None if self._several_gpus else run.settings.clip or None
         with run.computing(), quiet():
-            loss, logits = run.loss(x, targets)
-            norm = backward(run.model, loss, run.settings.clip or None, run.scale)
-        numbers = loss.data, right_answers(logits, targets), norm
+            loss, logits = run.loss(x, targets, self._share)
+            norm = backward(run.model, loss, clip, run.scale)
+        numbers = loss.data, right_answers(logits, targets) * (self._share.weight > 0), norm
         xp = array_module(loss.data)
-        return xp.stack([xp.asarray(number).astype("float64") for number in numbers])
+        made = xp.stack([xp.asarray(number).astype("float64") for number in numbers])
+        if not self._several_gpus:
+            made[:2] = run.group.all_reduce(made[:2].copy())
+        return made
+
+    def _on_several_gpus(self, x: Array, targets: Array) -> Array:
+        """The same where each rank has a GPU: gradients are summed after the launch, then clipped.
+
+        Meanwhile the layers draw what the whole batch would, and take what their share needs.
+        """
+        run, share = self.run, self._share
+        for rng, draws in self._drawn:
+            draws.state = rng.bit_generator.state, share.start, share.end, share.batch
+        with run.model.drawing_from(self._drawn):
+            numbers = self._launch(x, targets).copy()
+        for rng, draws in self._drawn:
+            rng.bit_generator.state = draws.state[0]
+        weights = [p for p in run.model.parameters() if p.grad is not None]
+        sum_there(run.group, weights)
+        numbers[:2] = run.group.all_reduce(numbers[:2].copy())
+        numbers[2] = clip_gradients(weights, run.settings.clip or None)
+        return numbers
 
     # ── when the numbers are read ────────────────────────────────────────────────────────────────
 
