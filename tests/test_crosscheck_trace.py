@@ -13,12 +13,13 @@ from minswin import kernels
 from minswin.autograd import Tensor
 from minswin.cli import main
 from minswin.crosscheck import commands, folder, recipe, score
+from minswin.crosscheck.compare import compare
 from minswin.crosscheck.held import follow
 from minswin.crosscheck.precision import DOUBLE
 from minswin.crosscheck.recording import GIVEN, recording
 from minswin.crosscheck.trace import loss, record_pass, trace
 from minswin.models import create_model
-from minswin.weights import save_weights
+from minswin.weights import read_weights, save_weights
 
 ROOT = Path(commands.__file__).parents[2]
 SMALL = {"embed_dim": 6, "depths": (2, 1), "num_heads": (2, 3), "patch_size": 2, "num_classes": 5}
@@ -232,6 +233,52 @@ def test_a_trace_with_files_of_others_is_not_replaced(tmp_path: Path, form: str,
 
 TINY = ["--model", "swin_shapes", "--set", "embed_dim=6", "--set", "depths=(1,)"]
 TINY += ["--set", "num_heads=(2,)", "--set", "img_size=(8, 12)", "--set", "window_size=2"]
+
+
+def test_float32_is_written_on_demand_and_its_errors_are_kept(tmp_path: Path) -> None:
+    for name, more in (("less", []), ("more", ["--float32"])):
+        assert main(["trace", *TINY, "--steps", "1", "-o", str(tmp_path / name), *more]) == 0
+    less, more_ = folder.read(tmp_path / "less"), folder.read(tmp_path / "more")
+    assert list(less.arrays) == ["float64"] and list(more_.arrays) == ["float64", "float32"]
+    assert less.off == more_.off and len(less.off) > 50
+    exact, single = more_.arrays["float64"]["head"], more_.arrays["float32"]["head"]
+    assert less.off["head"] == float(np.abs(single.astype(np.float64) - exact).max()) > 0
+    theirs = {n: np.array(x) for n, x in more_.arrays["float32"].items()}
+    a, b = compare(less, theirs), compare(more_, theirs)
+    assert a.passed and [f.limit for f in a.findings] == [f.limit for f in b.findings]
+
+
+def test_weights_are_written_apart_by_the_names_of_others(tmp_path: Path, capsys: Any) -> None:
+    out, given = tmp_path / "t", tmp_path / "map"
+    given.write_text(
+        "layers.{i}.blocks.{j}.attn.qkv.* = x.{j}.*\n"
+        "layers.{i}.blocks.{j}.attn.* = s{i}.b{j}.attn.*\n"
+    )
+    command = ["trace", *TINY, "--no-grad", "-o", str(out), "--weights-to"]
+    assert main([*command, str(given)]) == 2
+    assert "does not say what" in capsys.readouterr().err
+    given.write_text(f"{given.read_text()}* = net.*\n")
+    assert main([*command, str(given)]) == 0
+    state = {n: s.value for n, s in folder.read(out).steps.items() if s.op == "parameter"}
+    found = read_weights(out / "weights.safetensors", prefixes=())
+    assert {x.dtype for x in found.values()} == {np.dtype("f4")} and len(found) == len(state)
+    np.testing.assert_array_equal(found["x.0.weight"], state["layers.0.blocks.0.attn.qkv.weight"])
+    table = "attn.relative_position_bias_table"
+    np.testing.assert_array_equal(found[f"s0.b0.{table}"], state[f"layers.0.blocks.0.{table}"])
+    np.testing.assert_array_equal(found["net.head.bias"], state["head.bias"])
+    assert main([*command, "transformers"]) == 0  # over the trace that is there
+    assert "classifier.weight" in read_weights(out / "weights.safetensors", prefixes=())
+    assert main([*command, "nobody"]) == 2
+    assert "--weights-to is 'nobody', expected minswin, " in capsys.readouterr().err
+
+
+def test_a_table_of_names_is_printed_and_nothing_written(tmp_path: Path, capsys: Any) -> None:
+    assert main(["trace", *TINY, "--names"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    logits = next(row for row in rows if row.startswith("layers.0.blocks.0.attn.logits"))
+    assert logits.split()[1] == "1×2×2×4×4" and "window, head, query, key" in logits
+    assert main(["trace", *TINY]) == 2
+    assert "expected -o DIR, or --names" in capsys.readouterr().err
 
 
 def test_a_trace_is_written_and_equals_itself(tmp_path: Path, capsys: Any) -> None:

@@ -125,57 +125,28 @@ class Swin(nn.Module):
         return self.fc(self.ln(x).mean((1, 2)))
 
 
-def load(model: Swin, trace: Path) -> None:
-    """Weights of the trace, which has one .npy file for each."""
-    for name, parameter in model.named_parameters():
-        array = np.load(trace / f"{minswin_name(name, model)}.npy")
-        assert parameter.shape == array.shape, name
-        parameter.data = torch.from_numpy(array)
-
-
-def minswin_name(name: str, model: Swin) -> str:
-    """stages.0.1.attn.to_qkv.weight -> layers.0.blocks.1.attn.qkv.weight"""
-    words = {"patches": "patch_embed.proj", "ln0": "patch_embed.norm", "ln": "norm", "fc": "head"}
-    first, *rest = name.split(".")
-    if first != "stages":
-        return ".".join([words[first], *rest])
-    stage, place, *rest = rest
-    inner = ".".join(rest)
-    if isinstance(model.stages[int(stage)][int(place)], Merge):
-        inner = inner.replace("ln", "norm").replace("reduce", "reduction")
-        return f"layers.{stage}.downsample.{inner}"
-    for a, b in (("attn.table", "attn.relative_position_bias_table"), ("to_qkv", "qkv"),
-                 ("attn.out", "attn.proj"), ("ln", "norm"), ("up", "mlp.fc1"),
-                 ("down", "mlp.fc2")):  # fmt: skip
-        inner = inner.replace(a, b)
-    return f"layers.{stage}.blocks.{place}.{inner}"
-
-
 def main() -> None:
     global FIXED
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("trace", type=Path, help="folder of arrays, such as trace/float32")
+    parser.add_argument("trace", type=Path, help="folder that minswin trace wrote")
     parser.add_argument("out", type=Path)
     parser.add_argument("--fix", type=int, default=0)
     options = parser.parse_args()
     FIXED = options.fix
-    options.out.mkdir(exist_ok=True)
+    (options.out / "cotangent").mkdir(exist_ok=True, parents=True)
     model = Swin(12, [2, 2], [2, 3], patch=2, M=4, k=5)
-    load(model, options.trace)
+    weights = (options.trace / "weights").rglob("*.npy")  # by our names: see names.txt
+    model.load_state_dict({file.stem: torch.from_numpy(np.load(file)) for file in weights})
     for name, module in model.named_modules():
 
         def save(_: nn.Module, __: object, y: torch.Tensor, name: str = name) -> None:
             np.save(options.out / f"{name or 'answer'}.npy", y.detach().numpy())
 
         module.register_forward_hook(save)
-    image = torch.from_numpy(np.load(options.trace / "image.npy")).requires_grad_()
-    labels = torch.from_numpy(np.load(options.trace / "labels.npy"))
-    np.save(options.out / "image.npy", image.detach().numpy())
-    F.cross_entropy(model(image), labels).backward()
-    (options.out / "cotangent").mkdir(exist_ok=True)
+    image, labels = (np.load(options.trace / f"float64/{x}.npy") for x in ("image", "labels"))
+    F.cross_entropy(model(torch.from_numpy(image).float()), torch.from_numpy(labels)).backward()
     for name, parameter in model.named_parameters():
-        array = parameter.grad.numpy()
-        np.save(options.out / "cotangent" / f"{minswin_name(name, model)}.npy", array)
+        np.save(options.out / "cotangent" / f"{name}.npy", parameter.grad.numpy())
     print(f"{len(list(options.out.rglob('*.npy')))} tensors in {options.out}")
 
 

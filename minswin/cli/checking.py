@@ -12,8 +12,13 @@ from minswin.cli.printing import show, tell
 
 
 def _trace(options: argparse.Namespace) -> int:
-    from minswin.crosscheck.commands import run_trace
+    from minswin.crosscheck.commands import run_names, run_trace
 
+    if options.names:
+        show(run_names(options.model, overrides=options.set))
+        return 0
+    if options.out is None:
+        raise ValueError("trace: where to? expected -o DIR, or --names for a table of names")
     require_weights("trace", options)
     run_trace(
         options.model,
@@ -24,6 +29,8 @@ def _trace(options: argparse.Namespace) -> int:
         batch=options.batch,
         overrides=options.set,
         form=options.form,
+        float32=options.float32,
+        weights_to=options.weights_to,
         grad=options.grad,
         steps=options.steps,
         optimizer=options.optimizer,
@@ -113,7 +120,13 @@ def _add_trace(commands: Any) -> None:
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
     parser.add_argument("--lr", type=float, default=0.01, metavar="X")
     parser.add_argument("--form", choices=("safetensors", "npz", "npy"), default="safetensors")
-    parser.add_argument("-o", "--out", required=True, metavar="DIR")
+    does = "write the pass in float32 too; its errors are kept in any case"
+    parser.add_argument("--float32", action="store_true", help=does)
+    does = "write the weights apart, by the names of timm, microsoft, …, minswin, or of a MAP"
+    parser.add_argument("--weights-to", metavar="X", help=does)
+    does = "print the names of all tensors, their shapes, axes and formulas, and write nothing"
+    parser.add_argument("--names", action="store_true", help=does)
+    parser.add_argument("-o", "--out", metavar="DIR")
     add_quiet(parser)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ from minswin.crosscheck.align import read_theirs
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import SECONDS, diagnose
 from minswin.crosscheck.html import write_html
-from minswin.crosscheck.names import draft, read_names
+from minswin.crosscheck.names import draft, read_names, weight_names
 from minswin.crosscheck.onnx import tensors_of
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.results import data_of, write_json
-from minswin.crosscheck.trace import trace
+from minswin.crosscheck.trace import record_pass, trace
 from minswin.layers.base import Layer
 from minswin.models import create_model
 from minswin.replacing import require_replaceable, require_replaceable_folder
+from minswin.weights.families import DIALECTS
 from minswin.weights.load import load
+from minswin.weights.rename import OWN, rename
 
 
 def run_trace(
@@ -37,6 +39,8 @@ def run_trace(
     batch: int = 2,
     overrides: Sequence[str] = (),
     form: str = "safetensors",
+    float32: bool = False,
+    weights_to: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
     **settings: Any,
 ) -> folder.Trace:
@@ -45,7 +49,8 @@ def run_trace(
     weights: a file, or None for those of the recipe   key: its entry, see weights.load
     image: an array of images in a .npy file, or None for those of the recipe
     overrides: "depths=(2, 1)" and the like, for create_model
-    settings: see crosscheck.trace.trace
+    float32: write the pass in float32 too   weights_to: write the weights apart in float32, by the
+    names of a library, of minswin, or of a map's file   settings: see crosscheck.trace.trace
     """
     folder.require_free(out)
     require_replaceable_folder(out, who="trace")
@@ -57,6 +62,9 @@ def run_trace(
 
     example = build(np.dtype("float32"))
     state = None if weights is None else example.state_dict()
+    apart = None
+    if weights_to is not None:
+        apart = _weights_to(weights_to, state or recipe.weights(example.state_dict()), example)
     for name, array in (state or {}).items():
         _require_finite(f"{weights}: {name}", array)
     x = _images(image, example, batch)
@@ -78,8 +86,45 @@ def run_trace(
         tell=tell,
         **settings,
     )
-    folder.write(found, out, form=form)
+    dtypes = None if float32 else list(found.arrays)[:1]
+    folder.write(found, out, form=form, dtypes=dtypes, weights=apart)
     return found
+
+
+def _weights_to(whose: str, state: Mapping[str, np.ndarray], model: Any) -> dict[str, np.ndarray]:
+    """The weights in float32, by the names of a library or of a map."""
+    single = {n: np.asarray(x, np.float32) if x.dtype.kind == "f" else x for n, x in state.items()}
+    if whose == OWN:
+        return single
+    if whose in DIALECTS:
+        return dict(rename(single, OWN, whose, model=model))
+    if not Path(whose).is_file():
+        raise ValueError(
+            f"trace: --weights-to is {whose!r}, expected {OWN}, {', '.join(DIALECTS)}, or the file "
+            "of a map"
+        )
+    names = weight_names(read_names(whose), single)
+    missing = [n for n in single if n not in names]
+    if missing:
+        raise ValueError(
+            f"trace: the map {whose} does not say what {len(missing)} of {len(single)} weights are "
+            f"called: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
+        )
+    return {names[n]: x for n, x in single.items()}
+
+
+def run_names(model: str, *, overrides: Sequence[str] = ()) -> str:
+    """A table of all tensors of a trace of one image: name, shape, axes and formula."""
+    changes = dict(_setting(text) for text in overrides)
+    built = create_model(model, rng=np.random.default_rng(0), **changes).eval()
+    x = _images(None, built, 1).astype(np.float32)
+    with kernels.using("reference"):
+        steps = record_pass(built, x, recipe.labels(1, 1), grad=False).steps
+    return "\n".join(
+        f"{name:44} {'×'.join(map(str, step.value.shape)) or 'number':>14}  "
+        f"{', '.join(step.axes)}{'   ' + step.formula if step.formula else ''}".rstrip()
+        for name, step in steps.items()
+    )
 
 
 def _setting(text: str) -> tuple[str, Any]:

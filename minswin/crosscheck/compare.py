@@ -121,8 +121,8 @@ class _Judge:
         self, truth: Trace, exact: Mapping[str, Array], aligned: Mapping[str, Theirs]
     ) -> None:
         self.steps, self.exact, self.aligned = truth.steps, exact, dict(aligned)
-        single = truth.arrays.get("float32")
-        self.single = None if single is None else {**single, **losses_of(truth, "float32")}
+        self.off = truth.off  # of our own pass in float32
+        self.single_losses = losses_of(truth, "float32").get(LOSSES)
         have = {n: x.array for n, x in aligned.items() if x.array.shape == exact[n].shape}
         given = {n for n, step in self.steps.items() if step.op in (*GIVEN, *EXACT)}
         numbers = {n for n, x in exact.items() if x.size == 1 or n == LOSSES}
@@ -227,8 +227,8 @@ class _Judge:
     def limits_of_losses(self) -> Array:
         ours, u = self.exact[LOSSES], self._on_the_way(LOSSES)
         off = 1024 * u * np.abs(ours)  # where nobody measured it
-        if self.single is not None and LOSSES in self.single:
-            off = np.abs(self.single[LOSSES] - ours) * u / SINGLE.u
+        if self.single_losses is not None:
+            off = np.abs(self.single_losses - ours) * u / SINGLE.u
             off = OTHER_ORDER * np.maximum(off, 4 * u * np.abs(ours))
         return np.maximum.accumulate(off)
 
@@ -277,9 +277,9 @@ class _Judge:
         ours, u = self.exact[name].astype(np.float64), self._on_the_way(name)
         floor = u * float(np.max(np.abs(ours), initial=0))
         gradient = name.startswith((COTANGENT, AFTER))  # of long sums, whose terms cancel
-        if self.single is None or name not in self.single:
+        if name not in self.off:
             return 1024 * floor  # nobody measured it: about as much as a deep model is off
-        off = float(np.max(np.abs(self.single[name].astype(np.float64) - ours), initial=0))
+        off = self.off[name]
         return OTHER_ORDER * max(off * u / SINGLE.u, (16 if gradient else 4) * floor)
 
     def _decided(self, found: Finding, y: Array, wanted: Array, allowed: Array) -> Finding:

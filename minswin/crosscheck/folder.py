@@ -1,8 +1,12 @@
 """The files of a trace: a manifest in JSON, and the arrays in a form that any language reads.
 
     manifest.json          what each step is: name, kind, shape, axes, formula, line, inputs, ...
-    float64.safetensors    the arrays by name, in float64; float32.safetensors the same pass in
-    float32.safetensors    float32. Or .npz files, or folders of .npy files: one for each array.
+    float64.safetensors    the arrays by name, in float64; float32.safetensors, where it was asked
+    float32.safetensors    for, the same pass in float32
+    weights.safetensors    where it was asked for: the weights alone, in float32, by the names of
+                           another library or of a port
+
+Instead of .safetensors there may be .npz files, or folders of .npy files: one for each array.
 
 A step's value goes by its name, its cotangent by "cotangent/" + name, a weight after the steps of
 the optimizer by "after/" + name. The losses of those steps stand in the manifest; another
@@ -13,7 +17,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ __all__ = ["Trace", "read", "write"]
 
 FORMAT = "minswin trace 1"
 MANIFEST = "manifest.json"
+WEIGHTS = "weights"
 FORMS = ("safetensors", "npz", "npy")
 COTANGENT, AFTER, LOSSES = "cotangent/", "after/", "losses"
 _WORDS = ("name", "kind", "op", "axes", "formula", "line", "code", "inputs", "settings", "geometry")
@@ -46,6 +51,7 @@ class Trace:
     steps: dict[str, Step]
     arrays: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)  # by dtype
     build: Callable[[Any], Layer] | None = None  # makes the model from a dtype, weights any
+    off: dict[str, float] = field(default_factory=dict)  # each array in float32: its largest error
 
 
 def arrays_of(steps: Mapping[str, Step]) -> dict[str, np.ndarray]:
@@ -60,17 +66,31 @@ def arrays_of(steps: Mapping[str, Step]) -> dict[str, np.ndarray]:
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def write(trace: Trace, folder: Path | str, *, form: str = "safetensors") -> None:
-    """Write a trace into a new folder; an older trace there is replaced when all is written."""
+def write(
+    trace: Trace,
+    folder: Path | str,
+    *,
+    form: str = "safetensors",
+    dtypes: Sequence[str] | None = None,
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write a trace into a new folder; an older trace there is replaced when all is written.
+
+    dtypes: whose arrays are written; all of them, where it is None   weights: written apart too
+    """
     if form not in FORMS:
         raise ValueError(f"trace: form must be one of {', '.join(FORMS)}, got {form!r}")
     folder = Path(folder)
     require_free(folder)
     with replacing_folder(folder, who="trace") as temporary:
-        for dtype, arrays in trace.arrays.items():
+        written = {d: x for d, x in trace.arrays.items() if dtypes is None or d in dtypes}
+        for dtype, arrays in written.items():
             _write_arrays(temporary / dtype, arrays, form)
-        entries = [_entry(step, trace.arrays) for step in trace.steps.values()]
-        manifest = {**trace.header, "form": form, "steps": entries}
+        if weights is not None:
+            _write_arrays(temporary / WEIGHTS, weights, form)
+        entries = [_entry(step, trace) for step in trace.steps.values()]
+        manifest = {**trace.header, "form": form, "dtypes": list(written), "steps": entries}
+        manifest |= {WEIGHTS + " apart": list(weights)} if weights is not None else {}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
 
 
@@ -103,7 +123,8 @@ def _files_of_trace(folder: Path) -> set[str]:
             return set()
         arrays = {name for entry in manifest["steps"] for name in entry["arrays"]}
         stems = {f"{dtype}/{name}" for dtype in manifest["dtypes"] for name in arrays}
-        files = {f"{dtype}.{form}" for dtype in manifest["dtypes"] for form in FORMS}
+        stems |= {f"{WEIGHTS}/{name}" for name in manifest.get(WEIGHTS + " apart", ())}
+        files = {f"{x}.{form}" for x in (*manifest["dtypes"], WEIGHTS) for form in FORMS}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     return {MANIFEST, *files, *(f"{stem}.npy" for stem in stems)}
@@ -119,12 +140,13 @@ def _write_arrays(stem: Path, arrays: Mapping[str, np.ndarray], form: str) -> No
         np.save(file, array)
 
 
-def _entry(step: Step, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+def _entry(step: Step, trace: Trace) -> dict[str, Any]:
     entry = {word: getattr(step, word) for word in _WORDS}
     entry["shape"] = list(step.value.shape)
     entry["dtype"] = str(step.value.dtype)
     keys = (step.name, COTANGENT + step.name, AFTER + step.name)
-    entry["arrays"] = [key for key in keys if any(key in held for held in arrays.values())]
+    entry["arrays"] = [k for k in keys if any(k in held for held in trace.arrays.values())]
+    entry["off"] = {key: trace.off[key] for key in keys if key in trace.off}
     return entry
 
 
@@ -154,11 +176,12 @@ def read(folder: Path | str) -> Trace:
         exact = next(iter(arrays.values()))
         entries = manifest.pop("steps")
         steps = {entry["name"]: _step(entry, exact) for entry in entries}
+        off = {key: x for entry in entries for key, x in entry.get("off", {}).items()}
     except (KeyError, TypeError, StopIteration, AttributeError) as error:
         raise ValueError(
             f"compare: {folder} is incomplete: {error} is missing; write it again"
         ) from None
-    return Trace(manifest, steps, arrays, _builder(manifest))
+    return Trace(manifest, steps, arrays, _builder(manifest), off)
 
 
 def _builder(header: Mapping[str, Any]) -> Callable[[Any], Layer] | None:

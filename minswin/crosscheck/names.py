@@ -7,8 +7,9 @@
     *.attn.proj = -                                     is not compared
     - = *.num_batches_tracked                           is nothing of ours
 
-What holds for a tensor holds for its cotangent and for the weight after training. A line without
-{i} and * goes before one with them, and of those the first that fits.
+What holds for a tensor holds for its cotangent and for the weight after training; what holds for a
+layer holds for its weights. A line without {i} and * goes before one with them, and of those the
+first that fits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
 
-__all__ = ["Resolved", "draft", "read_names", "resolve"]
+__all__ = ["Resolved", "draft", "read_names", "resolve", "weight_names"]
 
 Array = np.ndarray
 NOTHING = "-"
@@ -86,55 +87,75 @@ class Resolved(NamedTuple):
 
 
 def resolve(
-    lines: Iterable[tuple[str, str]],
-    ours: Iterable[str],
-    theirs: Iterable[str],
-    *,
-    strict: bool = True,
+    lines: Iterable[tuple[str, str]], ours: Iterable[str], theirs: Iterable[str]
 ) -> Resolved:
     """Apply a map.
 
-    strict: raise where a line speaks of no tensor that a model of ours could have, or all lines do
-    of tensors that are absent
+    Raises where a line speaks of no tensor that a model of ours could have, or all lines speak of
+    tensors that are absent.
     """
-    ours, theirs, lines = list(ours), set(theirs), list(lines)
-    found = Resolved({}, set(), set(), [])
-    for left, right in sorted(lines, key=lambda line: bool(_PIECE.search("".join(line)))):
+    ours, theirs, lines = list(dict.fromkeys(ours)), set(theirs), list(lines)
+    found, known, used = Resolved({}, set(), set(), []), set(ours), set()
+    for left, right in lines:
         if left == NOTHING:
             found.theirs.update(name for name, _ in _matches(right, theirs))
-            continue
-        matches = list(_matches(left, ours))
-        if not matches and strict:
-            _require_possible(left, right, ours)
-        pairs = {name: NOTHING if right == NOTHING else _filled(right, values, left)
-                 for name, values in matches}  # fmt: skip
-        there = {a: b for a, b in pairs.items() if b == NOTHING or b in theirs}
-        if not there:
-            found.absent.append(f"{left} = {right}")
-        for a, b in there.items():
-            if a in found.pairs or a in found.ours:
+            used.add((left, right))
+    for line, a, b in _said(lines, ours):
+        for prefix in ("", COTANGENT, AFTER):
+            x, y = prefix + a, prefix + b
+            if x not in known or not (b == NOTHING or y in theirs):
+                continue
+            used.add(line)
+            if x in found.pairs or x in found.ours:
                 continue
             if b == NOTHING:
-                found.ours.add(a)
+                found.ours.add(x)
             else:
-                found.pairs[a] = b
-    if strict and found.absent and len(found.absent) == len(lines):
+                found.pairs[x] = y
+    found.theirs.update(found.ours & theirs - set(found.pairs.values()))  # under the same name
+    found.absent.extend(" = ".join(line) for line in lines if line not in used)
+    if found.absent and len(found.absent) == len(lines):
         raise ValueError(
             f"compare: the map names what is not there: {'; '.join(found.absent[:3])}"
             f"{' …' if len(found.absent) > 3 else ''}; ours is left of =, theirs right"
         )
-    _of_learning(found, set(ours), theirs)
     return found
 
 
-def _of_learning(found: Resolved, ours: set[str], theirs: set[str]) -> None:
-    """Gradients, and weights after training, are paired as their tensors are."""
-    for prefix, (a, b) in itertools.product((COTANGENT, AFTER), list(found.pairs.items())):
-        if prefix + a in ours and prefix + b in theirs:
-            found.pairs.setdefault(prefix + a, prefix + b)
-    for prefix, a in itertools.product((COTANGENT, AFTER), list(found.ours)):
-        found.ours.update({prefix + a} & ours)
-    found.theirs.update(found.ours & theirs - set(found.pairs.values()))  # under the same name
+def weight_names(lines: Iterable[tuple[str, str]], weights: Iterable[str]) -> dict[str, str]:
+    """Our weights to theirs: those that lines speak of, and those of layers that lines speak of."""
+    weights = list(weights)
+    found: dict[str, str] = {}
+    for _, a, b in _said(lines, weights, strict=False):
+        if a in weights and b != NOTHING:
+            found.setdefault(a, b)
+    return found
+
+
+def _said(
+    lines: Iterable[tuple[str, str]], ours: Iterable[str], *, strict: bool = True
+) -> Iterator[tuple[tuple[str, str], str, str]]:
+    """The lines, and which pairs they say: first of names, then of what is directly inside them."""
+    ours = list(ours)
+    inside: dict[str, list[str]] = {}
+    for name in ours:
+        inside.setdefault(name.rpartition(".")[0], []).append(name)
+    names = list(dict.fromkeys([*ours, *inside]))
+    ordered = sorted(lines, key=lambda line: bool(_PIECE.search("".join(line))))
+    pairs = []
+    for left, right in ordered:
+        if left == NOTHING:
+            continue
+        matches = list(_matches(left, names))
+        if not matches and strict:
+            _require_possible(left, right, ours)
+        for name, values in matches:
+            theirs = NOTHING if right == NOTHING else _filled(right, values, left)
+            pairs.append(((left, right), name, theirs))
+    yield from pairs
+    for line, name, theirs in pairs:
+        if theirs != NOTHING:
+            yield from ((line, n, theirs + n.removeprefix(name)) for n in inside.get(name, ()))
 
 
 def _matches(pattern: str, names: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:

@@ -30,7 +30,7 @@ from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import SECONDS, Diagnosis, diagnose
 from minswin.crosscheck.folder import COTANGENT
 from minswin.crosscheck.html import write_html
-from minswin.crosscheck.names import read_names, resolve
+from minswin.crosscheck.names import read_names, resolve, weight_names
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.results import data_of, write_json
 from minswin.crosscheck.trace import trace
@@ -131,9 +131,8 @@ class _Weights:
     ) -> None:
         self.ours, self.whose = ours, whose
         learnt = [n for n, _ in module.named_parameters()]
-        names, theirs = [*state, *_layers(state)], [*learnt, *_layers(own)]
-        mapped = resolve(lines, names, theirs, strict=False)
-        self.pairs = _of_layers(mapped.pairs, state, learnt)
+        named = weight_names(lines, state)
+        self.pairs = {n: t for n, t in named.items() if t in learnt}
         if set(self.pairs.values()) >= set(learnt):
             self.theirs = {t: state[n] for n, t in self.pairs.items()}
         else:
@@ -195,19 +194,6 @@ class _Weights:
         except ValueError:  # such as of a part that no layer of ours has
             return theirs
         return rest | {COTANGENT + n: g for n, g in renamed.items()}
-
-
-def _layers(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(n.rpartition(".")[0] for n in names))
-
-
-def _of_layers(pairs: Mapping[str, str], state: State, learnt: list[str]) -> dict[str, str]:
-    """Weights that a map names, and those of layers that it names."""
-    found = {n: t for n, t in pairs.items() if n in state}
-    for n, t in pairs.items():
-        inside = (x.removeprefix(n) for x in state if x.rpartition(".")[0] == n)
-        found |= {n + x: t + x for x in inside if t + x in learnt and n + x not in found}
-    return found
 
 
 def _require_all(learnt: list[str], own: State, theirs: State) -> None:
