@@ -28,6 +28,7 @@ __all__ = [
 if TYPE_CHECKING:  # what `lazy` imports when it is first used
     from minswin import (
         arguments,
+        around,
         arrays,
         autograd,
         bar,

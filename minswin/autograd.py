@@ -13,8 +13,7 @@ nodes from the result to the leaves, every node once, after all its consumers. A
 that no recorded operation made: a parameter, an input. A vjp keeps the arrays that it needs, not
 copies: do not write into them before `backward`.
 
-A first reading needs `run`, `record` and `_backward`, and may skip what stands `around` operations:
-it watches them, or takes their place.
+A first reading needs `run`, `record` and `_backward`.
 """
 
 from __future__ import annotations
@@ -153,13 +152,12 @@ class Node:
 # ── recording ────────────────────────────────────────────────────────────────────────────────────
 
 
-GoOn = Callable[[Definition, Sequence[Any], dict[str, Any]], Tensor]
-Step = Callable[[GoOn, Definition, Sequence[Any], dict[str, Any]], Tensor]
+Run = Callable[[Definition, Sequence[Any], dict[str, Any]], Tensor]
 
 
 class _State(threading.local):
     recording = True
-    around: Around | None = None  # None: `apply` runs the definition, and that is all
+    around: Run | None = None  # what `apply` calls instead of `run`: see around.py
 
 
 state = _State()
@@ -184,48 +182,6 @@ def _recording(on: bool) -> Iterator[None]:
 def is_recording() -> bool:
     """Whether operations on this thread remember how to differentiate themselves."""
     return state.recording
-
-
-class Around:
-    """A step that stands around every operation, and what it goes on to: a step further out."""
-
-    __slots__ = ("outer", "step")
-
-    def __init__(self, step: Step, outer: Around | None) -> None:
-        self.step, self.outer = step, outer
-
-    def __call__(
-        self, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
-    ) -> Tensor:
-        return self.step(self.outer or run, definition, inputs, settings)
-
-
-@contextmanager
-def around(step: Step) -> Iterator[None]:
-    """Inside this block (in this thread) `step` stands around every operation; blocks nest.
-
-    step(go, definition, inputs, settings) gives the result. Most steps end in, or begin with,
-    `go(definition, inputs, settings)`, which continues with the next block outward and in the end
-    runs the definition; a step that watches adds nothing, one that computes otherwise hands on
-    another definition. What a definition itself runs as operations passes all steps again.
-    """
-    with surrounded_by(Around(step, state.around)):
-        yield
-
-
-def surroundings() -> Around | None:
-    """The steps around operations in this thread, the innermost block first; see `around`."""
-    return state.around
-
-
-@contextmanager
-def surrounded_by(steps: Around | None) -> Iterator[None]:
-    """Inside this block the steps around operations are these, such as those of another thread."""
-    before, state.around = state.around, steps
-    try:
-        yield
-    finally:
-        state.around = before
 
 
 def apply(definition: Definition, *inputs: Any, **settings: Any) -> Tensor:

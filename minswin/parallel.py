@@ -19,15 +19,13 @@ from typing import Any
 import numpy as np
 
 from minswin import kernels
+from minswin.around import Around, surrounded_by, surroundings
 from minswin.arrays import Array, Vjp
 from minswin.autograd import (
-    Around,
     Tensor,
     apply,
     is_recording,
     no_grad,
-    surrounded_by,
-    surroundings,
 )
 from minswin.buckets import Exchange, Traffic, sum_of
 from minswin.distributed import Group, Share

@@ -5,7 +5,7 @@
         model(images)
     operations[3].name, operations[3].layer     # "linear", "layers.0.blocks.0.attn.qkv"
 
-No layer takes part in this: `autograd.around` shows the operations, the call stack shows the layer.
+No layer takes part in this: `around` shows the operations, the call stack shows the layer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from minswin.around import around, surroundings
 from minswin.arrays import Array, Definition, Vjp
-from minswin.autograd import GoOn, Tensor, around, surroundings, wrap_vjp
+from minswin.autograd import Run, Tensor, wrap_vjp
 
 __all__ = ["Operation", "is_watched", "watching"]
 
@@ -86,7 +87,7 @@ class _Watch:
         self.count = 0
 
     def __call__(
-        self, go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+        self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         before = self.count
         result = go(definition, inputs, settings)

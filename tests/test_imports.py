@@ -30,13 +30,14 @@ ALLOWED = {
     "kernels": {"arrays", "reference"},
     "lifting": {"arrays", "autograd", "devices", "reference", "kernels"},
     "ops": {"arrays", "autograd", "devices", "reference", "kernels", "lifting"},
-    "watch": {"arrays", "autograd"},
+    "around": {"arrays", "autograd"},
+    "watch": {"arrays", "autograd", "around"},
 }
 ALLOWED["distributed"] = {"arrays", "devices"}
 ALLOWED["buckets"] = {"arrays", "distributed"}
-ALLOWED["parallel"] = {*ALLOWED["ops"], "distributed", "buckets"}
+ALLOWED["parallel"] = {*ALLOWED["ops"], "around", "distributed", "buckets"}
 ALLOWED["composites"] = {*ALLOWED["ops"], "ops"}
-ALLOWED["layers"] = {*ALLOWED["composites"], "composites", "watch"}
+ALLOWED["layers"] = {*ALLOWED["composites"], "composites", "around", "watch"}
 ALLOWED["models"] = {*ALLOWED["layers"], "layers"}
 ALLOWED["weights"] = {*ALLOWED["models"], "models", "replacing"}
 ALLOWED["data"] = {"replacing"}

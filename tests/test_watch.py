@@ -9,7 +9,7 @@ import pytest
 from tiny_models import batch, tiny_model
 
 from minswin import Tensor, autograd, create_model, data_parallel, kernels, no_grad, ops
-from minswin.autograd import around
+from minswin.around import around, surroundings
 from minswin.bench.breakdown import Ledger
 from minswin.bench.breakdown import watching as timing
 from minswin.crosscheck.trace import record_pass
@@ -52,7 +52,7 @@ def test_an_error_inside_the_block_ends_it():
 
     with pytest.raises(ValueError, match="planned"), around(step):
         ops.exp(1.0)
-    assert autograd.surroundings() is None
+    assert surroundings() is None
     assert ops.exp(0.0).item() == 1
 
 

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import kernels, ops
+from minswin.around import around
 from minswin.arrays import Array, Definition, Vjp
-from minswin.autograd import GoOn, Tensor, around, wrap_vjp
+from minswin.autograd import Run, Tensor, wrap_vjp
 from minswin.bench.clock import Step, seconds
 from minswin.bench.counting import backward_work, forward_work, size
 from minswin.bench.setups import Setup, check_model, data, our_model
@@ -73,7 +74,7 @@ class Ledger:
         return sum(entry.flops for entry in self.entries) // 2
 
     def time(
-        self, go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+        self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         """The step around operations: each leaves an entry, and its vjp another.
 

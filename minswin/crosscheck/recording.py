@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from minswin.around import around
 from minswin.arrays import Array, Definition, Vjp
-from minswin.autograd import GoOn, Tensor, around, wrap_vjp
+from minswin.autograd import Run, Tensor, wrap_vjp
 from minswin.composites import spelled_out
 from minswin.crosscheck.bounds import EXACT
 from minswin.crosscheck.vocabulary import CONSTANTS, word
@@ -29,6 +30,7 @@ from minswin.watch import Operation
 
 PACKAGE = Path(__file__).parents[1]
 MACHINERY = {
+    "around.py",
     "autograd.py",
     "lifting",
     "ops.py",
@@ -116,7 +118,7 @@ class Recording:
     # ── one operation ────────────────────────────────────────────────────────────────────────────
 
     def __call__(
-        self, go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+        self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         before = self._count
         op = getattr(definition, "__name__", "operation")
@@ -222,7 +224,7 @@ def recording(model: Layer, *, explain: bool = True, **held: Any) -> Iterator[Re
 
 
 def spell_out(
-    go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+    go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
 ) -> Tensor:
     """The step around operations that runs attention as several of them."""
     if getattr(definition, "__name__", "") == "attention":

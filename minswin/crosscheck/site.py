@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import kernels
-from minswin.autograd import Tensor, around, no_grad
+from minswin.around import around
+from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.held import Have, model_of
 from minswin.crosscheck.recording import Recording, Step, spell_out

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from minswin import kernels, ops
-from minswin.autograd import Tensor, around
+from minswin.around import around
+from minswin.autograd import Tensor
 from minswin.crosscheck.align import losses_of
 from minswin.crosscheck.edits.classics import classic_edits
 from minswin.crosscheck.edits.operators import edits_of

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
-from inspect import signature
+from functools import partial
 from types import GeneratorType, MethodType
 from typing import Any
 
@@ -14,40 +13,12 @@ import numpy as np
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.devices import to_device
+from minswin.layers.building import Built
 from minswin.layers.loading import copy_state
-from minswin.layers.parameters import Buffer, Init, Parameter
+from minswin.layers.parameters import Buffer, Parameter
 
 
-class _Built(type):
-    """How a layer is built: with `init`, or with the rng= and dtype= of one; then it is checked."""
-
-    def __call__(cls, *inputs: Any, **settings: Any) -> Any:
-        if "init" not in settings and _takes_init(cls):
-            keywords = {k: settings.pop(k) for k in ("rng", "dtype") if k in settings}
-            settings["init"] = Init(**keywords, who=cls.__name__)
-        layer = super().__call__(*inputs, **settings)
-        try:
-            layer._check()
-        except RecursionError:
-            raise TypeError(
-                f"{cls.__name__}: a list or dict in it holds itself, so its parameters have no end "
-                "of names; hold each once"
-            ) from None
-        return layer
-
-
-@cache
-def _takes_init(family: type) -> bool:
-    for each in family.__mro__:
-        if "__init__" in vars(each):
-            parameters = signature(each.__init__).parameters  # type: ignore[misc]
-            passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-            if "init" in parameters or not passes_on:
-                return "init" in parameters
-    return False
-
-
-class Layer(metaclass=_Built):
+class Layer(metaclass=Built):
     """Base of everything with parameters: assign Parameters and Layers as attributes, define call.
 
     Lists, tuples and dicts of them, nested as well, count by position and key, so names are those

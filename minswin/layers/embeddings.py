@@ -98,7 +98,7 @@ class PatchEmbed(Layer):
 
 
 class ConvStem(Layer):
-    """A few 3×3 convolutions that halve the map in the place of one p×p.      Xiao et al. 2021, §3
+    """A few 3×3 convolutions that halve the map instead of one p×p.      Xiao et al. 2021, §3
 
     Learns   convs.i: Conv2d(3×3, stride 2) to C·2ⁱ⁺¹/p channels   norms.i: LayerNorm of as many
              proj: Conv2d(C, C, 1×1)

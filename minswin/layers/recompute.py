@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from minswin import kernels
+from minswin.around import surrounded_by, surroundings
 from minswin.arrays import Array, Vjp
-from minswin.autograd import Tensor, apply, is_recording, no_grad, surrounded_by, surroundings, vjp
+from minswin.autograd import Tensor, apply, is_recording, no_grad, vjp
 from minswin.layers.base import Layer
 from minswin.watch import is_watched
 

@@ -148,12 +148,14 @@ def patch_grid(img_size: Pair, patch: Pair, *, who: str = "patch_grid") -> Pair:
     return H // ph, W // pw
 
 
-def check_grid(who: str, what: str, made: Pair, grid: Pair, patch: Pair, other: str = "") -> None:
+def check_grid(
+    who: str, subject: str, learnt: Pair, grid: Pair, patch: Pair, or_else: str = ""
+) -> None:
     """Raise unless an image has as many patches as its positions were made for."""
-    if grid != made:
+    if grid != learnt:
         raise ValueError(
-            f"{who}: {what} made for {made[0]}×{made[1]} patches, got {grid[0]}×{grid[1]}; build "
-            f"the model with img_size=({grid[0] * patch[0]}, {grid[1] * patch[1]}){other}"
+            f"{who}: {subject} made for {learnt[0]}×{learnt[1]} patches, got {grid[0]}×{grid[1]}; "
+            f"build the model with img_size=({grid[0] * patch[0]}, {grid[1] * patch[1]}){or_else}"
         )
 
 

@@ -324,7 +324,7 @@ def known_settings(family: type[Model]) -> list[str]:
 def _defaults(family: type[Model]) -> dict[str, Any]:
     """The keywords of a class of models with their defaults; those of a derived class count."""
     defaults: dict[str, Any] = {}
-    for each in family.__mro__:
-        own = getattr(vars(each).get("__init__"), "__kwdefaults__", None) or {}
-        defaults = {**defaults, **{k: v for k, v in own.items() if k not in defaults}}
+    for base in family.__mro__:
+        keywords = getattr(vars(base).get("__init__"), "__kwdefaults__", None) or {}
+        defaults = {**defaults, **{k: v for k, v in keywords.items() if k not in defaults}}
     return defaults

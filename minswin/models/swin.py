@@ -179,18 +179,18 @@ class SwinTransformer(Model):
                 f"got {depths} and {num_heads}"
             )
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        made: list[Stage] = []
+        pyramid: list[Stage] = []
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
-            own = {**settings, **self.block_settings(i), "init": init}
+            each = {**settings, **self.block_settings(i), "init": init}
             side, shifts = fit_window(grid, window)[0], (j % 2 == 1 for j in range(depth))
             blocks = [
-                self.Block(channels, heads, side, shift=shift, drop_path_rate=next(rates), **own)
+                self.Block(channels, heads, side, shift=shift, drop_path_rate=next(rates), **each)
                 for shift in shifts
             ]
             merge = self.Merge(channels, init=init) if i < len(depths) - 1 else None
-            made.append(Stage(blocks, merge, forget=recompute))
+            pyramid.append(Stage(blocks, merge, forget=recompute))
             grid, channels = halve(grid), 2 * channels
-        return made
+        return pyramid
 
     def block_settings(self, stage: int) -> dict[str, Any]:
         """What a block of this stage needs besides the settings of all."""
@@ -233,9 +233,9 @@ class SwinTransformer(Model):
         return self.pos_drop(x)
 
     def _positions(self, grid: Pair) -> Tensor:
-        who, made = type(self).__name__, patch_grid(self.img_size, self.patch_size)
-        what = "the absolute position embedding was"
-        check_grid(who, what, made, grid, self.patch_size, " or ape=False")
+        who, learnt = type(self).__name__, patch_grid(self.img_size, self.patch_size)
+        subject = "the absolute position embedding was"
+        check_grid(who, subject, learnt, grid, self.patch_size, " or ape=False")
         assert self.absolute_pos_embed is not None
         return self.absolute_pos_embed.reshape(1, *grid, -1)
 

@@ -116,10 +116,10 @@ class Block(Layer):
 
     def macs(self, patches: int, words: int) -> int:
         """Multiply-adds: of the words in each patch, of what they tell it, of the patches."""
-        told = _told_macs(self.proj)
+        sentence = _sentence_macs(self.proj)
         if self.proj_norm2 is None:
-            told -= self.proj.weight.shape[0]
-        inner = _block_macs(words, self.inner_mlp) + told
+            sentence -= self.proj.weight.shape[0]
+        inner = _block_macs(words, self.inner_mlp) + sentence
         return patches * inner + _block_macs(patches + 1, self.outer_mlp)
 
 
@@ -128,7 +128,7 @@ def _block_macs(tokens: int, mlp: Mlp) -> int:
     return tokens * (4 * C * C + 2 * tokens * C + 2 * C * hidden + 2 * C)
 
 
-def _told_macs(proj: Linear) -> int:
+def _sentence_macs(proj: Linear) -> int:
     """From the words of a patch to its sentence, with a norm before and after."""
     return proj.weight.size + sum(proj.weight.shape)
 
@@ -258,7 +258,7 @@ class TNT(Model):
             Row("image", (*size, 3), 0, 0),
             Row("patches", (patches, ph, pw, 3), 0, 0),
             Row("words", (patches, words, c), of_words, cost),
-            Row("sentences", (patches + 1, D), rest, patches * _told_macs(self.proj)),
+            Row("sentences", (patches + 1, D), rest, patches * _sentence_macs(self.proj)),
         ]
         if self.blocks:
             cost = sum(block.macs(patches, words) for block in self.blocks)

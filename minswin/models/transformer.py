@@ -159,8 +159,8 @@ class Transformer(Layer):
         x = self.embed(_words("target", target))
         causal = constant(x.data, causal_mask, x.shape[1], x.dtype)  # (T, T)
         for block in self.decoder:
-            own, source = block.attn.keys_values(x), block.cross.keys_values(memory.x)
-            x = block(x, own, source, causal, memory.mask)
+            of_target, of_source = block.attn.keys_values(x), block.cross.keys_values(memory.x)
+            x = block(x, of_target, of_source, causal, memory.mask)
         return x
 
     def embed(self, words: Array, start: int = 0) -> Tensor:

@@ -266,8 +266,10 @@ class VisionTransformer(Model):
 
     def _check_grid(self, grid: Pair) -> None:
         if self.positions in ("learned", "learned_2d"):
-            who, what = type(self).__name__, f"the {self.positions} positions were"
-            check_grid(who, what, self._grid, grid, self.patch_size, " or positions='sinusoidal'")
+            who, subject = type(self).__name__, f"the {self.positions} positions were"
+            check_grid(
+                who, subject, self._grid, grid, self.patch_size, " or positions='sinusoidal'"
+            )
 
     # ── what it is made of ───────────────────────────────────────────────────────────────────────
 

@@ -37,12 +37,12 @@ class Writer:
         words, first = like(self.mask, words), not self.length
         x = model.embed(words[:, None], self.length)  # (B, 1, C)
         for i, block in enumerate(model.decoder):
-            own = block.attn.keys_values(x)
+            new = block.attn.keys_values(x)
             if first:
-                self.target.append(own)
+                self.target.append(new)
             else:
                 k, v = (
-                    ops.concatenate(*pair, axis=2) for pair in zip(self.target[i], own, strict=True)
+                    ops.concatenate(*pair, axis=2) for pair in zip(self.target[i], new, strict=True)
                 )
                 self.target[i] = k, v
             x = block(x, self.target[i], self.source[i], None, self.mask)

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from minswin import kernels
+from minswin.around import Around, around, surrounded_by
 from minswin.arrays import Array, Definition, Vjp, array_module
-from minswin.autograd import Around, GoOn, Tensor, around, surrounded_by, vjp
+from minswin.autograd import Run, Tensor, vjp
 from minswin.composites import spelled_out
 from minswin.devices import cupy, gpu_number
 from minswin.lifting import OPERATIONS
@@ -88,7 +89,7 @@ def _short(dtype: np.dtype[Any], on_cpu: bool) -> Iterator[None]:
     attention = OPERATIONS["attention"].definition
 
     def short(
-        go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+        go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         name = getattr(definition, "__name__", "")
         if name in definitions:

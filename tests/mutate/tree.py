@@ -20,6 +20,7 @@ from .changes import Change
 TARGETS = (
     "minswin/reference/**/*.py",
     "minswin/**/autograd*.py",
+    "minswin/around.py",
     "minswin/**/ops*.py",
     "minswin/**/composites*.py",
     "minswin/layers/**/*.py",

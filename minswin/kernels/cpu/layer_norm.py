@@ -57,10 +57,10 @@ def _forward(x: Any, weight: Any, bias: Any, eps: Any, y: Any, mean: Any, rstd: 
 
 @compiled
 def _sum(x: Any, start: int, C: int) -> Any:
-    whole, each = C - C % LANES, splat(x.dtype.type(0))
+    whole, sums = C - C % LANES, splat(x.dtype.type(0))
     for j in range(start, start + whole, LANES):
-        each = each + load(x, j)
-    value = total(each)
+        sums = sums + load(x, j)
+    value = total(sums)
     for j in range(start + whole, start + C):
         value += x[j]
     return value
@@ -69,11 +69,11 @@ def _sum(x: Any, start: int, C: int) -> Any:
 @compiled
 def _squares(x: Any, start: int, C: int, mean: Any) -> Any:
     """Σ (x − mean)²"""
-    whole, each = C - C % LANES, splat(x.dtype.type(0))
+    whole, sums = C - C % LANES, splat(x.dtype.type(0))
     for j in range(start, start + whole, LANES):
         centred = load(x, j) - splat(mean)
-        each = fma(centred, centred, each)
-    value = total(each)
+        sums = fma(centred, centred, sums)
+    value = total(sums)
     for j in range(start + whole, start + C):
         value += (x[j] - mean) * (x[j] - mean)
     return value

@@ -68,12 +68,12 @@ def _forward(x: Any, labels: Any, soft: Any, keep: Any, even: Any, y: Any, colum
         fill_rows(y, start, columns, 0.0, p, rows, width)  # for −∞ times 0 would be NaN
         _fill_targets(labels, soft, start, columns, keep, even, one, t, rows, width)
         for row in range(0, rows * width, width):
-            zero = each = splat(x.dtype.type(0))
+            zero = sums = splat(x.dtype.type(0))
             for j in range(row, row + width, LANES):
                 weight = load(t, j)
                 counted = where_negative(zero - absolute(weight), load(p, j), zero)  # 0 log 0 is 0
-                each = fma(weight, counted, each)
-            sum_of_all += total(each)
+                sums = fma(weight, counted, sums)
+            sum_of_all += total(sums)
     return sum_of_all
 
 

@@ -60,15 +60,15 @@ def _pack_rows(matrix: Any, packed: Any, K: int, M: int) -> None:
     """From a matrix that lies row after row."""
     width = LINE // packed.itemsize
     for left in range(0, M, width):
-        here = min(width, M - left)
+        columns = min(width, M - left)
         for k in range(K):
             to, start = left * K + k * width, k * M + left
-            if here == width:
+            if columns == width:
                 for v in range(0, width, LANES):
                     store(packed, to + v, load(matrix, start + v))
             else:
                 packed[to : to + width] = 0
-                for j in range(here):
+                for j in range(columns):
                     packed[to + j] = matrix[start + j]
 
 
@@ -137,8 +137,8 @@ def _tile(height: int, nbytes: int) -> Any:
 
 
 def _panel(nbytes: int) -> Any:
-    """All rows of a panel that is so many bytes wide, from tiles of six, four and one rows."""
-    six, four, one = (_tile(height, nbytes) for height in (HIGH, 4, 1))
+    """All rows of a panel that is `nbytes` wide, from tiles of six, four and one rows."""
+    six, four, single = (_tile(height, nbytes) for height in (HIGH, 4, 1))
 
     @njit(nogil=True, error_model="numpy", _nrt=False)
     def multiply_panel(A: Any, B: Any, D: Any, C: Any, rows: int, depth: int) -> None:
@@ -154,7 +154,7 @@ def _panel(nbytes: int) -> Any:
             i += 4
         while i < rows:
             ai, di, ci = a0 + i * ar, d0 + i * dr, c0 + i * cr
-            one(a, ai, ar, ac, b, b0, br, d, di, dr, c, ci, cr, depth)
+            single(a, ai, ar, ac, b, b0, br, d, di, dr, c, ci, cr, depth)
             i += 1
 
     return multiply_panel

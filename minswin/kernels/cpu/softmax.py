@@ -55,10 +55,10 @@ def softmax_rows(p: Any, rows: int, width: int) -> None:
     for j in range(0, rows * width, LANES):
         store(p, j, exp(load(p, j)))
     for row in range(0, rows * width, width):
-        each = splat(p.dtype.type(0))
+        sums = splat(p.dtype.type(0))
         for j in range(row, row + width, LANES):
-            each = each + load(p, j)
-        share = splat(p.dtype.type(1) / total(each))
+            sums = sums + load(p, j)
+        share = splat(p.dtype.type(1) / total(sums))
         for j in range(row, row + width, LANES):
             store(p, j, load(p, j) * share)
 
@@ -67,10 +67,10 @@ def softmax_rows(p: Any, rows: int, width: int) -> None:
 def undo_softmax_rows(p: Any, dp: Any, rows: int, width: int) -> None:
     """dx = p (dp − Σ p dp), in place of dp."""
     for row in range(0, rows * width, width):
-        each = splat(p.dtype.type(0))
+        sums = splat(p.dtype.type(0))
         for j in range(row, row + width, LANES):
-            each = fma(load(p, j), load(dp, j), each)
-        along = splat(total(each))
+            sums = fma(load(p, j), load(dp, j), sums)
+        along = splat(total(sums))
         for j in range(row, row + width, LANES):
             store(dp, j, load(p, j) * (load(dp, j) - along))
 
@@ -80,10 +80,10 @@ def log_softmax_rows(y: Any, rows: int, width: int) -> None:
     """y = log softmax(y)."""
     _subtract_largest(y, rows, width)
     for row in range(0, rows * width, width):
-        each = splat(y.dtype.type(0))
+        sums = splat(y.dtype.type(0))
         for j in range(row, row + width, LANES):
-            each = each + exp(load(y, j))
-        log_total = splat(np.log(total(each)))
+            sums = sums + exp(load(y, j))
+        log_total = splat(np.log(total(sums)))
         for j in range(row, row + width, LANES):
             store(y, j, load(y, j) - log_total)
 
@@ -92,10 +92,10 @@ def log_softmax_rows(y: Any, rows: int, width: int) -> None:
 def undo_log_softmax_rows(y: Any, dy: Any, rows: int, width: int) -> None:
     """dx = dy − eʸ Σ dy, in place of dy."""
     for row in range(0, rows * width, width):
-        each = splat(y.dtype.type(0))
+        sums = splat(y.dtype.type(0))
         for j in range(row, row + width, LANES):
-            each = each + load(dy, j)
-        along = splat(total(each))
+            sums = sums + load(dy, j)
+        along = splat(total(sums))
         for j in range(row, row + width, LANES):
             store(dy, j, load(dy, j) - exp(load(y, j)) * along)
 
@@ -124,11 +124,11 @@ def fill_rows(
     """p = rows of `columns` numbers each, which lie in x from `start` on, filled up to `width`."""
     whole = columns - columns % LANES
     for i in range(rows):
-        here, there = start + i * columns, i * width
+        in_x, in_p = start + i * columns, i * width
         for j in range(0, whole, LANES):
-            store(p, there + j, load(x, here + j))
+            store(p, in_p + j, load(x, in_x + j))
         for j in range(whole, width):
-            p[there + j] = x[here + j] if j < columns else filler
+            p[in_p + j] = x[in_x + j] if j < columns else filler
 
 
 @compiled
@@ -136,11 +136,11 @@ def take_rows(p: Any, width: int, x: Any, start: int, columns: int, rows: int) -
     """The way back, without what was filled up."""
     whole = columns - columns % LANES
     for i in range(rows):
-        here, there = start + i * columns, i * width
+        in_x, in_p = start + i * columns, i * width
         for j in range(0, whole, LANES):
-            store(x, here + j, load(p, there + j))
+            store(x, in_x + j, load(p, in_p + j))
         for j in range(whole, columns):
-            x[here + j] = p[there + j]
+            x[in_x + j] = p[in_p + j]
 
 
 @allocating
