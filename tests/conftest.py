@@ -5,7 +5,9 @@ Hypothesis draws the same examples every time where CI is set, new ones elsewher
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 import workers
@@ -13,6 +15,10 @@ from hypothesis import HealthCheck, settings
 
 for variable in workers.THREADS:  # read when NumPy, numba and torch are imported: not yet
     os.environ.setdefault(variable, "1")
+
+package = importlib.util.find_spec("minswin")  # installed or not, programs find the same one
+paths = [Path(package.origin).parents[1], os.environ.get("PYTHONPATH")]
+os.environ["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths if path)
 
 pytest.register_assert_rewrite("minswin.testing.claims")
 

@@ -175,6 +175,12 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
             "option --gpu; did you mean --device? (see minswin train --help)",
         ),
         (["explain", "a.png", "--ouput", "x"], "did you mean --out? (see minswin explain --help)"),
+        (
+            ["info", "swin_tiny", "--imag", "30"],
+            "option --imag; did you mean --img-size? (see minswin info --help)",
+        ),
+        (["train", "--decay", "1"], "option --decay; did you mean --weight-decay? (see minswin"),
+        (["train", "--image-size", "1"], "--image-size; did you mean --size? (see minswin train"),
         (["--verison"], "unknown option --verison; did you mean --version? (see minswin --help)"),
         (["models", "--xyz"], "minswin: error: unknown option --xyz (see minswin models --help)"),
         (["train", "shapes"], "unexpected argument 'shapes' (see minswin train --help)"),

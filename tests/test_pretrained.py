@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny_training import install, tiny_settings
 
+from minswin import cli
 from minswin.training import train
 from minswin.training.checkpoints import (
     DEFAULT,
@@ -69,6 +70,14 @@ def test_the_ending_of_an_exported_file_is_its_format_and_its_names_are_the_orig
     beside = json.loads((tmp_path / "small.json").read_text("utf-8"))
     assert beside["data"] == info["data"] and beside["settings"]["out"] == ""
     assert {p.name for p in tmp_path.iterdir()} == {"run", f"small{ending}", "small.json"}
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pth"])
+def test_the_command_prints_what_the_exported_file_leaves_out(run, tmp_path, capsys, ending):
+    assert cli.main(["export", str(run), str(tmp_path / f"small{ending}")]) == 0
+    lost = "" if ending == ".safetensors" else "warning: not kept, since only .safetensors can: how"
+    err = capsys.readouterr().err
+    assert err.startswith(lost) and err.count("\n") == bool(lost)
 
 
 def test_an_export_that_cannot_be_written_is_refused_before_the_run_is_read(tmp_path):

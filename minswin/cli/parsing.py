@@ -54,12 +54,20 @@ class Parser(argparse.ArgumentParser):
     def _nearest(self, option: str) -> str | None:
         """The option that is spelt most like this one, or else one whose help has these words."""
         helps = {name: action.help or "" for name, action in self._option_string_actions.items()}
-        near = difflib.get_close_matches(option, helps, n=1, cutoff=0.7)
+        near = max(helps, key=lambda name: _likeness(option, name), default="")
+        if near and _likeness(option, near) >= 0.65:
+            return near
         words = option.strip("-").replace("-", " ").replace("_", " ")
-        mentioned = [
-            name for name, text in helps.items() if len(words) > 2 and words in text.lower()
-        ]
-        return next(iter([*near, *mentioned]), None)
+        mentioned = [name for name, text in helps.items() if words in text.lower()]
+        return mentioned[0] if mentioned and len(words) > 2 else None
+
+
+def _likeness(option: str, name: str) -> float:
+    """From 0 to 1, where one may be a part of the other: --imag and --img-size."""
+    ours, theirs = option.strip("-"), name.strip("-")
+    pairs = [(ours, theirs), *((ours, part) for part in theirs.split("-"))]
+    pairs += [(part, theirs) for part in ours.split("-")]
+    return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
 
 def add(commands: Any, name: str, run: Any, does: str) -> Parser:

@@ -118,10 +118,13 @@ def _show_answer(model: Any, probabilities: Any, top: int) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     from minswin.training.checkpoints import export
+    from minswin.weights.convert import normalisation_lost
 
-    export(options.checkpoint, options.out)
-    show(f"{options.out}: {os.path.getsize(options.out):,} bytes; look further with")
+    info = export(options.checkpoint, options.out)
     whole = options.out.endswith(".safetensors")  # the others hold arrays and nothing else
+    if not whole:
+        tell(f"warning: {normalisation_lost(info['data'])}")
+    show(f"{options.out}: {os.path.getsize(options.out):,} bytes; look further with")
     show(f"    minswin {'evaluate' if whole else 'info'} {options.out}")
     return 0
 

@@ -242,8 +242,10 @@ def require_same_model(checkpoint: Checkpoint, model: Any, path: Path | str) -> 
         )
 
 
-def export(run: Path | str, out: Path | str) -> None:
+def export(run: Path | str, out: Path | str) -> dict[str, Any]:
     """Write what classifying needs of a checkpoint, and no more: float16 weights, and what it is.
+
+    Returns the latter, which stands in the .json beside the weights.
 
     out: .safetensors, .npz or .pth (.pt); the first also holds what `minswin evaluate` needs, of
     the others that stands in the .json beside them. The weights have the original's names.
@@ -274,6 +276,7 @@ def export(run: Path | str, out: Path | str) -> None:
     else:
         save_weights(out, halved)
         write_info(out, info)
+    return info
 
 
 def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:

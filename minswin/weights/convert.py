@@ -70,18 +70,20 @@ def _metadata(
     """The texts that go with the arrays into a .safetensors file, and what is lost elsewhere."""
     data = read.training_data
     if FORMATS.get(Path(out).suffix) != "safetensors":
-        lost = (
-            f"not kept, since only .safetensors can: how the images of the training were "
-            f"normalised ({statistics_text(data)}); predict --weights would take ImageNet's"
-            if data is not None
-            else ""
-        )
-        return {}, [lost] if lost else []
+        return {}, [] if data is None else [normalisation_lost(data)]
     texts = dict(read.metadata)
     if data is not None and not (read.whole and arrays is read.arrays):
         texts.pop("crc32", None)  # a sum over names and numbers as they were
         texts["minswin"] = json.dumps({"data": data})
     return texts, []
+
+
+def normalisation_lost(data: Mapping[str, Any]) -> str:
+    """What a file of arrays alone leaves out, and what comes of it."""
+    return (
+        "not kept, since only .safetensors can: how the images of the training were normalised "
+        f"({statistics_text(data)}); predict --weights would take ImageNet's"
+    )
 
 
 def statistics_text(data: Mapping[str, Any]) -> str:
