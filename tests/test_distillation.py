@@ -161,7 +161,9 @@ def test_the_teacher_sees_the_augmented_batch(
     seen: list[Any] = []
     for part in ("_teacher", "_student"):
         own = getattr(run.teaching, part)
-        monkeypatch.setattr(run.teaching, part, lambda x, own=own: (seen.append(x), own(x))[1])
+        monkeypatch.setattr(
+            run.teaching, part, lambda x, *share, own=own: (seen.append(x), own(x))[1]
+        )
     x, targets = run.batches.batch(1, 2)
     run.loss(x, targets)
     assert len(seen) == 2 and seen[0] is seen[1] is x

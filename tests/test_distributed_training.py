@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import ranks
 import tiny_training
+from faults_in_ranks import FAULTS
 from tiny_training import tiny_settings
 
 from minswin.data import batches, normalize
@@ -115,6 +116,27 @@ def test_a_number_of_ranks_gives_the_same_bits_every_time(tmp_path):
     for part, arrays in first["arrays"].items():
         for name, array in arrays.items():
             assert np.array_equal(array, second["arrays"][part][name]), name
+
+
+def learn_wrongly(group, folder, fault):
+    """`learn` with a planted fault; what it raises is a result too."""
+    FAULTS[fault]()
+    try:
+        return learn(group, folder)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_does_not_give_the_numbers_of_one_process(alone, tmp_path, fault):
+    """By far: all that is compared above stays below 1e-12."""
+    for rank in ranks.run(2, learn_wrongly, str(tmp_path), fault):
+        if isinstance(rank, str):
+            assert "has other bits than that of rank 0" in rank
+        else:
+            far = farthest(rank, alone)
+            print(fault, far)
+            assert max(far["losses"], far["model"]) > 1e-6
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────

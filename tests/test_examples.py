@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import doctest
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from limits import HANG
+
+from minswin import cli
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -45,7 +49,7 @@ def test_an_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_examples_are_numbered_without_a_gap() -> None:
-    assert [int(path.stem.split("_")[0]) for path in EXAMPLES] == list(range(1, 20))
+    assert [int(path.stem.split("_")[0]) for path in EXAMPLES] == list(range(1, 21))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -131,3 +135,23 @@ def test_the_readme_has_one_line_under_its_heading(heading: str) -> None:
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     (block,) = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     assert len(block.splitlines()) == 1
+
+
+CLUSTER = [*sorted((ROOT / "examples").glob("cluster/*")), ROOT / "examples/many_machines.md"]
+
+
+@pytest.mark.parametrize("path", CLUSTER, ids=lambda path: path.name)
+def test_a_command_for_many_processes_is_one_that_minswin_knows(path: Path) -> None:
+    """The words after `minswin` on each line; variables of the shell stand for names."""
+    lines = re.findall(r"minswin ((?:train|bench) --[^\n`#]*)", path.read_text("utf-8"))
+    assert lines
+    for line in lines:
+        options = cli._parser().parse_args(shlex.split(re.sub(r"\$\{[^}]*\}", "name", line)))
+        assert options.command in ("train", "bench")
+
+
+def test_the_script_for_slurm_is_bash() -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash")
+    subprocess.run([bash, "-n", ROOT / "examples/cluster/slurm.sbatch"], check=True)

@@ -21,6 +21,8 @@ PARTS_OF_BENCH = {
 def _bench(options: argparse.Namespace) -> int:
     if options.device != "cpu":
         return _bench_gpu(options)
+    if options.scaling:
+        return _bench_scaling(options)
     from minswin.bench.run import ALL_PARTS, CONTENDERS, PARTS, Bench
 
     extra = {"reference": options.reference, "timm-compiled": options.compile}
@@ -35,6 +37,18 @@ def _bench(options: argparse.Namespace) -> int:
         tell=_telling(options),
         show=lambda table: show(f"{table}\n"),
     ).run()
+    return 0
+
+
+def _bench_scaling(options: argparse.Namespace) -> int:
+    from minswin.bench import scaling
+
+    scaling.run(
+        options.out,
+        rounds=options.rounds,
+        tell=_telling(options),
+        show=lambda table: show(f"{table}\n"),
+    )
     return 0
 
 
@@ -68,6 +82,8 @@ def _add_bench(commands: Any) -> None:
     parts = parser.add_argument_group("parts", "without any: --race --startup --breakdown")
     for part, does in PARTS_OF_BENCH.items():
         parts.add_argument(f"--{part}", action="store_true", help=does)
+    does = "instead: steps in 1, 2 and 4 processes beside threads, and what to expect of more"
+    parts.add_argument("--scaling", action="store_true", help=does)
     does = "race torch.compile of timm too; its first step takes a minute"
     parser.add_argument("--compile", action="store_true", help=does)
     does = "race our definitions, without kernels, too"
