@@ -239,7 +239,7 @@ def test_a_run_is_not_resumed_with_other_kernels(tmp_path, monkeypatch):
     mine = kernels.chosen(np.zeros(1))
     assert read_checkpoint(tmp_path).info["kernels"] == mine
     other = "reference" if mine == "numba" else "numba"
-    message = f"with the kernels '{mine}', here '{other}' are chosen; .*MINSWIN_KERNELS={mine}"
+    message = f"with the kernels '{mine}', now '{other}' are chosen; .*MINSWIN_KERNELS={mine}"
     with kernels.using(other), pytest.raises(ValueError, match=message):
         resume(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
@@ -255,7 +255,9 @@ def test_a_run_is_not_resumed_with_another_number_of_images(tmp_path, monkeypatc
         return tiny_load(*arguments, **settings).subset(slice(57))
 
     monkeypatch.setattr(data, "load", fewer)
-    with pytest.raises(ValueError, match=r"on 60 images of 'shapes', here are 57; .*--data-dir"):
+    with pytest.raises(
+        ValueError, match=r"on 60 images of 'shapes', now there are 57; .*--data-dir"
+    ):
         resume(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

@@ -63,7 +63,7 @@ def test_what_stands_beside_the_prefix_is_left_out_and_named() -> None:
     lines: list[str] = []
     assert same(load(swin(1), wrapped, tell=lines.append).state_dict(), STATE)
     assert lines[1] == "left out, beside the prefix 'net.': criterion.weight"
-    with pytest.warns(UserWarning, match=r"load: the given weights: left out, .*criterion\.weight"):
+    with pytest.warns(UserWarning, match=r"load: the weights: left out, .*criterion\.weight"):
         load(swin(1), wrapped)
 
 

@@ -68,7 +68,7 @@ class _Member(tarfile.TarInfo):
 
 
 def _unzipped(raw: IO[bytes]) -> IO[bytes]:
-    """What is inside a .gz or .xz, told by its first bytes; both verify their check sum."""
+    """What is inside a .gz or .xz, recognised by its first bytes; both verify their check sum."""
     start = raw.read(ENOUGH)
     raw.seek(0)
     if start.startswith(b"\x1f\x8b"):

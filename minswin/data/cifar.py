@@ -159,7 +159,7 @@ def _read_files(path: Path, sizes: dict[str, str], layout: Layout) -> tuple[Path
             return archive, _read_archive(archive, sizes, layout)
         except (ValueError, FileNotFoundError) as error:
             errors.append(error)
-    if errors:  # damage is told before what is missing elsewhere
+    if errors:  # damage is reported before what is missing
         raise min(errors, key=lambda error: isinstance(error, FileNotFoundError))
     return path, _read_folder(path, sizes, layout)
 

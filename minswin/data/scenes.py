@@ -120,10 +120,10 @@ def scenes(count: int, *, seed: int, size: int = 96, most: int = 5, split: str =
     boxes: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.int64]] = []
     for number, start in enumerate(range(0, count, BLOCK)):
-        here = slice(start, min(start + BLOCK, count))
+        block_slice = slice(start, min(start + BLOCK, count))
         rng = stream(seed, len(SPLITS) + SPLITS.index(split), number)  # not those of `shapes`
-        block = _block(rng, size, most, here.stop - start)
-        images[here], masks[here] = block[:2]
+        block = _block(rng, size, most, block_slice.stop - start)
+        images[block_slice], masks[block_slice] = block[:2]
         boxes += block[2]
         labels += block[3]
     return Scenes(images, masks, tuple(boxes), tuple(labels))

@@ -161,8 +161,8 @@ def is_run(path: Path | str) -> bool:
 def describe_run(folder: Path | str) -> str:
     """What the run in a folder trains, on what, how far it is and how good: line by line."""
     last = read_checkpoint(find_run(folder))
-    info, settings, known = last.info, last.info["settings"], last.info["data"]
-    size = "×".join(map(str, known["image"][1:]))
+    info, settings, trained_on = last.info, last.info["settings"], last.info["data"]
+    size = "×".join(map(str, trained_on["image"][1:]))
     count = sum(array.size for array in last.weights.values())
     done = f"{info['epoch']} of {settings['epochs']} epochs, {info['step']:,} steps"
     over = info["epoch"] >= settings["epochs"]
@@ -171,8 +171,8 @@ def describe_run(folder: Path | str) -> str:
     rows = {
         "run": str(folder),
         "model": f"{info['model']['name']}, {size}, {count:,} parameters and statistics",
-        "data": f"{known['images']:,} images of {known['name']}",
-        "classes": f"{len(known['classes'])}: {', '.join(known['classes'])}",
+        "data": f"{trained_on['images']:,} images of {trained_on['name']}",
+        "classes": f"{len(trained_on['classes'])}: {', '.join(trained_on['classes'])}",
         "trained": f"{done}; {'over' if over else f'minswin train --resume {folder} goes on'}",
         "accuracy": "none yet" if best is None else f"{best:.1%} of the {evaluated} images at best",
         "settings": ", ".join(

@@ -43,23 +43,20 @@ class Classifier(NamedTuple):
 def classifier(checkpoint: Path | str = DEFAULT, *, device: str = "cpu") -> Classifier:
     """The model of a checkpoint: a file, the folder of a run, or a name of `pretrained()`."""
     model, info = load_trained_model(checkpoint)
-    known = info["data"]
-    _, height, width = known["image"]
+    trained_on, classes = info["data"], info["data"]["classes"]
+    mean, std, (_, height, width) = (trained_on[key] for key in ("mean", "std", "image"))
     model.to(device)
 
     def probabilities(image: Path | str) -> np.ndarray:
         pixels = read_image(image, height=height, width=width, who="predict")
-        x = data.normalize(pixels[None], mean=known["mean"], std=known["std"])  # (1, 3, H, W)
-        return predict(model, x)[0]
+        return predict(model, data.normalize(pixels[None], mean=mean, std=std))[0]
 
     images = "held-out" if info["settings"]["holdout"] else "test"
     share = info["accuracy"]
-    described = (
-        f"{model.name}, {height}×{width}, {len(known['classes'])} classes of {known['name']}"
-    )
+    described = f"{model.name}, {height}×{width}, {len(classes)} classes of {trained_on['name']}"
     if share is not None:
         described += f", {share:.1%} of the {images} images right"
-    return Classifier(described, known["classes"], probabilities)
+    return Classifier(described, classes, probabilities)
 
 
 def predict_file(

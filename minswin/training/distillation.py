@@ -121,17 +121,17 @@ def _require_two_heads(model: Model) -> None:
         )
 
 
-def _require_same_task(teacher: str, known: dict[str, Any], images: Images) -> None:
+def _require_same_task(teacher: str, trained_on: dict[str, Any], images: Images) -> None:
     """Raise unless the teacher was trained for images of this size and for these classes."""
-    size, ours = tuple(known["image"]), images.images.shape[1:]
+    size, ours = tuple(trained_on["image"]), images.images.shape[1:]
     if size != ours:
         raise ValueError(
             f"train: the teacher {teacher} was trained on images {size}, those of "
             f"'{images.name}' are {ours}; train a teacher on '{images.name}' first"
         )
-    if known["classes"] != list(images.classes):
+    if trained_on["classes"] != list(images.classes):
         raise ValueError(
-            f"train: the teacher {teacher} tells the {len(known['classes'])} classes of "
-            f"'{known['name']}' apart, not the {len(images.classes)} of '{images.name}'; "
+            f"train: the teacher {teacher} tells the {len(trained_on['classes'])} classes of "
+            f"'{trained_on['name']}' apart, not the {len(images.classes)} of '{images.name}'; "
             f"train a teacher on '{images.name}' first"
         )

@@ -37,7 +37,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Give the model the averaged weights inside this block; put its own back afterwards."""
+        """Inside this block the model has the averaged weights; afterwards its previous ones."""
         weights = {name: p.data.copy() for name, p in self.parameters.items()}
         self._write(self.average)
         try:
@@ -58,7 +58,7 @@ class WeightAverage:
         return dict(self.average)
 
     def load_state_dict(self, state: Mapping[str, Array], *, step: int) -> None:
-        """Copy a saved average into this one."""
+        """Copy a saved average into this average."""
         if state.keys() != self.average.keys():
             wrong = sorted(state.keys() ^ self.average.keys())
             raise ValueError(

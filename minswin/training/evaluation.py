@@ -126,7 +126,7 @@ def evaluate_checkpoint(
     held-out what it set aside to choose its best epoch.
     """
     model, info = load_trained_model(path)
-    known = info["data"]
+    trained_on = info["data"]
     changes: dict[str, Any] = {
         "data": name or info["settings"]["data"],
         "data_dir": data_dir or info["settings"]["data_dir"],
@@ -134,13 +134,13 @@ def evaluate_checkpoint(
     }
     settings = Settings(**{**info["settings"], **changes})
     images = _images(path, settings, info["settings"]["data"], split)
-    if list(images.classes) != known["classes"]:
+    if list(images.classes) != trained_on["classes"]:
         raise ValueError(
-            f"evaluate: the checkpoint {path} tells the {len(known['classes'])} classes of "
-            f"'{known['name']}' apart, not the {len(images.classes)} of '{images.name}'; "
+            f"evaluate: the checkpoint {path} tells the {len(trained_on['classes'])} classes of "
+            f"'{trained_on['name']}' apart, not the {len(images.classes)} of '{images.name}'; "
             f"leave out --data, or use a checkpoint trained on '{images.name}'"
         )
-    batches = evaluation_batches(images, (known["mean"], known["std"]))
+    batches = evaluation_batches(images, (trained_on["mean"], trained_on["std"]))
     with working_on(device):
         forward = data_parallel(model.to(device), threads)
         result = evaluate(model, feed(batches, device), forward=forward)

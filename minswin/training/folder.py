@@ -118,7 +118,7 @@ def _require_same_bits(run: Run, info: Mapping[str, Any], file: Path) -> None:
     moved = info["settings"].get("device", "cpu") != run.settings.device  # asked for
     if backend != run.backend and not moved:
         raise ValueError(
-            f"train: {file} was trained with the kernels '{backend}', here '{run.backend}' "
+            f"train: {file} was trained with the kernels '{backend}', now '{run.backend}' "
             f"are chosen; set MINSWIN_KERNELS={backend} to continue it bit for bit"
         )
     if run.teaching is not None:
@@ -126,7 +126,7 @@ def _require_same_bits(run: Run, info: Mapping[str, Any], file: Path) -> None:
     images, name = info["data"].get("images", len(run.train_set)), run.train_set.name
     if images != len(run.train_set):
         raise ValueError(
-            f"train: {file} was trained on {images:,} images of '{name}', here are "
+            f"train: {file} was trained on {images:,} images of '{name}', now there are "
             f"{len(run.train_set):,}; give the folder of the same files with --data-dir"
         )
 

@@ -24,7 +24,7 @@ class Captured:
     """function(*arrays) of a GPU, which gives one array and sets the gradients of a model.
 
     For each size of batch, the first calls run it plainly, then it is recorded; where that fails,
-    this is said once, and all calls stay plain. The numbers are those of plain calls, to the bit.
+    one message tells so, and all calls stay plain. The results equal plain calls to the bit.
     """
 
     def __init__(
@@ -81,7 +81,9 @@ class _Recording:
     def _record(self, inputs: tuple[Array, ...]) -> None:
         """Record one call. Nothing is computed yet."""
         library, stream = cupy(), cupy().cuda.get_current_stream()
-        self.pool = library.cuda.MemoryPool()  # the recording's own: nobody else gets its arrays
+        self.pool = (
+            library.cuda.MemoryPool()
+        )  # for this recording alone: nothing else gets its arrays
         self.inputs = [x.copy() for x in inputs]
         for draws in self.draws:
             draws.make_room(library)
@@ -102,7 +104,7 @@ class _Recording:
         except BaseException:
             try:
                 stream.end_capture()
-            except Exception:  # what is wrong was said by the first error
+            except Exception:  # the first error says what is wrong
                 self.graph = None
             raise
         self.graph = stream.end_capture()
@@ -166,7 +168,7 @@ class Draws:
 
 
 def feed(batches: Iterable[tuple[Array, ...]], device: str) -> Iterator[tuple[Array, ...]]:
-    """The same batches on the device; on the CPU the very ones.
+    """The same batches on the device; on a CPU as they are.
 
     On a GPU the arrays of a batch hold until the next one is asked for. To be used on one stream.
     """

@@ -102,8 +102,8 @@ def _train(run: Run, folder: Folder, quiet: bool) -> Result:
         while run.epoch < epochs and not interrupts.received():
             progress.begin_epoch()
             batches = ahead(run.batches.epoch(run.epoch, start=run.step_in_epoch))
-            for made in updates(run.feed(batches)):
-                progress.steps(made)  # those of a GPU are read some steps later
+            for read in updates(run.feed(batches)):
+                progress.steps(read)  # those of a GPU are read some steps later
                 if interrupts.received():
                     progress.steps(updates.read())
                     break

@@ -167,7 +167,7 @@ class Optimizer:
             update(*row, decay=decay, **settings)
 
     def settings(self, lr: float, t: int) -> dict[str, Any]:
-        """What the update is given besides the arrays, at step t."""
+        """The arguments of the update besides the arrays, at step t."""
         raise NotImplementedError
 
     def to(self, device: str) -> None:
@@ -181,10 +181,10 @@ class Optimizer:
         return {**arrays, "steps": np.array(list(self.steps.values()), dtype=np.int64)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copy a saved state into this optimizer's own arrays."""
-        mine = self.state_dict()
-        wrong = sorted(mine.keys() ^ state.keys())
-        wrong += [n for n in mine.keys() & state.keys() if mine[n].shape != state[n].shape]
+        """Copy a saved state into the arrays of this optimizer."""
+        current = self.state_dict()
+        wrong = sorted(current.keys() ^ state.keys())
+        wrong += [n for n in current.keys() & state.keys() if current[n].shape != state[n].shape]
         if wrong:
             raise ValueError(
                 f"{type(self).__name__}: the saved state does not fit these parameters: "
@@ -279,7 +279,7 @@ def noam(step: int, *, channels: int, warmup: int = 4000, factor: float = 1.0) -
 
         factor · C^−½ · min(t^−½, t · w^−1.5)        t = step + 1, C = channels, w = warmup
 
-    Steps count from 0 here, the paper's t from 1. The largest value, at t = w, is
+    Steps count from 0, the t of the paper from 1. The largest value, at t = w, is
     factor / √(C w): 0.0007 for the paper's C = 512 and w = 4000.
     """
     if not (warmup >= 1 and channels >= 1):

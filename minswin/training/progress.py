@@ -17,7 +17,7 @@ from typing import Any
 from minswin.bar import Bar
 from minswin.look.tables import fitted
 from minswin.training.evaluation import Evaluation
-from minswin.training.run import Made, Run
+from minswin.training.run import Update, Run
 
 
 class Progress:
@@ -38,14 +38,14 @@ class Progress:
         """Training speed in this epoch, as far as this process has worked on it."""
         return self._images / max(time.perf_counter() - self._start, 1e-9)
 
-    def steps(self, updates: Iterable[Made]) -> None:
+    def steps(self, updates: Iterable[Update]) -> None:
         """Count updates that were made, and report them."""
-        for made in updates:
-            self.run.count(made)
-            self._step(made)
+        for update in updates:
+            self.run.count(update)
+            self._step(update)
 
-    def _step(self, made: Made) -> None:
-        self._images += made.images
+    def _step(self, update: Update) -> None:
+        self._images += update.images
         totals, every = self.run.totals, self.run.settings.log_every
         counted = max(totals.images, 1)  # 0 while all steps were skipped
         self.bar.text = (
@@ -57,10 +57,10 @@ class Progress:
             self.log(
                 "step",
                 epoch=self.run.epoch + 1,
-                lr=made.lr,
-                loss=made.loss,
-                accuracy=made.right / made.images,
-                grad_norm=made.norm,
+                lr=update.lr,
+                loss=update.loss,
+                accuracy=update.right / update.images,
+                grad_norm=update.norm,
                 images_per_second=round(self.images_per_second, 1),
             )
 

@@ -43,7 +43,7 @@ from minswin.training.settings import Settings
 from minswin.training.starting import begin_with
 
 
-class Made(NamedTuple):
+class Update(NamedTuple):
     """What is known of one update."""
 
     loss: float  # the mean of its batch
@@ -82,7 +82,7 @@ class Run:
             self.normalise_by(*begin_with(self.model, settings.weights, tell=tell))
         self.model.to(settings.device)
         self.backend = kernels.chosen(next(self.model.parameters()).data)
-        with kernels.using(self.backend):  # an error here, if they cannot be loaded
+        with kernels.using(self.backend):  # raises now if they cannot be loaded
             pass
         self.late = settings.device != "cpu"  # updates are read some steps later (updates.py)
         whole = self.late or settings.precision != "float32"  # the batch is not split
@@ -154,14 +154,14 @@ class Run:
         """The batches on the device of the run."""
         return feed(batches, self.settings.device)
 
-    def count(self, made: Made) -> None:
+    def count(self, update: Update) -> None:
         """Add one step to the totals, those of its batch only if the update was made."""
         self.step_in_epoch += 1
-        if made.skipped:
+        if update.skipped:
             return
-        self.totals.images += made.images
-        self.totals.loss += made.loss * made.images
-        self.totals.right += made.right
+        self.totals.images += update.images
+        self.totals.loss += update.loss * update.images
+        self.totals.right += update.right
 
     def close_epoch(self, result: Evaluation) -> bool:
         """Go on to the next epoch; tell whether this one was the best so far."""

@@ -16,7 +16,7 @@ from minswin.training.evaluation import quiet
 from minswin.training.fit import backward, fit
 from minswin.training.gpu import Captured
 from minswin.training.optimizers import clip_gradients
-from minswin.training.run import Made, Run
+from minswin.training.run import Run, Update
 
 
 class Unread(NamedTuple):
@@ -48,7 +48,7 @@ class Updates:
             Captured(self._forward_backward, run.model, _say) if on_gpu else self._forward_backward
         )
 
-    def __call__(self, batches: Iterable[tuple[Array, Array]]) -> Iterator[list[Made]]:
+    def __call__(self, batches: Iterable[tuple[Array, Array]]) -> Iterator[list[Update]]:
         """Make one update for each batch; give the updates that were read then, often none."""
         run = self.run
         for _ in fit(
@@ -137,16 +137,16 @@ class Updates:
         needed = within == len(run.batches) or any(n and steps % n == 0 for n in often)
         return needed or not run.late
 
-    def read(self) -> list[Made]:
-        """Wait for the updates made since the last time, and give them."""
-        made = []
-        for i, update in enumerate(self.unread):
-            loss, right, norm = to_numpy(update.numbers).tolist()
-            if not update.skipped:
-                self.run.require_finite(loss, norm, update.lr, step=self.run.step + i)
-            made.append(Made(loss, int(right), norm, update.images, update.lr, update.skipped))
+    def read(self) -> list[Update]:
+        """Wait for the numbers of the updates made since the last reading, and give them."""
+        updates = []
+        for i, (numbers, images, lr, skipped) in enumerate(self.unread):
+            loss, right, norm = to_numpy(numbers).tolist()
+            if not skipped:
+                self.run.require_finite(loss, norm, lr, step=self.run.step + i)
+            updates.append(Update(loss, int(right), norm, images, lr, skipped))
         self.unread.clear()
-        return made
+        return updates
 
 
 def right_answers(logits: Array, targets: Array) -> Array:

@@ -16,7 +16,7 @@ from minswin.weights.families import FAMILIES
 from minswin.weights.families.family import State
 from minswin.weights.files import FORMATS, read_file, save_weights
 from minswin.weights.recognise import Known, fitting, full_settings, recognise, settings_of
-from minswin.weights.rename import OWN, rename
+from minswin.weights.rename import MINSWIN, rename
 from minswin.weights.state import Source, Weights, listed, read_source, weights_of_run
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # counted, not learnt
@@ -33,7 +33,7 @@ def convert(
     """Write the weights of a file to another, whose ending gives its format.
 
     to: whose names they get, and model: the model they are of, for names that need more than the
-    weights tell (see weights.rename); None: they keep their own   key: see read_weights
+    weights tell (see weights.rename); None: names stay as they are   key: see read_weights
     Gives a line about what was done, and one about each thing that the new file does not keep.
     """
     read = read_source(source, who="convert", key=key)
@@ -57,7 +57,7 @@ def _renamed(read: Source, to: str, model: Model | None) -> tuple[State, list[st
             f"convert: {read.who}: {known.dialect} has no {listed(known.unknown)} in a "
             f"{known.family}.{FAMILIES[known.family].why_unknown(known.unknown)}"
         )
-    arrays = rename({**known.weights, **known.buffers}, OWN, to, model=model)
+    arrays = rename({**known.weights, **known.buffers}, MINSWIN, to, model=model)
     lines = [f"names of {to} (were those of {known.dialect})"]
     if known.strays:
         lines.append(f"left out, beside the prefix {known.prefix!r}: {listed(known.strays)}")

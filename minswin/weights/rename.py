@@ -27,8 +27,9 @@ from minswin.weights.families.tnt import UNUSED
 from minswin.weights.recognise import Known, fitting, full_settings, nearest, settings_of
 from minswin.weights.state import arrays_of, listed
 
-OWN = "minswin"
-AS_MANY = {"timm_old": "microsoft", "facebook": "timm", "huawei": "original"}  # other words
+MINSWIN = "minswin"  # the dialect of our own names
+# Dialects whose names are all those of another one.
+ALIASES = {"timm_old": "microsoft", "facebook": "timm", "huawei": "original"}
 
 
 def rename(
@@ -51,7 +52,7 @@ def rename(
             "another implementation? See weights.dialect"
         )
     known.facts()
-    if target == OWN:
+    if target == MINSWIN:
         return known.weights
     return write(known, _table(known.family, target), model)
 
@@ -71,8 +72,8 @@ def write(known: Known, target: str, model: Model | None = None) -> State:
 
 def _read(state: Mapping[str, np.ndarray], source: str) -> Known:
     """The state under our names, by the table of `source`."""
-    source = AS_MANY.get(source, source)
-    if source != OWN:
+    source = ALIASES.get(source, source)
+    if source != MINSWIN:
         _check_known("source", source)
         known = nearest(state, [(family, of) for family, of in TABLES if of == source])
         if known is None:
@@ -85,11 +86,11 @@ def _read(state: Mapping[str, np.ndarray], source: str) -> Known:
     if not families:
         raise ValueError(f"rename: these {len(state):,} names are not those of a minswin model")
     family = FAMILIES["deit"] if FAMILIES["deit"] in families else families[0]
-    return Known(family.name, OWN, *family.split(state), {})
+    return Known(family.name, MINSWIN, *family.split(state), {})
 
 
 def _table(family: str, target: str) -> str:
-    target = AS_MANY.get(target, target)
+    target = ALIASES.get(target, target)
     _check_known("target", target)
     if (family, target) not in TABLES:
         known = ", ".join(FAMILIES[family].tables)
@@ -100,7 +101,7 @@ def _table(family: str, target: str) -> str:
 def _check_known(what: str, name: str) -> None:
     if name not in DIALECTS:
         raise ValueError(
-            f"rename: {what} must be one of {OWN}, {', '.join(DIALECTS)}, got {name!r}"
+            f"rename: {what} must be one of {MINSWIN}, {', '.join(DIALECTS)}, got {name!r}"
         )
 
 

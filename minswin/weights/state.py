@@ -48,7 +48,7 @@ def read_source(weights: Weights, *, who: str = "load", key: str | None = None) 
         arrays = weights_of_run(file.arrays)
         whole = arrays is file.arrays and not file.prefix and not key
         return Source(arrays, str(weights), file.stored, file.metadata, whole)
-    return Source(weights_of_run(arrays_of(weights, who=who, key=key)), "the given weights")
+    return Source(weights_of_run(arrays_of(weights, who=who, key=key)), "the weights")
 
 
 def arrays_of(state: Any, *, who: str, key: str | None = None) -> dict[str, np.ndarray]:

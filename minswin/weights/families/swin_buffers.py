@@ -106,7 +106,7 @@ def _check_coordinates(name: str, table: np.ndarray) -> int:
                 return 0 if pretrained == window else side
     raise ValueError(
         f"{name} {shape} is not a table of log-spaced coordinates of any pre-training window; "
-        "the position bias of this file would mean something else here"
+        "the position bias of this file would mean something else in minswin"
     )
 
 

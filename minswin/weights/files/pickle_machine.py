@@ -48,7 +48,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Rule:
-    """A function of ours that a pickle may call under a name of its own."""
+    """A function of ours that a pickle may call, and how many arguments it takes."""
 
     function: Callable[..., Any]
     least: int

@@ -120,7 +120,7 @@ def _checked(storage: object, kind: str, offset: object, shape: Any, strides: An
         raise BadFile("has a tensor without a storage; it is damaged")
     kind, room = kind or storage.kind, storage.count
     if not kind:
-        raise BadFile("has a tensor of bytes whose kind of number is not given; it is damaged")
+        raise BadFile("has a tensor of bytes whose kind of number is missing; it is damaged")
     if not storage.kind:
         room //= STORED[kind].itemsize
     elif kind != storage.kind:
