@@ -17,7 +17,7 @@ from typing import Any
 from minswin.bar import Bar
 from minswin.look.tables import fitted
 from minswin.training.evaluation import Evaluation
-from minswin.training.run import Update, Run
+from minswin.training.run import Run, Update
 
 
 class Progress:
