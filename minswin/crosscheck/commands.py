@@ -26,7 +26,7 @@ from minswin.models import create_model
 from minswin.replacing import require_replaceable, require_replaceable_folder
 from minswin.weights.families import DIALECTS
 from minswin.weights.load import load
-from minswin.weights.rename import OWN, rename
+from minswin.weights.rename import MINSWIN, rename
 
 
 def run_trace(
@@ -94,13 +94,13 @@ def run_trace(
 def _weights_to(whose: str, state: Mapping[str, np.ndarray], model: Any) -> dict[str, np.ndarray]:
     """The weights in float32, by the names of a library or of a map."""
     single = {n: np.asarray(x, np.float32) if x.dtype.kind == "f" else x for n, x in state.items()}
-    if whose == OWN:
+    if whose == MINSWIN:
         return single
     if whose in DIALECTS:
-        return dict(rename(single, OWN, whose, model=model))
+        return dict(rename(single, MINSWIN, whose, model=model))
     if not Path(whose).is_file():
         raise ValueError(
-            f"trace: --weights-to is {whose!r}, expected {OWN}, {', '.join(DIALECTS)}, or the file "
+            f"trace: --weights-to is {whose!r}, expected {MINSWIN}, {', '.join(DIALECTS)}, or the file "
             "of a map"
         )
     names = weight_names(read_names(whose), single)
