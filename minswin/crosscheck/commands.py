@@ -100,8 +100,8 @@ def _weights_to(whose: str, state: Mapping[str, np.ndarray], model: Any) -> dict
         return dict(rename(single, MINSWIN, whose, model=model))
     if not Path(whose).is_file():
         raise ValueError(
-            f"trace: --weights-to is {whose!r}, expected {MINSWIN}, {', '.join(DIALECTS)}, or the file "
-            "of a map"
+            f"trace: --weights-to is {whose!r}, expected {MINSWIN}, {', '.join(DIALECTS)}, or the "
+            "file of a map"
         )
     names = weight_names(read_names(whose), single)
     missing = [n for n in single if n not in names]
