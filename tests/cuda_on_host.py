@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import types
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -184,10 +184,22 @@ class Module(types.ModuleType):
     ndarray, RawModule = ndarray, RawModule
     empty, zeros = staticmethod(empty), staticmethod(zeros)
     asarray, ascontiguousarray = staticmethod(asarray), staticmethod(ascontiguousarray)
+    pad = staticmethod(lambda x, around, **how: asarray(np.pad(x, around, **how)))
+    broadcast_to = staticmethod(partial(np.broadcast_to, subok=True))
+    lib = types.SimpleNamespace(
+        stride_tricks=types.SimpleNamespace(
+            as_strided=partial(np.lib.stride_tricks.as_strided, subok=True)
+        )
+    )
     cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDevice=lambda: 0))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
+
+
+def multiply(x: ndarray, y: ndarray, z: ndarray) -> None:
+    """What cuBLAS does on a GPU; host_cuda tests how it is called."""
+    z[...] = np.matmul(x, y)
 
 
 MODULE = Module("cupy")
@@ -198,4 +210,5 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Module:
     compiler()
     monkeypatch.setitem(sys.modules, "cupy", MODULE)
     monkeypatch.setattr(RawKernel, "ran", [])
+    monkeypatch.setattr("minswin.kernels.gpu.products._multiply", multiply)
     return MODULE

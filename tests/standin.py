@@ -28,7 +28,7 @@ FUNCTIONS = """
 """
 METHODS = """
     all any argmax argsort astype clip copy cumsum flatten max mean min prod ravel repeat reshape
-    squeeze sum swapaxes transpose
+    squeeze sum swapaxes transpose view
 """
 BINARY = "add sub mul truediv floordiv mod pow matmul and or xor eq ne lt le gt ge"
 IN_PLACE = "iadd isub imul itruediv iand ior"
@@ -318,6 +318,13 @@ class Event:
         self.stream: Stream | None = None
         self.place = 0
 
+    def record(self) -> None:
+        Stream.current.record(self)
+
+    @property
+    def done(self) -> bool:
+        return self.stream is None or self.stream.done >= self.place
+
     def synchronize(self) -> None:
         if self.stream is not None:
             self.stream.work_until(self.place)
@@ -382,6 +389,7 @@ class Capture:
 
 class MemoryPool:
     def malloc(self, size: int) -> None: ...
+    def free_all_blocks(self) -> None: ...
 
 
 @contextmanager
@@ -403,8 +411,8 @@ def module() -> types.ModuleType:
     own.update(asnumpy=asnumpy, add=_Add(), __version__="0 (stand-in)")
     for name, value in own.items():
         setattr(cupy, name, value)
-    windows = _function(np.lib.stride_tricks.sliding_window_view)
-    tricks = types.SimpleNamespace(sliding_window_view=windows)
+    tricks = types.SimpleNamespace(as_strided=_function(np.lib.stride_tricks.as_strided))
+    cupy.get_default_memory_pool = MemoryPool
     cupy.lib = types.SimpleNamespace(stride_tricks=tricks)
     cupy.cuda = types.SimpleNamespace(
         Device=Device,

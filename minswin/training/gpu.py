@@ -8,6 +8,8 @@ which are drawn on the CPU, in the order of a plain step, before each replay.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 
 from minswin.arrays import Array
 from minswin.devices import cupy, gpu_number
+from minswin.training.precision import current_precision
 
 WARM_UP = 3  # plain calls before the recording: kernels are compiled, tables are moved
 
@@ -23,25 +26,27 @@ WARM_UP = 3  # plain calls before the recording: kernels are compiled, tables ar
 class Captured:
     """function(*arrays) of a GPU, which gives one array and sets the gradients of a model.
 
-    For each size of batch, the first calls run it plainly, then it is recorded; where that fails,
-    one message tells so, and all calls stay plain. The results equal plain calls to the bit.
+    For each size of batch, precision and mode of the layers, the first calls run it plainly, then
+    it is recorded; where that fails, one message tells so, and all calls stay plain. The results
+    equal plain calls to the bit.
     """
 
     def __init__(
         self, function: Callable[..., Array], model: Any, say: Callable[[str], None]
     ) -> None:
         self.function, self.model, self.say = function, model, say
-        self.recordings: dict[tuple[tuple[int, ...], ...], _Recording] = {}
+        self.recordings: dict[tuple[Any, ...], _Recording] = {}
         self.failed = False
 
     def __call__(self, *inputs: Array) -> Array:
         if self.failed:
             return self.function(*inputs)
-        size = tuple(x.shape for x in inputs)
-        if size not in self.recordings:
-            self.recordings[size] = _Recording(self.function, self.model)
+        modes = tuple(layer.training for layer in self.model.layers_within())
+        kind = tuple((x.shape, x.dtype) for x in inputs), modes, current_precision()
+        if kind not in self.recordings:
+            self.recordings[kind] = _Recording(self.function, self.model)
         try:
-            return self.recordings[size](inputs)
+            return self.recordings[kind](inputs)
         except _NotCaptured as error:
             self.failed = True
             self.say(f"the step cannot be captured ({error}); it runs kernel by kernel")
@@ -53,7 +58,7 @@ class _NotCaptured(Exception):
 
 
 class _Recording:
-    """The same for batches of one size."""
+    """The same for batches of one size. The last plain call draws as a replay does."""
 
     def __init__(self, function: Callable[..., Array], model: Any) -> None:
         self.function, self.model = function, model
@@ -64,11 +69,17 @@ class _Recording:
     def __call__(self, inputs: tuple[Array, ...]) -> Array:
         if self.plain_calls < WARM_UP:
             self.plain_calls += 1
-            with self._drawing():  # to learn what is drawn
+            if self.plain_calls == WARM_UP:  # by now it is known what is drawn
+                self._draw_ahead()  # so that its kernels too are compiled before the recording
+            with self._drawing():
                 return self.function(*inputs)
         if self.graph is None:
             self._record(inputs)
         return self._replay(inputs)
+
+    def _draw_ahead(self) -> None:
+        for draws in self.draws:
+            draws.fill(cupy())
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:
@@ -80,15 +91,13 @@ class _Recording:
 
     def _record(self, inputs: tuple[Array, ...]) -> None:
         """Record one call. Nothing is computed yet."""
-        library, stream = cupy(), cupy().cuda.get_current_stream()
-        self.pool = (
-            library.cuda.MemoryPool()
-        )  # for this recording alone: nothing else gets its arrays
+        library = cupy()
+        self.stream = library.cuda.get_current_stream()  # kept: with it goes cuBLAS's workspace
+        library.get_default_memory_pool().free_all_blocks()  # what the plain calls used
+        self.pool = library.cuda.MemoryPool()  # for this recording alone
         self.inputs = [x.copy() for x in inputs]
-        for draws in self.draws:
-            draws.make_room(library)
         try:
-            with library.cuda.using_allocator(self.pool.malloc), self._capture(stream):
+            with library.cuda.using_allocator(self.pool.malloc), self._capture(self.stream):
                 self.result = self.function(*self.inputs)
         except Exception as error:
             self.graph = None
@@ -110,12 +119,10 @@ class _Recording:
         self.graph = stream.end_capture()
 
     def _replay(self, inputs: tuple[Array, ...]) -> Array:
-        stream = cupy().cuda.get_current_stream()
         for kept, x in zip(self.inputs, inputs, strict=True):
             kept[...] = x
-        for draws in self.draws:
-            draws.fill(stream)
-        self.graph.launch(stream)
+        self._draw_ahead()
+        self.graph.launch(cupy().cuda.get_current_stream())
         for p, gradient in self.gradients:
             p.grad = gradient
         return self.result
@@ -134,6 +141,7 @@ class Draws:
         self.rng, self.place = rng, 0
         self.noted: list[tuple[tuple[int, ...], Any]] = []
         self.arrays: list[Array] | None = None
+        self.turn = 0
 
     def random(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
         place, self.place = self.place, self.place + 1
@@ -143,13 +151,36 @@ class Draws:
             self.noted.append((shape, dtype))
         return self.rng.random(shape, dtype=dtype)
 
-    def make_room(self, library: Any) -> None:
-        self.arrays = [library.empty(shape, dtype) for shape, dtype in self.noted]
+    def fill(self, library: Any) -> None:
+        """Draw for the next call, in the order of a plain one; one copy brings all of it."""
+        if not self.noted:
+            return
+        if self.arrays is None:
+            self._make_room(library)
+        self.turn = 1 - self.turn
+        numbers, copied = self.pinned[self.turn], self.copied[self.turn]
+        if not copied.done:  # the copy of two calls ago has left this place
+            copied.synchronize()
+        for (shape, dtype), place in zip(self.noted, self.places, strict=True):
+            drawn = self.rng.random(shape, dtype=dtype)
+            numbers[place : place + drawn.nbytes] = drawn.reshape(-1).view(np.uint8)
+        self.there.set(numbers, stream=library.cuda.get_current_stream())  # else CuPy waits
+        copied.record()
 
-    def fill(self, stream: Any) -> None:
-        """Draw for the next replay, in the order of a plain call."""
-        for array, (shape, dtype) in zip(self.arrays or [], self.noted, strict=True):
-            array.set(self.rng.random(shape, dtype=dtype), stream=stream)
+    def _make_room(self, library: Any) -> None:
+        """One array on the GPU, of which those that the layers get are parts; two pinned ones."""
+        from cupyx import empty_pinned
+
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.noted]
+        ends = list(itertools.accumulate(-(-size // 256) * 256 for size in sizes))
+        self.places = [0, *ends[:-1]]  # aligned as CuPy aligns
+        self.there = library.empty(ends[-1], np.uint8)
+        self.pinned = [empty_pinned(ends[-1], np.uint8) for _ in range(2)]
+        self.copied = [library.cuda.Event(disable_timing=True) for _ in range(2)]
+        self.arrays = [
+            self.there[place : place + size].view(dtype).reshape(shape)
+            for (shape, dtype), place, size in zip(self.noted, self.places, sizes, strict=True)
+        ]
 
     @property
     def bit_generator(self) -> Draws:

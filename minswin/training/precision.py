@@ -11,6 +11,7 @@ copy of its inputs. Norms, softmax, GELU, the loss and the optimizer never see a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -44,14 +45,37 @@ def check_precision(precision: str, device: str) -> None:
         )
 
 
-def computing(precision: str, device: str) -> AbstractContextManager[None]:
-    """Inside this block (in this thread) operations work in this precision, backward included."""
+class _State(threading.local):
+    precision = "float32"
+
+
+_state = _State()
+
+
+def current_precision() -> str:
+    """That of the innermost block of `computing` in this thread."""
+    return _state.precision
+
+
+@contextmanager
+def computing(precision: str, device: str) -> Iterator[None]:
+    """Inside this block (in this thread) operations work in this precision, and so does backward.
+
+    What is differentiated inside is to be pulled back inside.
+    """
     check_precision(precision, device)
-    if precision == "float32":
-        return nullcontext()
+    before = _state.precision
+    how: AbstractContextManager[None] = nullcontext()
     if precision == "tf32":
-        return _tf32()
-    return _short(_dtype(precision), on_cpu=gpu_number(device) is None)
+        how = _tf32()
+    elif precision != "float32":
+        how = _short(_dtype(precision), on_cpu=gpu_number(device) is None)
+    with how:
+        _state.precision = precision
+        try:
+            yield
+        finally:
+            _state.precision = before
 
 
 def _dtype(precision: str) -> np.dtype[Any]:
@@ -84,16 +108,18 @@ def _tf32() -> Iterator[None]:
 
 @contextmanager
 def _short(dtype: np.dtype[Any], on_cpu: bool) -> Iterator[None]:
-    """Products of numbers of this dtype. A CPU runs the definitions: kernels take no float16."""
-    definitions = {name: OPERATIONS[name].definition for name in PRODUCTS}
+    """Products of numbers of this dtype. A CPU runs the definitions: kernels take no float16.
+
+    A GPU's kernels round what they multiply by themselves (kernels/gpu/products.py).
+    """
+    definitions = [OPERATIONS[name].definition for name in PRODUCTS]
     attention = OPERATIONS["attention"].definition
 
     def short(
         go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
-        name = getattr(definition, "__name__", "")
-        if name in definitions:
-            definition = shortened(definitions[name], dtype)
+        if definition in definitions:
+            definition = shortened(definition, dtype)
         elif definition is attention:
             definition = in_parts
         return go(definition, inputs, settings)
@@ -103,8 +129,14 @@ def _short(dtype: np.dtype[Any], on_cpu: bool) -> Iterator[None]:
             return vjp(spelled_out)(*arrays)
 
     in_parts.__name__ = "attention"
-    with around(short), kernels.using("reference") if on_cpu else nullcontext():
+    with around(short), kernels.using("reference") if on_cpu else _rounding_there(dtype):
         yield
+
+
+def _rounding_there(dtype: Any) -> AbstractContextManager[None]:
+    from minswin.kernels.gpu.products import rounding_to  # only who has a GPU needs its kernels
+
+    return rounding_to(dtype)
 
 
 def shortened(definition: Definition, dtype: Any) -> Definition:

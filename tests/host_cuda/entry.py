@@ -7,6 +7,7 @@ them, by a C function made from that text, which calls the method of `Calls` of 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib.util
 import os
@@ -30,14 +31,19 @@ LETTERS = {  # of C's types, as Py_BuildValue takes them
     "PyObject *": "O", "cudaMemcpyKind": "i", "CUdevice": "i",
 }  # fmt: skip
 RESULTS = {  # how a C function gives what Python gave, and what it gives where that was an error
-    "PyObject *": ("result", "NULL"),
+    "PyObject *": ("result", "NULL"),  # or None, once Python ends
     "int": ("(int)PyLong_AsLong(result)", "-1"),
     "unsigned int": ("(unsigned)PyLong_AsLong(result)", "0"),
     "intptr_t": ("(intptr_t)PyLong_AsSsize_t(result)", "0"),
     "size_t": ("(size_t)PyLong_AsSize_t(result)", "0"),
     "float": ("(float)PyFloat_AsDouble(result)", "0"),
 }
-ENUMS = "typedef int cudaMemcpyKind, CUdevice;\n"
+HEAD = """#include <Python.h>
+typedef int cudaMemcpyKind, CUdevice;
+static PyObject *calls;  // NULL once Python ends: arrays that are freed then need nobody
+void set_calls(PyObject *to) { Py_INCREF(calls = to); }
+void end_calls(void) { calls = NULL; }
+"""
 PRIVATE = ("cupy.cuda.compiler", "_compile_with_cache_cuda")
 
 _state: Calls | None = None
@@ -116,11 +122,11 @@ def _replace(module: Any, calls: Calls, builder: Builder) -> None:
     functions = {name: c for name, text in types.items() if (c := c_function(name, text))}
     if "launchKernel" not in functions and "malloc" not in functions:
         raise Missing(f"the table of {module.__name__} has neither launchKernel nor malloc")
-    code = "#include <Python.h>\nstatic PyObject *calls;\n" + ENUMS
-    code += "void set_calls(PyObject *to) { calls = to; }\n" + "".join(functions.values())
+    code = HEAD + "".join(functions.values())
     flags = f"-I{sysconfig.get_paths()['include']}", "-O1", "-w"
     library = ctypes.PyDLL(str(builder.built("-xc", code, *flags)))
     library.set_calls(ctypes.py_object(calls))
+    atexit.register(library.end_calls)
     _kept.append(library)
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = (
@@ -148,6 +154,7 @@ def c_function(name: str, types: str) -> str | None:
 
     >>> print(c_function("free", "PyObject *(intptr_t, int __pyx_skip_dispatch)"))
     PyObject *call_free(intptr_t a0, int skip) {
+        if (!calls) Py_RETURN_NONE;
         PyObject *result = PyObject_CallMethod(calls, "free", "(n)", a0);
         if (!result) return NULL;
         return result;
@@ -183,6 +190,7 @@ def c_function(name: str, types: str) -> str | None:
     arguments = ", ".join([f'calls, "{name}", "({letters})"', *values])
     return (
         f"{result}{space}call_{name}({', '.join(parameters)}) {{\n"
+        f"    if (!calls) {'Py_RETURN_NONE' if given == 'result' else 'return 0'};\n"
         f"    PyObject *result = PyObject_CallMethod({arguments});\n"
         f"    if (!result) return {failed};\n{keep}}}\n"
     )

@@ -1,13 +1,36 @@
 """CUDA kernels for CuPy arrays: importing this package enters them in the table.
 
 `launch` compiles the .cu files of this folder, when a kernel first runs, and starts their kernels;
-every other file is named after the definitions that it equals. Nothing here imports CuPy: a kernel
-takes the array library from its arrays. No kernel waits for the GPU, all run in CuPy's current
-stream, and all sums have a fixed order, so the same numbers give the same bits.
+`products` are those of cuBLAS; every other file is named after the definitions that it equals.
+Nothing here imports CuPy: a kernel takes the array library from its arrays. No kernel waits for the
+GPU, all run in CuPy's current stream, and all sums have a fixed order, so the same numbers give the
+same bits.
 """
 
 from __future__ import annotations
 
-from minswin.kernels.gpu import gelu, layer_norm, losses, softmax, updates, window_attention
+from minswin.kernels.gpu import (
+    attention,
+    conv,
+    gelu,
+    layer_norm,
+    linear,
+    losses,
+    maps,
+    softmax,
+    updates,
+    window_attention,
+)
 
-__all__ = ["gelu", "layer_norm", "losses", "softmax", "updates", "window_attention"]
+__all__ = [
+    "attention",
+    "conv",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "losses",
+    "maps",
+    "softmax",
+    "updates",
+    "window_attention",
+]

@@ -16,6 +16,7 @@ from minswin.kernels.gpu.launch import (
     same_float,
     sum_columns,
 )
+from minswin.kernels.gpu.products import product
 from minswin.reference import elementwise
 
 
@@ -56,21 +57,22 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
     """Equals composites.mlp; keeps the first product, and computes GELU again in backward."""
     xp, dtype, of, b1 = array_module(x), x.dtype, f"<{c_name(x.dtype)}>", contiguous(b1)
     rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, C)
-    hidden = contiguous(rows @ w1.T)  # (R, 4C)
+    hidden = product(rows, w1.T)  # (R, 4C)
     (R, columns), act = hidden.shape, xp.empty(hidden.shape, dtype)
     chunk, count = chunks(R, columns)
     sizes, grid = (R, columns, chunk), by_columns(columns, count)
     launch("gelu.cu", "bias_gelu_forward" + of, *grid, hidden, b1, act, *sizes)
-    y = act @ w2.T  # (R, C)
+    y = product(act, w2.T)  # (R, C)
     y += b2
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, C)
-        dh, act = contiguous(g @ w2), xp.empty(hidden.shape, dtype)  # (R, 4C)
+        dh, act = product(g, w2), xp.empty(hidden.shape, dtype)  # (R, 4C)
         sums = xp.empty((count, columns), np.float64)
         arrays = hidden, b1, dh, act, dh, sums  # in place
         launch("gelu.cu", "bias_gelu_backward" + of, *grid, *arrays, *sizes)
         db1, db2 = sum_columns(sums, dtype), sum_columns(g, dtype)
-        return (dh @ w1).reshape(x.shape), dh.T @ rows, db1, g.T @ act, db2
+        dx = product(dh, w1).reshape(x.shape)
+        return dx, product(dh.T, rows), db1, product(g.T, act), db2
 
     return y.reshape(*x.shape[:-1], len(w2)), vjp
