@@ -113,6 +113,8 @@ def letter(x: Any) -> str:
     if isinstance(x, ndarray):
         assert x.flags.c_contiguous, "a kernel was given an array with strides"
         return "P"
+    if isinstance(x, np.void):
+        return "x"  # a struct by value
     kinds = {"int": "q", "int64": "q", "float32": "f", "float64": "d", "bool": "?", "bool_": "?"}
     return kinds[type(x).__name__]
 

@@ -41,7 +41,8 @@ from minswin.reference.windows import (
     shift_regions,
     window_partition,
 )
-from minswin.training.optimizers import SGD, AdamW
+from minswin.training.ema import WeightAverage
+from minswin.training.optimizers import SGD, AdamW, clip_gradients
 
 SOURCES = sorted(path.name for path in launch.FOLDER.glob("*.cu"))
 ALL = sorted(name for name, row in FAST.items() if "cupy" in row)
@@ -367,6 +368,68 @@ def test_an_optimizer_moves_all_parameters_in_one_launch(host: Any, optimizer: A
         moved.append([to_numpy(p.data) for p in own.values()])
     for mine, right in zip(*moved, strict=True):
         np.testing.assert_allclose(mine, right, rtol=1e-13)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e6, None])
+def test_all_gradients_are_clipped_in_three_launches(host: Any, max_norm: float | None) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(4097,), *SHAPES, (2, 4096), (9001,)]
+    slopes = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    here, there = ([Tensor(place(x)) for x in slopes] for place in (np.array, host.asarray))
+    for p in (*here, *there):
+        p.grad = p.data.copy()
+    length, truth = clip_gradients(there, max_norm), clip_gradients(here, max_norm)
+    assert float(length) == pytest.approx(truth, rel=1e-12)
+    for p, q in zip(there, here, strict=True):
+        np.testing.assert_allclose(p.grad.get(), q.grad, rtol=1e-6)
+    assert len(RawKernel.ran) == (2 if max_norm is None else 3)
+
+
+def test_a_length_that_is_no_number_clips_nothing(host: Any) -> None:
+    p = Tensor(host.asarray(np.ones(3, np.float32)))
+    for spoilt in (np.inf, np.nan):
+        p.grad = host.asarray(np.array([1, spoilt, 2], np.float32))
+        assert not np.isfinite(float(clip_gradients([p], 0.1)))
+        assert p.grad.get()[[0, 2]].tolist() == [1, 2]
+
+
+def test_a_gradient_that_two_parameters_share_counts_twice_and_is_scaled_once(host: Any) -> None:
+    shared = host.asarray(np.array([3.0, 4.0]))
+    parameters = [Tensor(host.asarray(np.ones(2))) for _ in range(2)]
+    for p in parameters:
+        p.grad = shared
+    assert float(clip_gradients(parameters, 1.0)) == pytest.approx(50**0.5)
+    np.testing.assert_allclose(shared.get(), np.array([3, 4]) / 50**0.5, rtol=1e-6)
+
+
+def test_hundreds_of_gradients_of_two_dtypes_are_clipped(host: Any) -> None:
+    rng = np.random.default_rng(1)
+    slopes = [rng.standard_normal(1 + i % 7).astype(DTYPES[i % 2]) for i in range(300)]
+    parameters = [Tensor(host.asarray(x)) for x in slopes]
+    for p in parameters:
+        p.grad = p.data.copy()
+    truth = np.linalg.norm(np.concatenate(slopes, dtype=np.float64))
+    assert float(clip_gradients(parameters, 1.0)) == pytest.approx(truth, rel=1e-12)
+    clipped = np.concatenate([p.grad.get() for p in parameters], dtype=np.float64)
+    assert np.linalg.norm(clipped) == pytest.approx(1, rel=1e-5)
+    assert len(RawKernel.ran) == 4 + 1 + 4
+
+
+def test_all_averages_follow_in_one_launch(host: Any) -> None:
+    rng = np.random.default_rng(2)
+    values = {f"{i}.weight": rng.standard_normal((1 + 1500 * i, 3)) for i in range(4)}
+    averages = []
+    for place in (host.asarray, np.array):
+        own = {name: Tensor(place(x)) for name, x in values.items()}
+        average = WeightAverage(own.items(), 0.9)
+        for p in own.values():
+            p.data += 1
+        RawKernel.ran.clear()
+        average.update()
+        assert len(RawKernel.ran) == (place is host.asarray)
+        averages.append([to_numpy(a) for a in average.average.values()])
+    for mine, right in zip(*averages, strict=True):
+        np.testing.assert_allclose(mine, right, rtol=1e-14)
 
 
 # ── choosing ─────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from minswin import kernels
 from minswin.arrays import Array, array_module
 from minswin.devices import to_device
 from minswin.training.optimizers import by_name
@@ -31,9 +32,14 @@ class WeightAverage:
         """Move the average towards the parameters; called once after each optimizer step."""
         self.step += 1
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
-        for name, p in self.parameters.items():
-            average = self.average[name]
-            average += (1 - decay) * (p.data - average)
+        pairs = [(self.average[name], p.data) for name, p in self.parameters.items()]
+        if kernels.chosen(pairs[0][0]) == "cupy":
+            from minswin.kernels.gpu import parameters as together
+
+            if together.takes(*(x for pair in pairs for x in pair)):
+                return together.average(pairs, 1 - decay)
+        for average, p in pairs:
+            average += (1 - decay) * (p - average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

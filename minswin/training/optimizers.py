@@ -35,7 +35,7 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
 
     The factor is max_norm / (length + 1e-6), as in torch.nn.utils.clip_grad_norm_. With None, or
     where the length is not finite, it is only measured. Squares are added up in float64. On a GPU
-    the length stays there, a 0-d array, and nothing waits for it.
+    the length stays there, a 0-d array, and nothing waits for it; the arrays are scaled in place.
     """
     number = hasattr(max_norm, "__float__") and not isinstance(max_norm, bool)
     if max_norm is not None and not (number and max_norm > 0):
@@ -45,7 +45,7 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
         )
     distinct = {id(p): p for p in _several(parameters)}.values()
     with_gradient = [p for p in distinct if p.grad is not None]
-    if with_gradient and not isinstance(with_gradient[0].grad, np.ndarray):
+    if with_gradient and array_module(with_gradient[0].grad) is not np:
         return _clip_there(with_gradient, math.inf if max_norm is None else max_norm)
     squares = 0.0
     for p in with_gradient:  # not sum(), which adds floats otherwise from Python 3.12 on
@@ -74,6 +74,12 @@ def _several(parameters: Any) -> list[Any]:
 
 def _clip_there(parameters: list[Any], max_norm: float) -> Array:
     """clip_gradients without a question to the CPU: where nothing is cut off, the factor is 1."""
+    gradients = [p.grad for p in parameters]
+    if kernels.chosen(gradients[0]) == "cupy":
+        from minswin.kernels.gpu import parameters as together
+
+        if together.takes(*gradients):
+            return together.clip(gradients, max_norm)
     xp = array_module(parameters[0].grad)
     norm = xp.sqrt(sum(_square(p.grad) for p in parameters))  # 0-d
     cut = (norm > max_norm) & xp.isfinite(norm)

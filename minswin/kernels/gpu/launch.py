@@ -40,12 +40,14 @@ def launch(
     block: tuple[int, ...],
     *arguments: Any,
     shared: int = 0,
+    library: Any = None,
 ) -> None:
     """Start the kernel `name` of a .cu file, as softmax_forward<float, true>.
 
-    arguments: the first is an array; arrays become pointers, integers have 64 bits.
+    arguments: arrays become pointers, integers have 64 bits, np.void is passed by value
+    library: CuPy; None: that of the first argument, an array
     """
-    kernel = _kernel(array_module(arguments[0]), file, name)
+    kernel = _kernel(library or array_module(arguments[0]), file, name)
     if shared > FREE_SHARED:
         kernel.max_dynamic_shared_size_bytes = shared
     kernel(grid, block, arguments, shared_mem=shared)
