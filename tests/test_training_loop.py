@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_training import install, tiny_load, tiny_settings
 
-from minswin import data, kernels
+from minswin import data, kernels, ops
 from minswin.data import Batches
 from minswin.look.curves import draw_accuracy, draw_loss
 from minswin.models import list_models
@@ -22,6 +22,7 @@ from minswin.training import (
     Evaluation,
     Settings,
     evaluate,
+    fit,
     load_trained_model,
     recipe,
     resume,
@@ -318,6 +319,25 @@ def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path
         train(tiny_settings(tmp_path))
     assert signal.getsignal(signal.SIGINT) is before
     signal.signal(signal.SIGINT, usual)
+
+
+def test_a_run_makes_the_steps_of_fit(tmp_path):
+    """The same model, batches, loss, optimizer and rates in `fit` give the same bits."""
+    settings = tiny_settings(tmp_path, epochs=1, ema=0.0)
+    train(settings, quiet=True)
+    run = Run(settings)
+    losses = fit(
+        run.model,
+        run.batches.epoch(0),
+        lambda logits, targets: ops.cross_entropy(logits, targets, smoothing=settings.smoothing),
+        optimizer=run.optimizer,
+        lr=run.learning_rate,
+        clip=settings.clip,
+    )
+    assert list(losses) == [line["loss"] for line in records(tmp_path, "step")]
+    saved = read_checkpoint(tmp_path).weights
+    assert all(np.array_equal(saved[n], a) for n, a in run.model.state_dict().items())
+    run.close()
 
 
 # ── what must not go on ──────────────────────────────────────────────────────────────────────────

@@ -28,7 +28,7 @@ class Waiting:
         self._began = self._last = time.monotonic()
 
     def now(self, doing: str) -> None:
-        """From here on this is being done."""
+        """Say what is being done from now on."""
         self.doing = doing
 
     def __enter__(self) -> Waiting:

@@ -1,4 +1,4 @@
-"""Batches made ahead of time, in a thread of their own, while the caller works on earlier ones."""
+"""Batches made ahead of time, in a separate thread, while the caller works on earlier ones."""
 
 from __future__ import annotations
 

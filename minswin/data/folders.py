@@ -1,4 +1,4 @@
-"""One's own pictures: a folder that has a folder of pictures for each class, as ImageFolder reads.
+"""Your own pictures: a folder that has a folder of pictures for each class, as in ImageFolder.
 
     photos/cat/1.jpg   photos/cat/2.png   photos/dog/1.jpg   …
 
@@ -43,7 +43,7 @@ class Listing(NamedTuple):
 
 
 def list_pictures(folder: str | os.PathLike[str]) -> Listing:
-    """Look through a folder of classes; files whose names begin with a dot are nothing.
+    """Look through a folder of classes; files whose names begin with a dot are ignored.
 
     Of files with the same bytes only the first is taken: a picture must not both teach and test.
     Raises ValueError where there are fewer than two classes, or too few pictures of one.
@@ -52,13 +52,14 @@ def list_pictures(folder: str | os.PathLike[str]) -> Listing:
     if not top.is_dir():
         raise FileNotFoundError(f"load: there is no folder {top}; give one that has classes in it")
     roots = _roots(top)
-    found = {side: _classes_of(root) for side, root in roots.items()}
-    classes = _common_classes(top, found)
-    copies = _copies([f for known in found.values() for files in known.values() for f in files])
+    by_side = {side: _classes_of(root) for side, root in roots.items()}
+    classes = _common_classes(top, by_side)
+    of_classes = [files for by_class in by_side.values() for files in by_class.values()]
+    copies = _copies([file for files in of_classes for file in files])
     sides: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
-    for side, known in found.items():
+    for side, by_class in by_side.items():
         for number, name in enumerate(classes):
-            files = [file for file in known[name] if file not in copies]
+            files = [file for file in by_class[name] if file not in copies]
             parts = _part(roots[side] / name, files) if side == "all" else {side: files}
             for part, members in parts.items():
                 if not members:
@@ -98,8 +99,8 @@ def _files(folder: Path) -> Iterable[Path]:
         yield from (Path(place) / name for name in names if not name.startswith("."))
 
 
-def _common_classes(top: Path, found: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
-    classes, *others = (tuple(known) for known in found.values())
+def _common_classes(top: Path, by_side: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
+    classes, *others = (tuple(by_class) for by_class in by_side.values())
     if len(classes) < 2:
         has = f"only {classes[0]!r}" if classes else "none"
         raise ValueError(
@@ -117,14 +118,14 @@ def _common_classes(top: Path, found: dict[str, dict[str, list[Path]]]) -> tuple
 
 def _copies(files: list[Path]) -> dict[Path, Path]:
     """The files that have the bytes of an earlier one, and that one. Few have to be read."""
-    alike: dict[int, list[Path]] = defaultdict(list)
+    by_size: dict[int, list[Path]] = defaultdict(list)
     for file in files:
-        alike[file.stat().st_size].append(file)
+        by_size[file.stat().st_size].append(file)
     copies = {}
-    for several in alike.values():
-        seen: dict[bytes, Path] = {}
-        for file in several if len(several) > 1 else ():
-            first = seen.setdefault(hashlib.sha256(file.read_bytes()).digest(), file)
+    for same_size in by_size.values():
+        firsts: dict[bytes, Path] = {}
+        for file in same_size if len(same_size) > 1 else ():
+            first = firsts.setdefault(hashlib.sha256(file.read_bytes()).digest(), file)
             if first is not file:
                 copies[file] = first
     return copies
@@ -160,7 +161,7 @@ def read_folder(
 ) -> Dataset:
     """The pictures of one side, or of "all", squeezed to size×size: 3·size² bytes each in memory.
 
-    count: only so many, spread evenly over the list
+    count: only this many, spread evenly over the list
     tell: is called with a line on each file that is left out: broken, a copy, or in no class
     Raises ValueError where no picture of a class can be read.
     """

@@ -146,20 +146,20 @@ def _block(
     for k in range(present.shape[1]):
         colour = _contrasting(rng, dark)  # (B, 3, 1, 1)
         for number, kind in enumerate(KINDS):
-            (its,) = np.nonzero(present[:, k] & (kinds[:, k] == number))
-            place = {"centre": centre[its, k], "radius": radius[its, k], "angle": angle[its, k]}
+            (at,) = np.nonzero(present[:, k] & (kinds[:, k] == number))
+            place = {"centre": centre[at, k], "radius": radius[at, k], "angle": angle[at, k]}
             coverage = draw(kind, (size, size), **place)  # (b, H, W)
-            image[its] += (colour[its] - image[its]) * coverage[:, None]
-            owner[its] = np.where(coverage >= 0.5, k + 1, owner[its])  # the later lies in front
+            image[at] += (colour[at] - image[at]) * coverage[:, None]
+            owner[at] = np.where(coverage >= 0.5, k + 1, owner[at])  # the later lies in front
     image *= light(rng, size)[:, None]
     spread = rng.uniform(0, 0.04, (BLOCK, 1, 1, 1)).astype(np.float32)
     image += spread * rng.standard_normal(image.shape, dtype=np.float32)
     pixels = np.clip(np.rint(image[:wanted] * 255), 0, 255).astype(np.uint8)
     boxes, labels = [], []
     for i in range(wanted):
-        (seen,) = np.nonzero(present[i])
-        boxes.append(boxes_of(owner[i] == seen[:, None, None] + 1).astype(np.float32))
-        labels.append(kinds[i, seen])
+        (objects,) = np.nonzero(present[i])
+        boxes.append(boxes_of(owner[i] == objects[:, None, None] + 1).astype(np.float32))
+        labels.append(kinds[i, objects])
     classes = np.concatenate([np.zeros((BLOCK, 1), np.int64), kinds + 1], axis=1).astype(np.uint8)
     masks = np.take_along_axis(classes, owner.reshape(BLOCK, -1), axis=1).reshape(owner.shape)
     return pixels, masks[:wanted], boxes, labels

@@ -3,8 +3,8 @@
 Something to train on without fetching anything. Place, size, angle and colour of the object, and
 texture, light and noise of the picture vary freely, and three of ten objects are darker than
 their background, so that no pixel by itself tells the class: a linear classifier on the pixels
-gets 39 % of the test images right, a small Swin about 95 % after ten epochs. Every kind is its
-own mirror image, so a flip never changes the class.
+gets 39 % of the test images right, a small Swin about 95 % after ten epochs. Every kind is
+mirror-symmetric, so a flip never changes the class.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def shapes(count: int, *, seed: int, size: int = 32, split: str = "train") -> Da
 
 
 # ---- objects: negative inside, positive outside, about the distance near the edge -------------
-# Right u, up v. Each lies in the disc of radius 1, and is even in u: its own mirror image.
+# Right u, up v. Each lies in the disc of radius 1, and is even in u: mirror-symmetric.
 
 
 def _disc(u: Floats, v: Floats) -> Floats:
@@ -130,7 +130,7 @@ def draw(
     radius: NDArray[Any],
     angle: NDArray[Any],
 ) -> Floats:
-    """How much of each pixel an object covers, 0 to 1; B objects of one kind, each on its own.
+    """The share of each pixel that an object covers: B objects of one kind, one in each picture.
 
     canvas H, W   centre (B, 2) as x, y and radius (B,), in pixels   angle (B,), in radians
     gives (B, H, W). A pixel at distance a from the edge, on the inside, is covered by ½ + a.

@@ -27,7 +27,7 @@ class Locations(NamedTuple):
     """The middles of the P tokens of all maps, fine to coarse.
 
     places (P, 2): x, y in pixels   strides (P, 1): how wide the token is
-    reach (P, 2): its map's objects have their farthest edge more and at most so far away
+    reach (P, 2): the farthest edge of the objects of its map lies between these distances
     """
 
     places: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""What the tokens of a model look at: its own probabilities, put back to their places in the image.
+"""What the tokens of a model attend to: its probabilities, put back to their places in the image.
 
 records = attention_maps(model, image)   # of every attention of the forward
 looks_at(records[1], (3, 5))             # a map: how much token (3, 5) takes from each other

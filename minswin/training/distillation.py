@@ -41,7 +41,7 @@ class TwoHeads(Layer):
 class Distillation:
     """The teacher of a run, and the loss of the student that learns from it.
 
-    The teacher sees the very batch that the student sees, after augmentation and mixing. It is in
+    The teacher sees the same batch as the student, after augmentation and mixing. It is in
     evaluation mode; no gradient and no update reaches it.
     """
 

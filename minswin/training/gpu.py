@@ -1,7 +1,7 @@
 """Training on a GPU: a step as one launch, recorded once as a CUDA graph; batches sent ahead.
 
 Starting a kernel costs the CPU some microseconds, and a step of a small Swin has thousands. A
-replay reads and writes the very arrays of the recording, so all that changes from step to step
+replay reads and writes exactly the arrays of the recording, so all that changes from step to step
 must lie in arrays that stay: the batch, the scale of the loss, and the random numbers of dropout,
 which are drawn on the CPU, in the order of a plain step, before each replay.
 """

@@ -110,7 +110,7 @@ def by_name(who: str, named_parameters: Iterable[tuple[str, Any]]) -> dict[str, 
         if name in parameters:
             raise ValueError(
                 f"{who}: two parameters have the name {name!r}; give the names of each model a "
-                "prefix of its own"
+                "different prefix"
             )
         parameters[name] = p
     return parameters
@@ -149,7 +149,7 @@ class Optimizer:
         """Move every parameter that has a gradient once, with the learning rate of this step."""
         who = type(self).__name__  # `lr` becomes a Python float: NumPy's would widen float32
         lr = at_least_zero(who, "lr", self.lr if lr is None else lr)
-        at: dict[int, list[str]] = {}  # those that take the same step of theirs, nearly always all
+        at: dict[int, list[str]] = {}  # names by count of steps, nearly always all under one
         for name, p in self.parameters.items():
             if p.grad is not None:
                 self.steps[name] += 1

@@ -31,7 +31,7 @@ class Unread(NamedTuple):
 class Updates:
     """What fit.py's loop calls to differentiate and to step; gives the updates that were read.
 
-    On a CPU each is read before the optimizer moves, so that a loss that is no number spoils
+    On a CPU each is read before the optimizer moves, so that a loss that is not finite spoils
     nothing. On a GPU forward and backward are one launch (gpu.py) and nothing is waited for:
     updates are read in groups, when the log, a checkpoint or the end of an epoch needs them. Only
     in float16 the CPU decides at every step whether the gradients are good (precision.py).

@@ -45,7 +45,7 @@ def load(
     """A model with the weights of a file, under whatever names the file has them.
 
     model: a name, which is built with `settings` (see create_model), or a model that exists
-    weights: a file, arrays or tensors by name, or a model of torch or of ours
+    weights: a file, arrays or tensors by name, or a model of torch or of minswin
     key: the entry of a training checkpoint, or what the names wanted begin with; see read_weights
     head: "file", as it is there; "fresh": the model's own random one, for other classes;
     row numbers, or a text file of them: these rows of the file's head, one for each class

@@ -112,7 +112,7 @@ def is_array(value: object) -> bool:
 
 
 def as_array(value: Any, *, who: str, name: str) -> np.ndarray:
-    """One array as NumPy's. Raises TypeError for what is none."""
+    """One array as NumPy's. Raises TypeError for anything else."""
     if not is_array(value):
         raise TypeError(
             f"{who}: {name} is a {type(value).__name__}, expected an array; "

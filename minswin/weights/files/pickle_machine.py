@@ -1,6 +1,6 @@
 """The stack machine of a pickle, without the power to import or to call anything of others.
 
-A name of the pickle is looked up in a table of ours. One that is not there becomes a Foreign: a
+A name of the pickle is looked up in our table. What is not in it becomes a Foreign: a
 label without behaviour, which swallows what the program does to it.
 """
 
@@ -48,7 +48,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Rule:
-    """A function of ours that a pickle may call, and how many arguments it takes."""
+    """A function of minswin that a pickle may call, and how many arguments it takes."""
 
     function: Callable[..., Any]
     least: int
