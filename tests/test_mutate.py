@@ -167,14 +167,17 @@ def test_a_negative_side():
 
 
 @pytest.mark.slow
-def test_a_planted_survivor_is_reported_and_a_killed_change_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_planted_survivor_is_reported_and_a_killed_change_is_not(
+    tmp_path: Path, jobs: str
+) -> None:
     for name, text in (("toy/area.py", SOURCE), ("tests/test_area.py", TESTS)):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
 
     def run() -> tuple[int, str, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "mutate", "--count", "99", "toy/area.py",
+            [sys.executable, "-m", "mutate", "--count", "99", "--jobs", jobs, "toy/area.py",
              "--root", str(tmp_path), "--package", "toy"],
             env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
             capture_output=True, text=True, timeout=HANG,

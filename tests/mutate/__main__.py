@@ -5,19 +5,22 @@
 
 A change is killed if a quick test fails: the tests of the same file that run the changed line come
 first, then all others that run it. Changes that make no difference are listed, with the reason, in
-equivalent.json. Nothing is written into the working tree but .mutate/, where a run goes on that was
-stopped, and where survivors are tried again once a test or a source has changed.
+equivalent.json. Nothing is written into the working tree but .mutate/. A run that was stopped goes
+on there with the same command; survivors are tried again once a test has changed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import reporting
 from .changes import Change, changes
@@ -57,7 +60,7 @@ class Run:
             if line["result"][6] in reporting.KILLED or line["tests"] == self.tests
         }
 
-    def start(self) -> None:
+    def start(self, jobs: int) -> None:
         copy_tree(self.root, self.copy)
         self.tests = digest((self.copy / "tests").rglob("*.py"))
         self.tests_of = Map(self.copy, self.package, self.map)
@@ -65,7 +68,7 @@ class Run:
         if stale:
             line = f"running the quick tests of {len(stale)} files, to see which lines they run"
             print(line, file=sys.stderr, flush=True)
-        self.tests_of.make(stale)
+        self.tests_of.make(stale, jobs)
 
     def key(self, change: Change) -> str:
         source = (self.copy / change.file).read_bytes()
@@ -84,17 +87,29 @@ class Run:
         return result
 
 
-def part(run: Run, todo: Sequence[Change], number: int) -> None:
-    """One of several jobs, with a copy of its own."""
-    run.copy = run.copy.with_name(f"tree{number}")
+_worker: Run  # in a process of the pool: the run, with a copy of the tree of its own
+
+
+def _begin(run: Run, numbers: Any) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops, and then ends its children
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that tests that run are ended too
+    with numbers.get_lock():
+        numbers.value += 1
+        run.copy = run.copy.with_name(f"tree{numbers.value}")
     copy_tree(run.root, run.copy)
     run.tests_of.copy = run.copy
-    for change in todo:
-        run.settle(change)
+    _worker = run
 
 
-def settle_all(run: Run, chosen: Sequence[Change], jobs: int, count: int) -> list[Result]:
+def _settle(change: Change) -> Result:
+    return _worker.settle(change)
+
+
+def settle_all(run: Run, chosen: Sequence[Change], jobs: int) -> list[Result]:
     """The result of each change, with a line of progress."""
+    from . import running  # noqa: F401  loaded once, for all the processes that are forked
+
     same = reporting.equivalent(run.root / EQUIVALENT) if (run.root / EQUIVALENT).exists() else {}
     known, results, todo = run.known(), [], []
     for change in chosen:
@@ -105,29 +120,21 @@ def settle_all(run: Run, chosen: Sequence[Change], jobs: int, count: int) -> lis
             results.append(known[run.key(change)])
         else:
             todo.append(change)
-    if jobs > 1:
-        children = []
-        for number in range(jobs):
-            if (child := os.fork()) == 0:
-                part(run, todo[number::jobs], number)
-                os._exit(0)
-            children.append(child)
-        for child in children:
-            os.waitpid(child, 0)
-        settled = run.known() | known
-        return results + [settled[run.key(change)] for change in todo if run.key(change) in settled]
-    for change in todo:
-        results.append(run.settle(change))
-        show(reporting.progress(results, count), results[-1])
+    fork = multiprocessing.get_context("fork")
+    jobs = max(1, min(jobs, len(todo)))
+    with fork.Pool(jobs, _begin, (run, fork.Value("i", 0))) as pool:
+        for result in pool.imap_unordered(_settle, todo):
+            results.append(result)
+            show(reporting.progress(results, len(chosen)), result)
     return results
 
 
 def show(line: str, last: Result) -> None:
-    """On a terminal over the last line, elsewhere a line for each survivor."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-    elif last.end in ("survived", "not run"):
-        print(line, *reporting.survivors([last]), sep="\n", file=sys.stderr, flush=True)
+    """On a terminal over the last line, elsewhere a line for each; survivors are shown at once."""
+    start, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
+    for text in reporting.survivors([last]):
+        print(f"{start}{text}", file=sys.stderr)
+    print(f"{start}{line}", end=end, file=sys.stderr, flush=True)
 
 
 EQUIVALENT = "tests/mutate/equivalent.json"
@@ -147,9 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     run = Run(root, root / ".mutate", options.package)
-    run.start()
+    run.start(options.jobs)
     chosen = drawn(run.copy, targets(root, options.files), options.count, options.seed)
-    results = settle_all(run, chosen, options.jobs, len(chosen))
+    results = settle_all(run, chosen, options.jobs)
     if sys.stderr.isatty():
         print(file=sys.stderr)
     print(*reporting.survivors(results), *reporting.table(results), sep="\n")

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,15 +91,22 @@ def failure(tests: Sequence[Test], copy: Path) -> str:
 
 
 def _wait(child: int) -> int:
+    """Its status; whoever stops waiting, also by Ctrl-C, ends the child."""
     deadline = time.monotonic() + HANG
     pause = 0.005
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status
-        time.sleep(pause)
-        pause = min(2 * pause, 0.1)
-    os.killpg(child, signal.SIGKILL)
+    done = 0
+    try:
+        while time.monotonic() < deadline:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return status
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+    finally:
+        if not done:
+            with suppress(ProcessLookupError):  # it has not yet made its group
+                os.killpg(child, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
     return os.waitpid(child, 0)[1]
 
 
@@ -107,6 +115,8 @@ def _child(tests: Sequence[Test], copy: Path, note: Path) -> None:
     code: int = pytest.ExitCode.INTERNAL_ERROR
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(copy / ".log", "w") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)

@@ -65,7 +65,7 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 class Map:
-    """Which tests run a line. It is made by running the quick tests once, a process a file."""
+    """Which tests run a line. It is made by running the quick tests once."""
 
     def __init__(self, copy: Path, package: str, folder: Path) -> None:
         self.copy, self.package, self.folder = copy, package, folder
@@ -83,8 +83,8 @@ class Map:
         known = self._known()
         return [name for name, state in self._states.items() if known.get(name) != state]
 
-    def make(self, names: Sequence[str]) -> None:
-        """Run these tests under `covering`, as one process; failing tests are left out."""
+    def make(self, names: Sequence[str], jobs: int) -> None:
+        """Run these tests under `covering`, a file in one process; failing tests are left out."""
         if not names:
             return
         for name in names:
@@ -92,7 +92,8 @@ class Map:
             for path in self.folder.glob(pattern):
                 path.unlink()
         plugin = f"{Path(__file__).parent.name}.covering"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", plugin, *names]
+        split = ["-n", str(jobs), "--dist", "loadfile"] if jobs > 1 else ["-p", "no:xdist"]
+        command = [sys.executable, "-m", "pytest", "-q", *split, "-p", plugin, *names]
         environment = {
             **os.environ,
             "PYTHONPATH": f"{self.copy}{os.pathsep}{Path(__file__).parents[1]}",
