@@ -18,18 +18,18 @@ from minswin.arguments import pair
 from minswin.arrays import Definition
 from minswin.autograd import Tensor, record, state, vjp
 from minswin.lifting import shapes
-from minswin.lifting.calls import check_call, signature_of
+from minswin.lifting.calls import Call, named, remember, signature_of
 from minswin.lifting.inputs import unwrapping
 
 Check = Callable[..., None]
 MAY_BE_ZERO = ("padding", "shift")  # of the settings that are pairs
-MOST_CALLS = 1000  # combinations of shapes that an operation remembers as right
 
 
 class Lifted(Protocol):
     """A function on Tensors."""
 
     __name__: str
+    __signature__: inspect.Signature
     definition: Definition  # what runs where no kernel does
 
     def __call__(self, *inputs: Any, **settings: Any) -> Tensor: ...
@@ -70,24 +70,35 @@ def lift(
     """Make an operation on Tensors from a definition on arrays.
 
     check: raises for what shapes do not show   hints: what to do, by the name of a wrong argument
+    function: of a composite, the definition on Tensors
     """
-    name = definition.__name__
-    arguments, signature = shapes.arguments_of(definition), signature_of(definition)
-    unwrap = unwrapping(arguments)
     parameters = inspect.signature(function or definition).parameters.values()
-    pairs = {p.name for p in parameters if p.annotation in ("Pair", "tuple[int, int]")}
+    call = Call(
+        definition.__name__,
+        shapes.arguments_of(definition),
+        signature_of(definition),
+        {p.name for p in parameters if p.annotation in ("Pair", "tuple[int, int]")},
+        hints,
+    )
+    lifted = OPERATIONS[call.name] = _operation(call, definition, check, function)
+    lifted.definition = definition
+    lifted.__signature__ = call.signature.replace(return_annotation=Tensor)
+    return lifted
+
+
+def _operation(
+    call: Call, definition: Definition, check: Check | None, function: Any | None
+) -> Lifted:
+    """The function on Tensors: it unwraps, checks each new kind of call, runs and records."""
+    name, pairs, unwrap = call.name, call.pairs, unwrapping(call.arguments)
     right: set[tuple[Any, ...]] = set()  # shapes and names of settings that fit
 
     @wraps(function or definition)
     def operation(*inputs: Any, **settings: Any) -> Tensor:
-        values, arrays, sizes = unwrap(name, arguments, inputs, hints)
-        call = (sizes, *settings)
-        if call not in right:
-            check_call(name, signature, inputs, settings)
-            shapes.check(name, arguments, arrays, hints)
-            right.add(call)
-            if len(right) > MOST_CALLS:
-                right.clear()
+        values, arrays, sizes = unwrap(name, call.arguments, inputs, call.hints)
+        if (sizes, *settings) not in right:
+            call.check(inputs, arrays, settings)
+            remember(right, (sizes, *settings))
         for key, value in settings.items():
             if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
                 value = settings[key] = value.item()  # else it would force its dtype on the result
@@ -107,13 +118,9 @@ def lift(
             value, pull = (fast or lifted.definition)(*arrays, **settings)
             return record(name, values, value, pull)
         except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
-            kind = type(error) if type(error) in (TypeError, IndexError) else ValueError
-            came = ", ".join(map(str, sizes))
-            raise kind(f"{name}: {error}; the inputs have the shapes {came}") from error
+            raise named(name, error, sizes) from error
 
-    operation.__signature__ = signature.replace(return_annotation=Tensor)  # type: ignore[attr-defined]
-    lifted = OPERATIONS[name] = cast(Lifted, operation)
-    lifted.definition = definition
+    lifted = cast(Lifted, operation)
     return lifted
 
 

@@ -4,8 +4,40 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from minswin.lifting import shapes
+
+MOST_CALLS = 1000  # combinations of shapes that an operation remembers as right
+
+
+class Call(NamedTuple):
+    """What the signature and the docstring of a definition say about its calls."""
+
+    name: str
+    arguments: tuple[shapes.Argument, ...]
+    signature: inspect.Signature
+    pairs: set[str]  # settings that are pairs of ints
+    hints: Mapping[str, str]  # what to do, by the name of a wrong argument
+
+    def check(self, inputs: Sequence[Any], arrays: Sequence[Any], settings: dict[str, Any]) -> None:
+        """Raise where the inputs, their shapes or the names of the settings do not fit."""
+        check_call(self.name, self.signature, inputs, settings)
+        shapes.check(self.name, self.arguments, arrays, self.hints)
+
+
+def remember(right: set[tuple[Any, ...]], call: tuple[Any, ...]) -> None:
+    right.add(call)
+    if len(right) > MOST_CALLS:
+        right.clear()
+
+
+def named(name: str, error: Exception, sizes: Sequence[Any]) -> Exception:
+    """The error of a definition, in the name of its operation and with the shapes that came."""
+    kind = type(error) if type(error) in (TypeError, IndexError) else ValueError
+    came = ", ".join(map(str, sizes))
+    return kind(f"{name}: {error}; the inputs have the shapes {came}")
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
