@@ -16,7 +16,8 @@ Dtype = Any  # whatever np.dtype() accepts
 class Parameter(Tensor):
     """A Tensor that training changes.
 
-    decays: whether weight decay may pull it to zero: not what says where a token is, or which.
+    decays: whether weight decay pulls it towards zero; not so for embeddings of positions and of
+    class tokens, and for tables of biases.
     """
 
     __slots__ = ("decays",)

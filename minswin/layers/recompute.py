@@ -1,4 +1,4 @@
-"""Less memory for more time: a layer that is forgotten after forward and computed again."""
+"""Less memory for more time: a layer drops its values after forward, and computes them again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def recompute(layer: Layer, x: Tensor, *settings: Any) -> Tensor:
 
     Backward runs the layer a second time, with the weights, modes, random numbers and kernels of
     the first, and differentiates that: value, gradients and random state are the same to the bit.
-    A layer that somebody watches keeps its values, so that each of its operations is seen once.
+    A layer that is being watched keeps its values, so that each of its operations is seen once.
     """
     if not is_recording() or is_watched():
         return layer(x, *settings)
@@ -51,7 +51,7 @@ class _Moment:
         self.modes = [(inner, inner.training) for inner in layers]
         self.states = [(rng, rng.bit_generator.state) for rng in layer.generators()]
         self.backend = kernels.chosen(x)
-        self.around = surroundings()  # float16 stands there
+        self.around = surroundings()  # such as float16
 
     def restore(self) -> None:
         for p, data, requires_grad in self.weights:

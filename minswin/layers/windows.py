@@ -42,7 +42,7 @@ class WindowAttention(Layer):
     Takes and gives a map (B, H, W, C) of any size. A map that the window does not divide is padded
     with zeros at the bottom and right BEFORE the roll, so that the mask keeps its ends apart. The
     padding is not masked: it stands among the keys, as in the original.
-    By itself: WindowAttention(12, 3, 4, rng=0, dtype=np.float64). In a model `init` holds the two.
+    On its own: WindowAttention(12, 3, 4, rng=0, dtype=np.float64). In a model `init` holds the two.
     """
 
     def __init__(

@@ -78,9 +78,9 @@ class WindowAttentionV2(WindowAttention):
         logits = τ cos(q, k) + B + mask      τ = exp(min(logit_scale, ln 100))
         B = 16 σ(cpb_mlp(t))                 t: see log_spaced
 
-    Learns   logit_scale (h, 1, 1)   q_bias, v_bias (C,): there is none of the keys
+    Learns   logit_scale (h, 1, 1)   q_bias, v_bias (C,); keys have none
              cpb_mlp: Linear(2, 512), ReLU, Linear(512, h)   qkv: Linear(C, 3C)   proj: Linear(C, C)
-    pretrained: the window of the pre-training, if this one is another; None: this one.
+    pretrained: the window of the pre-training, where it differs from this one
     mask_value: added to the logits of two tokens that may not see each other. The original's −100
     holds while logits differ by less, but here they may differ by 2 τ + 16 = 216: at the clamp of
     τ, a masked key of cosine 1 (100 − 100) beats an allowed one of cosine −1 (−100). −np.inf

@@ -1,4 +1,4 @@
-"""What arguments must be beyond their shapes: sides that divide, settings and indices in range.
+"""What shapes do not show: sides that divide, settings and indices in their range.
 
 Each check is called as its definition is: `check(*arrays, **settings)`.
 """
@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from minswin.arguments import at_least_zero, fraction
+from minswin.arguments import Pair, at_least_zero, fraction
 from minswin.reference.maps import METHODS
 
 Check = Callable[..., None]
-Pair = tuple[int, int]
 
 
 def conv2d(

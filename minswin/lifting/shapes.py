@@ -126,7 +126,7 @@ def broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
 
 
 def _expand(axes: tuple[str, ...], sizes: Sizes) -> list[str]:
-    """The axes with sizes in place of what stands for many."""
+    """The axes, `...` and `*name` replaced by their sizes."""
     expanded: list[str] = []
     for axis in axes:
         expanded += map(str, sizes[axis]) if _many(axis) and axis in sizes else [axis]

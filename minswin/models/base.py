@@ -51,8 +51,8 @@ def _parameters(part: Layer | Parameter | None) -> Iterable[Parameter]:
 class Model(Layer):
     """Images (B, 3, H, W) in, logits (B, num_classes) out; `create_model` makes them by name.
 
-    `name` and `settings` build the same model again; `rng` draws the dropout masks. What others
-    need to know of a family of models stands in its class: they read it there.
+    `name` and `settings` build the same model again; `rng` draws the dropout masks. What the rest
+    of the package needs to know about a family of models are attributes of its class.
     """
 
     family: str = ""  # its name in weights.families, where its weights have names elsewhere

@@ -104,7 +104,7 @@ class VisionTransformer(Model):
     """The whole model: images (B, 3, H, W) in, logits (B, num_classes) out.
 
     img_size, patch_size: an int, or (height, width)   representation_size: of the pre-logits layer
-    global_pool: "token", the class token goes to the head; "avg", there is none, and the mean does
+    global_pool: "token": the head reads the class token; "avg": the mean, without a class token
     positions: "learned" (a vector for each token), "learned_2d" (for each row and column),
     "sinusoidal" (the same, fixed), "relative" (a bias per displacement and head in each block),
     "none". Images of another size go through with "sinusoidal" and "none"; smaller, "relative".

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from minswin.arguments import Pair
 from minswin.arrays import Array, Vjp, array_module
 from minswin.reference.linear import linear
 
 __all__ = ["avg_pool2d", "conv2d", "max_pool2d", "unfold"]
-
-Pair = tuple[int, int]
 
 
 def unfold(x: Array, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> tuple[Array, Vjp]:

@@ -6,11 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.arrays import Array, Vjp, array_module
 
 __all__ = ["mean", "resize"]
-
-Pair = tuple[int, int]
 
 
 def resize(x: Array, *, size: Pair, method: str = "bilinear") -> tuple[Array, Vjp]:

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
 from minswin.kernels.cpu.products import LINE, multiply, padded, panels
 from minswin.reference import conv as reference
 
-Pair = tuple[int, int]
 SMALL = 2**18  # bytes of filters up to which they stay in the second cache from row to row
 
 

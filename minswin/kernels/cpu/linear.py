@@ -1,7 +1,7 @@
 """The linear layer and the MLP, over as many tokens at a time as stay in the cache.
 
-What stands between the products (bias, GELU, its derivative) meets a block while it is still
-there, and costs no pass over the largest activations of the network.
+Bias, GELU and its derivative are applied to a block while it is still in the cache, so they cost no
+pass over the largest activations of the network.
 """
 
 from __future__ import annotations

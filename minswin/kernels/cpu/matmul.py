@@ -95,7 +95,7 @@ def _multiply_tiles(x: Any, y: Any, z: Any, batch: int, N: int, K: int, M: int) 
 def _copy(
     x: Any, start: int, step: int, y: Any, y_start: int, y_step: int, rows: int, columns: int
 ) -> None:
-    """A rectangle of numbers from one place to another."""
+    """Copy a rectangle of numbers."""
     whole = columns - columns % 8
     for i in range(rows):
         for j in range(0, whole, 8):

@@ -95,45 +95,46 @@ def _tile(height: int, nbytes: int) -> Any:
         starts = [LANES * v for v in range(nbytes // size // LANES)]  # of the vectors of a row
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            a, a0, ar, ac, b, b0, br, d, d0, dr, c, c0, cr, depth = arguments
-            a_kind, b_kind, d_kind, c_kind = (signature.args[i] for i in (0, 4, 7, 10))
-            vector = context.get_value_type(Vector(c_kind.dtype))
-
-            def at(start: Any, step: Any, n: Any) -> Any:
-                n = ir.Constant(start.type, n) if isinstance(n, int) else n
-                return builder.add(start, builder.mul(step, n))
-
-            def place(kind: Any, array: Any, index: Any, start: int) -> Any:
-                index = builder.add(index, ir.Constant(index.type, start))
-                number = address(context, builder, kind, array, index)
-                return builder.bitcast(number, vector.as_pointer())
-
-            sums = {
-                (i, s): cgutils.alloca_once(builder, vector) for i in range(height) for s in starts
-            }
-            for (i, s), total in sums.items():
-                builder.store(builder.load(place(d_kind, d, at(d0, dr, i), s), align=size), total)
-            with cgutils.for_range(builder, depth) as loop:
-                row = at(b0, br, loop.index)
-                ys = {s: builder.load(place(b_kind, b, row, s), align=size) for s in starts}
-                for i in range(height):
-                    index = at(at(a0, ar, i), ac, loop.index)
-                    number = builder.load(address(context, builder, a_kind, a, index))
-                    x = spread(builder, vector, number)
-                    for s in starts:
-                        total = sums[i, s]
-                        builder.store(
-                            call(builder, "llvm.fma", x, ys[s], builder.load(total)), total
-                        )
-            for (i, s), total in sums.items():
-                builder.store(builder.load(total), place(c_kind, c, at(c0, cr, i), s), align=size)
-            return context.get_dummy_value()
+            return _write_tile(context, builder, signature.args, arguments, height, starts, size)
 
         whole = types.intp
         start, matrix = (whole, whole), (whole, whole, whole)
         return types.none(a, *matrix, b, *start, d, *start, c, *start, whole), build
 
     return tile
+
+
+def _write_tile(
+    context: Any, builder: Any, kinds: Any, arguments: Any, height: int, starts: Any, size: int
+) -> Any:
+    a, a0, ar, ac, b, b0, br, d, d0, dr, c, c0, cr, depth = arguments
+    a_kind, b_kind, d_kind, c_kind = (kinds[i] for i in (0, 4, 7, 10))
+    vector = context.get_value_type(Vector(c_kind.dtype))
+
+    def at(start: Any, step: Any, n: Any) -> Any:
+        n = ir.Constant(start.type, n) if isinstance(n, int) else n
+        return builder.add(start, builder.mul(step, n))
+
+    def place(kind: Any, array: Any, index: Any, start: int) -> Any:
+        index = builder.add(index, ir.Constant(index.type, start))
+        number = address(context, builder, kind, array, index)
+        return builder.bitcast(number, vector.as_pointer())
+
+    sums = {(i, s): cgutils.alloca_once(builder, vector) for i in range(height) for s in starts}
+    for (i, s), total in sums.items():
+        builder.store(builder.load(place(d_kind, d, at(d0, dr, i), s), align=size), total)
+    with cgutils.for_range(builder, depth) as loop:
+        row = at(b0, br, loop.index)
+        ys = {s: builder.load(place(b_kind, b, row, s), align=size) for s in starts}
+        for i in range(height):
+            index = at(at(a0, ar, i), ac, loop.index)
+            x = spread(builder, vector, builder.load(address(context, builder, a_kind, a, index)))
+            for s in starts:
+                total = sums[i, s]
+                builder.store(call(builder, "llvm.fma", x, ys[s], builder.load(total)), total)
+    for (i, s), total in sums.items():
+        builder.store(builder.load(total), place(c_kind, c, at(c0, cr, i), s), align=size)
+    return context.get_dummy_value()
 
 
 def _panel(nbytes: int) -> Any:
