@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what `lazy` imports when it is first used
         layers,
         lifting,
         look,
+        nccl,
         operators,
         parallel,
         reference,

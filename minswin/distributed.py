@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.arrays import Array
-from minswin.devices import cupy
 
 __all__ = ["Group", "Share", "world"]
 
@@ -37,6 +36,8 @@ LAUNCHERS = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
 PATIENCE = 5.0  # seconds that a failed rank waits for the others, in case they failed as well
+# What users can do something about: said in a line, without the places in the code.
+EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError)
 INSTALL = 'pip install "minswin[mpi]"'
 
 
@@ -202,63 +203,6 @@ class MPIGroup(Group):
         self._mpi.COMM_WORLD.Abort(status)
 
 
-class NCCLGroup(MPIGroup):
-    """The same with a GPU for each rank: arrays of CuPy go from GPU to GPU, all else by MPI.
-
-    The calls are put on the current stream, and nothing waits for them.
-    """
-
-    def __init__(self, device: str = "gpu") -> None:
-        super().__init__()
-        _see_one_gpu(self.rank_here)
-        nccl = self._nccl = cupy(device).cuda.nccl
-        self._types = {
-            "e": nccl.NCCL_FLOAT16, "f": nccl.NCCL_FLOAT32, "d": nccl.NCCL_FLOAT64,
-            "i": nccl.NCCL_INT32, "l": nccl.NCCL_INT64, "B": nccl.NCCL_UINT8,
-        }  # fmt: skip
-        name = self.lead(nccl.get_unique_id)
-        self._gpus = nccl.NcclCommunicator(self.size, name, self.rank)
-
-    def all_reduce(self, array: Array) -> Array:
-        if isinstance(array, np.ndarray):
-            return super().all_reduce(array)
-        at, how = array.data.ptr, self._how(array)
-        self._gpus.allReduce(at, at, array.size, how[0], self._nccl.NCCL_SUM, how[1])
-        return array
-
-    def broadcast(self, array: Array) -> Array:
-        if isinstance(array, np.ndarray):
-            return super().broadcast(array)
-        kind, stream = self._how(array)
-        self._gpus.bcast(array.data.ptr, array.size, kind, 0, stream)
-        return array
-
-    def all_gather(self, array: Array) -> Array:
-        if isinstance(array, np.ndarray):
-            return super().all_gather(array)
-        whole = cupy().empty((self.size, *array.shape), array.dtype)
-        kind, stream = self._how(array)
-        self._gpus.allGather(array.data.ptr, whole.data.ptr, array.size, kind, stream)
-        return whole
-
-    def _how(self, array: Array) -> tuple[int, int]:
-        """The type of an array as NCCL counts it, and the current stream."""
-        return self._types[array.dtype.char], cupy().cuda.get_current_stream().ptr
-
-
-def _see_one_gpu(number: int) -> None:
-    """Leave this process one GPU of its machine, "gpu", before CUDA looks for them.
-
-    A launcher that has given each rank a single one is left alone.
-    """
-    name = "CUDA_VISIBLE_DEVICES"
-    given = os.environ.get(name, "").split(",")
-    if given == [""]:
-        os.environ[name] = str(number)
-    elif len(given) > 1:
-        os.environ[name] = given[number % len(given)]
-
-
 # ── speaking and ending as one ───────────────────────────────────────────────────────────────────
 
 
@@ -278,7 +222,7 @@ def as_one(group: Group) -> Iterator[None]:
             raise
         if not together:
             text = "".join(traceback.format_exception(error))
-            if isinstance(error, (ValueError, TypeError, OSError, ImportError, ArithmeticError)):
+            if isinstance(error, EXPECTED):
                 text = " ".join(str(error).split()) + "\n"
             sys.stderr.write(f"minswin: error: rank {group.rank} of {group.size}: {text}")
             group.abort(2)
@@ -309,7 +253,11 @@ def world(choice: str = "auto", device: str = "cpu") -> Group:
         raise ValueError(f"distributed 'mpi' is for the CPU, the device is {device!r}; use 'nccl'")
     if choice == "off" or (choice == "auto" and launched() == 1):
         return Group()
-    return MPIGroup() if device == "cpu" else NCCLGroup(device)
+    if device == "cpu":
+        return MPIGroup()
+    from minswin.nccl import NCCLGroup
+
+    return NCCLGroup(device)
 
 
 def launched() -> int:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from limits import HANG
 
 TESTS = Path(__file__).parent
 ONE_THREAD = dict.fromkeys(
@@ -42,7 +43,7 @@ def command(number, *arguments):
     return [mpiexec(), "-n", str(number), sys.executable, *map(str, arguments)]
 
 
-def start(number, *arguments, timeout=120, **changes):
+def start(number, *arguments, timeout=HANG, **changes):
     """Run `python arguments…` in so many ranks, to its end."""
     return subprocess.run(
         command(number, *arguments),
@@ -53,12 +54,12 @@ def start(number, *arguments, timeout=120, **changes):
     )
 
 
-def run(number, function, *arguments, timeout=120):
+def run(number, function, *arguments, timeout=HANG):
     """What function(group, *arguments) of a test file gives in each rank; an error ends all."""
     return _run(number, command(number), function, arguments, timeout)
 
 
-def python(function, *arguments, timeout=120):
+def python(function, *arguments, timeout=HANG):
     """The same in one process without mpiexec, whose group is one of one."""
     return _run(1, [], function, arguments, timeout)[0]
 

@@ -79,6 +79,7 @@ class ndarray:  # as CuPy calls it
     strides = property(lambda self: self.inside.strides)
     flags = property(lambda self: self.inside.flags)
     T = property(lambda self: self.transpose())
+    data = property(lambda self: types.SimpleNamespace(ptr=self.inside.ctypes.data))
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -271,7 +272,7 @@ class Stream:
     def __init__(self, non_blocking: bool = False) -> None:
         self.may_capture = non_blocking
         self.waiting: list[Callable[[], None]] = []
-        self.done = 0
+        self.done, self.ptr = 0, id(self)
         Stream.all.append(self)
 
     def __enter__(self) -> Stream:

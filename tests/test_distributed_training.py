@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
+import nccl_on_host
 import numpy as np
 import pytest
 import ranks
 import tiny_training
 from faults_in_ranks import FAULTS
+from limits import HANG
 from tiny_training import tiny_settings
 
+import minswin.training.folder
+from minswin.arrays import to_numpy
 from minswin.data import batches, normalize
-from minswin.distributed import Group
+from minswin.devices import working_on
+from minswin.distributed import Group, world
 from minswin.models import create_model
 from minswin.models.registry import MODELS
-from minswin.training import inputs, read_checkpoint
+from minswin.training import inputs, loop, read_checkpoint
 from minswin.training.loop import Interrupts
 from minswin.training.ranks import require_same_run, require_same_start, require_same_weights
 from minswin.training.run import Run
@@ -50,7 +58,7 @@ def learn(group, folder, overrides=None):
     require_same_run(run)
     updates, losses, norms = Updates(run), [], []
     for epoch in range(settings.epochs):
-        for x, targets in run.batches.epoch(epoch):
+        for x, targets in run.feed(run.batches.epoch(epoch)):
             updates.differentiate(x, targets.astype(np.float64))
             updates.step(run.learning_rate(run.step))
             for made in updates.read():
@@ -61,7 +69,7 @@ def learn(group, folder, overrides=None):
         result, totals = run.evaluate(), (run.totals.right, run.totals.images)
         run.close_epoch(result)
     arrays = {
-        part: {name: np.array(a) for name, a in getattr(run, part).state_dict().items()}
+        part: {name: to_numpy(a).copy() for name, a in getattr(run, part).state_dict().items()}
         for part in ("model", "optimizer", "average")
     }
     rng = run.model.rng.bit_generator.state
@@ -139,6 +147,47 @@ def test_a_planted_fault_does_not_give_the_numbers_of_one_process(alone, tmp_pat
             assert max(far["losses"], far["model"]) > 1e-6
 
 
+# ── GPUs ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def collectives_there(group):
+    """What NCCL does with arrays of a GPU, and MPI with those of the CPU, in one group."""
+    with pytest.MonkeyPatch.context() as patch:
+        cupy = nccl_on_host.use(patch)
+        there = world("auto", "gpu")
+        assert type(there).__name__ == "NCCLGroup"
+        for dtype in ("float16", "float32", "float64", "int32", "int64", "uint8"):
+            mine = cupy.asarray(np.array([[1, there.rank], [3, 4]], dtype))
+            total = there.all_reduce(mine.copy())
+            assert isinstance(total, cupy.ndarray) and total.dtype == dtype
+            assert total.get().tolist() == [[2, 1], [6, 8]]
+            assert there.broadcast(mine.copy()).get().tolist() == [[1, 0], [3, 4]]
+            assert there.all_gather(mine).get()[:, 0, 1].tolist() == [0, 1]
+        assert there.all_reduce(np.array([1.0])).tolist() == [2.0]
+        assert there.broadcast(np.array([there.rank])).tolist() == [0]
+        assert there.all_gather(np.array([there.rank])).tolist() == [[0], [1]]
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_arrays_of_gpus_go_by_nccl_and_each_rank_has_one():
+    assert ranks.run(2, collectives_there) == ["0", "1"]
+
+
+def learn_there(group, folder):
+    """`learn` on a GPU for each rank: recorded steps, gradients summed by NCCL."""
+    with pytest.MonkeyPatch.context() as patch:
+        nccl_on_host.use(patch)
+        with working_on("gpu"):
+            return learn(world("auto", "gpu"), folder, {"device": "gpu"})
+
+
+def test_two_gpus_give_the_numbers_of_one_process(alone, tmp_path):
+    for rank in ranks.run(2, learn_there, str(tmp_path)):
+        far = farthest(rank, alone)
+        assert max(far.values()) < 1e-12, far
+        assert rank["rng"] == alone["rng"] and rank["totals"] == alone["totals"]
+
+
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -156,7 +205,7 @@ def line(folder, **changes):
     return [str(w) for k, v in given for w in (f"--{k.replace('_', '-')}", v)]
 
 
-def train(number, folder, *more, timeout=120, variables=None, **changes):
+def train(number, folder, *more, timeout=HANG, variables=None, **changes):
     words = ("train", *(line(folder, **changes) if folder else ()), *more)
     return ranks.start(number, SCRIPT, *words, timeout=timeout, **(variables or {}))
 
@@ -176,7 +225,7 @@ def test_the_command_trains_in_two_ranks_and_goes_on_in_three(tmp_path):
     assert not done.returncode, done.stderr
     assert done.stdout.count("test accuracy 1") == 1 + 1  # the epoch's line, and the result
     words = [sys.executable, SCRIPT, "train", *line(one)]
-    subprocess.run(words, env=ranks.environment(), check=True, capture_output=True, timeout=120)
+    subprocess.run(words, env=ranks.environment(), check=True, capture_output=True, timeout=HANG)
     ours, theirs = steps_of(two), steps_of(one)
     assert [r["step"] for r in ours] == [r["step"] for r in theirs] == list(range(1, 17))
     assert np.allclose([r["loss"] for r in ours], [r["loss"] for r in theirs], rtol=1e-4)
@@ -191,7 +240,7 @@ def test_off_trains_alone_whatever_the_environment_says(tmp_path):
     ranks.mpiexec()
     words = [sys.executable, SCRIPT, "train", *line(tmp_path / "run"), "--distributed", "off"]
     env = ranks.environment(PMI_RANK="1", PMI_SIZE="2")
-    done = subprocess.run(words, env=env, capture_output=True, timeout=120)
+    done = subprocess.run(words, env=env, capture_output=True, timeout=HANG)
     assert not done.returncode and (tmp_path / "run" / "last.safetensors").is_file()
 
 
@@ -263,6 +312,77 @@ def test_a_loss_that_is_no_number_in_one_rank_stops_all_with_one_message(tmp_pat
     assert done.returncode == 2, done.stdout
     assert done.stderr.count("minswin: error:") == 1 and "Try a smaller --lr" in done.stderr
     assert read_checkpoint(tmp_path / "run").info["step"] < 4
+
+
+def full_disk(group, folder):
+    """What each rank raises when rank 0 can write no more; the saves before were good."""
+    tiny_training.install()
+    saves, save = [], minswin.training.folder.save_checkpoint
+
+    def write(path, checkpoint):
+        saves.append(path)
+        if len(saves) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, checkpoint)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minswin.training.folder.save_checkpoint", write)
+        try:
+            loop.train(tiny_settings(folder), quiet=True, group=group)
+        except OSError as error:
+            return str(error), len(saves)
+
+
+def test_a_full_disk_of_rank_0_stops_all_and_leaves_the_last_good_checkpoint(tmp_path):
+    first, second = ranks.run(2, full_disk, str(tmp_path))
+    assert first == ("[Errno 28] No space left on device", 3)
+    assert second == ("[Errno 28] No space left on device", 0)  # it writes nothing
+    assert read_checkpoint(tmp_path).info["step"] == 3
+
+
+ONE_FAILS = """
+import sys
+from minswin import cli
+from minswin.training.updates import Updates
+import tiny_training
+tiny_training.install()
+step, count = Updates.step, []
+def failing(self, lr):
+    count.append(lr)
+    if self.run.group.rank == 1 and len(count) == 5:
+        raise {error}
+    step(self, lr)
+Updates.step = failing
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("MemoryError('no room')", "rank 1 of 2: no room"),
+        ("KeyError('a bug')", "rank 1 of 2: Traceback"),
+    ],
+)
+def test_an_error_of_one_rank_is_printed_by_it_and_ends_all(tmp_path, error, said):
+    folder = tmp_path / "run"
+    done = ranks.start(2, "-c", ONE_FAILS.format(error=error), "train", *line(folder))
+    assert done.returncode == 2
+    assert done.stderr.count("minswin: error:") == 1 and said in done.stderr
+    assert read_checkpoint(folder).info["step"] == 3
+
+
+def unequal(group):
+    """What rank 0 says of the cores of two ranks."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(StringIO()) as said:
+        patch.setattr("minswin.training.ranks.cores", lambda: 2 + 2 * group.rank)
+        require_same_start(group, tiny_settings("here"))
+    return said.getvalue()
+
+
+def test_ranks_of_unequal_cores_are_named(tmp_path):
+    first, second = ranks.run(2, unequal)
+    assert "the ranks have 2, 4 cores" in first and second == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

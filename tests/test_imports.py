@@ -33,7 +33,8 @@ ALLOWED = {
     "around": {"arrays", "autograd"},
     "watch": {"arrays", "autograd", "around"},
 }
-ALLOWED["distributed"] = {"arrays", "devices"}
+ALLOWED["distributed"] = {"arrays", "nccl"}  # which it imports where a GPU is named
+ALLOWED["nccl"] = {"arrays", "devices", "distributed"}
 ALLOWED["buckets"] = {"arrays", "distributed"}
 ALLOWED["parallel"] = {*ALLOWED["ops"], "around", "distributed", "buckets"}
 ALLOWED["composites"] = {*ALLOWED["ops"], "ops"}
