@@ -1,11 +1,13 @@
 """Steps around every operation: they watch it, or compute it otherwise; blocks of them nest.
 
-def noting(go, definition, inputs, settings):
-    print(definition.__name__)
-    return go(definition, inputs, settings)
+    def printing(go, definition, inputs, settings):
+        print(definition.__name__)
+        return go(definition, inputs, settings)
 
-with around(noting):
-    model(images)
+    with around(printing):
+        model(images)
+
+Without a block an operation costs one look at `state.around`.
 """
 
 from __future__ import annotations

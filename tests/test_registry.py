@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import minswin
 from minswin import create_model, list_models
 from minswin.layers import Init, Parameter
 from minswin.models.registry import CLASSES, MODELS, size_of
@@ -89,6 +90,14 @@ def test_every_model_is_in_the_table_or_in_the_tests_of_its_file() -> None:
     for name in set(list_models()) - set(TABLE):
         file = CLASSES[name].__module__.rpartition(".")[2]
         assert f'"{name}"' in Path(__file__).with_name(f"test_{file}.py").read_text("utf-8")
+
+
+def test_a_model_is_added_in_three_files() -> None:
+    """Its own, the registry, and what its weights are called elsewhere: CvT is the example."""
+    home = Path(minswin.__file__).parent
+    texts = {path: path.read_text("utf-8") for path in home.rglob("*.py")}
+    files = {path.relative_to(home).as_posix() for path, text in texts.items() if "CvT" in text}
+    assert files == {"models/cvt.py", "models/registry.py", "weights/families/cvt.py"}
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -102,10 +102,10 @@ def beam_search(
     with model.evaluating(), no_grad():
         writer = Writer(model, source.repeat(k, axis=0))
         for _ in range(length):
-            more = writer.step(texts[:, :, -1].reshape(-1)).reshape(B, k, V)
-            more[done] = -math.inf
-            more[done, model.pad] = 0  # what is finished stays as it is
-            total = (log_p[:, :, None] + more).reshape(B, k * V)
+            log_next = writer.step(texts[:, :, -1].reshape(-1)).reshape(B, k, V)
+            log_next[done] = -math.inf
+            log_next[done, model.pad] = 0  # what is finished stays as it is
+            total = (log_p[:, :, None] + log_next).reshape(B, k * V)
             best = np.argsort(-total, axis=1, kind="stable")[:, :k]  # (B, k)
             log_p = np.take_along_axis(total, best, axis=1)
             origin, words = np.divmod(best, V)
