@@ -49,4 +49,6 @@ for legacy in (False, True):
     else:
         assert all(changed.sum() > 1 for changed in words)
     assert (sentences[0].sum(), sentences[1].sum()) == (words[0].sum(), 16)
-print("\nwords never look at another patch; the sentences look at all of them in the first block")
+    if legacy:
+        print("  two patches have the pixel in a filter before any block; from there on")
+    print("  no block lets words look at another patch; the first lets every sentence see all")

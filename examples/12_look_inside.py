@@ -41,5 +41,11 @@ for column, record in enumerate(seen):
     attention.draw_rollout(rows[2, column], pixels, shares[column], title="rollout")
     likes = attention.looks_at(record, token).max()
     print(f"{record.name}: token {token} gives {likes:.0%} of its attention to one other at most")
+for row, name in zip(rows[:, 0], ("mean of heads", "one head", "the answer"), strict=True):
+    row.set_ylabel(name)  # the stronger the red, the more of the attention goes there
 canvas.save(figure, folder / "attention.png", dpi=110)
-print(f"{folder / 'windows.png'} and {folder / 'attention.png'} show more")
+print(
+    f"{folder / 'windows.png'}: patches, windows, the roll, and which pairs the mask lets through"
+)
+print(f"{folder / 'attention.png'}: where the framed token looks in each block (deep red: most),")
+print("and, in the last row, what the answer may draw on if only attention moved anything")

@@ -53,3 +53,5 @@ print(f"mean IoU {mean:.1%}, {np.trace(table) / table.sum():.1%} of the pixels r
       f"on {len(test)} new images")  # fmt: skip
 save_segments(test.images[:10], truth[:10], predicted[:10], test.classes, output)
 print(f"ten of them are drawn in {output}")
+if args.quick:
+    print("\nNothing is learnt in so few steps: these numbers only show that the program runs.")

@@ -57,3 +57,5 @@ print(f"AP50 {result.ap50:.3f}, AP50:95 {result.ap:.3f} "
       f"on {objects} objects in {len(test)} new pictures")  # fmt: skip
 save_boxes(test.images[:12], test.boxes[:12], predicted[:12], test.classes, output)
 print(f"twelve of them are drawn in {output}")
+if args.quick:
+    print("\nNothing is learnt in so few steps: these numbers only show that the program runs.")

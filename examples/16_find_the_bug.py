@@ -2,8 +2,9 @@
 
 `port` is two Swin blocks as somebody might write them: W-MSA, then SW-MSA. One line is wrong. All
 shapes fit, nothing crashes, and on square images every number is right. minswin writes down every
-step of the way once (a trace), and says which tensor of the port is the first wrong one. Mend the
-line and run it again, until it finds no divergence.
+step of the way once (a trace), says which tensor of the port is the first wrong one, and tries which
+mistake in its own text gives exactly the port's numbers. It ends with that line as it should be, and
+as the port has it. Mend yours and run it again, until there is no divergence. Half a minute.
 Run: python examples/16_find_the_bug.py        Then read: minswin/crosscheck/compare.py
 """
 
@@ -92,6 +93,7 @@ def port(x, p):
 TWO_BLOCKS = ["depths=(2,)", "num_heads=(3,)", "embed_dim=24", "window_size=4"]
 LAST = "layers.0.blocks.1.output"
 place = tempfile.TemporaryDirectory()
+print("a trace of each size is made, which takes some seconds ...", flush=True)
 for size in [(32, 32), (48, 32)]:
     folder = Path(place.name) / "trace"
     trace = run_trace(
@@ -106,4 +108,6 @@ for size in [(32, 32), (48, 32)]:
     print(f"its output correlates with the right one by {likeness:.6f}\n\n{text}")
 place.cleanup()
 if not right:
-    print("\nyour turn: mend one line of this file, and run it again")
+    line = text.partition("Diagnosis: ")[2].partition("\n\n")[0]
+    print(f"\nIn short: {line}")
+    print("your turn: find this line of ours (-) in the port, where it is as (+), and mend it")

@@ -3,7 +3,19 @@
 Each learns for some seconds from five kinds of images of the built-in set. What its head is then
 given for an image is a vector; the plane on which these vary most (PCA) shows which kinds it tells
 apart already. Where scikit-learn is installed, a second row shows t-SNE, which keeps neighbours
-together. It is one seed and a short training: it does not say which model is the best.
+together.
+
+After 300 steps the Swin is last: of new images it gets 40 % right, TNT 54 %, ViT 59 % (one seed).
+32×32 pixels are 64 tokens, and there a window saves nothing; it only keeps tokens apart. What
+a Swin is for shows when the image grows. Multiply-adds of one image, in millions, as printed here:
+
+    side of the image      32      64     128     256     512
+    Swin                  7.8    31.4   125.5     502   2,007
+    ViT                   5.0    33.8   361.6   5,070  78,263
+    TNT                   4.1    25.9   254.4   3,433  52,388
+
+Four times the area costs a Swin four times as much, and a ViT with the same patches up to sixteen
+times: at 512×512 it costs 39 Swins. So a ViT takes larger patches there, and loses small things.
 Run: python examples/18_features_side_by_side.py [--quick] [-o features.png]
 Then read: minswin/look/planes.py
 """
@@ -78,4 +90,16 @@ figure, axes = canvas.figure(len(vectors), len(methods), width=3.0, height=2.6)
 numbers, names = np.searchsorted(sorted(KINDS), labels), [data.KINDS[k] for k in sorted(KINDS)]
 planes.draw_planes(axes, vectors, numbers, names, methods=methods)
 canvas.save(figure, output, dpi=110)
-print(f"{output} shows them: {', '.join(methods)}")
+print(f"{output} shows them: {', '.join(methods)}\n")
+
+sides = (32, 64, 128, 256, 512)
+print("millions of multiply-adds of one image, by its side")
+print(f"{'':5}" + "".join(f"{side:8}" for side in sides))
+for name, (kind, settings, _) in MODELS.items():
+    sized = (create_model(kind, **settings, img_size=side) for side in sides)
+    costs = [sum(row.macs for row in model.summary()) / 1e6 for model in sized]
+    print(f"{name:5}" + "".join(f"{cost:8,.{0 if cost > 400 else 1}f}" for cost in costs))
+if args.quick:
+    print("\nNothing is learnt in so few steps: the shares right only show that the program runs.")
+else:
+    print("\nWindows save nothing at 32×32, and nearly everything at 512×512.")

@@ -71,3 +71,5 @@ with TemporaryDirectory() as place:
     p = model(picture)
     print(f"\n{picture.parent.name}/{picture.name} is a {listing.classes[truth]}; the model says:")
     print("  ".join(f"{name} {share:.0%}" for name, share in zip(model.classes, p, strict=True)))
+    if args.quick:
+        print("\nNothing is learnt in so few steps: these numbers only show that the program runs.")

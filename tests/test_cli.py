@@ -303,7 +303,8 @@ def test_predict_names_the_colour_of_a_picture(capsys, trained, tmp_path):
         picture = Image.fromarray(pixels.images[index].transpose(1, 2, 0))
         picture.resize((40, 24), Image.Resampling.NEAREST).save(tmp_path / "picture.png")
         assert cli.main(["predict", "picture.png", "--checkpoint", str(trained), "--top", "2"]) == 0
-        about, *lines = capsys.readouterr().out.splitlines()
+        about, only, *lines = capsys.readouterr().out.splitlines()
+        assert "cannot say 'none of these'" in only
         assert re.fullmatch(r"tiny, 8×8, 3 classes of shapes, .*% of the test images right", about)
         assert len(lines) == 2 and lines[0].split()[0] == kind
         shares = [float(line.split()[-1].rstrip("%")) for line in lines]
@@ -322,8 +323,9 @@ def test_predict_names_several_pictures_and_one_that_is_broken_stops_no_other(
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].startswith("tiny, 8×8, 3 classes") and out.count("tiny,") == 1
-    assert lines[1:3] == ["", "a.png"] and lines[3].startswith("red ")
-    assert lines[4:6] == ["", "c.png"] and lines[6].startswith("blue ")
+    assert "cannot say 'none of these'" in lines[1] and out.count("none of these") == 1
+    assert lines[2:4] == ["", "a.png"] and lines[4].startswith("red ")
+    assert lines[5:7] == ["", "c.png"] and lines[7].startswith("blue ")
     assert err == "minswin: error: predict: there is no image b.png; give the path of a picture\n"
 
 

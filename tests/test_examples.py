@@ -42,7 +42,10 @@ def test_an_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
     text = path.read_text("utf-8")
     quick = ["--quick"] if '"--quick"' in text else []
     quick += ["-o", str(tmp_path / "picture.png")] if '"-o"' in text else []
-    assert run([str(path), *quick], tmp_path).strip()
+    printed = run([str(path), *quick], tmp_path).strip()
+    assert printed
+    if "--quick" in quick:  # no finished-looking table of what was not learnt
+        assert "Nothing is learnt in so few steps" in printed.splitlines()[-1]
     assert all(picture.stat().st_size > 1000 for picture in tmp_path.rglob("*.png"))
     draws = '"-o"' in text or "canvas.save" in text
     assert bool(list(tmp_path.rglob("*.png"))) == draws
@@ -67,6 +70,10 @@ def test_the_port_with_a_bug_is_right_once_its_line_is_mended() -> None:
     assert "32×32 images: the port is right" in found  # square images show nothing
     assert "48×32 images: the port is wrong" in found
     assert "[layers.0.blocks.0.attn.map]" in found and "your turn" in found
+    diagnosis = found.partition("In short: ")[2]
+    assert "this mistake gives exactly their numbers" in diagnosis
+    assert "- x = x.reshape(B, H // Mh, W // Mw," in diagnosis
+    assert "+ x = x.reshape(B, W // Mw, H // Mh," in diagnosis
     wrong, right = "B, W // M, H // M, M, M, C", "B, H // M, W // M, M, M, C"
     assert program.count(wrong) == 1
     mended = run(["-c", program.replace(wrong, right)])

@@ -58,7 +58,7 @@ def test_pictures_of_ones_own_are_trained_on_evaluated_and_named(
     assert all(colour in out for colour in COLOURS) and "(6 test images of pictures/)" in out
     draw(Path("new.png"), COLOURS["green"], 900, (40, 31))
     run("predict", "new.png", "--checkpoint", "runs/pictures-tiny-0")
-    described, first, *_ = capsys.readouterr().out.splitlines()
+    described, _, first, *_ = capsys.readouterr().out.splitlines()
     assert described.startswith("tiny, 8×8, 3 classes of pictures/, ") and "green" in first
 
 

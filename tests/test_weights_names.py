@@ -455,7 +455,7 @@ def test_predict_prepares_a_picture_as_published_and_numbers_the_classes(tmp_pat
     x = ((expected / 255 - mean) / std).astype(np.float32)[None]
     logits = made.eval()(x).data[0]
     shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-    about, *lines = out.splitlines()
+    about, _, *lines = out.splitlines()
     assert about.startswith("swin_cifar_small, 32×32, 7 classes, weights of ")
     assert lines[0].startswith(f"class {shares.argmax()} ") and len(lines) == 7
     assert f"{shares.max():.1%}" in lines[0]

@@ -74,6 +74,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+ONLY_THESE = "it always names one of its classes: it cannot say 'none of these'"
+
+
 def _predict(options: argparse.Namespace) -> int:
     from minswin.training.classifiers import classifier, published_classifier
 
@@ -91,10 +94,10 @@ def _predict(options: argparse.Namespace) -> int:
         model = classifier(*chosen, device=options.device)
     if len(options.images) == 1:
         probabilities = model(options.images[0])
-        show(model.described)
+        show(f"{model.described}\n{ONLY_THESE}")
         _show_answer(model, probabilities, options.top)
         return 0
-    show(model.described)
+    show(f"{model.described}\n{ONLY_THESE}")
     return max([_predict_one(model, image, options) for image in options.images])
 
 

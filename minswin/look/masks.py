@@ -52,7 +52,7 @@ def draw_mask(axes: Any, mask: Mask, window: Pair) -> Any:
     axes.vlines(ticks, -0.5, len(shown) - 0.5, color="white", lw=0.3)
     count = len(mask.windows)
     bare(axes, f"{count} window{'s' if count > 1 else ''}: {_few(mask.windows)}")
-    axes.set_xlabel("key")
+    axes.set_xlabel("key (blue: the query may look)")
     axes.set_ylabel("query")
     return axes
 
