@@ -2,9 +2,10 @@
 
 `port` is two Swin blocks as somebody might write them: W-MSA, then SW-MSA. One line is wrong. All
 shapes fit, nothing crashes, and on square images every number is right. minswin writes down every
-step of the way once (a trace), says which tensor of the port is the first wrong one, and tries which
-mistake in its own text gives exactly the port's numbers. It ends with that line as it should be, and
-as the port has it. Mend yours and run it again, until there is no divergence. Half a minute.
+step of the way once (a trace), says which tensor of the port is the first wrong one, and tries
+which mistake in its own text gives exactly the port's numbers. It ends with that line as it
+should be, and as the port has it. Mend yours and run it again, until there is no divergence. Half
+a minute.
 Run: python examples/16_find_the_bug.py        Then read: minswin/crosscheck/compare.py
 """
 
