@@ -31,8 +31,11 @@ def test_a_row_holds_what_the_command_printed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("program", "words"),
-    [("import sys; sys.exit('no memory')", "failed with status 1: no memory"), ("print(1)", "failed with status 0")],
-)  # fmt: skip
+    [
+        ("import sys; sys.exit('no memory')", "failed with status 1: no memory"),
+        ("print(1)", "failed with status 0: 1"),
+    ],
+)
 def test_a_command_that_fails_or_prints_no_number_says_so(
     tmp_path: Path, program: str, words: str
 ) -> None:
