@@ -175,6 +175,15 @@ def _sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(arguments[0]) if arguments and isinstance(arguments[0], tuple) else arguments
 
 
+def _reduction(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The method that reduces a Tensor, which takes its axis by position too, as NumPy's does."""
+
+    def method(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return operation(x, axis=axis, keepdims=keepdims)
+
+    return method
+
+
 def _power(x: Tensor, exponent: Any) -> Tensor:
     if not isinstance(exponent, (int, float, np.number)):
         raise TypeError(f"power: the exponent must be a number, got {type(exponent).__name__}")
@@ -239,9 +248,9 @@ _METHODS: dict[str, Callable[..., Tensor]] = {
     "to": to,
     "reshape": lambda x, *shape: reshape(x, shape=_sizes(shape)),
     "transpose": lambda x, *axes: transpose(x, axes=_sizes(axes) or tuple(range(x.ndim))[::-1]),
-    "sum": sum,
-    "mean": mean,
-    "max": max,
+    "sum": _reduction(sum),
+    "mean": _reduction(mean),
+    "max": _reduction(max),
     "__array_function__": _numpy_function,
 }
 

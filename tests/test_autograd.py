@@ -201,6 +201,15 @@ def test_arrays_on_the_left_reach_the_tensor() -> None:
     assert np.asarray(y, dtype=np.float32).dtype == np.float32
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "max"])
+def test_a_method_that_reduces_takes_its_axis_by_position_too(name: str) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    ours, theirs = getattr(Tensor(x), name), getattr(x, name)
+    np.testing.assert_array_equal(ours(0), theirs(0))
+    np.testing.assert_array_equal(ours((0, 1)), theirs())
+    np.testing.assert_array_equal(ours(1, True), theirs(axis=1, keepdims=True))
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -125,6 +125,15 @@ def test_giou_pulls_boxes_together_that_do_not_meet() -> None:
     assert da[2] > 0  # a larger x1 makes them agree more
 
 
+def test_boxes_that_only_touch_have_the_gradient_of_boxes_that_are_apart() -> None:
+    a, gap = np.array([[0.0, 0, 2, 3]]), np.array([[1e-9, 0, 1e-9, 0]])
+    touching = np.array([[2.0, 1, 4, 5]])
+    for ours, apart in zip(
+        giou(a, touching)[1](np.ones(1)), giou(a, touching + gap)[1](np.ones(1)), strict=True
+    ):
+        assert_close(ours, apart, 1e-7)
+
+
 def test_where_edges_are_one_giou_has_the_mean_of_its_slopes_on_both_sides() -> None:
     a, b = np.array([[0.0, 0, 2, 3]]), np.array([[0.0, 1, 2, 3]])
     t, h = np.random.default_rng(3).standard_normal((2, 1, 4)), 1e-6

@@ -27,7 +27,6 @@ TARGETS = (
     "minswin/models/**/*.py",
     "minswin/**/parallel*.py",
     "minswin/training/**/optimizers*.py",
-    "minswin/training/**/schedules*.py",
     "minswin/training/**/ema*.py",
     "minswin/data/**/augment*.py",
     "minswin/weights/**/resize*.py",
