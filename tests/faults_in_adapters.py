@@ -172,7 +172,7 @@ def pooled_first(config, state, image):
     model.load_state_dict(state)
     maps = model.eval().embed(image)
     for stage in model.layers:
-        maps = stage(maps)
+        maps = stage.merge(stage(maps))
     return model.head(model.norm(maps.mean(axis=(1, 2)))).numpy()
 
 
