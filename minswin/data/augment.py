@@ -153,10 +153,10 @@ def rand_augment(
         which = rng.integers(0, len(OPERATIONS), len(images))
         sign = rng.integers(0, 2, len(images)) * 2 - 1
         for number, (apply, top, signed) in enumerate(OPERATIONS.values()):
-            its = np.flatnonzero(which == number)
-            if its.size:
-                direction = sign[its] if signed else np.ones(its.size)
-                out[its] = apply(out[its], direction * (top * magnitude / 10))
+            chosen = np.flatnonzero(which == number)
+            if chosen.size:
+                direction = sign[chosen] if signed else np.ones(chosen.size)
+                out[chosen] = apply(out[chosen], direction * (top * magnitude / 10))
     return out
 
 

@@ -79,8 +79,8 @@ def _matrix(strength: NDArray[Any], row: int, column: int) -> Floats:
 def rotate(images: Bytes, degrees: NDArray[Any]) -> Bytes:
     """Turn to the left."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    nought = np.zeros_like(cos)
-    rows = np.stack([cos, -sin, nought, sin, cos, nought], axis=1)  # (b, 6)
+    zeros = np.zeros_like(cos)
+    rows = np.stack([cos, -sin, zeros, sin, cos, zeros], axis=1)  # (b, 6)
     return warp(images, rows.reshape(-1, 2, 3))
 
 

@@ -178,9 +178,9 @@ def _objects(rng: np.random.Generator, labels: NDArray[np.int64], size: int) -> 
     angle = np.deg2rad(rng.uniform(-20, 20, BLOCK))
     coverage = np.empty((BLOCK, size, size), np.float32)
     for number, kind in enumerate(KINDS):
-        its = labels == number
-        coverage[its] = draw(
-            kind, (size, size), centre=centre[its], radius=radius[its], angle=angle[its]
+        of_kind = labels == number
+        coverage[of_kind] = draw(
+            kind, (size, size), centre=centre[of_kind], radius=radius[of_kind], angle=angle[of_kind]
         )
     return coverage
 
@@ -224,10 +224,10 @@ def textures(rng: np.random.Generator, size: int) -> Floats:
     period = size * rng.uniform(0.15, 0.5, (BLOCK, 1, 1)).astype(np.float32)
     out = np.empty((BLOCK, size, size), np.float32)
     for number, texture in enumerate(TEXTURES):
-        its = which == number
-        x, y = _from(centre[its], (size, size))
-        u, v = _turned(x, y, angle[its])  # (b, H, W), in pixels
-        out[its] = texture(u / period[its], v / period[its])
+        of_texture = which == number
+        x, y = _from(centre[of_texture], (size, size))
+        u, v = _turned(x, y, angle[of_texture])  # (b, H, W), in pixels
+        out[of_texture] = texture(u / period[of_texture], v / period[of_texture])
     return out
 
 

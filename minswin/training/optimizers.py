@@ -43,7 +43,7 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
             f"clip_gradients: max_norm must be a positive number, got {max_norm!r}; use None to "
             "measure without clipping"
         )
-    distinct = {id(p): p for p in _several(parameters)}.values()
+    distinct = {id(p): p for p in _as_list(parameters)}.values()
     with_gradient = [p for p in distinct if p.grad is not None]
     if with_gradient and array_module(with_gradient[0].grad) is not np:
         return _clip_there(with_gradient, math.inf if max_norm is None else max_norm)
@@ -58,18 +58,18 @@ def clip_gradients(parameters: Iterable[Any], max_norm: float | None) -> float |
     return norm
 
 
-def _several(parameters: Any) -> list[Any]:
+def _as_list(parameters: Any) -> list[Any]:
     """What clip_gradients gets, as a list; a Tensor is one: its rows would have no gradients."""
     if isinstance(parameters, Tensor):
         return [parameters]
-    several = list(parameters) if isinstance(parameters, Iterable) else [parameters]
-    for p in several:
+    listed = list(parameters) if isinstance(parameters, Iterable) else [parameters]
+    for p in listed:
         if not hasattr(p, "grad"):
             raise TypeError(
                 f"clip_gradients: parameters must hold Parameters, got a {type(p).__name__}; pass "
                 "model.parameters()"
             )
-    return several
+    return listed
 
 
 def _clip_there(parameters: list[Any], max_norm: float) -> Array:

@@ -101,14 +101,14 @@ def in_our_names(source: Source) -> Known:
 
 def _in_names_of(model: Model, source: Source, tell: Tell | None) -> State:
     """The weights under the names of a model; unknown ones keep theirs, and will not fit."""
-    state, mine = dict(source.arrays), model.state_dict().keys()
+    state, wanted = dict(source.arrays), model.state_dict().keys()
     prefix = ""
-    while state.keys() != mine and (first := shared_beginning(state)):
+    while state.keys() != wanted and (first := shared_beginning(state)):
         if not all(name.startswith(first) for name in state):
             break
         prefix += first
         state = {name.removeprefix(first): x for name, x in state.items()}
-    if state.keys() == mine:
+    if state.keys() == wanted:
         _tell_names(prefix, (), source, tell)
         return state
     known = in_our_names(source)
@@ -147,12 +147,12 @@ def _which_fits(known: Known) -> str:
 def _with_head(weights: State, model: Model, head: Head, tell: Tell) -> State:
     if isinstance(head, str) and head == "file":
         return weights
-    mine = model.state_dict()
-    names = [n for n in mine if n.rpartition(".")[0] in model.head_names]
-    classes = len(mine[names[0]])
+    current = model.state_dict()
+    names = [n for n in current if n.rpartition(".")[0] in model.head_names]
+    classes = len(current[names[0]])
     if isinstance(head, str) and head == "fresh":
         tell(f"head: fresh random weights for {classes:,} classes")
-        return {**weights, **{name: mine[name] for name in names}}
+        return {**weights, **{name: current[name] for name in names}}
     if isinstance(head, str) and not Path(head).is_file():
         raise ValueError(
             "load: head must be 'file', 'fresh', row numbers or a text file of them; "
@@ -168,13 +168,13 @@ def _with_head(weights: State, model: Model, head: Head, tell: Tell) -> State:
 
 def _resized(weights: State, model: Model, rule: str, tell: Tell) -> State:
     """The same with tables and positions of the model's sizes."""
-    mine, out = model.state_dict(), dict(weights)
+    current, out = model.state_dict(), dict(weights)
     for name, window, extra in _tables(model):
-        if name in weights and weights[name].shape != mine[name].shape:
+        if name in weights and weights[name].shape != current[name].shape:
             out[name] = resize_table(weights[name], window, rule=rule, extra=extra)
     for name in model.position_names:
-        if name in weights and name in mine and weights[name].shape != mine[name].shape:
-            grid, extra = _grid(model, mine[name])
+        if name in weights and name in current and weights[name].shape != current[name].shape:
+            grid, extra = _grid(model, current[name])
             out[name] = resize_positions(weights[name], grid, rule=rule, extra=extra)
     for name in out:
         if out[name] is not weights[name]:
@@ -201,11 +201,11 @@ def _grid(model: Any, positions: np.ndarray) -> tuple[tuple[int, int], int]:
 
 def _advice(weights: State, model: Model, source: Source) -> str:
     """What would make weights fit that do not."""
-    mine, family = model.state_dict(), family_of(model)
+    current, family = model.state_dict(), family_of(model)
     if family is None:
         return ""
-    misfit = [n for n in mine if n in weights and np.shape(weights[n]) != mine[n].shape]
-    advice = family.why_unknown([name for name in weights if name not in mine])
+    misfit = [n for n in current if n in weights and np.shape(weights[n]) != current[n].shape]
+    advice = family.why_unknown([name for name in weights if name not in current])
     if any(name.rpartition(".")[0] in model.head_names for name in misfit):
         advice += " For other classes: num_classes= as in the file, or head='fresh'."
     sized = (*model.position_names, "relative_position_bias_table")

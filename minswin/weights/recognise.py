@@ -85,8 +85,8 @@ def _beginnings(state: Mapping[str, np.ndarray]) -> str:
     """How the names begin, and how to choose among several models."""
     counts = Counter(name.partition(".")[0] for name in state)
     shown = ", ".join(f"{count:,} with {first!r}" for first, count in counts.most_common(4))
-    several = [first for first, count in counts.most_common(2) if count > max(2, 0.3 * len(state))]
-    choose = "; choose one of them with key= (--key)" if len(several) == 2 else ""
+    large = [first for first, count in counts.most_common(2) if count > max(2, 0.3 * len(state))]
+    choose = "; choose one of them with key= (--key)" if len(large) == 2 else ""
     return f"they begin {shown}{choose}"
 
 

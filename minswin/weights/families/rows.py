@@ -57,8 +57,8 @@ class Row(NamedTuple):
             return None
         if len(names) == 1:
             return parts[0]
-        nought = np.zeros_like(next(iter(parts.values())))
-        return np.concatenate([parts.get(k, nought) for k in range(len(names))])
+        zeros = np.zeros_like(next(iter(parts.values())))
+        return np.concatenate([parts.get(k, zeros) for k in range(len(names))])
 
     def divide(self, whole: np.ndarray, side: int) -> list[np.ndarray]:
         """The arrays of one side, from the whole of them: views, not copies."""
@@ -129,8 +129,8 @@ def _names(text: str) -> tuple[Name, ...]:
     before, bracket, rest = text.partition("[")
     if not bracket:
         return (_name(text),)
-    several, _, after = rest.partition("]")
-    return tuple(_name(before + x + after if x != ZEROS else x) for x in several.split(","))
+    inside, _, after = rest.partition("]")
+    return tuple(_name(before + x + after if x != ZEROS else x) for x in inside.split(","))
 
 
 def _name(text: str) -> Name:
