@@ -15,7 +15,7 @@ import numpy as np
 
 from minswin import create_model, data_parallel, ops
 from minswin.data.shapes import shapes
-from minswin.distributed import Group, world
+from minswin.distributed import Group, as_one, world
 from minswin.training import AdamW, clip_gradients
 
 STEPS, BATCH = 6, 7  # two ranks cannot share 7 images evenly: they take 3 and 4
@@ -61,7 +61,9 @@ def compare(group, file):
 
 
 if len(sys.argv) > 1:
-    compare(world(), sys.argv[1])
+    group = world()
+    with as_one(group):  # an error in one ends both
+        compare(group, sys.argv[1])
 else:
     losses, weights = train(Group())
     print(f"one process: losses {losses.round(4).tolist()}", flush=True)

@@ -25,7 +25,7 @@ import numpy as np
 
 from minswin.arrays import Array
 
-__all__ = ["Group", "Share", "world"]
+__all__ = ["Group", "Share", "as_one", "world"]
 
 CHOICES = ("auto", "mpi", "nccl", "off")
 # Where a process finds its rank and how many there are: those of MPICH and its kin, of Open MPI,

@@ -101,8 +101,8 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("number", "overrides"),
-    [(2, {}), (3, {}), (4, {}), (2, {"threads": 2})],
-    ids=["2", "3", "4", "2x2"],
+    [(2, {}), (3, {}), (4, {}), (2, {"threads": 2}), (2, {"recompute": True})],
+    ids=["2", "3", "4", "2x2", "recompute"],
 )
 def test_fifty_steps_are_those_of_one_process(alone, tmp_path, number, overrides):
     each = ranks.run(number, learn, str(tmp_path), overrides)
@@ -231,6 +231,17 @@ def test_the_command_trains_in_two_ranks_and_goes_on_in_three(tmp_path):
     assert np.allclose([r["loss"] for r in ours], [r["loss"] for r in theirs], rtol=1e-4)
     a, b = (read_checkpoint(folder) for folder in (two, one))
     assert a.info["rng"] == b.info["rng"]
+    shown = [
+        subprocess.run(
+            [*start, sys.executable, SCRIPT, "evaluate", one],
+            env=ranks.environment(),
+            check=True,
+            capture_output=True,
+            timeout=HANG,
+        ).stdout
+        for start in ([], [ranks.mpiexec(), "-n", "2"])
+    ]
+    assert shown[0] == shown[1] and b"33 test images" in shown[0]
     assert {p.name for p in two.iterdir()} == {p.name for p in one.iterdir()}
     for name, array in b.weights.items():
         assert np.abs(a.weights[name] - array).max() < 1e-3 * max(1, np.abs(array).max()), name

@@ -54,18 +54,24 @@ def _print_result(result: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from minswin.distributed import as_one, world
     from minswin.look.tables import bars
     from minswin.training.evaluation import evaluate_checkpoint
 
-    test = evaluate_checkpoint(
-        options.checkpoint,
-        name=options.data,
-        split=options.split,
-        data_dir=options.data_dir,
-        download=bool(options.download),
-        threads=options.threads,
-        device=options.device,
-    )
+    group = world(options.distributed, options.device)
+    with as_one(group):
+        test = evaluate_checkpoint(
+            options.checkpoint,
+            name=options.data,
+            split=options.split,
+            data_dir=options.data_dir,
+            download=bool(options.download),
+            threads=options.threads,
+            device=options.device,
+            group=group,
+        )
+    if not group.leads:
+        return 0
     show(bars(test.classes, test.result.per_class.tolist()))
     show(
         f"accuracy {test.result.accuracy:.2%}   loss {test.result.loss:.4f}   "
@@ -157,10 +163,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
     parser.add_argument("--resume", metavar="DIR", help="continue the run in this folder")
     parser.add_argument("--overwrite", action="store_true", help="start anew in a used folder")
-    does = "how the processes of mpiexec or srun work together; default: auto, by the environment"
-    parser.add_argument(
-        "--distributed", choices=("auto", "mpi", "nccl", "off"), default="auto", help=does
-    )
+    _add_distributed(parser)
     add_quiet(parser)
 
 
@@ -202,7 +205,15 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--download", action="store_true", help="fetch CIFAR first")
     parser.add_argument("--threads", type=count, metavar="N", help="default: one per core")
     add_device(parser)
+    _add_distributed(parser)
     add_quiet(parser)
+
+
+def _add_distributed(parser: argparse.ArgumentParser) -> None:
+    does = "how the processes of mpiexec or srun work together; default: auto, by the environment"
+    parser.add_argument(
+        "--distributed", choices=("auto", "mpi", "nccl", "off"), default="auto", help=does
+    )
 
 
 def _add_predict(commands: Any) -> None:

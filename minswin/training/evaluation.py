@@ -18,7 +18,7 @@ from minswin.layers import Layer
 from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.gpu import feed
-from minswin.training.inputs import evaluation_batches, load_training, where
+from minswin.training.inputs import Images, evaluation_batches, load_training, where
 from minswin.training.settings import Settings
 
 # ── any model ────────────────────────────────────────────────────────────────────────────────────
@@ -119,12 +119,15 @@ def evaluate_checkpoint(
     download: bool = False,
     threads: int | None = None,
     device: str = "cpu",
+    group: Group | None = None,
 ) -> Test:
     """Classify a set of images (by default that of the run) with the model of a checkpoint.
 
     split: "test", "train" or "held-out"; of the run's own data, train is what it learnt from, and
     held-out what it set aside to choose its best epoch.
+    group: of ranks that all call this, with the same files, and share the images
     """
+    group = group or Group()
     model, info = load_trained_model(path)
     trained_on = info["data"]
     changes: dict[str, Any] = {
@@ -140,16 +143,23 @@ def evaluate_checkpoint(
             f"'{trained_on['name']}' apart, not the {len(images.classes)} of '{images.name}'; "
             f"leave out --data, or use a checkpoint trained on '{images.name}'"
         )
-    batches = evaluation_batches(images, (trained_on["mean"], trained_on["std"]))
+    mine = share_of(images, group)
+    batches = evaluation_batches(mine, (trained_on["mean"], trained_on["std"]))
     with working_on(device):
-        forward = data_parallel(model.to(device), threads)
-        result = evaluate(model, feed(batches, device), forward=forward)
+        forward = data_parallel(model.eval().to(device), threads, group)
+        result = evaluate(model, feed(batches, device), forward=forward, group=group)
     if not math.isfinite(result.loss):
         raise ValueError(
             f"evaluate: with the model of {path} the loss of the {len(images):,} images is "
             f"{result.loss}; its weights are spoilt: use another checkpoint"
         )
     return Test(images.name, len(images), tuple(images.classes), result)
+
+
+def share_of(images: Images, group: Group) -> Images:
+    """The part of a set that a rank classifies; of a small one perhaps none."""
+    share = group.share(len(images))
+    return images.subset(share.rows if share.weight else slice(0))
 
 
 def _images(path: Path | str, settings: Settings, learnt: str, split: str) -> data.Dataset:

@@ -23,7 +23,7 @@ from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST
 from minswin.training.distillation import Distillation
 from minswin.training.ema import WeightAverage
-from minswin.training.evaluation import Evaluation, evaluate, quiet
+from minswin.training.evaluation import Evaluation, evaluate, quiet, share_of
 from minswin.training.fit import Diverged
 from minswin.training.gpu import feed
 from minswin.training.inputs import (
@@ -235,8 +235,7 @@ class Run:
         return self._classify(self.test_set)
 
     def _classify(self, images: Images) -> Evaluation:
-        share = self.group.share(len(images))
-        mine = images.subset(share.rows if share.weight else slice(0))
+        mine = share_of(images, self.group)
         batches = self.feed(evaluation_batches(mine, (self.batches.mean, self.batches.std)))
         with self.computing():
             result = evaluate(self.model, batches, forward=self.forward, group=self.group)
