@@ -274,9 +274,10 @@ def _backward(result: Tensor, g: Array, each: Callable[[Tensor], None] | None = 
 
 def _for_leaf(g: Array, shared: set[int]) -> Array:
     """g itself, or a copy where it is a view or already in use: nobody else holds a leaf's grad."""
-    in_use = id(g) in shared or g.base is not None
-    shared.add(id(g))
-    return g.copy() if in_use else g
+    if id(g) in shared or g.base is not None:
+        return g.copy()
+    shared.add(id(g))  # of what stays: the next array may get the number of one that goes
+    return g
 
 
 def _count_consumers(root: Node | Tensor) -> dict[Node | Tensor, int]:

@@ -40,6 +40,10 @@ def labels(B: int, K: int) -> Callable[[np.random.Generator], Array]:
     return lambda rng: rng.integers(0, K, B)
 
 
+def kept(*shape: int) -> Callable[[np.random.Generator], Array]:
+    return lambda rng: rng.random(shape) < 0.7
+
+
 # name -> (shapes of the arrays; settings). None stays None; labels are drawn. The sizes of windows
 # and of heads that the models have, sizes around the 8 and 64 of the loops, 0 and 1, any axis.
 CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
@@ -66,6 +70,13 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         *(((shape, shape), {}) for shape in ((1, 1), (2, 8), (5, 10), (3, 577))),
         (((600, 7), labels(600, 7)), {"smoothing": 0.3}),  # more than a block
         (((4, 9), (4, 9)), {"smoothing": 0.25}),
+    ],
+    "dropout": [
+        *(((shape, kept(*shape)), {"rate": 0.3}) for shape in ((5,), (3, 7), (2, 3, 130))),
+        *(((shape, kept(shape[0], 1, 1)), {"rate": 0.3}) for shape in ((5, 4, 3), (9, 1, 70))),
+        (((4, 3), kept(4, 3)), {"rate": 1.0}),
+        (((2, 4, 3), kept(2, 4, 1)), {"rate": 0.5}),
+        (((3, 4, 2), kept(1, 4, 1)), {"rate": 0.5}),  # the definition
     ],
     "matmul": [
         *(((x, y), {}) for x, y in (((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((0, 3, 4), (4, 2)))),
@@ -145,10 +156,10 @@ def _as(x: Any, dtype: type) -> Any:
 
 
 def typical_case(name: str, dtype: type) -> Case:
-    """The largest of the cases in which every argument has a gradient."""
+    """The largest of the cases in which every argument has a gradient, or is a truth value."""
     rng = np.random.default_rng(0)
     drawn = cases(name, dtype, rng)
-    complete = [c for c in drawn if all(x is not None and x.dtype == dtype for x in c[0])]
+    complete = [c for c in drawn if all(x is not None and x.dtype in (dtype, bool) for x in c[0])]
     return max(complete, key=lambda case: sum(x.size for x in case[0]))
 
 

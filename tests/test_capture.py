@@ -9,9 +9,10 @@ from gpu import require_gpu
 from test_devices import FAMILIES, pair_of
 from tiny_models import batch, tiny_model
 
-from minswin import ops
+from minswin import create_model, ops
 from minswin.devices import to_device, working_on
-from minswin.training import SGD
+from minswin.training import SGD, AdamW, WeightAverage
+from minswin.training.fit import backward
 from minswin.training.gpu import WARM_UP, Captured
 from minswin.training.precision import LossScale, computing
 
@@ -129,3 +130,37 @@ def test_memory_of_the_plain_calls_is_given_back_when_a_step_is_recorded(cupy):
             before = pool.total_bytes()
             assert float(step(x)[0, 0]) == 1
         assert before > 2 * 64 * 1024 * 8 > 64 * 1024 * 8 > pool.total_bytes()
+
+
+# ── how much a step asks for ─────────────────────────────────────────────────────────────────────
+
+MOST = {"swin_cifar": (512, 300), "swin_tiny": (64, 450)}  # batch; launches besides products
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_a_whole_step_has_few_launches_no_wait_and_one_copy(name):
+    """Forward, backward, clipping, AdamW and the running mean of the weights, replayed."""
+    if host_cuda.entered() is None:
+        pytest.skip("what is asked of a real GPU is not counted")
+    with working_on("gpu"), host_cuda.counted(computing=False):
+        model = create_model(name, rng=np.random.default_rng(0), drop_path_rate=0.2).to("gpu")
+        optimizer = AdamW(model.train().named_parameters(), 1e-3)
+        average = WeightAverage(model.named_parameters(), 0.99)
+
+        def differentiate(x, targets):
+            loss = ops.cross_entropy(model(x), targets)
+            backward(model, loss, 1.0)
+            return loss.data
+
+        step = Captured(differentiate, model, pytest.fail)
+        images, most = MOST[name]
+        x = to_device(np.zeros((images, 3, *model.img_size), np.float32), "gpu")
+        targets = to_device(np.zeros(images, np.int64), "gpu")
+        for _ in range(STEPS):
+            with host_cuda.counted(computing=False) as counts:
+                step(x, targets)
+                optimizer.step()
+                average.update()
+    assert counts["graph"] == 1 and 100 < counts["kernel"] <= most
+    assert counts["copy from the host"] == 1  # what the drop paths draw
+    assert not counts.keys() & {"wait", "copy to the host", "malloc"}

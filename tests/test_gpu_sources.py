@@ -175,8 +175,8 @@ def test_rows_of_the_table_are_those_of_the_reference(window_index: Any) -> None
 
 def test_the_gpu_has_kernels_for_these() -> None:
     assert set(ALL) == UPDATES | {
-        "attention", "conv2d", "cross_entropy", "gelu", "gelu_tanh", "layer_norm", "linear",
-        "log_softmax", "matmul", "mlp", "resize", "shifted_window_attention", "softmax",
+        "attention", "conv2d", "cross_entropy", "dropout", "gelu", "gelu_tanh", "layer_norm",
+        "linear", "log_softmax", "matmul", "mlp", "resize", "shifted_window_attention", "softmax",
     }  # fmt: skip
 
 
@@ -489,13 +489,13 @@ def test_a_forgotten_barrier_shows_in_the_other_order(host: Any, monkeypatch: An
     code = launch.source("sums.cu").replace(
         "    __syncthreads();\n    double sum", "    double sum"
     )
-    name, x, results = "sum_columns<double, double>", host.asarray(np.ones((8, 32))), []
+    name, x, results = "sum_columns<double, double, false>", host.asarray(np.ones((8, 32))), []
     for backwards in (False, True):
         monkeypatch.setattr(RawKernel, "backwards", backwards)
         fresh = f"{code}// {backwards}\n"  # compiled anew: no sums are left in its shared memory
         module = host.RawModule(code=fresh, options=launch.OPTIONS, name_expressions=(name,))
         y = host.empty(32)
-        module.get_function(name)((1, 1), (32, 8), (x, y, 8, 32, 8))
+        module.get_function(name)((1, 1), (32, 8), (x, y, y, 8, 32, 8, 32))
         results.append(y.get())
     assert not np.array_equal(*results)
 

@@ -134,22 +134,26 @@ class _Recording:
 class Draws:
     """Stands for a generator: notes what is drawn, then gives it from arrays that stay.
 
-    It has what layers use of a numpy Generator: `random`, and `bit_generator.state` to go back to.
+    It has what layers use of a numpy Generator: `random`, of which they only ask where it reaches a
+    rate, and `bit_generator.state` to go back to.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng, self.place = rng, 0
-        self.noted: list[tuple[tuple[int, ...], Any]] = []
+        self.noted: list[_Drawn] = []
         self.arrays: list[Array] | None = None
         self.turn = 0
 
-    def random(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
+    def random(self, shape: tuple[int, ...], dtype: Any = np.float64) -> _Drawn:
         place, self.place = self.place, self.place + 1
-        if self.arrays is not None:
-            return self.arrays[place]
         if place == len(self.noted):
-            self.noted.append((shape, dtype))
-        return self.rng.random(shape, dtype=dtype)
+            self.noted.append(_Drawn(shape, dtype))
+        drawn = self.noted[place]
+        if self.arrays is None:
+            drawn.draw(self.rng)
+        else:
+            drawn.reached = self.arrays[place]
+        return drawn
 
     def fill(self, library: Any) -> None:
         """Draw for the next call, in the order of a plain one; one copy brings all of it."""
@@ -158,28 +162,28 @@ class Draws:
         if self.arrays is None:
             self._make_room(library)
         self.turn = 1 - self.turn
-        numbers, copied = self.pinned[self.turn], self.copied[self.turn]
+        masks, copied = self.pinned[self.turn], self.copied[self.turn]
         if not copied.done:  # the copy of two calls ago has left this place
             copied.synchronize()
-        for (shape, dtype), place in zip(self.noted, self.places, strict=True):
-            drawn = self.rng.random(shape, dtype=dtype)
-            numbers[place : place + drawn.nbytes] = drawn.reshape(-1).view(np.uint8)
-        self.there.set(numbers, stream=library.cuda.get_current_stream())  # else CuPy waits
+        for drawn, place in zip(self.noted, self.places, strict=True):
+            reached = drawn.draw(self.rng) >= drawn.rate
+            masks[place : place + reached.size] = reached.reshape(-1)
+        self.there.set(masks, stream=library.cuda.get_current_stream())  # else CuPy waits
         copied.record()
 
     def _make_room(self, library: Any) -> None:
         """One array on the GPU, of which those that the layers get are parts; two pinned ones."""
         from cupyx import empty_pinned
 
-        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.noted]
+        sizes = [math.prod(drawn.shape) for drawn in self.noted]
         ends = list(itertools.accumulate(-(-size // 256) * 256 for size in sizes))
         self.places = [0, *ends[:-1]]  # aligned as CuPy aligns
-        self.there = library.empty(ends[-1], np.uint8)
-        self.pinned = [empty_pinned(ends[-1], np.uint8) for _ in range(2)]
+        self.there = library.empty(ends[-1], np.bool_)
+        self.pinned = [empty_pinned(ends[-1], np.bool_) for _ in range(2)]
         self.copied = [library.cuda.Event(disable_timing=True) for _ in range(2)]
         self.arrays = [
-            self.there[place : place + size].view(dtype).reshape(shape)
-            for (shape, dtype), place, size in zip(self.noted, self.places, sizes, strict=True)
+            self.there[place : place + size].reshape(drawn.shape)
+            for drawn, place, size in zip(self.noted, self.places, sizes, strict=True)
         ]
 
     @property
@@ -193,6 +197,27 @@ class Draws:
     @state.setter
     def state(self, state: tuple[Any, int]) -> None:
         self.rng.bit_generator.state, self.place = state
+
+
+class _Drawn:
+    """Random numbers that were drawn in a step, and the rate that they were compared with."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape, self.dtype, self.rate = shape, dtype, 0.0
+        self.numbers: Array = None
+        self.reached: Array = None  # the answer, on the GPU
+
+    def draw(self, rng: np.random.Generator) -> Array:
+        self.numbers = rng.random(self.shape, dtype=self.dtype)
+        return self.numbers
+
+    def __ge__(self, rate: float) -> Array:
+        if self.reached is None:
+            self.rate = rate
+            return self.numbers >= rate
+        if rate != self.rate:
+            raise ValueError(f"a recorded step drops at the rate {self.rate}, not {rate}")
+        return self.reached
 
 
 # ── batches on their way ─────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from __future__ import annotations
 from minswin.kernels.gpu import (
     attention,
     conv,
+    dropout,
     gelu,
     layer_norm,
     linear,
@@ -25,6 +26,7 @@ from minswin.kernels.gpu import (
 __all__ = [
     "attention",
     "conv",
+    "dropout",
     "gelu",
     "layer_norm",
     "linear",

@@ -12,8 +12,12 @@ from minswin.reference.conv import Pair, unfold
 def conv2d(
     x: Array, weight: Array, bias: Array | None, *, stride: Pair = (1, 1), padding: Pair = (0, 0)
 ) -> tuple[Array, Vjp]:
-    """Equals reference.conv2d."""
+    """Equals reference.conv2d; patches that tile the map are put back by one copy."""
     patches, undo_unfold = unfold(x, kernel=weight.shape[2:], stride=stride, padding=padding)
+    grid = patches.shape[1:3]
+    tiled = tuple(n * k for n, k in zip(grid, weight.shape[2:], strict=True)) == x.shape[2:]
+    if tiled and stride == weight.shape[2:]:
+        undo_unfold = lambda g: (_untiled(g, weight.shape[2:]),)  # noqa: E731
     y, undo_linear = linear(patches, weight.reshape(len(weight), -1), bias)  # (B, H', W', D)
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
@@ -21,3 +25,10 @@ def conv2d(
         return *undo_unfold(dpatches), dmatrix.reshape(weight.shape), dbias
 
     return y.transpose(0, 3, 1, 2), vjp
+
+
+def _untiled(g: Array, kernel: Pair) -> Array:
+    """Patches (B, H', W', C·kh·kw) side by side: (B, C, H'·kh, W'·kw)."""
+    (B, H, W), (kh, kw) = g.shape[:3], kernel
+    g = g.reshape(B, H, W, -1, kh, kw).transpose(0, 3, 1, 4, 2, 5)  # (B, C, H', kh, W', kw)
+    return g.reshape(B, -1, H * kh, W * kw)

@@ -16,6 +16,7 @@ OPTIONS = ("-std=c++17",)
 FREE_SHARED = 48 * 1024  # bytes of shared memory that a block gets without asking
 WARP, DEEP = 32, 8  # a block of 32 × 8 threads sums columns
 WARPS = 4  # rows of a block where a warp has a row
+FEW = 1024  # rows that one block of 32 × 32 threads may sum
 
 
 def source(file: str) -> str:
@@ -101,16 +102,36 @@ def by_columns(columns: int, count: int) -> tuple[tuple[int, int], tuple[int, in
     return (ceil_div(columns, WARP), count), (WARP, DEEP)
 
 
-def sum_columns(x: Array, dtype: Any) -> Array:
-    """The sums over the rows of x (rows, columns), added in float64: (columns,) of `dtype`."""
+def sum_columns(x: Array, dtype: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """The sums over the rows of x (rows, columns), added in float64: `shape`, or (columns,)."""
+    return _sum_columns(x, dtype, x.shape[1], shape)[0]
+
+
+def sum_halves(x: Array, dtype: Any) -> tuple[Array, Array]:
+    """sum_columns of x (rows, 2 C), as two arrays (C,): autograd would copy parts of one."""
+    return _sum_columns(x, dtype, x.shape[1] // 2)
+
+
+def _sum_columns(
+    x: Array, dtype: Any, split: int, shape: tuple[int, ...] | None = None
+) -> tuple[Array, Array]:
+    """In chunks, for the whole GPU; then the chunks, of which there are never more than 1024."""
     (rows, columns), xp = x.shape, array_module(x)
     chunk, count = chunks(rows, columns)
-    if count > 1:
+    if count > 1 and rows > FEW:
         part = xp.empty((count, columns), np.float64)
-        name = f"sum_columns<{c_name(x.dtype)}, double>"
-        launch("sums.cu", name, *by_columns(columns, count), x, part, rows, columns, chunk)
+        name, sizes = (
+            f"sum_columns<{c_name(x.dtype)}, double, false>",
+            (rows, columns, chunk, columns),
+        )
+        launch("sums.cu", name, *by_columns(columns, count), x, part, part, *sizes)
         x, rows = part, count
-    y = xp.empty(columns, dtype)
-    name = f"sum_columns<{c_name(x.dtype)}, {c_name(dtype)}>"
-    launch("sums.cu", name, *by_columns(columns, 1), x, y, rows, columns, rows)
-    return y
+    y = xp.empty(shape or split, dtype)
+    rest = xp.empty(columns - split, dtype) if split < columns else y
+    name, sizes = (
+        f"sum_columns<{c_name(x.dtype)}, {c_name(dtype)}, true>",
+        (rows, columns, rows, split),
+    )
+    grid = (ceil_div(columns, WARP), 1)
+    launch("sums.cu", name, grid, (WARP, WARP), x, y, rest, *sizes)
+    return y, rest

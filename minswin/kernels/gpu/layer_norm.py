@@ -14,7 +14,7 @@ from minswin.kernels.gpu.launch import (
     contiguous,
     launch,
     same_float,
-    sum_columns,
+    sum_halves,
 )
 from minswin.reference import normalize
 
@@ -39,7 +39,6 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> tu
         sums = xp.empty((count, 2 * C), np.float64)  # of dweight and of dbias
         grid, parameters = by_columns(C, count), (x, mean, rstd, g, sums, rows, C, chunk)
         launch("layer_norm.cu", "layer_norm_parameters" + of, *grid, *parameters)
-        gradients = sum_columns(sums, dtype)
-        return dx, gradients[:C], gradients[C:]
+        return dx, *sum_halves(sums, dtype)
 
     return y, vjp

@@ -40,14 +40,15 @@ __device__ void softmax_numbers(const T* x, Index columns, T& top, T& total) {
     total = warp_sum(total);
 }
 
-// Sum of what the 8 threads of a column hold, in a block of 32 × 8. Only row 0 of the block has it.
-__device__ inline double sum_down(double x) {
-    __shared__ double parts[DEEP][WARP];
+// Sum of what the threads of a column hold, in a block of 32 × ROWS. Only row 0 of it has the sum.
+template <int ROWS = DEEP>
+__device__ double sum_down(double x) {
+    __shared__ double parts[ROWS][WARP];
     parts[threadIdx.y][threadIdx.x] = x;
     __syncthreads();
     double sum = 0;
     if (threadIdx.y == 0)
-        for (int i = 0; i < DEEP; i++) sum += parts[i][threadIdx.x];
+        for (int i = 0; i < ROWS; i++) sum += parts[i][threadIdx.x];
     __syncthreads();  // nobody writes the next parts before these are read
     return sum;
 }

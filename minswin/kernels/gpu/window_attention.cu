@@ -216,7 +216,7 @@ __device__ void undo_softmax(T logit, T dp, const T* numbers, T& p, T& ds) {
     ds = p * (dp - numbers[2]);
 }
 
-//   y, g the value and its cotangent   dqkv like qkv   dbias (B, windows, heads, R)
+//   y, g the value and its cotangent   dqkv like qkv   dbias (B, windows, R, heads)
 template <typename T, int D>
 __global__ void __launch_bounds__(256) window_attention_backward(
     const T* qkv, const T* table, const T* y, const T* stats, const T* g, T* dqkv, T* dbias,
@@ -268,7 +268,8 @@ __global__ void __launch_bounds__(256) window_attention_backward(
         }
         store_row<T, D>(dq, to, d, scale);
     }
-    for (int r = me; r < R; r += blockDim.x) dbias[part * R + r] = of_bias[r];  // its own sums
+    T* sums = dbias + (blockIdx.z * (Index)gridDim.x + blockIdx.x) * R * heads + head;
+    for (int r = me; r < R; r += blockDim.x) sums[r * heads] = of_bias[r];  // as this thread added
 
     // Second half: a thread has a key, and walks over the queries. The probabilities are computed
     // once more, so that nobody adds to the rows of others.

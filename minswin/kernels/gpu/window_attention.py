@@ -56,10 +56,10 @@ def shifted_window_attention(
     run("window_attention_forward", qkv, table, y, stats, backward=False)
 
     def vjp(g: Array) -> tuple[Array, Array]:
-        dqkv, dbias = xp.empty(qkv.shape, dtype), xp.empty((B * windows, heads * R), dtype)
+        dqkv, dbias = xp.empty(qkv.shape, dtype), xp.empty((B * windows, R * heads), dtype)
         arrays = qkv, table, y, stats, contiguous(g), dqkv, dbias
         run("window_attention_backward", *arrays, backward=True)
-        return dqkv, _into_table(sum_columns(dbias, dtype), table, heads, window, table_window)
+        return dqkv, _into_table(dbias, table, heads, window, table_window)
 
     return y, vjp
 
@@ -90,12 +90,13 @@ def _align(numbers: int) -> int:
     return 4 * ceil_div(numbers, 4)
 
 
-def _into_table(sums: Array, table: Array, heads: int, window: Pair, table_window: Pair) -> Array:
-    """The gradients (heads · R,) of a window's displacements, in the middle of the larger table."""
+def _into_table(dbias: Array, table: Array, heads: int, window: Pair, table_window: Pair) -> Array:
+    """The sums of dbias (B · windows, R · heads), in the middle of a table that may be larger."""
+    if window == table_window:
+        return sum_columns(dbias, table.dtype, table.shape)
     (Mh, Mw), (Th, Tw) = window, table_window
-    small_table = sums.reshape(heads, 2 * Mh - 1, 2 * Mw - 1).transpose(
-        1, 2, 0
-    )  # (2Mh−1, 2Mw−1, h)
-    dtable = array_module(table).zeros((2 * Th - 1, 2 * Tw - 1, heads), table.dtype)
-    dtable[Th - Mh : Th + Mh - 1, Tw - Mw : Tw + Mw - 1] = small_table
-    return dtable.reshape(table.shape)
+    small = sum_columns(dbias, table.dtype).reshape(2 * Mh - 1, 2 * Mw - 1, heads)
+    dtable = array_module(table).zeros(table.shape, table.dtype)
+    whole = dtable.reshape(2 * Th - 1, 2 * Tw - 1, heads)
+    whole[Th - Mh : Th + Mh - 1, Tw - Mw : Tw + Mw - 1] = small
+    return dtable
