@@ -1,0 +1,77 @@
+"""The first minutes on a GPU, without one: what is asked, limits, answers; CIFAR-10 packed."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import on_device
+import pack_cifar
+import pytest
+from on_device import Book
+from test_gpu_sources import NAMES
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def command(code):
+    return (sys.executable, "-c", code)
+
+
+def test_answers_and_counts_of_tests_are_written_as_they_come(tmp_path):
+    book = Book(tmp_path, 60)
+    book.ask("one", command("print('ANSWER {\"ms\": 3}'); print('2 passed, 1 failed in 3s')"), 60)
+    book.ask("two", command("raise SystemExit(3)"), 60)
+    first, second = rows_of(tmp_path)
+    assert first["answers"] == [{"ms": 3}] and first["tests"] == {"passed": 2, "failed": 1}
+    assert (first["status"], second["status"]) == ("exit 0", "exit 3")
+    assert "2 passed" in (tmp_path / "log.txt").read_text()
+
+
+def test_what_hangs_is_stopped_with_its_children_and_the_next_is_asked(tmp_path):
+    hang = "import subprocess, sys; print('begun', flush=True); subprocess.run(['sleep', '600'])"
+    book = Book(tmp_path, 600)
+    book.ask("hangs", command(hang), 2)
+    book.ask("next", command("pass"), 60)
+    assert [row["status"] for row in rows_of(tmp_path)] == ["stopped after 2 s", "exit 0"]
+
+
+def test_without_time_nothing_is_begun_and_a_missing_program_is_said(tmp_path):
+    Book(tmp_path, 0).ask("late", command("raise SystemExit(1)"), 60)
+    Book(tmp_path, 60).ask("missing", ("no such program",), 60)
+    late, missing = rows_of(tmp_path)
+    assert late["status"] == "no time left" and missing["status"].startswith("not started")
+
+
+def test_every_kernel_is_asked_for_and_cifar_only_where_it_is():
+    words = " or ".join(on_device.KERNELS).split(" or ")
+    assert all(any(word in f"{name}-" for word in words) for name in NAMES if name != "attention")
+    names = [[q.name for q in on_device.questions(data)] for data in (None, "folder")]
+    assert set(names[1]) - set(names[0]) == {"train cifar 2", "train cifar"}
+    assert names[0][:3] == ["environment", "kernels", "capture"]
+
+
+def test_only_what_was_chosen_is_asked(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Book, "ask", lambda self, name, *_: asked.append(name))
+    on_device.main(["--out", str(tmp_path), "--only", "train,capture"])
+    assert asked == ["capture", "train shapes"]
+
+
+@pytest.mark.parametrize("kind", ["noise", "smooth", "flat"])
+def test_packed_pictures_come_back_to_the_bit(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (7, 3, 32, 32))
+    if kind != "noise":
+        images = np.arange(32)[:, None] * (0 if kind == "flat" else np.arange(32)) // 4
+        images = np.broadcast_to(images + 5, (7, 3, 32, 32))
+    rows = np.concatenate([np.arange(7)[:, None], images.reshape(7, -1)], 1).astype(np.uint8)
+    (tmp_path / "batch.bin").write_bytes(rows.tobytes())
+    pack_cifar.main([str(tmp_path), str(tmp_path / "packed"), "batch"])
+    pack_cifar.main(["--unpack", str(tmp_path / "packed"), str(tmp_path / "back")])
+    assert (tmp_path / "back" / "batch.bin").read_bytes() == rows.tobytes()
+    if kind != "noise":
+        assert (tmp_path / "packed" / "batch.xz").stat().st_size < rows.size / 10
