@@ -398,7 +398,7 @@ classic(
     "tokens added up", "models.swin.SwinTransformer.__call__",
     "x.mean(axis=(1, 2))",
     "x.sum(axis=(1, 2))",
-    met="porting", first="head", words="tokens are added up instead of averaged",
+    met="porting", first="pooled", words="tokens are added up instead of averaged",
     remedy="the mean over all tokens of the normed map",
 )  # fmt: skip
 classic(
