@@ -161,9 +161,10 @@ def in_a_rank(asked: dict[str, Any]) -> dict[str, Any] | None:
         steps.append(time.perf_counter() - began)
     traffic, rounds = forward.traffic, asked["rounds"]
     here = _network(group) if group.size > 1 else None
-    pictures = Batches(shapes(setup.batch, seed=0), setup.batch, seed=0, augment="strong")
-    began = time.perf_counter()
+    pictures = Batches(shapes(2 * setup.batch, seed=0), setup.batch, seed=0, augment="strong")
     pictures.batch(0, 0)
+    began = time.perf_counter()
+    pictures.batch(0, 1)
     weights = [p.data for p in model.parameters()]
     return None if not group.leads else {
         "step": median(steps[WARM_UP:]),
