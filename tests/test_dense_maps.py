@@ -125,6 +125,17 @@ def test_giou_pulls_boxes_together_that_do_not_meet() -> None:
     assert da[2] > 0  # a larger x1 makes them agree more
 
 
+@law(seed=seeds)
+def test_the_gradient_of_giou_is_its_slope(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = some_boxes(rng, 5), some_boxes(rng, 5)
+    g, t, u = rng.standard_normal(5), rng.standard_normal((5, 4)), rng.standard_normal((5, 4))
+    da, db = giou(a, b)[1](g)
+    h = 1e-6
+    slope = (giou(a + h * t, b + h * u)[0] - giou(a - h * t, b - h * u)[0]) @ g / (2 * h)
+    assert_close((da * t).sum() + (db * u).sum(), slope, 1e-6)
+
+
 def test_boxes_that_only_touch_have_the_gradient_of_boxes_that_are_apart() -> None:
     a, gap = np.array([[0.0, 0, 2, 3]]), np.array([[1e-9, 0, 1e-9, 0]])
     touching = np.array([[2.0, 1, 4, 5]])
