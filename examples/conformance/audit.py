@@ -54,8 +54,18 @@ means that the adapter offers no such function.
 | `swin_block.c` | attention in windows in C: reads the probes' files, writes its answers |
 
 Start your own: `minswin conform --functions` says what a module may define, and
-`minswin conform --module mypkg.adapter` puts the probes to it. Other languages:
-`minswin conform --write probes`, then `minswin conform --files answers`.
+`minswin conform --module mypkg.adapter` puts the probes to it. As tests, one for each probe:
+`MINSWIN_ADAPTER=mypkg.adapter pytest --pyargs minswin.crosscheck.conform`. What a module lacks is
+not covered, and never called passed.
+
+Other languages: `minswin conform --write probes` writes each probe's arrays and settings, and
+`minswin conform --files answers` judges what was written to `answers/FUNCTION/CASE/NAME.npy` (or
+`.f32`, `.f64`: the numbers alone, little-endian, in C order; or a probe's all in an `answers.npz`),
+in the shapes of `probes/manifest.json`. A probe without a file is not covered, a file that answers
+none is named, and the status is 1 if one differs.
+
+Whole models need no adapter: `minswin.crosscheck.torch.check` for a module of PyTorch, `minswin
+compare TRACE model.onnx`, `minswin.crosscheck.saving.save` for trees of JAX and NumPy arrays.
 """
 
 

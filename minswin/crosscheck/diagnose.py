@@ -156,7 +156,7 @@ def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
     """Whether it is numbers, of which a mask may be −∞."""
     if finding.verdict == "not finite" and finding.step.kind in KINDS:
         return not (np.isnan(y) | (y == np.inf)).any()
-    return finding.verdict == "wrong"
+    return finding.verdict == "wrong" or (finding.verdict == "shape" and y.dtype.kind == "f")
 
 
 class _Value:
@@ -167,11 +167,12 @@ class _Value:
         first = comparison.first
         assert first is not None
         self.finding, self.name = first, first.name
-        self.u = comparison.precision[first.name].u
+        self.u = comparison.precision.get(first.name, SINGLE).u
         self.have = {
             n: np.where(m.array == -np.inf, LOW, m.array) if m.array.dtype.kind == "f" else m.array
             for n, m in comparison.given.items()
-            if n in truth.steps and m.array.shape == truth.steps[n].value.shape
+            if n in truth.steps
+            if m.array.shape == truth.steps[n].value.shape or n == first.name
             if not (np.isnan(m.array) | (m.array == np.inf)).any()
         }
         self.tried = 0
@@ -211,6 +212,8 @@ class _Value:
         """Of the first image, if their tensor is wrong there as well: a run is then faster."""
         if self.name not in self.have:
             return None
+        if self.name == "loss" or self.finding.verdict == "shape":
+            return Ground(self.truth, self.have)  # of all images
         with np.errstate(all="ignore"):
             one = Ground(self.truth, self.have, images=1)
             sites = one.sites(self.name)
@@ -232,6 +235,8 @@ class _Value:
         logits = _from_the_image(ground, self.clock, self.u)
         found: list[Answer] = [*self.partly]
         for last, stage in self._stages(sites):
+            if last and self.finding.verdict == "shape":
+                break
             answers = stage()
             for answer in answers:
                 _weigh(answer, witnesses, logits)
@@ -366,6 +371,8 @@ def _role(name: str) -> str:
 
 
 def _observed(truth: Trace, comparison: Comparison, finding: Finding) -> list[str]:
+    if finding.verdict == "shape":
+        return []
     step, y = finding.step, _float(comparison.aligned[finding.name].array)
     follows = comparison.follows.get(finding.name)
     right = _truth_of(truth, finding) if follows is None else follows.value

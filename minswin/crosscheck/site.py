@@ -149,6 +149,9 @@ class Ground:
         numbers = [self.order.index(name) for name in way]
         around = [c for c in self.calls if c.first <= min(numbers) and max(numbers) < c.end]
         around.sort(key=lambda c: (c.end - c.first, -len(c.path)))
+        if target == "loss":
+            root = next(c for c in self.calls if not c.path)
+            return [OfTheLoss(self, root, target, set(way))]
         return [Site(self, call, target, set(way)) for call in around]
 
 
@@ -261,6 +264,23 @@ class Site:
             for layer, kind in before:
                 layer.__class__ = kind
                 layer.__dict__.pop("_given_outputs", None)
+
+
+class OfTheLoss(Site):
+    """The loss, which no layer computes: from their logits, or else from the image."""
+
+    def run(
+        self, dtype: str = "float64", model: Layer | None = None, *, whole: bool = False
+    ) -> Array | None:
+        model = self.ground.models[dtype] if model is None else model
+        logits = self.ground.inputs[self.target][0]
+        labels = self.ground.truth.steps["labels"].value[: self.ground.images]
+        with unchecked(), kernels.using("reference"), no_grad():
+            if logits in self.known:
+                x = Tensor(self.ground.held(logits, dtype))
+            else:
+                x = model(Tensor(self.ground.image(dtype)))
+            return loss(lambda y: y, x, labels).data
 
 
 def _step_of(record: Recording, x: Any) -> str:

@@ -386,7 +386,8 @@ classic(
     "x = self.norm(x)  # every token is normalised, THEN the mean is taken\n"
     "    x = x.mean(axis=(1, 2))",
     "x = self.norm(x.mean(axis=(1, 2)))",
-    met="porting", first="norm",
+    met="porting", first="norm", words="the mean of the tokens is taken before the norm",
+    remedy="each token is normalised, then the mean is taken",
 )  # fmt: skip
 classic(
     "normed twice at the end", "models.swin.SwinTransformer.__call__",
