@@ -128,11 +128,13 @@ def test_the_command_prints_a_draft_and_names_what_was_not_paired(
 
 def test_a_map_that_leaves_out_makes_a_strange_tensor_no_question() -> None:
     truth, right = score.truth("square"), dict(score.truth("square").arrays["float32"])
-    theirs = {n: x for n, x in right.items() if n in truth.steps and n not in ("head", "loss")} | {
-        "odd": np.ones((3, 4, 5), "f4")
-    }
-    assert compare(truth, theirs).unknown == ["odd"]
-    assert compare(truth, theirs, {"-": "odd"}).passed
+    theirs = {n: x for n, x in right.items() if n in truth.steps and n not in ("head", "loss")}
+    theirs |= {
+        "odd": np.ones((3, 5), "f4"),
+        "even": np.zeros((3, 5), "f4"),
+    }  # which are the logits?
+    assert compare(truth, theirs).unknown == ["odd", "even"]
+    assert compare(truth, theirs, [("-", "odd"), ("-", "even")]).passed
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────

@@ -10,9 +10,11 @@ import pytest
 
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import GOOD, compare
+from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.layouts import NOTE
 from minswin.crosscheck.precision import BFLOAT16, FLOAT16, SINGLE, Precision
+from minswin.crosscheck.printed import report
 from minswin.crosscheck.trace import trace
 from minswin.models import create_model
 from tests.official import official
@@ -84,3 +86,63 @@ def test_a_tensor_that_ours_have_not_does_no_harm_where_all_behind_it_is_account
     assert compare(truth(), {**kept, **merged}).passed
     found = compare(truth(), {**kept, "t.norm": np.ones((3, 96, 40), np.float32)})
     assert found.first is None and found.unknown == ["t.norm"]
+
+
+# ── half precision ───────────────────────────────────────────────────────────────────────────────
+
+ONE = {**SETTINGS, "img_size": (16, 24), "depths": (2,), "num_heads": (2,)}
+MISTAKES = {"eps": "ε of the layer norm is 0.001", "no bias": "no relative position bias",
+            "relu": "relu"}  # fmt: skip
+
+
+@cache
+def small_truth() -> Trace:
+    images = recipe.images(2, 3, ONE["img_size"], np.float32)
+    return trace(small, images, recipe.labels(2, 7), grad=False)
+
+
+def small(dtype: Any) -> Any:
+    return create_model("swin_tiny", **ONE, rng=np.random.default_rng(0), dtype=dtype)
+
+
+def small_port(kind: Precision, mistake: str = "") -> dict[str, np.ndarray]:
+    state = recipe.weights(small(np.float32).state_dict(), np.float32)
+    images = recipe.images(2, 3, ONE["img_size"], np.float32)
+    return official(state, ONE, images, rounded=kind.round, mistake=mistake)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("kind", [FLOAT16, BFLOAT16], ids=lambda k: k.name)
+def test_half_precision_does_not_hide_a_mistake(kind: Precision, mistake: str) -> None:
+    """All of it is within the limits of half precision, or near them."""
+    found = compare(small_truth(), small_port(kind, mistake))
+    assert not found.passed and found.first is not None
+    told = diagnose(small_truth(), found)
+    assert told is not None
+    assert any(MISTAKES[mistake] in f"{c.name} {c.diff}" for c in told.causes), told.causes
+
+
+@pytest.mark.parametrize("kind", [FLOAT16, BFLOAT16], ids=lambda k: k.name)
+def test_what_half_precision_cannot_tell_is_said(kind: Precision) -> None:
+    found = compare(small_truth(), small_port(kind))
+    assert found.passed and found.doubts is not None
+    assert max(found.doubts.sizes.values()) < 1.2  # rounding by chance is larger by √2
+    hidden = {h.edit.words for h in found.doubts.alike}
+    assert "ε of the layer norm is 1e-06, the default of ViT and Flax" in hidden
+    assert not {"GELU is x · sigmoid(1.702 x)", "q kᵀ is not scaled"} & hidden
+    text = report(small_truth(), found, None)
+    assert "right cannot be told apart from:" in text and "1e-06" in text
+
+
+def test_time_that_ran_out_is_no_verdict() -> None:
+    found = compare(small_truth(), small_port(BFLOAT16), seconds=0)
+    assert found.first is None and not found.passed
+    assert "Undecided: the time ran out" in report(small_truth(), found, None)
+
+
+def test_errors_that_add_up_unseen_are_not_called_right() -> None:
+    found = compare(small_truth(), small_port(SINGLE))
+    assert found.passed
+    found.findings[-2].verdict = "follows"
+    assert not found.passed and found.drifted == [found.findings[-2]]
+    assert "add up to more than" in report(small_truth(), found, None)

@@ -200,7 +200,7 @@ def run_compare(
         arrays = tensors_of(theirs, np.asarray(trace_of_ours.steps["image"].value))
     else:
         arrays = read_theirs(theirs, dtype=dtype, key=key)
-    comparison = compare(trace_of_ours, arrays, given)
+    comparison = compare(trace_of_ours, arrays, given, seconds=seconds, tell=tell)
     if draft_map:
         pairs = {n: match.name for n, match in comparison.given.items()}
         exact = next(iter(trace_of_ours.arrays.values()))

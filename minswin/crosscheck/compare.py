@@ -7,13 +7,14 @@ what our own pass in float32 is off as the measure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from minswin.crosscheck.align import Theirs, align, losses_of, undecided
 from minswin.crosscheck.bounds import EXACT
+from minswin.crosscheck.doubts import SECONDS, Doubts, doubts
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows, follow
 from minswin.crosscheck.layouts import windows_of
@@ -27,6 +28,7 @@ __all__ = ["Comparison", "Finding", "compare"]
 Array = np.ndarray
 OTHER_ORDER = 16  # so many times our own error in float32: sums may be taken in another order
 GOOD = ("equal", "right", "follows")
+ROUNDING = "rounding"
 EXACT_INPUTS = ("input", "parameter")
 
 
@@ -52,7 +54,7 @@ class Finding:
     worst: tuple[int, ...] = ()  # where the verdict was decided
     off: float = 0.0  # the largest error, in tolerances; infinite where the tolerance is 0
     limit: float = 0.0  # the largest of its elements' tolerances
-    given: str = "truth"  # held against this, "its own inputs", or "earlier tensors"
+    given: str = "truth"  # held against this, "its own inputs", "earlier tensors", or "rounding"
 
 
 @dataclass
@@ -66,21 +68,32 @@ class Comparison:
     unknown: list[str] = field(default_factory=list)  # of these, such as may be wrong ones of ours
     follows: Mapping[str, Follows] = field(default_factory=dict)  # what each must be
     absent: list[str] = field(default_factory=list)  # lines of the map without a tensor
+    doubts: Doubts | None = None  # of a port in half precision whose limits were all kept
+
+    @property
+    def drifted(self) -> list[Finding]:
+        """Nothing is wrong, and yet these are farther off than rounding makes them."""
+        return [f for f in self.findings if f.verdict == "follows" and self.first is None]
 
     @property
     def passed(self) -> bool:
         """Nothing is wrong, and what was compared is enough to say so."""
-        return self.first is None and not self.unknown
+        finished = self.doubts is None or self.doubts.finished
+        return self.first is None and finished and not (self.unknown or self.drifted)
 
 
 def compare(
     truth: Trace,
     theirs: Mapping[str, Array],
     names: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    *,
+    seconds: float = SECONDS,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """Compare their tensors with a trace, forward in the order of the steps, then backward.
 
-    names: our names to theirs, or lines of a map, see names.py
+    names: our names to theirs, or lines of a map, see names.py   seconds: of CPU time, for what
+    likely mistakes would give of a port in half precision, see doubts.py
     """
     exact = _exact(truth)
     lines = list(names.items()) if isinstance(names, Mapping) else list(names or ())
@@ -100,14 +113,28 @@ def compare(
         findings += [*judge.backward(), *judge.losses()]
         findings += [judge.weight_after(name) for name in exact if name.startswith(AFTER)]
     first = next((f for f in findings if f.verdict not in (*GOOD, "missing")), None)
+    doubted = None
+    if first is None and judge.least.u > SINGLE.u and truth.build is not None:
+        kind, have = judge.least, judge.have
+        doubted = doubts(truth, have, judge.precision, kind, seconds=seconds, tell=tell)
+        first = _first_doubted(findings, doubted)
     used = {match.name for match in aligned.values()}
     unused = [name for name in theirs if name not in used | resolved.theirs]
     unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
     precision, follows = judge.precision, judge.follows
     return Comparison(
         findings, first, judge.aligned, aligned, precision, unused, unknown, follows,
-        resolved.absent,
+        resolved.absent, doubted,
     )  # fmt: skip
+
+
+def _first_doubted(findings: list[Finding], doubted: Doubts) -> Finding | None:
+    """Mark what hypotheses explain better than rounding does as wrong; the first of these."""
+    marked = [f for f in findings if f.name in doubted.wrong]
+    for finding in marked:
+        finding.verdict, finding.given = "wrong", ROUNDING
+        finding.off = doubted.sizes[finding.name]
+    return marked[0] if marked else None
 
 
 def _exact(truth: Trace) -> dict[str, Array]:

@@ -9,7 +9,7 @@ nevertheless true of their tensor is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck.compare import GOOD, Comparison, Finding
+from minswin.crosscheck.doubts import role_of
 from minswin.crosscheck.edits import helpers
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.masked import KINDS, legible, masked_pairs
@@ -35,6 +36,7 @@ QUICK = 10.0
 LOW = -1e9  # stands for −∞, which no sum can be told from
 DROPPED = "dropout is active"
 ALIKE = 8  # edits of equal numbers that are tried elsewhere
+MOST = 4  # causes that are told
 OTHERS = 3  # wrong tensors elsewhere that an edit is tried on as well
 
 
@@ -87,6 +89,9 @@ def diagnose(
     finding = comparison.first
     if finding is None:
         return None
+    if comparison.doubts is not None and (known := comparison.doubts.wrong[finding.name]):
+        causes = [_cause_of(h.edit) for h in known[:MOST]]
+        return Diagnosis(finding, causes, [], comparison.doubts.tried)
     match = comparison.aligned.get(finding.name)
     if finding.name.startswith(AFTER) or finding.name == LOSSES:
         return _of_training(truth, comparison, Clock(seconds), tell)
@@ -139,9 +144,11 @@ def _of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell)
 
 
 def _plain_cause(answer: Answer) -> Cause:
-    edit = answer.edit
-    others = [f"{e.words}: {e.diff}" for e in answer.edits[1:4]]
-    return Cause(edit.words, edit, edit.remedy, edit.threads, others)
+    return _cause_of(answer.edit, [f"{e.words}: {e.diff}" for e in answer.edits[1:4]])
+
+
+def _cause_of(edit: Any, others: Sequence[str] = ()) -> Cause:
+    return Cause(edit.words, edit, edit.remedy, edit.threads, list(others))
 
 
 def _truth_of(truth: Trace, finding: Finding) -> Array:
@@ -307,10 +314,10 @@ class _Value:
         ]
         verdicts = {f.name: f.verdict for f in self.comparison.findings}
         wrong = [n for n in names if verdicts[n] == "wrong"]
-        alike = [n for n in wrong if _role(n) == _role(self.name)]
+        alike = [n for n in wrong if role_of(n) == role_of(self.name)]
         ops = {self.truth.steps[n].op for n in ground.between(self.name)}
         right = [n for n in names if verdicts[n] in GOOD and self.truth.steps[n].op in ops]
-        right = list({_role(n): n for n in right}.values())  # one of each role
+        right = list({role_of(n): n for n in right}.values())  # one of each role
         found = []
         for name in [*(alike or wrong)[-OTHERS:], *right[:OTHERS]]:
             sites = ground.sites(name)
@@ -363,11 +370,6 @@ def _gives(witness: Search, edit: Any, number: float | None) -> bool:
         return value is not None and witness.equals(edit, value)
     finally:
         helpers.FREE["number"] = 1.0
-
-
-def _role(name: str) -> str:
-    """blocks.attn.proj: the name without the numbers of stages and blocks."""
-    return ".".join(part for part in name.split(".") if not part.isdecimal())
 
 
 def _observed(truth: Trace, comparison: Comparison, finding: Finding) -> list[str]:

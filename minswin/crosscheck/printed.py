@@ -10,14 +10,16 @@ import numpy as np
 
 from minswin.crosscheck.align import losses_of
 from minswin.crosscheck.bounds import reason
-from minswin.crosscheck.compare import Comparison, Finding
+from minswin.crosscheck.compare import ROUNDING, Comparison, Finding
 from minswin.crosscheck.diagnose import Cause, Diagnosis
+from minswin.crosscheck.doubts import Doubts
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.recording import Step
 from minswin.crosscheck.results import coverage, unseen_layers
 from minswin.crosscheck.where import describe, place_of
 
 BEFORE, BEHIND = 5, 3  # rows that are shown before and behind the first divergence
+ALIKE = 8  # mistakes that are told of those that half precision hides
 WIDEST = 5  # where nothing is wrong: so many of the largest errors
 HEAD = (
     f"{'tensor':44} {'shape':>15} {'abs. error':>10} {'relative':>9} {'cosine':>9} {'ULPs':>8} "
@@ -105,8 +107,28 @@ def _summary(comparison: Comparison) -> Iterator[str]:
         yield f"{len(comparison.unknown)} of theirs were not, and no value finds what is wrong."
         yield "Say with --names what they are, the logits and gradients first. The status is 1,"
         yield "as if something were wrong."
+    if comparison.drifted:
+        names = ", ".join(f.name for f in comparison.drifted[:3])
+        yield "Undecided: no step is wrong by itself, and yet their errors add up to more than"
+        yield f"rounding does: {names}. Hand out more tensors. The status is 1."
+    if comparison.doubts is not None and comparison.first is None:
+        yield from _in_half_precision(comparison.doubts)
     if comparison.passed:
         yield "No divergence."
+
+
+def _in_half_precision(doubts: Doubts) -> Iterator[str]:
+    """What the numbers of half precision cannot tell."""
+    yield f"Half precision: {doubts.tried:,} small edits of our text were held against them."
+    if not doubts.finished:
+        yield "Undecided: the time ran out before all likely ones were; --seconds gives it more."
+    if doubts.alike:
+        yield "At this precision right cannot be told apart from:"
+    for h in doubts.alike[:ALIKE]:
+        yield f"  · {h.edit.words}   [{h.edit.place}]"
+        yield from (f"      {line}" for line in h.edit.diff.splitlines() if line[0] == "+")
+    if len(doubts.alike) > ALIKE:
+        yield f"  · and {len(doubts.alike) - ALIKE} more; in float32 all of them show"
 
 
 def _rests_on(comparison: Comparison) -> Iterator[str]:
@@ -146,7 +168,7 @@ def _losses(truth: Trace, theirs: np.ndarray) -> Iterator[str]:
 def _first(finding: Finding, steps: Mapping[str, Step]) -> Iterator[str]:
     step = finding.step
     yield f"First divergence: {_title(finding)}"
-    if finding.worst or finding.verdict == "wrong":
+    if finding.given != ROUNDING and (finding.worst or finding.verdict == "wrong"):
         yield f"  where     {describe(step, finding.worst, steps) or 'it is one number'}"
     if finding.verdict == "wrong":
         yield f"  how much  {_how_much(finding)}"
@@ -174,6 +196,8 @@ def _title(finding: Finding) -> str:
 
 
 def _how_much(finding: Finding) -> str:
+    if finding.given == ROUNDING:
+        return f"{finding.off:.2g} times what rounding gives there, which has another direction"
     if not math.isfinite(finding.off):
         return "any difference is too much: this step only moves numbers, or was given"
     return f"{finding.off:,.0f} times the limit ({_reason(finding)})"
@@ -190,6 +214,8 @@ def _given(finding: Finding) -> str:
         return "what follows from its own inputs: the mistake is in this step"
     if finding.given == "earlier tensors":
         return "what follows from their nearest earlier tensors: the mistake lies in between"
+    if finding.given == ROUNDING:
+        return "what rounding does, and what likely mistakes would do"
     return "our value, in float64"
 
 

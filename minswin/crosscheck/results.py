@@ -101,6 +101,10 @@ def data_of(
             "theirs that are none of ours": list(comparison.unused),
             "lines of the map without a tensor": list(comparison.absent),
         },
+        "cannot be told apart from": [
+            {"mistake": h.edit.words, "place": h.edit.place, "diff": h.edit.diff}
+            for h in (comparison.doubts.alike if comparison.doubts is not None else ())
+        ],
         "first": _first(truth, comparison.first),
         "diagnosis": _diagnosis(diagnosis),
         "tensors": [_row(f) for f in rows],

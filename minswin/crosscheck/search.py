@@ -140,12 +140,15 @@ class Search:
         """The answers among these edits."""
         answers: list[Answer] = []
         stop: float | None = None
+        place = getattr(getattr(self.site, "call", None), "path", "")
+        what += f" of {len(edits):,}" if isinstance(edits, list) else ""
+        what += f" in {place}" if place else ""
         for edit in edits:
             if self.clock.over or (stop is not None and edit.rank > stop):
                 break
             self.count += 1
             if self.count % 100 == 0:
-                self.tell(f"{self.count:,} {what} tried")
+                self.tell(f"{self.count:,} tried: {what}")
             value = self.value(edit)
             if value is None or value.shape != self.site.theirs.shape:
                 continue

@@ -100,7 +100,7 @@ def check(
     weights = _Weights(module, own, state, lines, dialect_of_names, ours)
     theirs = _run(module, weights.theirs, x, labels, grad)
     lines = weights.lines_of(truth.steps, theirs, lines)
-    comparison = compare(truth, weights.with_our_gradients(theirs), lines)
+    comparison = compare(truth, weights.with_our_gradients(theirs), lines, seconds=seconds)
     found = diagnose(truth, comparison, seconds=seconds)
     call = f"check(module, model={model!r}"
     call += "".join(f", {n}={v!r}" for n, v in {"grad": grad, "images": images, **settings}.items())
