@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from minswin.around import Run, around
 from minswin.arrays import Array, Definition
-from minswin.autograd import GoOn, Tensor, around
+from minswin.autograd import Tensor
 from minswin.crosscheck.bounds import EXACT
 from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import Step
@@ -37,7 +38,7 @@ class _Rounded:
         self.rounding, self.only = rounding, only
 
     def __call__(
-        self, go: GoOn, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+        self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         result = go(definition, inputs, settings)
         name = getattr(definition, "__name__", "")
