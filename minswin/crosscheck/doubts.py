@@ -29,6 +29,7 @@ SECONDS = 60.0  # of CPU time for all hypotheses
 LARGER = 2.0  # so many times what rounding gives is more than rounding
 STRAYS = 0.25  # c of a right port; beyond it a mistake and rounding cannot be told apart
 FLOOR = 0.05  # of the rounding's size: what is below is too near to how a library really rounds
+HUGE = 1e100  # no port gives it, and its square is no number
 PLACES = 3  # tensors of one role that are looked at together
 LIKELY = 2.3  # rank: the mistakes that are easily made
 MANY = 400  # edits of a role
@@ -188,6 +189,8 @@ def _held_against(edit: Any, role: str, spots: Mapping[str, _Spot]) -> Hypothesi
     for spot in spots.values():
         value = spot.search.value(edit)
         if value is None or value.shape != spot.error.shape:
+            return None
+        if np.max(np.abs(value), initial=0) > HUGE:
             return None
         d, weight = value - spot.search.right, spot.size**-2
         length += weight * float((d * d).sum())
