@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Array", "Definition", "Vjp", "array_module", "to_numpy"]
+__all__ = ["Array", "Definition", "Vjp", "array_module", "sliding_windows", "to_numpy"]
 
 Array = Any  # a NumPy or a CuPy array: the definitions are the same for both
 Vjp = Callable[[Array], tuple[Any, ...]]  # cotangent of the result -> one gradient per argument
@@ -61,6 +61,21 @@ def _needs_gradient(x: Any) -> bool:
     if isinstance(x, (list, tuple)):
         return any(map(_needs_gradient, x))
     return getattr(x, "requires_grad", False) is True
+
+
+def sliding_windows(x: Array, window: tuple[int, int]) -> Array:
+    """Every window of the last two axes, as a view: (..., H, W) gives (..., H', W', kh, kw).
+
+    window (kh, kw)   H' = H − kh + 1   W' = W − kw + 1
+    CuPy's own function of this kind waits for the GPU. Raises ValueError: a view that reaches
+    beyond the array would read what is not its own.
+    """
+    (H, W), (kh, kw) = x.shape[-2:], window
+    if not (1 <= kh <= H and 1 <= kw <= W):
+        raise ValueError(f"sliding_windows: window {window} must lie in the map, which is {(H, W)}")
+    shape = *x.shape[:-2], H - kh + 1, W - kw + 1, kh, kw
+    view = array_module(x).lib.stride_tricks.as_strided
+    return view(x, shape, (*x.strides, *x.strides[-2:]))
 
 
 def to_numpy(x: Array) -> np.ndarray:

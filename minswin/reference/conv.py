@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from minswin.arguments import Pair
-from minswin.arrays import Array, Vjp, array_module
+from minswin.arrays import Array, Vjp, array_module, sliding_windows
 from minswin.reference.linear import linear
 
 __all__ = ["avg_pool2d", "conv2d", "max_pool2d", "unfold"]
@@ -33,11 +33,8 @@ def _patches(x: Array, kernel: Pair, stride: Pair, padding: Pair, outside: float
     xp, (ph, pw) = array_module(x), padding
     around = ((0, 0), (0, 0), (ph, ph), (pw, pw))
     padded = xp.pad(x, around, constant_values=outside) if ph or pw else x
-    (B, C, H, W), (kh, kw), (sh, sw) = padded.shape, kernel, stride
-    shape = B, C, (H - kh) // sh + 1, (W - kw) // sw + 1, kh, kw
-    b, c, h, w = padded.strides
-    strides = b, c, sh * h, sw * w, h, w
-    return xp.lib.stride_tricks.as_strided(padded, shape, strides)  # windows of CuPy would wait
+    sh, sw = stride
+    return sliding_windows(padded, kernel)[:, :, ::sh, ::sw]
 
 
 def _put_back(
