@@ -30,8 +30,7 @@ from test_mask import (
 from minswin import ops
 from minswin.arrays import Definition
 from minswin.autograd import Tensor, vjp
-from minswin.composites import merge_heads, split_heads
-from minswin.layers.attention import attend
+from minswin.composites import merge_heads, spelled_out, split_heads
 from minswin.reference.attention import attention
 from minswin.reference.elementwise import unbroadcast
 from minswin.reference.linear import swap
@@ -140,11 +139,11 @@ def keys_and_values_exchanged(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, 
     return q, v, k
 
 
-@plant(attend, test_attention_that_may_drop_probabilities_is_the_same_attention)
+@plant(spelled_out, test_attention_that_may_drop_probabilities_is_the_same_attention)
 def dropping_attention_without_bias_and_mask(
-    q: Tensor, k: Tensor, v: Tensor, bias: Any, drop: Any
+    q: Tensor, k: Tensor, v: Tensor, bias: Any = None, *, drop: Any = None
 ) -> Tensor:
-    return attend(q, k, v, None if drop is not None and drop.active else bias, drop)
+    return spelled_out(q, k, v, None if drop is not None else bias, drop=drop)
 
 
 @plant(attention, GRADIENT, test_the_layer_has_the_derivative_of_its_value)

@@ -165,8 +165,8 @@ def test_every_step_of_the_engine_is_that_of_our_trace(case, tmp_path, capsys) -
     name, settings = TRACED[case]
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     changes = [f"--set={key}={value!r}" for key, value in settings.items()]
-    command = ["trace", "--model", name, *changes, "--no-grad", "--form", "npy", "-o", str(ours)]
-    assert cli.main(command) == 0
+    command = ["trace", "--model", name, *changes, "--no-grad", "--float32", "--form", "npy"]
+    assert cli.main([*command, "-o", str(ours)]) == 0
     arrays = {f.stem: np.load(f) for f in (ours / "float32").glob("*.npy")}
     model = create_model(name, **settings)
     weights = {key: arrays[key] for key in model.state_dict()}
