@@ -20,6 +20,7 @@ from tiny_training import install, tiny_load
 import minswin
 import minswin.training.evaluation
 from minswin import cli
+from minswin.cli.parsing import ELSEWHERE
 from minswin.look.tables import bars, fitted, shapes_table
 from minswin.models import create_model, list_models
 from minswin.training.checkpoints import LAST, read_checkpoint, save_checkpoint
@@ -162,25 +163,6 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
         (["info", "swin_tiny", "--img-size", "30"], "30×30 image does not divide into 4×4 patches"),
         (["fly"], "argument COMMAND: invalid choice: 'fly'"),
         (["trian"], "did you mean 'train'? (see minswin --help)"),
-        (
-            ["train", "--epohcs", "3"],
-            "option --epohcs; did you mean --epochs? (see minswin train -",
-        ),
-        (
-            ["train", "--learning-rate=1"],
-            "--learning-rate; did you mean --lr? (see minswin train",
-        ),
-        (
-            ["train", "--gpu"],
-            "option --gpu; did you mean --device? (see minswin train --help)",
-        ),
-        (["explain", "a.png", "--ouput", "x"], "did you mean --out? (see minswin explain --help)"),
-        (
-            ["info", "swin_tiny", "--imag", "30"],
-            "option --imag; did you mean --img-size? (see minswin info --help)",
-        ),
-        (["train", "--decay", "1"], "option --decay; did you mean --weight-decay? (see minswin"),
-        (["train", "--image-size", "1"], "--image-size; did you mean --size? (see minswin train"),
         (["--verison"], "unknown option --verison; did you mean --version? (see minswin --help)"),
         (["models", "--xyz"], "minswin: error: unknown option --xyz (see minswin models --help)"),
         (["train", "shapes"], "unexpected argument 'shapes' (see minswin train --help)"),
@@ -189,6 +171,45 @@ def test_resume_keeps_to_the_settings_of_the_run(capsys, trained):
 )
 def test_an_error_is_one_line(capsys, arguments, message):
     assert message in refusal(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("train --epohcs 3", "--epochs"),
+        ("train --imag 3", "--size"),
+        ("train --image-size 1", "--size"),
+        ("info swin_tiny --imag 30", "--img-size"),
+        ("predict --imag x", "IMAGE, which stands without a name"),
+        ("evaluate --checkpoint x", "checkpoint, which stands without a name"),
+        ("info --model swin_tiny", "model, which stands without a name"),
+        ("train --learning-rate=1", "--lr"),
+        ("train --wd 0.1", "--weight-decay"),
+        ("train --decay 1", "--weight-decay"),
+        ("train -bs 8", "--batch-size"),
+        ("train --BATCH_SIZE 8", "--batch-size"),
+        ("train --num_wor 2", "--threads"),
+        ("train --gpu", "--device"),
+        ("train --pretrained x", "--weights"),
+        ("train --label-smoothing 0.1", "--smoothing"),
+        ("explain a.png --ouput x", "--out"),
+    ],
+)
+def test_an_option_of_another_name_or_half_a_name_gets_the_right_one(capsys, line, meant):
+    command = line.split()[0]
+    error = refusal(capsys, *line.split())
+    assert f"; did you mean {meant}? (see minswin {command} --help)" in error
+
+
+def test_the_names_elsewhere_are_of_options_and_arguments_that_there_are():
+    commands = cli._parser()._subparsers._group_actions[0].choices
+    known = set()
+    for parser in commands.values():
+        if parser.options_of_use is not None:
+            parser.options_of_use(parser)
+        known |= {name.strip("-") for name in parser._option_string_actions}
+        known |= {action.dest for action in parser._get_positional_actions()}
+    assert set(ELSEWHERE) <= known
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_too(capsys, tmp_path):
@@ -409,6 +430,7 @@ ON_A_TERMINAL = """
 import sys, time
 import numpy
 from minswin import cli
+from minswin.cli.parsing import ELSEWHERE
 from minswin.cli import looking, waiting
 waiting.SILENCE, waiting.TURN = 0.2, 0.02
 
@@ -466,6 +488,7 @@ def test_without_a_terminal_nothing_is_reported():
 TERMINATED = """
 import os, signal, sys
 from minswin import cli
+from minswin.cli.parsing import ELSEWHERE
 from minswin.cli import looking
 from minswin.replacing import replacing
 

@@ -52,21 +52,62 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unknown option {option}" + (f"; did you mean {near}?" if near else ""))
 
     def _nearest(self, option: str) -> str | None:
-        """The option that is spelt most like this one, or else one whose help has these words."""
-        helps = {name: action.help or "" for name, action in self._option_string_actions.items()}
-        near = max(helps, key=lambda name: _likeness(option, name), default="")
-        if near and _likeness(option, near) >= 0.65:
+        """What is called so elsewhere, begins so, is spelt like it, or has its words as help."""
+        ours = option.strip("-").lower().replace("_", "-")
+        names: dict[str, tuple[str, ...]] = {}
+        for name in self._option_string_actions:
+            names[name] = (name.strip("-"), *ELSEWHERE.get(name.strip("-"), ()))
+        for action in self._get_positional_actions():
+            shown = f"{action.metavar or action.dest}, which stands without a name"
+            names[shown] = (action.dest, *ELSEWHERE.get(action.dest, ()))
+        for near, known in names.items():
+            if ours in known:
+                return near
+        for near, known in names.items():
+            if len(ours) > 2 and any(word.startswith(ours) for word in known):
+                return near
+        near = max(names, key=lambda name: _likeness(ours, names[name][0]), default="")
+        if near and _likeness(ours, names[near][0]) >= 0.65:
             return near
-        words = option.strip("-").replace("-", " ").replace("_", " ")
+        helps = {name: action.help or "" for name, action in self._option_string_actions.items()}
+        words = ours.replace("-", " ")
         mentioned = [name for name, text in helps.items() if words in text.lower()]
         return mentioned[0] if mentioned and len(words) > 2 else None
 
 
+# What other programs call an option or an argument. Of two that are called alike, the first counts.
+ELSEWHERE = {
+    "batch-size": ("bs", "b", "batch"),
+    "checkpoint": ("run", "ckpt", "weights", "resume"),
+    "clip": ("clip-grad", "grad-clip", "max-grad-norm"),
+    "data": ("dataset", "train-dir"),
+    "data-dir": ("data-path", "root"),
+    "device": ("gpu", "gpus", "cuda"),
+    "drop-path": ("dpr", "stochastic-depth"),
+    "epochs": ("num-epochs", "n-epochs", "max-epochs"),
+    "holdout": ("val-split", "validation-split"),
+    "images": ("image", "img", "input", "picture", "pictures"),
+    "img-size": ("size", "image-size", "input-size", "resolution"),
+    "lr": ("learning-rate", "rate", "eta"),
+    "model": ("arch", "architecture", "network", "name"),
+    "optimizer": ("opt", "optim"),
+    "out": ("output", "output-dir", "save-dir", "log-dir"),
+    "precision": ("dtype", "amp", "fp16", "bf16"),
+    "size": ("img-size", "image-size", "input-size", "resolution"),
+    "smoothing": ("label-smoothing",),
+    "teacher": ("teacher-model",),
+    "threads": ("workers", "num-workers", "jobs", "j"),
+    "top": ("topk", "top-k", "k"),
+    "warmup": ("warmup-epochs",),
+    "weight-decay": ("wd", "decay", "l2"),
+    "weights": ("pretrained", "init", "ckpt", "load", "checkpoint"),
+}
+
+
 def _likeness(option: str, name: str) -> float:
-    """From 0 to 1, where one may be a part of the other: --imag and --img-size."""
-    ours, theirs = option.strip("-"), name.strip("-")
-    pairs = [(ours, theirs), *((ours, part) for part in theirs.split("-"))]
-    pairs += [(part, theirs) for part in ours.split("-")]
+    """From 0 to 1, where one may be a part of the other: decay and weight-decay."""
+    pairs = [(option, name), *((option, part) for part in name.split("-"))]
+    pairs += [(part, name) for part in option.split("-")]
     return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
 
