@@ -30,12 +30,20 @@ const slide = (page, id, value) => page.evaluate(([name, number]) => {
   slider.dispatchEvent(new Event("input", { bubbles: true }));
 }, [id, value]);
 
+// The listener must stand before the action begins: an input event may overtake an evaluation.
 const answered = async (page, action) => {
-  const done = page.evaluate(() => new Promise((resolve) => document.addEventListener("answered", resolve, { once: true })).then(() => undefined));
-  done.catch(() => undefined); // where the action fails, its own error counts
+  await page.evaluate(() => { window.nextAnswer = new Promise((resolve) => document.addEventListener("answered", () => resolve(), { once: true })); });
   await action();
-  await done;
+  await page.evaluate(() => window.nextAnswer);
   await settled(page);
+};
+
+// An evaluation has no limit of its own: a page that never answers is an error, not a wait for ever.
+const LONGEST = 120; // seconds
+const limited = (promise) => {
+  let timer;
+  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`no answer from the page in ${LONGEST} s`)), 1000 * LONGEST); });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 };
 
 const WALKS = {
@@ -228,7 +236,7 @@ async function open(browser, file, settings, heard) {
   const browser = await chromium.launch({ executablePath, args: QUIET }), results = {}, heard = [];
   for (const [name, walk] of Object.entries(WALKS)) {
     const page = await open(browser, livePage, name === "motion" ? { reducedMotion: "reduce" } : {}, heard);
-    results[name] = await walk(page).catch((error) => ({ error: error.stack }));
+    results[name] = await limited(walk(page)).catch((error) => ({ error: error.stack }));
     await page.close();
   }
   results.screens = {};

@@ -166,25 +166,35 @@ def test_a_negative_side():
 """
 
 
+def write_toy(root: Path, tests: str) -> None:
+    for name, text in (("toy/area.py", SOURCE), ("tests/test_area.py", tests)):
+        (root / name).parent.mkdir()
+        (root / name).write_text(text)
+
+
+def mutate_toy(root: Path, jobs: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "mutate", "--count", "99", "--jobs", jobs, "toy/area.py",
+         "--root", str(root), "--package", "toy"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        capture_output=True, text=True, timeout=HANG,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_tests_that_die_leave_no_verdict(tmp_path: Path) -> None:
+    write_toy(tmp_path, "import os\n\n\ndef test_the_end():\n    os.abort()\n")
+    status, out, err = mutate_toy(tmp_path, "1")
+    assert status == 1 and "did not run to their end (status -6)" in err and not out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_planted_survivor_is_reported_and_a_killed_change_is_not(
     tmp_path: Path, jobs: str
 ) -> None:
-    for name, text in (("toy/area.py", SOURCE), ("tests/test_area.py", TESTS)):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text(text)
-
-    def run() -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "mutate", "--count", "99", "--jobs", jobs, "toy/area.py",
-             "--root", str(tmp_path), "--package", "toy"],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
-            capture_output=True, text=True, timeout=HANG,
-        )  # fmt: skip
-        return done.returncode, done.stdout, done.stderr
-
-    status, out, err = run()
+    write_toy(tmp_path, TESTS)
+    status, out, err = mutate_toy(tmp_path, jobs)
     assert status == 1, err
     assert "+ if width <= 0:" in out and "+ if width < 1:" in out  # no test has a side of 0
     assert "width / height" not in out and "+ pass" not in out and "(not (width < 0))" not in out
@@ -192,7 +202,7 @@ def test_a_planted_survivor_is_reported_and_a_killed_change_is_not(
     (tmp_path / "tests/test_area.py").write_text(
         TESTS + "\ndef test_a_side_of_zero():\n    assert area(0, 2) == 0\n"
     )
-    status, out, _ = run()
+    status, out, _ = mutate_toy(tmp_path, jobs)
     assert "+ if width < 1:" not in out  # survivors are tried again when a test has changed
     lines = (tmp_path / ".mutate/results.jsonl").read_text("utf-8").splitlines()
     results = [json.loads(line) for line in lines]

@@ -62,7 +62,7 @@ def seen(tmp_path_factory):
     slow = text.replace("MAIN_THREAD = 40e6", "MAIN_THREAD = 1")
     (folder / "worker.html").write_text(slow, "utf-8")
     command = ["node", str(HERE / "page_browser.js"), chromium, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -102,8 +102,13 @@ class Map:
         }
         log = self.folder / "log"
         with log.open("w") as file:
-            subprocess.run(
+            done = subprocess.run(
                 [*command, *QUICK], cwd=self.copy, env=environment, stdout=file, stderr=file
+            )
+        if done.returncode not in (0, 1):  # 1: some tests fail
+            raise SystemExit(
+                f"mutate: the tests did not run to their end (status {done.returncode}), so nobody "
+                f"knows which lines they run; read {log}, and start again"
             )
         (self.folder / "states").write_text(
             json.dumps(self._known() | {name: self._states[name] for name in names})
