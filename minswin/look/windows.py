@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.look.canvas import COLOURS, INK, ROSE, bare, enlarge, lines, rgb, show_image
 from minswin.reference.shape import roll
 from minswin.reference.windows import shift_regions, window_merge, window_partition
@@ -28,8 +29,6 @@ __all__ = [
     "slots",
     "window_of",
 ]
-
-Pair = tuple[int, int]
 
 
 # ── where the tokens go ──────────────────────────────────────────────────────────────────────────

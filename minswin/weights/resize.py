@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-Pair = tuple[int, int]
-
+from minswin.arguments import Pair
 
 # ── along one axis: a matrix (new, old) ──────────────────────────────────────────────────────────
 

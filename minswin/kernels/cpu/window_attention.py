@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.cpu.compiled import compiled, contiguous
@@ -27,8 +28,6 @@ from minswin.kernels.cpu.heads import (
 from minswin.kernels.cpu.products import padded, turn
 from minswin.reference.shape import roll
 from minswin.reference.windows import attention_mask, relative_position_index, window_partition
-
-Pair = tuple[int, int]
 
 
 @kernel("shifted_window_attention", "numba")

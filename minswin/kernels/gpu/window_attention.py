@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minswin.arguments import Pair
 from minswin.arrays import Array, Vjp, array_module
 from minswin.kernels import kernel
 from minswin.kernels.gpu.launch import (
@@ -15,8 +16,6 @@ from minswin.kernels.gpu.launch import (
     same_float,
     sum_columns,
 )
-
-Pair = tuple[int, int]
 
 WIDTHS = (16, 32, 64)  # numbers of a head that the kernels are compiled for
 TOKENS = 256  # of a window: a block has a thread for each

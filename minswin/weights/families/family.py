@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.models.base import Model
 
-Pair = tuple[int, int]
 State = dict[str, np.ndarray]
 Settings = dict[str, Any]
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.weights.families import FAMILIES
-from minswin.weights.families.family import Pair, State
+from minswin.weights.families.family import State
 
 OURS, THEIRS = 0, 1  # the sides of a table
 ZEROS = "0"

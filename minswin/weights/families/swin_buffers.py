@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.layers.windows import fit_window
 from minswin.layers.windows_v2 import log_spaced
 from minswin.models.base import patch_grid
 from minswin.models.swin import halve
 from minswin.reference.windows import attention_mask, relative_position_index
-from minswin.weights.families.family import Facts, Pair, State
+from minswin.weights.families.family import Facts, State
 
 INDEX, MASK, COORDINATES = "relative_position_index", "attn_mask", "relative_coords_table"
 BUFFERS = (INDEX, MASK, COORDINATES)
