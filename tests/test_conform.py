@@ -13,7 +13,7 @@ from minswin import kernels
 from minswin.crosscheck import own, report
 from minswin.crosscheck.adapter import FUNCTIONS, adapter_of, protocol
 from minswin.crosscheck.conform import conform, examine, questions
-from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, Verdict, judge
+from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict, judge
 from minswin.crosscheck.junit import junit_xml
 from minswin.crosscheck.probes import Probe, pack
 
@@ -111,7 +111,63 @@ def test_what_is_missing_is_not_covered_and_not_passed():
     assert passed == {"gelu/near_-2.7", "gelu/far", "law/gelu_mirrors"}
     assert {v.status for v in verdicts if v.name not in passed} == {NOT_COVERED}
     text = report.terminal("a test", verdicts)
-    assert f"3 passed, 0 differ, {len(verdicts) - 3} not covered" in text
+    assert f"3 passed, 0 differ, 0 refused, {len(verdicts) - 3} not covered" in text
+
+
+def test_the_report_is_about_what_was_asked_and_has_one_line_for_all_the_rest():
+    verdicts = list(conform(asked(gelu=own.gelu)))
+    rows = report.terminal("a test", verdicts).splitlines()
+    assert [row.split()[0] for row in rows[3:6]] == ["gelu", "law", "not"]
+    assert rows[5].startswith("not asked (119 probes): window_partition, window_partition_grad")
+    assert sum("not asked" in row for row in rows) == 1 and len(rows) == 8
+    everything = report.terminal("a test", [v for v in verdicts if v.status == PASSED])
+    assert "not asked" not in everything
+    assert "softmax" not in report.markdown("a test", verdicts)
+
+
+# ── refused ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def squares(x, window):
+    if window[0] != window[1]:
+        raise ValueError("square windows only")
+    return own.window_partition(x, window)
+
+
+def squares_by_accident(x, window):
+    if window[0] == window[1]:
+        return own.window_partition(x, window)
+    return x.reshape(len(x), -1, window[0], 11)
+
+
+def test_a_size_that_a_port_says_no_to_is_refused_and_nothing_differs():
+    verdicts = list(conform(asked(window_partition=squares)))
+    assert {v.name: v.message for v in verdicts if v.status == REFUSED} == {
+        "window_partition/window_2x5": "raised ValueError: square windows only",
+        "window_partition/window_1x4": "raised ValueError: square windows only",
+        "law/partition_is_a_permutation": "raised ValueError: square windows only",
+    }
+    assert not [v for v in verdicts if v.status == DIFFERS]
+    text = report.terminal("a test", verdicts)
+    assert "refused: window_partition/window_2x5: it raised ValueError" in text
+    assert "3 refused" in text
+    suite = ElementTree.fromstring(junit_xml("a test", verdicts))[0]
+    assert suite.get("failures") == "0"
+
+
+def test_a_crash_is_no_refusal_nor_is_a_no_to_everything():
+    verdict = said(squares_by_accident, "window_partition/window_2x5")
+    assert verdict.status == DIFFERS and "cannot reshape" in verdict.message
+
+    def never(x, window):
+        raise ValueError("not today")
+
+    assert said(never, "window_partition/window_2x5").status == DIFFERS
+
+    def wrong_elsewhere(x, window):
+        return -squares(x, window)
+
+    assert said(wrong_elsewhere, "window_partition/window_2x5").status == DIFFERS
 
 
 def test_what_an_adapter_does_not_implement_is_not_covered():
@@ -301,5 +357,5 @@ def test_markdown_has_a_row_for_every_probe_and_links_the_threads():
     text = report.markdown("a | test", VERDICTS)
     assert "[a/b#1](https://github.com/a/b/issues/1)" in text and "a \\| b" in text
     rows = [line for line in text.splitlines() if line.startswith("| `") and "/" in line]
-    assert len({row.split("|")[1] for row in rows}) == 3
-    assert "| `roll/one` | not covered |" in text
+    assert len({row.split("|")[1] for row in rows}) == 2
+    assert "not asked (1 probes): roll" in text

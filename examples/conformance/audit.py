@@ -15,9 +15,9 @@ import numpy as np
 
 from minswin.crosscheck.adapter import load_adapter
 from minswin.crosscheck.conform import examine, questions
-from minswin.crosscheck.conform_judge import NOT_COVERED, Verdict
+from minswin.crosscheck.conform_judge import Verdict
 from minswin.crosscheck.probes import pack
-from minswin.crosscheck.report import differences, function_table, summary, write_text
+from minswin.crosscheck.report import asked, differences, function_table, summary, write_text
 
 HERE = Path(__file__).parent
 ADAPTERS = {
@@ -29,8 +29,8 @@ ADAPTERS = {
 CAUSES = {
     "transformers_swin.py": (
         "Version 2 adds the mask twice. A window that a small image shrinks, and its shift, are "
-        "kept for later images. The bias table has the size of the configured window, where the "
-        "original's shrinks with a small map."
+        "kept for later images. Refused is a map smaller than the window: the bias table has the "
+        "size of the configured window, where the original's shrinks."
     ),
     "timm_swin.py": (
         "The map is rolled before it is padded. Window and shift are fitted to each axis by "
@@ -44,8 +44,9 @@ TEXT = """\
 Written by `python examples/conformance/audit.py`: do not edit. Every probe is a small input that is
 aimed at one known mistake; the truth is minswin's definitions in float64, and what is allowed is
 what rounding explains. "Differs" means: another function than the original Swin's for this input,
-not that somebody is to blame: some of these are choices, and both can be trained. "Not covered"
-means that the adapter offers no such function.
+not that somebody is to blame: some of these are choices, and both can be trained. "Refused" means
+that it says no to this input (a line of Python that raises), and answers another one rightly. "Not
+covered" means that the adapter offers no such function.
 
 | file | what it shows |
 |---|---|
@@ -89,12 +90,10 @@ def audit() -> str:
 
 
 def section(verdicts: Sequence[Verdict]) -> list[str]:
-    asked = {v.name.split("/")[0] for v in verdicts if v.status != NOT_COVERED}
-    covered = [v for v in verdicts if v.name.split("/")[0] in asked]
     wrong = differences(verdicts)
     lines = [*wrong, ""] if len(wrong) > 2 else ["Nothing differs.", ""]
-    return [*lines, "<details><summary>By function</summary>", "", *function_table(covered), "",
-            "</details>"]  # fmt: skip
+    table = function_table(asked(verdicts))
+    return [*lines, "<details><summary>By function</summary>", "", *table, "", "</details>"]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ As tests: `MINSWIN_ADAPTER=mypkg.adapter pytest --pyargs minswin.crosscheck.conf
 
 from __future__ import annotations
 
+import re
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from minswin.crosscheck.conform_judge import (
     LEAVING,
     NOT_COVERED,
     PASSED,
+    REFUSED,
     Verdict,
     judge,
 )
@@ -29,6 +32,7 @@ from minswin.replacing import require_replaceable
 __all__ = ["conform", "examine", "questions"]
 
 Tell = Callable[[str], None]
+SAYING_NO = re.compile(r"\b(raise|assert)\b")
 
 
 # ── an adapter ───────────────────────────────────────────────────────────────────────────────────
@@ -67,7 +71,8 @@ def _probe(adapter: Adapter, probe: Probe) -> Verdict:
     except LEAVING:
         raise
     except BaseException as error:
-        return Verdict(probe.name, DIFFERS, _raised(error), error=np.inf, **told)
+        status = _no_or_wrong(adapter, probe, error)
+        return Verdict(probe.name, status, _raised(error), error=np.inf, **told)
     return judge(probe, answers, adapter.dtype)
 
 
@@ -80,13 +85,39 @@ def _law(adapter: Adapter, law: Law) -> Verdict:
         probes_laws.try_out(law, adapter)
     except NotImplementedError as error:
         return Verdict(law.name, NOT_COVERED, f"the adapter says: {_line(error)}", **told)
-    except AssertionError as error:
-        return Verdict(law.name, DIFFERS, _line(error) or "it does not hold", **told)
     except LEAVING:
         raise
     except BaseException as error:
-        return Verdict(law.name, DIFFERS, _raised(error), **told)
+        if isinstance(error, AssertionError) and _last(error).filename == probes_laws.__file__:
+            return Verdict(law.name, DIFFERS, _line(error) or "it does not hold", **told)
+        return Verdict(law.name, _no_or_wrong(adapter, law, error), _raised(error), **told)
     return Verdict(law.name, PASSED, **told)
+
+
+def _no_or_wrong(adapter: Adapter, question: Probe | Law, error: BaseException) -> str:
+    """REFUSED where a line of Python said no on purpose and another probe passes; else DIFFERS.
+
+    A reshape that fails is no refusal: nobody meant it.
+    """
+    said = isinstance(error, Exception) and SAYING_NO.search(_last(error).line or "")
+    names = question.needs if isinstance(question, Law) else (question.function,)
+    others = (p for p in pack() if p.function in names and p is not question)
+    return REFUSED if said and any(_passes(adapter, p) for p in others) else DIFFERS
+
+
+def _passes(adapter: Adapter, probe: Probe) -> bool:
+    try:
+        answers = ask(adapter.functions[probe.function], probe, adapter.dtype)
+    except LEAVING:
+        raise
+    except BaseException:
+        return False
+    return judge(probe, answers, adapter.dtype).status == PASSED
+
+
+def _last(error: BaseException) -> traceback.FrameSummary:
+    """The line that raised."""
+    return traceback.extract_tb(error.__traceback__)[-1]
 
 
 def _about(question: Probe | Law) -> dict[str, Any]:
@@ -233,5 +264,7 @@ def test_conforms(minswin_question: tuple[Adapter, Probe | Law]) -> None:
     verdict = examine(*minswin_question)
     if verdict.status == NOT_COVERED:
         pytest.skip(f"not covered: {verdict.message}")
+    if verdict.status == REFUSED:
+        pytest.skip(f"refused: {verdict.message}")
     if verdict.status == DIFFERS:
         pytest.fail("\n".join(explain(verdict)), pytrace=False)

@@ -11,6 +11,7 @@ from minswin.crosscheck.masked import MASK
 from minswin.crosscheck.probes import Probe
 
 PASSED, DIFFERS, NOT_COVERED = "passed", "differs", "not covered"
+REFUSED = "refused"  # it said no to this input, and answered another one rightly
 LEAVING = KeyboardInterrupt, GeneratorExit  # all else is a finding, a panic of Rust among it
 
 

@@ -6,19 +6,19 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, Verdict
+from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, REFUSED, Verdict
 from minswin.crosscheck.report import explain
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(title: str, verdicts: Sequence[Verdict]) -> str:
-    """One test case for every probe; one that is not covered is skipped, never passed."""
+    """One test case for every probe; one that is not covered or refused is skipped."""
     counts = {
         "tests": len(verdicts),
         "failures": sum(v.status == DIFFERS for v in verdicts),
         "errors": 0,
-        "skipped": sum(v.status == NOT_COVERED for v in verdicts),
+        "skipped": sum(v.status in (NOT_COVERED, REFUSED) for v in verdicts),
     }
     told = {name: str(n) for name, n in counts.items()}
     told["time"] = f"{sum(v.seconds for v in verdicts):.3f}"
@@ -40,7 +40,7 @@ def _add(suite: ElementTree.Element, verdict: Verdict) -> None:
     if verdict.status == DIFFERS:
         failure = ElementTree.SubElement(element, "failure", message)
         failure.text = _clean("\n".join(explain(verdict)))
-    elif verdict.status == NOT_COVERED:
+    elif verdict.status in (NOT_COVERED, REFUSED):
         ElementTree.SubElement(element, "skipped", message)
 
 

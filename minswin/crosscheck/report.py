@@ -8,23 +8,41 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, Verdict
+from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict
 from minswin.replacing import replacing
 
-STATUSES = (PASSED, DIFFERS, NOT_COVERED)
-Row = tuple[str, int, int, int]
+STATUSES = (PASSED, DIFFERS, REFUSED, NOT_COVERED)
+Row = tuple[str, int, int, int, int]
 
 
 def terminal(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
-    """One line per function, then every probe that differs, then the sum."""
-    lines = [f"{title}", "", f"{'function':34}{'passed':>8}{'differs':>9}{'not covered':>13}"]
-    for name, *counts in by_function(verdicts):
-        shown = [str(n) if n else "·" for n in counts]
-        lines.append(f"{name:34}{shown[0]:>8}{shown[1]:>9}{shown[2]:>13}")
+    """One line per function that was asked and one for all others; what differs; the sum."""
+    columns = f"{'passed':>8}{'differs':>9}{'refused':>9}{'not covered':>13}"
+    lines = [f"{title}", "", f"{'function':34}{columns}"]
+    for name, *counts in by_function(asked(verdicts)):
+        passed, differ, refused, missing = (str(n) if n else "·" for n in counts)
+        lines.append(f"{name:34}{passed:>8}{differ:>9}{refused:>9}{missing:>13}")
+    lines += not_asked(verdicts)
     for verdict in wrong(verdicts):
         lines += ["", *explain(verdict)]
-    lines += [""] + [f"note: {note}" for note in notes]
+    lines += [""] + [f"refused: {v.name}: it {v.message}" for v in verdicts if v.status == REFUSED]
+    lines += [f"note: {note}" for note in notes]
     return "\n".join([*lines, summary(verdicts)])
+
+
+def asked(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Those of functions that gave an answer to at least one probe, be it a no; laws likewise."""
+    there = {_asked_by(v) for v in verdicts if v.status != NOT_COVERED}
+    return [v for v in verdicts if _asked_by(v) in there]
+
+
+def not_asked(verdicts: Sequence[Verdict]) -> list[str]:
+    """One line about all other functions and laws; none where there are no others."""
+    there = {_asked_by(v) for v in asked(verdicts)}
+    rest = [_asked_by(v) for v in verdicts if _asked_by(v) not in there]
+    names = list(dict.fromkeys(rest))
+    more = f" and {len(names) - 3} more functions and laws" if len(names) > 3 else ""
+    return [f"not asked ({len(rest)} probes): {', '.join(names[:3])}{more}"] if rest else []
 
 
 def explain(verdict: Verdict) -> list[str]:
@@ -38,15 +56,27 @@ def explain(verdict: Verdict) -> list[str]:
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    passed, differ, missing = (sum(v.status == s for v in verdicts) for s in STATUSES)
-    return f"{len(verdicts)} probes: {passed} passed, {differ} differ, {missing} not covered"
+    passed, differ, refused, missing = (sum(v.status == s for v in verdicts) for s in STATUSES)
+    told = f"{passed} passed, {differ} differ, {refused} refused, {missing} not covered"
+    return f"{len(verdicts)} probes: {told}"
 
 
 def by_function(verdicts: Sequence[Verdict]) -> Iterator[Row]:
-    """(function, passed, differing, not covered), in the order of the probes."""
-    for name in dict.fromkeys(v.name.split("/")[0] for v in verdicts):
-        own = [v.status for v in verdicts if v.name.split("/")[0] == name]
-        yield name, own.count(PASSED), own.count(DIFFERS), own.count(NOT_COVERED)
+    """(function, passed, differing, refused, not covered), in the order of the probes."""
+    for name in dict.fromkeys(map(_function, verdicts)):
+        own = [v.status for v in verdicts if _function(v) == name]
+        passed, differ, refused, missing = (own.count(status) for status in STATUSES)
+        yield name, passed, differ, refused, missing
+
+
+def _function(verdict: Verdict) -> str:
+    return verdict.name.split("/")[0]
+
+
+def _asked_by(verdict: Verdict) -> str:
+    """What an adapter must have: a function, or for a law those of its own."""
+    name = _function(verdict)
+    return verdict.name if name == "law" else name
 
 
 def wrong(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -57,14 +87,14 @@ def wrong(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def markdown(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
-    """The same with a row for every probe."""
+    """The same with a row for every probe of the functions that were asked."""
     lines = [f"# {_cell(title)}", "", summary(verdicts) + ".", ""]
-    lines += function_table(verdicts)
+    lines += [*function_table(asked(verdicts)), "", *not_asked(verdicts)]
     if wrong(verdicts):
         lines += ["", "## What differs", "", *differences(verdicts)]
     lines += ["", "## Every probe", "", "| probe | result | largest error | allowed |"]
     lines.append("|---|---|---|---|")
-    for v in verdicts:
+    for v in asked(verdicts):
         numbers = [_number(v.error), _number(v.allowed)] if _compared(v) else ["", ""]
         lines.append(f"| `{v.name}` | {v.status} | {' | '.join(numbers)} |")
     lines += ["", *(f"Note: {_cell(note)}" for note in notes)] if notes else []
@@ -72,7 +102,7 @@ def markdown(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ())
 
 
 def function_table(verdicts: Sequence[Verdict]) -> list[str]:
-    lines = ["| function | passed | differs | not covered |", "|---|---|---|---|"]
+    lines = ["| function | passed | differs | refused | not covered |", "|---|---|---|---|---|"]
     for name, *counts in by_function(verdicts):
         lines.append(f"| `{name}` | {' | '.join(str(n) if n else '' for n in counts)} |")
     return lines
@@ -98,7 +128,7 @@ def link(thread: str) -> str:
 
 
 def _compared(verdict: Verdict) -> bool:
-    return verdict.status != NOT_COVERED and not verdict.name.startswith("law/")
+    return verdict.status in (PASSED, DIFFERS) and not verdict.name.startswith("law/")
 
 
 def _number(x: float) -> str:

@@ -16,7 +16,7 @@ from minswin.bar import Bar
 from minswin.crosscheck import conform, own, recipe
 from minswin.crosscheck.adapter import adapter_of
 from minswin.crosscheck.compare import Comparison, compare
-from minswin.crosscheck.conform_judge import DIFFERS
+from minswin.crosscheck.conform_judge import DIFFERS, REFUSED
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
 from minswin.crosscheck.edits.classics import Classic, classics, planted, planted_everywhere
 from minswin.crosscheck.folder import Trace
@@ -108,7 +108,7 @@ def killer() -> Callable[[Classic], str]:
     def kill(fault: Classic) -> str:
         with planted_everywhere(fault):
             verdicts = ((q, conform.examine(adapter, q)) for q in questions)
-            return next((q.name for q, verdict in verdicts if verdict.status == DIFFERS), "")
+            return next((q.name for q, v in verdicts if v.status in (DIFFERS, REFUSED)), "")
 
     return kill
 
