@@ -439,9 +439,10 @@ def slow(options):
     time.sleep(0.6)
     print("result")
     if "numba" in sys.argv:
-        import numba
-        time.sleep(0.1)
-        numba.njit(lambda x: numpy.sort(x))(numpy.arange(3))
+        from minswin.kernels.cpu import compiled
+        loop = lambda x: x + 1
+        loop.__module__ = "minswin.loops"  # of others nothing is told
+        compiled.njit(loop)(3)
     return 0
 
 looking._models = slow
@@ -476,6 +477,29 @@ def test_a_silent_command_reports_itself_on_a_terminal_and_clears_the_line():
 def test_compiling_is_reported():
     seen = on_a_terminal(ON_A_TERMINAL, "numba")
     assert "minswin models: compiling the kernels, once for all runs: <lambda>" in seen
+
+
+A_PROGRAM = """
+import sys
+from minswin.kernels.cpu import compiled
+for owner in sys.argv[1:]:
+    loop = lambda x: x + 1
+    loop.__module__ = owner
+    compiled.njit(loop)(3)
+    print("compiled for", owner)
+"""
+
+
+def test_a_program_that_compiles_kernels_says_so_once_on_a_terminal():
+    seen = on_a_terminal(A_PROGRAM, "theirs", "minswin.a", "minswin.b").splitlines()
+    assert (
+        seen[0] == "compiled for theirs" and "compiling the kernels, once for all runs" in seen[1]
+    )
+    assert seen[2:] == ["compiled for minswin.a", "compiled for minswin.b"]
+    command = [sys.executable, "-c", A_PROGRAM, "minswin.a"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(minswin.__file__).parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_without_a_terminal_nothing_is_reported():

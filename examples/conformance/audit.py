@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+import minswin
 from minswin.crosscheck.adapter import load_adapter
 from minswin.crosscheck.conform import examine, questions
 from minswin.crosscheck.conform_judge import Verdict
@@ -85,7 +86,7 @@ def audit() -> str:
         parts.append(f"{versions}, in {adapter.dtype}: {summary(verdicts)}.\n")
         parts += [CAUSES[file] + "\n"] if file in CAUSES else []
         parts += [*section(verdicts), ""]
-    versions = f"numpy {np.__version__}, minswin {importlib.metadata.version('minswin')}"
+    versions = f"numpy {np.__version__}, minswin {minswin.__version__}"
     return "\n".join([*parts, f"Run with {versions}."]) + "\n"
 
 

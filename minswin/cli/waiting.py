@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any, TextIO
 
+from minswin import compiling
 from minswin.bar import columns
 
 SILENCE = 2.0  # seconds
@@ -22,8 +23,8 @@ class Waiting:
 
     def __init__(self, command: str, *, wanted: bool = True) -> None:
         self.command, self.doing = command, ""
-        self.compiling: list[str] = []  # functions that are being compiled
         self.wanted = wanted and sys.stderr.isatty()
+        compiling.keep_silent()  # it is told here, or is not wanted
         self._lock, self._over, self._shown = threading.RLock(), threading.Event(), False
         self._began = self._last = time.monotonic()
 
@@ -56,16 +57,14 @@ class Waiting:
             self._shown, self._last = False, time.monotonic()
 
     def _watch(self) -> None:
-        listening = False
         while not self._over.wait(TURN):
-            listening = listening or _listen_to_the_compiler(self.compiling)
             with self._lock:
                 if self._shown or time.monotonic() - self._last >= SILENCE:
                     self._draw()
 
     def _draw(self) -> None:
         doing = self.doing or "working"
-        for function in self.compiling[-1:]:
+        for function in compiling.NOW[-1:]:
             doing = f"compiling the kernels, once for all runs: {function}"
         seconds = f" {time.monotonic() - self._began:.0f} s"
         width = columns(self._err) - len(seconds) - 1
@@ -87,20 +86,3 @@ class _Heard:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _listen_to_the_compiler(compiling: list[str]) -> bool:
-    """Have numba note what it compiles, once it is loaded; whether it does now."""
-    event: Any = sys.modules.get("numba.core.event")
-    if not hasattr(event, "register"):
-        return False
-
-    class Listener(event.Listener):
-        def on_start(self, compilation: Any) -> None:
-            compiling.append(compilation.data["dispatcher"].py_func.__name__.strip("_"))
-
-        def on_end(self, compilation: Any) -> None:
-            compiling.pop()
-
-    event.register("numba:compile", Listener())
-    return True

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core import event
 from numba.core.bytecode import FunctionIdentity
 
+from minswin import compiling
 from minswin.arrays import Array
 
 # ── compiling ────────────────────────────────────────────────────────────────────────────────────
@@ -23,6 +25,22 @@ from minswin.arrays import Array
 # share a symbol, and a process that loads both runs one of them for both, and computes something
 # else (numba issue 10486). Random numbers do not meet; a forked child draws its own too.
 FunctionIdentity._unique_ids = iter(lambda: secrets.randbits(64), None)
+
+
+class _Listener(event.Listener):
+    """Has numba say which of our functions it compiles."""
+
+    def on_start(self, event: Any) -> None:
+        function = event.data["dispatcher"].py_func
+        if function.__module__.startswith("minswin."):
+            compiling.begin(function.__name__.strip("_"))
+
+    def on_end(self, event: Any) -> None:
+        if event.data["dispatcher"].py_func.__module__.startswith("minswin."):
+            compiling.end()
+
+
+event.register("numba:compile", _Listener())
 
 
 def compiled(function: Callable[..., Any], *, allocates: bool = False) -> Any:
