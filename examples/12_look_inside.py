@@ -38,9 +38,11 @@ for column, record in enumerate(seen):
     token = record.grid[0] * 3 // 8, record.grid[1] // 4
     attention.draw_attention(rows[0, column], pixels, record, token, title=record.name)
     attention.draw_attention(rows[1, column], pixels, record, token, head=0, title="head 0")
-    attention.draw_rollout(rows[2, column], pixels, shares[column], title="rollout")
+    attention.draw_rollout(rows[2, column], pixels, shares[column], title=f"after {record.name}")
     likes = attention.looks_at(record, token).max()
-    print(f"{record.name}: token {token} gives {likes:.0%} of its attention to one other at most")
+    even = 1 / record.probabilities.shape[-1]
+    told = f"{record.name}: token {token} gives {likes:.0%} of its attention to one token"
+    print(f"{told}; to each {even:.0%} if to all alike")
 for row, name in zip(rows[:, 0], ("mean of heads", "one head", "the answer"), strict=True):
     row.set_ylabel(name)  # the stronger the red, the more of the attention goes there
 canvas.save(figure, folder / "attention.png", dpi=110)
@@ -48,4 +50,6 @@ print(
     f"{folder / 'windows.png'}: patches, windows, the roll, and which pairs the mask lets through"
 )
 print(f"{folder / 'attention.png'}: where the framed token looks in each block (deep red: most),")
-print("and, in the last row, what the answer may draw on if only attention moved anything")
+print(
+    "and, in the last row, what the answer may draw on if only attention moved anything (rollout)"
+)

@@ -47,10 +47,11 @@ truth = dense.class_masks(test)
 predicted = dense.segment(model, dense.as_input(test.images))
 table = dense.confusion(predicted, truth, len(names))
 mean, per_class = dense.mean_iou(table)
+empty = (truth == 0).mean()
 for name, iou in zip(names, per_class, strict=True):
     print(f"{name:>10}  {iou:6.1%}")
 print(f"mean IoU {mean:.1%}, {np.trace(table) / table.sum():.1%} of the pixels right, "
-      f"on {len(test)} new images")  # fmt: skip
+      f"on {len(test)} new images; {empty:.1%} are background")  # fmt: skip
 save_segments(test.images[:10], truth[:10], predicted[:10], test.classes, output)
 print(f"ten of them are drawn in {output}")
 if args.quick:

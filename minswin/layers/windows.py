@@ -42,7 +42,8 @@ class WindowAttention(Layer):
     Takes and gives a map (B, H, W, C) of any size. A map that the window does not divide is padded
     with zeros at the bottom and right BEFORE the roll, so that the mask keeps its ends apart. The
     padding is not masked: it stands among the keys, as in the original.
-    On its own: WindowAttention(12, 3, 4, rng=0, dtype=np.float64). In a model `init` holds the two.
+    On its own: WindowAttention(12, 3, 4, shift=True, rng=0, dtype=np.float64), called with a Tensor
+    (autograd.py) of shape (B, H, W, 12). In a model `init` holds rng and dtype.
     """
 
     def __init__(

@@ -102,12 +102,12 @@ def draw_windows(axes: Any, pixels: np.ndarray, grid: Pair, window: Pair, shift:
 
 
 def draw_rolled(axes: Any, pixels: np.ndarray, grid: Pair, window: Pair, shift: Pair) -> Any:
-    """The rolled image under the windows that cut it; thin lines: where its ends meet."""
+    """The rolled image under the windows that cut it; dotted: where its ends meet."""
     _, H, W = pixels.shape
     show_image(axes, rolled_image(pixels, grid, shift))
     draw_borders(axes, shift_regions(grid, window, shift), (H, W), color=ROSE, lw=1.2, ls=":")
     lines(axes, (H, W), (grid[0] // window[0], grid[1] // window[1]), lw=1.6)
-    return bare(axes, f"rolled {shift[0]} up and {shift[1]} left")
+    return bare(axes, f"rolled {shift[0]} tokens up and {shift[1]} left")
 
 
 def draw_regions(axes: Any, grid: Pair, window: Pair, shift: Pair) -> Any:
