@@ -1,4 +1,4 @@
-"""tests/measure.py: the commands are those of numbers.md, and a table comes out of them."""
+"""tests/measure.py and numbers.md: the table is the command's; cheap figures are taken again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,51 @@ import re
 from pathlib import Path
 
 import measure
+import numpy as np
 import pytest
 
-NUMBERS = (Path(__file__).parents[1] / "examples" / "numbers.md").read_text("utf-8")
+from minswin import check, create_model
+from minswin.arguments import generator
+from minswin.bench.machine import processor
+
+NUMBERS = measure.DOCUMENT.read_text("utf-8")
+README = (measure.ROOT / "README.md").read_text("utf-8")
+ROWS = measure.rows(NUMBERS)
 
 
-def test_every_command_stands_in_the_numbers_and_an_hour_suffices() -> None:
+# ── the document ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_table_is_what_the_command_would_write_with_what_is_known() -> None:
+    assert measure.with_rows(NUMBERS, {}) == NUMBERS
+    assert list(ROWS) == [one.claim for one in measure.MEASURES]
     assert "python -m tests.measure" in NUMBERS
-    for one in measure.MEASURES:
-        assert one.command in NUMBERS, one.command
     assert sum(one.minutes for one in measure.MEASURES) < 60
-    assert len({one.name for one in measure.MEASURES}) == len(measure.MEASURES)
+
+
+@pytest.mark.parametrize("one", measure.MEASURES, ids=lambda one: one.name)
+def test_a_row_has_its_command_its_number_its_date_and_cpu(one: measure.Measure) -> None:
+    _, claim, command, printed, when, _ = (cell.strip() for cell in ROWS[one.claim].split("|"))
+    assert (claim, command) == (one.claim, f"`{one.command}`")
+    if printed != "not taken yet":
+        assert re.match(r"\d{4}-\d\d-\d\d, \w.*, \d+ cores$", when)
+        for number in printed.split("<br>"):
+            assert re.search(one.pattern.replace(" in )", "$)"), number), number
+
+
+def test_new_rows_take_the_place_of_the_old_ones_and_nothing_else_changes() -> None:
+    one = measure.MEASURES[1]
+    row = f"| {one.claim} | `{one.command}` | 13 passed | 2030-01-01, a CPU, 3 cores |"
+    changed = measure.with_rows(NUMBERS, {one.claim: row})
+    assert measure.rows(changed) == {**ROWS, one.claim: row}
+    assert changed.replace(row, ROWS[one.claim]) == NUMBERS
+    bare = NUMBERS.replace(ROWS[one.claim] + "\n", "")
+    assert "| not taken yet | |" in measure.rows(measure.with_rows(bare, {}))[one.claim]
+    with pytest.raises(ValueError, match="has no table that begins with"):
+        measure.with_rows("# Numbers\n", {})
+
+
+# ── a measurement ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_row_holds_what_the_command_printed(tmp_path: Path) -> None:
@@ -24,9 +58,17 @@ def test_a_row_holds_what_the_command_printed(tmp_path: Path) -> None:
     row = measure.taken(
         measure.Measure("a", "a claim", f'python -c "{program}"', r"test accuracy .*", 1), tmp_path
     )
-    assert re.fullmatch(
-        r"\| a claim \| `python -c .*` \| test accuracy 93.5% \(6 s\) \| \d+ s \|", row
-    )
+    start = rf'| a claim | `python -c "{program}"` | test accuracy 93.5% (6 s) | '
+    assert row.startswith(start) and processor() in row
+
+
+def test_the_smallest_setting_is_another_command_and_no_time_of_pytest_is_kept(
+    tmp_path: Path,
+) -> None:
+    program = "print('===== 3 passed, 1 skipped in 1.20s =====')"
+    one = measure.Measure("a", "a", "python -c 1/0", measure.PASSED, 1, f'python -c "{program}"')
+    assert "| 3 passed, 1 skipped |" in measure.taken(one, tmp_path, smallest=True)
+    assert "ZeroDivisionError" in measure.taken(one, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -41,3 +83,43 @@ def test_a_command_that_fails_or_prints_no_number_says_so(
 ) -> None:
     claim = measure.Measure("a", "a claim", f'python -c "{program}"', "accuracy .*", 1)
     assert words in measure.taken(claim, tmp_path)
+
+
+# ── figures that are cheap to take again ─────────────────────────────────────────────────────────
+
+
+def test_the_derivatives_are_as_many_and_as_exact_as_it_says() -> None:
+    found = re.search(r"(\d+) operations, the largest error ([\d.e-]+)", NUMBERS)
+    assert found is not None
+    rng = generator("a test", 0)
+    samples = {definition.__name__ for definition, _, _ in check.samples(rng)}
+    count, error = int(found[1]), float(found[2])
+    assert count == len(samples) and error < check.TOLERANCE
+    assert f"each of the {count} hand-written derivatives agrees with finite differences" in README
+    assert f"| {error:.0e} |".replace("e-0", "e-") in README
+    assert f"largest relative error {error:.1e} |" in NUMBERS
+
+
+def test_the_cost_of_a_picture_is_what_the_models_count() -> None:
+    """The table of "Why Swin", which example 18 prints and tells."""
+    small = {"embed_dim": 48, "num_heads": 3}
+    models = {
+        "Swin": ("swin_shapes", {}),
+        "ViT": ("vit_cifar_small", {**small, "depth": 3}),
+        "TNT": ("tnt_cifar", {**small, "depth": 2, "inner_dim": 8}),
+    }
+    told = (measure.ROOT / "examples/18_features_side_by_side.py").read_text("utf-8")
+    for name, (kind, settings) in models.items():
+        sizes = (create_model(kind, **settings, img_size=side) for side in (32, 64, 128, 256, 512))
+        costs = [sum(row.macs for row in model.summary()) / 1e6 for model in sizes]
+        shown = [f"{cost:,.{0 if cost > 400 else 1}f}" for cost in costs]
+        assert re.search(rf"\| {name}, .* \| {' . '.join(map(re.escape, shown))} \|", NUMBERS)
+        assert re.search(rf"{name} +{' +'.join(map(re.escape, shown))}\n", told)
+
+
+def test_the_trained_model_is_the_one_of_the_table() -> None:
+    count = create_model("swin_cifar_small", rng=np.random.default_rng(0)).parameter_count()
+    card = (measure.ROOT / "minswin/pretrained/swin_cifar_small.md").read_text("utf-8")
+    assert all(f"{count:,} parameters" in text for text in (NUMBERS, README, card))
+    (accuracy,) = re.findall(r"chosen by them\) \| ([\d.]+ %)", card)
+    assert f"**{accuracy}**" in NUMBERS and f"| {accuracy} of the test images |" in README
