@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what `lazy` imports when it is first used
         bench,
         buckets,
         check,
+        compiling,
         composites,
         crosscheck,
         data,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+__all__ = ["NOW", "begin", "end", "keep_silent"]
+
 NOW: list[str] = []  # the functions that are being compiled, the innermost last
 _told = False
 
