@@ -69,6 +69,16 @@ def test_a_run_on_a_device_ends_with_the_bits_and_the_log_of_the_cpu(cupy, tmp_p
     assert log_of(tmp_path / "gpu") == log_of(tmp_path / "cpu")
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(2, 2), (64, 8)])
+def test_a_gpu_gets_a_worker_for_each_core_and_at_most_eight(
+    cupy, tmp_path, monkeypatch, cores, workers
+):
+    monkeypatch.setattr("minswin.training.run.cores", lambda: cores)
+    assert Run(tiny_settings(tmp_path, device="gpu")).workers == workers
+    assert Run(tiny_settings(tmp_path, device="gpu", workers=3)).workers == 3
+    assert Run(tiny_settings(tmp_path)).workers == 1
+
+
 def test_a_run_on_a_device_is_replayed_and_not_run_kernel_by_kernel(cupy, tmp_path, monkeypatch):
     plain, differentiate = [], Updates._forward_backward
 

@@ -20,7 +20,7 @@ warnings.simplefilter("ignore", DeprecationWarning)  # Python's own warning abou
 model = Linear(3, 2, rng=0)
 split, x, g = data_parallel(model, 2), np.ones((5, 3), np.float32), np.ones((5, 2), np.float32)
 pending = split(x)  # the threads of the parent run
-batches = ahead(range(9))
+batches = ahead(int, range(9), workers=2)
 next(batches)
 child = os.fork()
 if child == 0:
@@ -62,10 +62,10 @@ def test_a_split_model_works_in_a_forked_child(work: str) -> None:
     assert run(work)[0] == 0
 
 
-def test_batches_that_a_thread_of_the_parent_makes_are_an_error_in_the_child() -> None:
+def test_batches_that_threads_of_the_parent_make_are_an_error_in_the_child() -> None:
     code, said = run("next(batches)")
     assert code == 1
-    assert "RuntimeError ahead: these batches are made by a thread of the parent process" in said
+    assert "RuntimeError ahead: these batches are made by threads of the parent process" in said
 
 
 def test_a_child_may_let_go_of_the_batches_of_its_parent() -> None:

@@ -14,6 +14,7 @@ from tiny_training import install, tiny_load, tiny_settings
 
 from minswin import data, kernels, ops
 from minswin.data import Batches
+from minswin.data.ahead import ahead
 from minswin.look.curves import draw_accuracy, draw_loss
 from minswin.models import list_models
 from minswin.training import (
@@ -299,8 +300,38 @@ def test_batches_are_made_in_a_thread_ahead_of_the_steps(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Batches, "batch", watching)
     train(tiny_settings(tmp_path, epochs=2, checkpoint_every=0))
-    ahead = [place for name, *place in makers if name.startswith("minswin-data")]
-    assert [place for place in ahead if place[0] < 2] == [[e, i] for e in (0, 1) for i in range(7)]
+    places = [place for name, *place in makers if name.startswith("minswin-data")]
+    assert [place for place in places if place[0] < 2] == [[e, i] for e in (0, 1) for i in range(7)]
+    assert not any(t.name.startswith("minswin-data") for t in threading.enumerate())
+
+
+def test_the_number_of_workers_changes_no_bit_of_a_run(tmp_path, monkeypatch):
+    asked = []
+
+    def noting(*inputs, workers):
+        asked.append(workers)
+        return ahead(*inputs, workers=workers)
+
+    monkeypatch.setattr("minswin.training.run.ahead", noting)
+    for workers in (1, 3):
+        train(tiny_settings(tmp_path / str(workers), epochs=1, workers=workers))
+    assert asked == [1, 3]
+    one, three = (arrays(tmp_path / name / LAST) for name in "13")
+    assert {n: a.tobytes() for n, a in one.items()} == {n: a.tobytes() for n, a in three.items()}
+
+
+def test_an_error_in_a_worker_ends_the_run(tmp_path, monkeypatch):
+    batch = Batches.batch
+
+    def spoilt(batches, epoch, step):
+        if step == 4:
+            raise OSError("no such picture")
+        return batch(batches, epoch, step)
+
+    monkeypatch.setattr(Batches, "batch", spoilt)
+    with pytest.raises(OSError, match="no such picture"):
+        train(tiny_settings(tmp_path, workers=3, checkpoint_every=0))
+    assert [line["step"] for line in records(tmp_path, "step")] == [1, 2, 3, 4]
     assert not any(t.name.startswith("minswin-data") for t in threading.enumerate())
 
 

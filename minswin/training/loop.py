@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from minswin.data.ahead import ahead
 from minswin.devices import working_on
 from minswin.distributed import Group
 from minswin.replacing import require_folder
@@ -65,9 +64,9 @@ def resume(
 ) -> Result:
     """Continue the run in a folder where its last checkpoint stands, bit for bit.
 
-    moved: `data_dir`, `download`, `teacher`, `device`: the settings that may differ from those it
-    began with. On another kind of device, or with another number of ranks, the numbers are rounded
-    differently from there on.
+    moved: `data_dir`, `download`, `teacher`, `device`, `workers`: the settings that may differ from
+    those it began with. On another kind of device, or with another number of ranks, the numbers
+    are rounded differently from there on.
     """
     group = group or Group()
     file, checkpoint = group.lead(partial(_read_last, path))
@@ -101,8 +100,7 @@ def _train(run: Run, folder: Folder, quiet: bool) -> Result:
     with Interrupts(run.group) as interrupts, closing(folder), closing(progress):
         while run.epoch < epochs and not interrupts.received():
             progress.begin_epoch()
-            batches = ahead(run.batches.epoch(run.epoch, start=run.step_in_epoch))
-            for read in updates(run.feed(batches)):
+            for read in updates(run.rest_of_epoch()):
                 progress.steps(read)  # those of a GPU are read some steps later
                 if interrupts.received():
                     progress.steps(updates.read())

@@ -20,8 +20,8 @@ from minswin.training.run import Run
 from minswin.training.settings import Settings
 from minswin.version import VERSION
 
-# Where something is on a machine, and how many threads it gives: each rank may have its own.
-OF_A_MACHINE = ("data_dir", "download", "teacher", "weights", "out", "threads")
+# Where something is on a machine, and how many threads work: each rank may have its own.
+OF_A_MACHINE = ("data_dir", "download", "teacher", "weights", "out", "threads", "workers")
 
 
 def require_same_start(group: Group, settings: Settings) -> None:

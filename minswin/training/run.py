@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +17,10 @@ import numpy as np
 from minswin import kernels, ops
 from minswin.arrays import Array, array_module
 from minswin.autograd import Tensor, no_grad
+from minswin.data.ahead import ahead
 from minswin.devices import to_device
 from minswin.distributed import Group, Share
-from minswin.parallel import data_parallel
+from minswin.parallel import cores, data_parallel
 from minswin.training import checkpoints
 from minswin.training.checkpoints import BEST, LAST
 from minswin.training.distillation import Distillation
@@ -88,6 +90,7 @@ class Run:
         whole = self.late or settings.precision != "float32"  # the batch is not split
         threads = 1 if whole else settings.threads
         self.forward = data_parallel(self.model, threads, self.group)
+        self.workers = settings.workers or (min(8, cores()) if self.late else 1)
         self.teaching: Distillation | None = None
         if settings.teacher:
             self.teaching = Distillation(
@@ -149,6 +152,12 @@ class Run:
     def computing(self) -> AbstractContextManager[None]:
         """Inside this block operations work in the precision of the run."""
         return computing(self.settings.precision, self.settings.device)
+
+    def rest_of_epoch(self) -> Iterator[tuple[Array, ...]]:
+        """The batches that are left of this epoch, made ahead, on the device of the run."""
+        places = range(self.step_in_epoch, len(self.batches))
+        make = partial(self.batches.batch, self.epoch)
+        return self.feed(ahead(make, places, workers=self.workers))
 
     def feed(self, batches: Iterable[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
         """The batches on the device of the run."""

@@ -174,6 +174,12 @@ class Settings:
     threads: int | None = setting(
         None, "parts that a batch is split into on a CPU", COUNT, unset="one per core"
     )
+    workers: int | None = setting(
+        None,
+        "threads that make batches ahead; they decide no number",
+        COUNT,
+        unset="1 on a CPU; on a GPU one per core, 8 at most",
+    )
     out: str = setting("", "folder of the run", unset="runs/DATA-MODEL-SEED")
     checkpoint_every: int = setting(200, "steps between checkpoints; 0: only after epochs", WHOLE)
     log_every: int = setting(10, "steps between lines of the log; 0: only after epochs", WHOLE)
