@@ -2,10 +2,7 @@
 
 `use(monkeypatch)` enters it as the module "cupy". Its arrays are foreign to NumPy: every NumPy
 function and every mixture with a NumPy array is a TypeError, as it is, or ought to be, on a GPU.
-
-- A capture runs nothing for good: what was there before is put back at its end, and `launch` makes
-  the recorded calls again, on the same arrays. Reading a number while capturing is an error.
-- Streams are late: what one is asked for is done when it computes, or when somebody waits for it.
+What the real CuPy refuses is refused here (cupy_rules.py).
 """
 
 from __future__ import annotations
@@ -14,9 +11,11 @@ import operator
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
+import cupy_rules
 import numpy as np
+from standin_streams import Capture, Event, MemoryPool, Stream, catch_up
 
 FUNCTIONS = """
     abs all any arange argmax argsort array_equal broadcast_to concatenate copysign cos empty
@@ -54,6 +53,14 @@ class Device:
             stream.synchronize()
 
 
+class Flags:
+    """What CuPy says of an array's memory, and no more: there is no `writeable`."""
+
+    def __init__(self, flags: Any) -> None:
+        self.c_contiguous, self.f_contiguous = flags.c_contiguous, flags.f_contiguous
+        self.owndata = flags.owndata
+
+
 class ndarray:  # as CuPy calls it
     """An array that only functions of this module understand."""
 
@@ -77,7 +84,7 @@ class ndarray:  # as CuPy calls it
     nbytes = property(lambda self: self.inside.nbytes)
     itemsize = property(lambda self: self.inside.itemsize)
     strides = property(lambda self: self.inside.strides)
-    flags = property(lambda self: self.inside.flags)
+    flags = property(lambda self: Flags(self.inside.flags))
     T = property(lambda self: self.transpose())
     data = property(lambda self: types.SimpleNamespace(ptr=self.inside.ctypes.data))
 
@@ -88,9 +95,11 @@ class ndarray:  # as CuPy calls it
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> ndarray:
+        check("getitem", {"a": self, "index": index})
         return call(operator.getitem, self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        check("getitem", {"a": self, "index": index})
         change(self, operator.setitem, index, value)
 
     def fill(self, value: float) -> None:
@@ -104,8 +113,12 @@ class ndarray:  # as CuPy calls it
 
     def set(self, array: np.ndarray, stream: Any = None) -> None:
         """Copy from the CPU; on a stream that is late, later."""
-        if not isinstance(array, np.ndarray) or array.shape != self.shape:
-            raise TypeError(f"set: expected a NumPy array {self.shape}")
+        if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
+            raise TypeError(f"set: expected a NumPy array of {self.dtype}, got {array!r}")
+        if array.shape != self.shape:
+            raise ValueError(f"set: expected the shape {self.shape}, got {array.shape}")
+        if Capture.now is not None:
+            raise RuntimeError("set: a copy from the CPU cannot be captured")
         stream = stream or Stream.current
 
         def copy() -> None:
@@ -146,7 +159,7 @@ def _methods() -> None:
         setattr(ndarray, name, _method(name))
     for name in BINARY.split():
         function = getattr(operator, f"{name}_" if name in ("and", "or") else name)
-        setattr(ndarray, f"__{name}__", _operator(function))
+        setattr(ndarray, f"__{name}__", _operator(name, function))
         if name not in ("eq", "ne", "lt", "le", "gt", "ge"):
             setattr(ndarray, f"__r{name}__", lambda x, y, f=function: call(f, y, x))
     for name in IN_PLACE.split():
@@ -154,10 +167,11 @@ def _methods() -> None:
         setattr(ndarray, f"__{name}__", lambda x, y, f=function: change(x, f, y))
 
 
-def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
+def _operator(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def apply(x: ndarray, y: Any) -> Any:
         if not isinstance(y, ndarray) and getattr(y, "__array_ufunc__", y) is None:
             return NotImplemented  # CuPy too lets y.__radd__ and the like have their turn
+        check(name, {"x": x, "y": y})
         return call(function, x, y)
 
     return apply
@@ -165,12 +179,18 @@ def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _method(name: str) -> Callable[..., Any]:
     def method(self: ndarray, *inputs: Any, **settings: Any) -> Any:
+        check(name, cupy_rules.bound(f"ndarray.{name}", (self, *inputs), settings))
         return call(lambda x, *a, **s: getattr(x, name)(*a, **s), self, *inputs, **settings)
 
     return method
 
 
 # ── calls ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check(name: str, given: dict[str, Any]) -> None:
+    """Raise what CuPy raises for this call."""
+    cupy_rules.check(name, given, capturing=Capture.now is not None)
 
 
 def call(function: Callable[..., Any], *inputs: Any, **settings: Any) -> Any:
@@ -260,139 +280,6 @@ class _Add:
         change(x, np.add.at, index, y)
 
 
-# ── streams ──────────────────────────────────────────────────────────────────────────────────────
-
-
-class Stream:
-    """Work in order. Computing on a stream first does what was asked of that stream before."""
-
-    all: ClassVar[list[Stream]] = []
-    current: ClassVar[Stream]
-
-    def __init__(self, non_blocking: bool = False) -> None:
-        self.may_capture = non_blocking
-        self.waiting: list[Callable[[], None]] = []
-        self.done, self.ptr = 0, id(self)
-        Stream.all.append(self)
-
-    def __enter__(self) -> Stream:
-        self._before, Stream.current = Stream.current, self
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        Stream.current = self._before
-
-    def record(self, event: Event | None = None) -> Event:
-        event = event or Event()
-        event.stream, event.place = self, self.done + len(self.waiting)
-        return event
-
-    def wait_event(self, event: Event) -> None:
-        self.waiting.append(event.synchronize)
-
-    def synchronize(self) -> None:
-        wait_for_all()
-        self.work_until(self.done + len(self.waiting))
-
-    def work_until(self, place: int) -> None:
-        while self.done < place and self.waiting:
-            self.done += 1
-            self.waiting.pop(0)()
-
-    def begin_capture(self) -> None:
-        if not self.may_capture:
-            raise RuntimeError("the default stream cannot capture")
-        self.synchronize()
-        Capture.now = Capture()
-
-    def end_capture(self) -> Capture:
-        capture, Capture.now = Capture.now, None
-        assert capture is not None
-        capture.put_back()
-        return capture
-
-
-class Event:
-    """A place in the work of a stream."""
-
-    def __init__(self, **_: Any) -> None:
-        self.stream: Stream | None = None
-        self.place = 0
-
-    def record(self) -> None:
-        Stream.current.record(self)
-
-    @property
-    def done(self) -> bool:
-        return self.stream is None or self.stream.done >= self.place
-
-    def synchronize(self) -> None:
-        if self.stream is not None:
-            self.stream.work_until(self.place)
-
-
-def catch_up() -> None:
-    if Capture.now is None:
-        Stream.current.synchronize()
-
-
-def wait_for_all() -> None:
-    if Capture.now is not None:
-        raise RuntimeError("nothing can be read while capturing")
-
-
-# ── graphs ───────────────────────────────────────────────────────────────────────────────────────
-
-
-class Capture:
-    """Calls that can be made again; also what CuPy calls a Graph."""
-
-    now: Capture | None = None
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
-        self.before: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self.launches = 0
-
-    def record(
-        self, function: Callable[..., Any], inputs: list[Any], settings: Any, result: Any
-    ) -> None:
-        results = result if isinstance(result, (tuple, list)) else [result]
-        arrays = [x for x in inputs if isinstance(x, np.ndarray)]
-        if any(np.may_share_memory(results[0].inside, x) for x in arrays):
-            return  # a view sees what its array gets
-
-        def again() -> None:
-            value = function(*inputs, **settings)
-            values = value if isinstance(value, (tuple, list)) else [value]
-            for r, v in zip(results, values, strict=True):
-                r.inside[...] = v
-
-        self.calls.append(again)
-
-    def will_write(self, target: ndarray) -> None:
-        owner = target.inside
-        while isinstance(owner.base, np.ndarray):
-            owner = owner.base
-        self.before.setdefault(id(owner), (owner, owner.copy()))
-
-    def put_back(self) -> None:
-        for owner, value in self.before.values():
-            owner[...] = value
-
-    def launch(self, stream: Any = None) -> None:
-        catch_up()
-        self.launches += 1
-        with np.errstate(all="ignore"):  # a GPU gives no warnings
-            for again in self.calls:
-                again()
-
-
-class MemoryPool:
-    def malloc(self, size: int) -> None: ...
-    def free_all_blocks(self) -> None: ...
-
-
 @contextmanager
 def using_allocator(allocator: Any) -> Iterator[None]:
     yield
@@ -405,14 +292,16 @@ def module() -> types.ModuleType:
     """A module "cupy" made of the above."""
     cupy = types.ModuleType("cupy")
     for name in FUNCTIONS.split():
-        setattr(cupy, name, _function(getattr(np, name)))
+        setattr(cupy, name, _function(name, getattr(np, name)))
     for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool_", "inf", "nan"):
         setattr(cupy, name, getattr(np, name))
-    own: dict[str, Any] = {"ndarray": ndarray, "asarray": asarray, "array": asarray}
-    own.update(asnumpy=asnumpy, add=_Add(), __version__="0 (stand-in)")
+    own = {name: cupy_rules.binding(name, asarray) for name in ("asarray", "array")}
+    own["asnumpy"] = cupy_rules.binding("asnumpy", asnumpy)
+    own.update(ndarray=ndarray, add=_Add(), __version__="0 (stand-in)")
     for name, value in own.items():
         setattr(cupy, name, value)
-    tricks = types.SimpleNamespace(as_strided=_function(np.lib.stride_tricks.as_strided))
+    name = "lib.stride_tricks.as_strided"
+    tricks = types.SimpleNamespace(as_strided=_function(name, np.lib.stride_tricks.as_strided))
     cupy.get_default_memory_pool = MemoryPool
     cupy.lib = types.SimpleNamespace(stride_tricks=tricks)
     cupy.cuda = types.SimpleNamespace(
@@ -427,8 +316,12 @@ def module() -> types.ModuleType:
     return cupy
 
 
-def _function(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *inputs, **settings: call(function, *inputs, **settings)
+def _function(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(*inputs: Any, **settings: Any) -> Any:
+        check(name, cupy_rules.bound(name, inputs, settings))
+        return call(function, *inputs, **settings)
+
+    return checked
 
 
 def pinned(shape: Any, dtype: Any = float) -> np.ndarray:
@@ -450,4 +343,15 @@ def use(monkeypatch: Any) -> types.ModuleType:
     return cupy
 
 
+def _bind_own() -> None:
+    """What is not made from NumPy's functions is bound to CuPy's signatures too."""
+    kinds = {f"cuda.{kind.__name__}": kind for kind in (Stream, Event, MemoryPool, Device)}
+    kinds |= {"ndarray": ndarray, "cuda.Graph": Capture}
+    names = {"ndarray": cupy_rules.OWN_METHODS, **cupy_rules.CLASSES}
+    for kind, own in kinds.items():
+        for name in names[kind].split():
+            setattr(own, name, cupy_rules.binding(f"{kind}.{name}", getattr(own, name)))
+
+
 _methods()
+_bind_own()

@@ -208,6 +208,8 @@ class Calls:
         return int(stream == self.capturing)
 
     def streamEndCapture(self, stream: int) -> int:
+        if stream != self.capturing:
+            raise Refused("cudaErrorIllegalState: this stream is not capturing")
         self.capturing = None
         graph = next(self.handles)
         self.graphs[graph], self.jobs = self.jobs, []
