@@ -44,12 +44,14 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 def add(x: Array, y: Array) -> tuple[Array, Vjp]:
     """x + y, broadcast."""
-    return x + y, lambda g: (unbroadcast(g, x.shape), unbroadcast(g, y.shape))
+    of_x, of_y = x.shape, y.shape  # a vjp that named x and y would keep them
+    return x + y, lambda g: (unbroadcast(g, of_x), unbroadcast(g, of_y))
 
 
 def subtract(x: Array, y: Array) -> tuple[Array, Vjp]:
     """x − y, broadcast."""
-    return x - y, lambda g: (unbroadcast(g, x.shape), unbroadcast(-g, y.shape))
+    of_x, of_y = x.shape, y.shape
+    return x - y, lambda g: (unbroadcast(g, of_x), unbroadcast(-g, of_y))
 
 
 def multiply(x: Array, y: Array) -> tuple[Array, Vjp]:

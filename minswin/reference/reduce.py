@@ -7,18 +7,20 @@ from minswin.arrays import Array, Vjp, array_module
 __all__ = ["max", "mean", "sum"]
 
 Axis = int | tuple[int, ...] | None
+Shape = tuple[int, ...]
 
 
 def sum(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Vjp]:
     """Sum over `axis` (all axes when None)."""
-    return x.sum(axis=axis, keepdims=keepdims), lambda g: (_spread(g, x, axis, keepdims),)
+    shape = x.shape
+    return x.sum(axis=axis, keepdims=keepdims), lambda g: (_spread(g, shape, axis, keepdims),)
 
 
 def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Vjp]:
     """Arithmetic mean over `axis` (all axes when None)."""
     y = x.mean(axis=axis, keepdims=keepdims)
-    share = y.size / x.size if x.size else 0
-    return y, lambda g: (_spread(g * share, x, axis, keepdims),)
+    shape, share = x.shape, y.size / x.size if x.size else 0
+    return y, lambda g: (_spread(g * share, shape, axis, keepdims),)
 
 
 def max(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Vjp]:
@@ -26,23 +28,23 @@ def max(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, 
     y = x.max(axis=axis, keepdims=keepdims)
 
     def vjp(g: Array) -> tuple[Array]:
-        winners = x == _restore(y, x, axis, keepdims)
+        winners = x == _restore(y, x.shape, axis, keepdims)
         ties = winners.sum(axis=axis, keepdims=True)
-        return (_restore(g, x, axis, keepdims) * winners / ties.astype(x.dtype),)
+        return (_restore(g, x.shape, axis, keepdims) * winners / ties.astype(x.dtype),)
 
     return y, vjp
 
 
-def _restore(y: Array, x: Array, axis: Axis, keepdims: bool) -> Array:
-    """Put the reduced axes back with length 1, so that y broadcasts against x."""
+def _restore(y: Array, shape: Shape, axis: Axis, keepdims: bool) -> Array:
+    """Put the reduced axes back with length 1, so that y broadcasts against `shape`."""
     if keepdims:
         return y
-    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    reduced = {a % x.ndim for a in axes} if x.ndim else set()
-    return y.reshape(tuple(1 if i in reduced else n for i, n in enumerate(x.shape)))
+    ndim = len(shape)
+    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    reduced = {a % ndim for a in axes} if ndim else set()
+    return y.reshape(tuple(1 if i in reduced else n for i, n in enumerate(shape)))
 
 
-def _spread(g: Array, x: Array, axis: Axis, keepdims: bool) -> Array:
+def _spread(g: Array, shape: Shape, axis: Axis, keepdims: bool) -> Array:
     """Repeat g over the axes that were summed: the adjoint of a sum."""
-    xp = array_module(x)
-    return xp.broadcast_to(_restore(g, x, axis, keepdims), x.shape).astype(x.dtype)
+    return array_module(g).broadcast_to(_restore(g, shape, axis, keepdims), shape).copy("K")

@@ -31,7 +31,8 @@ __all__ = [
 
 def reshape(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Vjp]:
     """The same elements in the same order; one length may be −1."""
-    return x.reshape(shape), lambda g: (g.reshape(x.shape),)
+    before = x.shape
+    return x.reshape(shape), lambda g: (g.reshape(before),)
 
 
 def transpose(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Vjp]:
@@ -42,7 +43,8 @@ def transpose(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Vjp]:
 
 def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Vjp]:
     """Repeat x along new axes and axes of length 1; undone by summing over them."""
-    return array_module(x).broadcast_to(x, shape), lambda g: (unbroadcast(g, x.shape),)
+    before = x.shape
+    return array_module(x).broadcast_to(x, shape), lambda g: (unbroadcast(g, before),)
 
 
 def roll(
@@ -109,7 +111,8 @@ def take(table: Array, rows: Array) -> tuple[Array, Vjp]:
     table (L, *row)   rows (*places) integers   gives (*places, *row)
     It equals one-hot(rows) @ table.
     """
-    return table[rows], lambda g: (_add_rows(g, rows, table.shape[0]), None)
+    length = table.shape[0]
+    return table[rows], lambda g: (_add_rows(g, rows, length), None)
 
 
 def scatter_add(x: Array, rows: Array, *, length: int) -> tuple[Array, Vjp]:

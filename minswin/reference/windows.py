@@ -47,7 +47,8 @@ def window_partition(x: Array, *, window: Pair) -> tuple[Array, Vjp]:
 
     x (B, H, W, C)   gives (B, H/Mh · W/Mw, Mh·Mw, C);   the window must divide the map
     """
-    return _cut(x, window), lambda g: (_join(g, window, x.shape[1:3]),)
+    grid = x.shape[1:3]
+    return _cut(x, window), lambda g: (_join(g, window, grid),)
 
 
 def window_merge(x: Array, *, window: Pair, grid: Pair) -> tuple[Array, Vjp]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
+from minswin.kernels.cpu.again import can_be_computed_again
 from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
 from minswin.kernels.cpu.simd import LANES, fma, load, splat, store, total
 from minswin.reference import normalize
@@ -27,8 +28,15 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> tu
     shape, numbers = x.shape, contiguous(x).reshape(-1)
     weight, bias = contiguous(weight), contiguous(bias)
     mean, rstd = np.empty(x.size // C, x.dtype), np.empty(x.size // C, x.dtype)
-    y = np.empty_like(numbers)
-    _forward(numbers, weight, bias, x.dtype.type(eps), y, mean, rstd)
+    y = np.empty((len(mean), C), x.dtype)
+    _forward(numbers, weight, bias, x.dtype.type(eps), y.reshape(-1), mean, rstd)
+
+    def rows(block: slice) -> Array:
+        some = np.empty((len(mean[block]), C), x.dtype)
+        _again(numbers, weight, bias, mean, rstd, block.start, some.reshape(-1))
+        return some
+
+    can_be_computed_again(y, rows)
 
     def vjp(g: Array) -> tuple[Array, Array, Array]:
         dx, dweight, dbias = np.empty_like(numbers), np.zeros(C), np.zeros(C)
@@ -42,17 +50,34 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> tu
 @compiled
 def _forward(x: Any, weight: Any, bias: Any, eps: Any, y: Any, mean: Any, rstd: Any) -> None:
     C, kind = len(weight), x.dtype
-    whole = C - C % LANES
     for row in range(len(mean)):
         start = row * C
         m = _sum(x, start, C) / kind.type(C)
         r = kind.type(1) / np.sqrt(_squares(x, start, C, m) / kind.type(C) + eps)
-        for j in range(0, whole, LANES):
-            xhat = (load(x, start + j) - splat(m)) * splat(r)
-            store(y, start + j, fma(xhat, load(weight, j), load(bias, j)))
-        for j in range(whole, C):
-            y[start + j] = (x[start + j] - m) * r * weight[j] + bias[j]
+        _write_row(x, start, weight, bias, m, r, y, start)
         mean[row], rstd[row] = m, r
+
+
+@compiled
+def _again(x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, first: int, y: Any) -> None:
+    """The rows from `first` on, as many as y has."""
+    C = len(weight)
+    for row in range(len(y) // C):
+        at = first + row
+        _write_row(x, at * C, weight, bias, mean[at], rstd[at], y, row * C)
+
+
+@compiled
+def _write_row(
+    x: Any, start: int, weight: Any, bias: Any, mean: Any, rstd: Any, y: Any, to: int
+) -> None:
+    C = len(weight)
+    whole = C - C % LANES
+    for j in range(0, whole, LANES):
+        xhat = (load(x, start + j) - splat(mean)) * splat(rstd)
+        store(y, to + j, fma(xhat, load(weight, j), load(bias, j)))
+    for j in range(whole, C):
+        y[to + j] = (x[start + j] - mean) * rstd * weight[j] + bias[j]
 
 
 @compiled

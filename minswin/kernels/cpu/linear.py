@@ -14,6 +14,7 @@ import numpy as np
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.blas import threads
+from minswin.kernels.cpu.again import later
 from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
 from minswin.kernels.cpu.gelu import gelu_loop, gelu_vjp_loop
 from minswin.kernels.cpu.products import LINE, multiply, panels
@@ -121,19 +122,21 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
         times(rows[block], y[block])
 
     _run(multiply_block, _blocks(rows, y, parts=_parts(rows, weight)))
+    shape, inputs = x.shape, later(rows)  # a vjp that named x would keep it
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, M)
-        dx, gradient, undo = np.empty_like(rows), _Gradient(), _times(weight)
+        dx, gradient, undo = np.empty(shape, g.dtype), _Gradient(), _times(weight)
+        drows = dx.reshape(-1, shape[-1])
 
         def undo_block(block: slice) -> tuple[Array, Array]:
-            undo(g[block], dx[block])
-            return _of_block(g[block], rows[block])
+            undo(g[block], drows[block])
+            return _of_block(g[block], inputs(block))
 
-        for of_block in in_threads(undo_block, _blocks(rows, g)):
+        for of_block in in_threads(undo_block, _blocks(drows, g)):
             gradient.add(*of_block)
         dbias = None if bias is None else gradient.bias
-        return dx.reshape(x.shape), gradient.weight, dbias
+        return dx, gradient.weight, dbias
 
     return y.reshape(*x.shape[:-1], len(weight)), vjp
 
@@ -154,10 +157,12 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
         second(act, y[block])
 
     _run(multiply_block, _blocks(hidden, parts=_parts(rows, w1)))
+    shape, inputs = x.shape, later(rows)
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, M)
-        dx, of1, of2 = np.empty_like(rows), _Gradient(), _Gradient()
+        dx, of1, of2 = np.empty(shape, g.dtype), _Gradient(), _Gradient()
+        drows = dx.reshape(-1, shape[-1])
         undo_first, undo_second = _times(w1), _times(w2)
 
         def undo_block(block: slice) -> tuple[Array, ...]:
@@ -166,12 +171,12 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
             undo_second(dy, dh)
             flat = dh.reshape(-1)
             gelu_vjp_loop(h.reshape(-1), flat, act.reshape(-1), flat)
-            undo_first(dh, dx[block])
-            return *_of_block(dy, act), *_of_block(dh, rows[block])
+            undo_first(dh, drows[block])
+            return *_of_block(dy, act), *_of_block(dh, inputs(block))
 
         for gradients in in_threads(undo_block, _blocks(hidden)):
             of2.add(*gradients[:2])
             of1.add(*gradients[2:])
-        return dx.reshape(x.shape), of1.weight, of1.bias, of2.weight, of2.bias
+        return dx, of1.weight, of1.bias, of2.weight, of2.bias
 
     return y.reshape(*x.shape[:-1], len(w2)), vjp
