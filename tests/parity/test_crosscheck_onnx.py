@@ -16,7 +16,8 @@ from minswin.crosscheck.results import coverage
 
 from .peers import need, torch
 from .test_unseen import truth
-from .unseen_mistakes import IMAGES, MISTAKES, MODELS, Mistake, changed, theirs
+from .unseen_mistakes import MISTAKES
+from .wrong_ports import IMAGES, MODELS, Mistake, changed, theirs
 
 pytestmark = pytest.mark.parity
 

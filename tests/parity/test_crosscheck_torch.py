@@ -14,7 +14,8 @@ from minswin.crosscheck.results import coverage
 from minswin.crosscheck.torch import check, keep
 
 from .peers import load_timm, need, torch
-from .unseen_mistakes import MISTAKES, MODELS, changed
+from .unseen_mistakes import MISTAKES
+from .wrong_ports import MODELS, changed
 
 pytestmark = pytest.mark.parity
 

@@ -1,0 +1,228 @@
+"""Wrong ports: timm's own text with a few words changed, or a training loop in PyTorch, and what they give."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minswin.crosscheck import recipe
+from minswin.models import create_model
+from minswin.weights.rename import rename
+from tests.parity.peers import load_timm
+
+# Sizes that all differ, with their sums and products: an edit that fits by chance is a wrong name.
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "V1": (
+        "swin_tiny",
+        {
+            "img_size": (24, 32), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
+            "num_heads": (2, 4), "window_size": (3, 4), "num_classes": 7,
+        },
+    ),
+    "V2": (
+        "swinv2_cifar",
+        {
+            "img_size": (24, 32), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
+            "num_heads": (2, 4), "window_size": (3, 4), "num_classes": 7,
+        },
+    ),
+    "ViT": (
+        "vit_tiny",
+        {
+            "img_size": (12, 20), "patch_size": 4, "embed_dim": 22, "depth": 2, "num_heads": 2,
+            "num_classes": 7,
+        },
+    ),
+    "TNT": (
+        "tnt_small",
+        {
+            "img_size": (16, 40), "patch_size": 8, "embed_dim": 22, "inner_dim": 12, "depth": 2,
+            "num_heads": 2, "inner_num_heads": 3, "inner_stride": 2, "num_classes": 7,
+        },
+    ),
+}  # fmt: skip
+IMAGES = 3
+
+
+class Change(NamedTuple):
+    where: str  # module:function
+    text: str
+    becomes: str
+
+
+class Mistake(NamedTuple):
+    family: str
+    name: str
+    met: str  # a public thread, or "porting"
+    changes: tuple[Change, ...]
+    about: str  # a pattern of a right answer; of a pair, one for each
+    optimizer: str = ""  # of the training mistakes: "adamw" or "sgd"
+    later: str = ""  # the operator that was added after the search had missed it
+    known: bool = True  # the search names it
+
+
+@contextmanager
+def changed(changes: tuple[Change, ...]) -> Iterator[None]:
+    """Inside this block timm has these changes: the code of a function is put in its place."""
+    with ExitStack() as stack:
+        by_function: dict[str, list[Change]] = {}
+        for change in changes:
+            by_function.setdefault(change.where, []).append(change)
+        for where, group in by_function.items():
+            stack.enter_context(_one_changed(where, group))
+        yield
+
+
+@contextmanager
+def _one_changed(where: str, changes: list[Change]) -> Iterator[None]:
+    module_name, _, path = where.partition(":")
+    module = importlib.import_module(module_name)
+    function: Any = module
+    for part in path.split("."):
+        function = getattr(function, part)
+    function = inspect.unwrap(function)
+    text = textwrap.dedent(inspect.getsource(function))
+    for change in changes:
+        if change.text not in text:
+            raise LookupError(f"wrong_ports: {where} has no {change.text!r}")
+        text = text.replace(change.text, change.becomes)
+    text = re.sub(r"^(@.*\n)+", "", text)
+    names = dict(vars(module))
+    exec(compile(text, module_name, "exec"), names)
+    right, wrong = function.__code__, names[function.__name__].__code__
+    function.__code__ = wrong
+    try:
+        yield
+    finally:
+        function.__code__ = right
+
+
+def ours(family: str, dtype: Any = np.float32) -> Any:
+    name, settings = MODELS[family]
+    model = create_model(name, **settings, rng=np.random.default_rng(0), dtype=dtype)
+    model.load_state_dict(recipe.weights(model.state_dict()))
+    return model.eval()
+
+
+def theirs(family: str) -> Any:
+    """timm's model with the settings and the weights of ours."""
+    load_timm()
+    import torch
+
+    _, own = MODELS[family]
+    more = {key: value for key, value in own.items() if key not in ("inner_stride",)}
+    if family == "V1":
+        from timm.models.swin_transformer import SwinTransformer as kind
+    elif family == "V2":
+        from timm.models.swin_transformer_v2 import SwinTransformerV2 as kind
+    elif family == "ViT":
+        from timm.models.vision_transformer import VisionTransformer as kind
+    else:
+        from timm.models.tnt import TNT as kind
+
+        more["num_heads_inner"] = more.pop("inner_num_heads")
+        more["num_heads_outer"] = more.pop("num_heads")
+        more["first_stride"] = own["inner_stride"]
+    module = kind(**more).eval()
+    for part in module.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = False
+    state = rename(ours(family).state_dict(), "minswin", "timm", model=ours(family))
+    missing = module.load_state_dict(
+        {n: torch.tensor(np.asarray(x)) for n, x in state.items()}, strict=False
+    )
+    assert not [n for n in missing.missing_keys if "index" not in n and "mask" not in n], missing
+    return module
+
+
+def seen(mistake: Mistake | None, family: str = "") -> dict[str, np.ndarray]:
+    """What every submodule of the wrong port gives, in the order of the run, and its logits."""
+    import torch
+
+    family = mistake.family if mistake else family
+    _, own = MODELS[family]
+    found: dict[str, np.ndarray] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        def keep(module: Any, given: Any, y: Any) -> None:
+            y = y[0] if isinstance(y, tuple) else y
+            key = name or "output"
+            while key in found:
+                key += "#"
+            found[key] = y.detach().numpy().copy()
+
+        return keep
+
+    load_timm()
+    with changed(mistake.changes if mistake else ()):
+        module = theirs(family)
+        for name, part in module.named_modules():
+            part.register_forward_hook(watch(name))
+        image = recipe.images(IMAGES, 3, own["img_size"]).astype(np.float32)
+        with torch.no_grad():
+            module(torch.tensor(image))
+    return found
+
+
+def trained(mistake: Mistake | None, optimizer: str, steps: int = 3) -> dict[str, np.ndarray]:
+    """Losses, and weights after the steps, of timm's Swin with a wrong optimizer."""
+    import torch
+
+    from minswin.training.optimizers import AdamW, decays
+
+    module, model = theirs("V1"), ours("V1")
+    names = {n: p for n, p in model.named_parameters()}
+    own = rename({n: _ticket(i, p.shape) for i, (n, p) in enumerate(names.items())},
+                 "minswin", "timm", model=model)  # fmt: skip
+    by_number = {int(x.flat[0]): t for t, x in own.items() if t in dict(module.named_parameters())}
+    back = {t: list(names)[i] for i, t in by_number.items()}
+    _, settings = MODELS["V1"]
+    image = torch.tensor(recipe.images(IMAGES, 3, settings["img_size"]).astype(np.float32))
+    labels = torch.tensor(recipe.labels(IMAGES, settings["num_classes"]))
+    decay = AdamW(model.named_parameters(), 0.01).decay if optimizer == "adamw" else {}
+    momentum = {t: torch.zeros_like(p) for t, p in module.named_parameters()}
+    first = {t: torch.zeros_like(p) for t, p in module.named_parameters()}
+    name = mistake.name if mistake else ""
+    losses, lr = [], 0.01
+    for t in range(1, steps + 1):
+        if "not thrown away" not in name:
+            module.zero_grad()
+        loss = torch.nn.functional.cross_entropy(module(image), labels)
+        losses.append(loss.item())
+        loss.backward()
+        with torch.no_grad():
+            for their, p in module.named_parameters():
+                assert decays(back[their], p) in (True, False)
+                g = p.grad.clone()
+                if optimizer == "sgd":
+                    momentum[their].mul_(0.9).add_(0.1 * g if "mean" in name else g)
+                    p -= lr * momentum[their]
+                    continue
+                rate = decay[back[their]]
+                beta1, beta2, eps = 0.9, 0.99 if "β₂" in name else 0.999, 1e-8
+                if "part of the gradient" in name:
+                    g = g + rate * p
+                else:
+                    p *= 1 - (rate if "without the learning rate" in name else lr * rate)
+                m, v = first[their], momentum[their]
+                m.mul_(beta1).add_((1 - beta1) * g)
+                v.mul_(beta2).add_((1 - beta2) * g * g)
+                v_hat, m_hat = v / (1 - beta2**t), m / (1 - beta1**t)
+                root = (v_hat + eps).sqrt() if "under the root" in name else v_hat.sqrt() + eps
+                p -= lr * m_hat / root
+    with torch.no_grad():
+        losses.append(torch.nn.functional.cross_entropy(module(image), labels).item())
+    after = {f"after/{back[t]}": p.detach().numpy() for t, p in module.named_parameters()}
+    return {**after, "losses": np.array(losses)}
+
+
+def _ticket(number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """An array that holds one number everywhere: after renaming it says which it was."""
+    return np.full(shape, number, np.float32)
