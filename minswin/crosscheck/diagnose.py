@@ -26,7 +26,8 @@ from minswin.crosscheck.observations import observe
 from minswin.crosscheck.precision import SINGLE
 from minswin.crosscheck.search import Answer, Clock, Search, Tell, closed_form
 from minswin.crosscheck.site import Ground, Site
-from minswin.crosscheck.slopes import Training, slopes
+from minswin.crosscheck.slopes import slopes
+from minswin.crosscheck.training import Training
 
 __all__ = ["Cause", "Diagnosis", "diagnose"]
 
@@ -138,7 +139,8 @@ def _of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell)
     have = {n: m.array for n, m in comparison.aligned.items() if n.startswith(AFTER) or n == LOSSES}
     site = Training(truth, have, finding.name)
     search = Search(site, max(comparison.precision[finding.name].u, SINGLE.u), clock, tell)
-    answers = search.run(site.edits(), "edits of the training")
+    known, edits = site.edits()
+    answers = search.run(known, "known mistakes") or search.run(edits, "edits of the training")
     causes = [_plain_cause(a) for a in answers[:3]]
     return Diagnosis(finding, causes, [] if causes else seen, search.count, clock.over)
 

@@ -1,9 +1,9 @@
-"""The same search for derivatives and training: edits of vjps, and of what an optimizer does."""
+"""The same search for derivatives: edits of vjps, and of what lets no gradient through."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,16 +12,15 @@ import numpy as np
 from minswin import kernels, ops
 from minswin.around import around
 from minswin.autograd import Tensor
-from minswin.crosscheck.align import losses_of
 from minswin.crosscheck.edits.classics import classic_edits
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.texts import Edit, Text, functions_of
 from minswin.crosscheck.edits.watching import place, watch
-from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
-from minswin.crosscheck.held import Have, Held, model_of
+from minswin.crosscheck.folder import COTANGENT, Trace
+from minswin.crosscheck.held import Have, Held
 from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import Recording, Step, spell_out
-from minswin.crosscheck.site import Call, Ground, Site, limited
+from minswin.crosscheck.site import Call, Ground, Site
 from minswin.layers.base import Layer
 from minswin.watch import Operation
 
@@ -132,104 +131,3 @@ def _holds(call: Call, target: str, ground: Ground) -> bool:
     """Whether a call makes the tensor, is given it, or holds it as a parameter."""
     made = target in ground.order[call.first : call.end] or target in call.given
     return made or target.startswith(call.path)
-
-
-# ── training ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class Training:
-    """The optimizer's steps of a trace, and what they gave: losses, or weights behind them."""
-
-    def __init__(self, truth: Trace, have: Have, name: str) -> None:
-        self.truth, self.name, self.kind = truth, name, ""
-        self.losses = have.get(LOSSES)
-        self.weights = {n: x for n, x in have.items() if n.startswith(AFTER)}
-        exact = next(iter(truth.arrays.values()))
-        self.steps = int(truth.header["optimizer"]["steps"])
-        if self.losses is not None:
-            ours = losses_of(truth, next(iter(truth.arrays)))[LOSSES]
-            off = np.abs(np.ravel(self.losses) - ours) > 1e-5 * np.abs(ours)
-            self.at = int(np.argmax(off)) if off.any() else self.steps
-        else:
-            self.at = self.steps
-        chosen = sorted(self.weights, key=lambda n: self.weights[n].size)
-        self.theirs = self._told({n: self.weights[n] for n in chosen}, self.losses)
-        own = {n: np.asarray(exact[n]) for n in chosen}
-        ours_losses = losses_of(truth, next(iter(truth.arrays))).get(LOSSES)
-        self.right = self._told(own, ours_losses)
-        self.chosen = chosen
-
-    def _told(self, weights: Derivatives, losses: Array | None) -> Array:
-        """The losses up to the first that is wrong; without losses the weights."""
-        if self.losses is not None and losses is not None and self.at:
-            return np.ravel(np.asarray(losses, np.float64))[: self.at + 1]
-        return np.concatenate([np.ravel(x).astype(np.float64) for x in weights.values()])
-
-    def value(self, dtype: str = "float64", model: Layer | None = None) -> Array | None:
-        try:
-            with limited(), np.errstate(all="ignore"):
-                return self.run(dtype)
-        except Exception:
-            return None
-
-    def run(self, dtype: str = "float64", *, whole: bool = False) -> Array:
-        from minswin.crosscheck import trace
-
-        model = model_of(self.truth, dtype)
-        told = self.truth.header["optimizer"]
-        x = np.asarray(self.truth.steps["image"].value).astype(dtype)
-        labels = self.truth.steps["labels"].value
-        by_losses = self.losses is not None and self.at
-        steps = self.at if by_losses and not whole else self.steps
-        make = trace.OPTIMIZERS[told["name"]]
-        with kernels.using("reference"):
-            losses = trace._train(model, x, labels, make, told["lr"], steps)
-        after = {AFTER + n: p.data for n, p in model.named_parameters()}
-        return self._told({n: after[n] for n in self.chosen}, np.array(losses))
-
-    def whole_fits(self, edit: Any, near: Callable[[Array, Array], bool]) -> bool:
-        """Whether an edit gives their weights and losses after all steps."""
-        with edit.planted():
-            at, self.at = self.at, self.steps
-            try:
-                value = self.value()
-            finally:
-                self.at = at
-        return value is not None and near(value, self.theirs)
-
-    def edits(self) -> list[Edit]:
-        """Edits of what the optimizer and the loop do, and of the loss."""
-        functions = functions_of(lambda: self.run(), also=("crosscheck/trace.py",))
-        chosen = [f for f in functions if _trains(f)]
-        texts = [Text(f) for f in chosen]
-        values = watch(texts, lambda: self.run())
-        found = [*classic_edits({t.name: t for t in texts}, of="after")]
-        for text in texts:
-            own = [*edits_of(text, values), *_defaults(text)]
-            for edit in own:  # the loop is a page, and easily gets a line too few
-                edit.rank -= 2 * (text.name.endswith("_train") or edit.words == "another default")
-            found += own
-        return sorted(found, key=lambda e: e.cost)
-
-
-def _trains(f: Any) -> bool:
-    file = f.__code__.co_filename
-    parts = ("optimizers.py", "updates.py", "trace.py", "losses.py")
-    return file.endswith(parts)
-
-
-def _defaults(text: Text) -> Iterator[Edit]:
-    """Other values of settings that nobody gives."""
-    arguments = text.tree.args
-    for default in (*arguments.defaults, *arguments.kw_defaults):
-        for n in ast.walk(default) if default is not None else ():
-            if isinstance(n, ast.Constant) and type(n.value) in (int, float, bool):
-                for new in _others(n.value):
-                    yield Edit(text, [(*text.span(n), repr(new))], "another default", 2)
-
-
-def _others(v: Any) -> list[Any]:
-    if isinstance(v, bool):
-        return [not v]
-    new = [0.0, 2 * v, v / 2, 10 * v, v / 10, 0.9, 0.95, 0.98, 0.99, 0.999, 0.5, 1e-5, 1e-6, 1e-7]
-    return [w for w in dict.fromkeys([*new, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.3]) if w != v]

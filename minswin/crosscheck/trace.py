@@ -9,17 +9,16 @@ import numpy as np
 
 from minswin import kernels, ops
 from minswin.arrays import Array
-from minswin.autograd import Tensor, no_grad
+from minswin.autograd import Tensor
 from minswin.crosscheck import recipe
 from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
+from minswin.crosscheck.loop import OPTIMIZERS, train
 from minswin.crosscheck.recording import Recording, recording
 from minswin.layers.base import Layer
-from minswin.training.optimizers import SGD, AdamW, Optimizer
 from minswin.version import VERSION
 
 __all__ = ["trace"]
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 IMAGE = ("image", "channel", "row", "column")
 
 
@@ -33,6 +32,10 @@ def trace(
     steps: int = 0,
     optimizer: str = "sgd",
     lr: float = 0.01,
+    clip: float | None = None,
+    warmup: int | None = None,
+    smoothing: float = 0.0,
+    ema: float | None = None,
     dtypes: Sequence[str] = ("float64", "float32"),
     backend: str = "reference",
     header: Mapping[str, Any] | None = None,
@@ -42,7 +45,10 @@ def trace(
 
     build: makes the model from a dtype; its weights are then those of `weights`, by default those
     of the recipe. grad: cotangents too. steps: so many optimizer steps on the same batch after it,
-    of which the losses and the last weights are kept. The first of dtypes is the exact one.
+    of which the losses and the last weights are kept. clip, warmup, smoothing, ema: their gradients
+    are cut off at this length, their rate rises for so many steps and falls along a cosine, labels
+    are smoothed, a mean of the weights is kept, and its loss (see loop.py). The first
+    of dtypes is the exact one.
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"trace: optimizer must be one of {', '.join(OPTIMIZERS)}")
@@ -52,6 +58,8 @@ def trace(
     told |= {"dtypes": list(dtypes), "backend": backend, "losses": {}}
     if steps:
         told["optimizer"] = {"name": optimizer, "lr": lr, "steps": steps}
+        more = {"clip": clip, "warmup": warmup, "smoothing": smoothing or None, "ema": ema}
+        told["optimizer"] |= {name: value for name, value in more.items() if value is not None}
     found: Trace | None = None
     for dtype in dtypes:
         tell(f"{dtype}: forward{' and backward' if grad else ''}")
@@ -64,8 +72,11 @@ def trace(
             arrays = arrays_of(record.steps)
             for step in range(steps):
                 tell(f"{dtype}: optimizer step {step + 1} of {steps}")
-            losses = _train(model, x, labels, OPTIMIZERS[optimizer], lr, steps)
-        told["losses"][dtype] = losses
+            if steps:
+                for p in model.parameters():  # a recording may have left gradients, or weights
+                    p.data, p.grad = p.data.copy(), None
+                losses = train(model, x, labels, {"planned": steps, **told["optimizer"]})
+                told["losses"][dtype] = losses
         arrays |= {AFTER + n: p.data for n, p in model.named_parameters() if steps}
         found = found or Trace(told, record.steps, build=build)
         found.arrays[dtype] = arrays
@@ -102,24 +113,3 @@ def record_pass(
 
 def loss(model: Any, x: Tensor, labels: Array) -> Tensor:
     return ops.cross_entropy(model(x), labels)
-
-
-def _train(
-    model: Layer, x: Array, labels: Array, make: Callable[..., Optimizer], lr: float, steps: int
-) -> list[float]:
-    """The loss before the first optimizer step, after each, and so on: steps + 1 numbers."""
-    if not steps:
-        return []
-    optimizer, losses = make(model.named_parameters(), lr), []
-    # a recording may have left gradients, and the pass must own its weights
-    for parameter in model.parameters():
-        parameter.data = parameter.data.copy()
-    for _ in range(steps):
-        model.zero_grad()
-        value = loss(model, Tensor(x), labels)
-        losses.append(value.item())
-        value.backward()
-        optimizer.step()
-    with no_grad():
-        losses.append(loss(model, Tensor(x), labels).item())
-    return losses

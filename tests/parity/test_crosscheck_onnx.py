@@ -33,12 +33,16 @@ def exported(file: Path, family: str, mistake: Mistake | None = None) -> dict[st
     return tensors_of(file, np.asarray(truth(family).steps["image"].value))
 
 
-@pytest.mark.parametrize("family", ["V1", "V2", "ViT", "TNT"])
+# Of V2 the exporter folds the position bias, and writes unit vectors and the clamp otherwise.
+SEEN = {"V1": 0.9, "V2": 0.6, "ViT": 0.95, "TNT": 0.9}
+
+
+@pytest.mark.parametrize("family", SEEN)
 def test_an_exported_model_is_right_at_most_of_its_steps(family: str, tmp_path: Path) -> None:
     found = compare(truth(family), exported(tmp_path / "a.onnx", family))
     assert found.passed, found.first
     c = coverage(found)
-    assert c.seen > c.of / 2 and c.by_inputs > c.seen / 2
+    assert c.seen >= SEEN[family] * c.of and c.by_inputs >= 0.8 * c.seen
 
 
 def test_a_mistake_in_an_exported_model_is_named(tmp_path: Path) -> None:

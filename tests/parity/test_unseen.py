@@ -24,7 +24,7 @@ from minswin.models import create_model
 
 from .unseen_later import LATER
 from .unseen_mistakes import MISTAKES
-from .wrong_ports import IMAGES, MODELS, Mistake, seen, trained
+from .wrong_ports import IMAGES, LR, MODELS, STEPS, Mistake, seen, trained
 
 pytestmark = pytest.mark.parity
 
@@ -38,10 +38,11 @@ class Outcome(NamedTuple):
 
 
 @cache
-def truth(family: str, optimizer: str = "") -> Trace:
+def truth(family: str, optimizer: str = "", more_settings: Any = ()) -> Trace:
     name, settings = MODELS[family]
     more: dict[str, Any] = {"grad": bool(optimizer)}
-    more |= {"steps": 3, "optimizer": optimizer} if optimizer else {}
+    more |= {"steps": STEPS, "optimizer": optimizer, "lr": LR} if optimizer else {}
+    more |= dict(more_settings)
 
     def build(dtype: Any) -> Any:
         return create_model(name, **settings, rng=np.random.default_rng(0), dtype=dtype)
@@ -52,10 +53,12 @@ def truth(family: str, optimizer: str = "") -> Trace:
 
 def judged(mistake: Mistake, *, alone: bool = False) -> tuple[Comparison, Diagnosis | None]:
     """The comparison of a wrong port; alone: of its logits, and nothing else."""
-    theirs = trained(mistake, mistake.optimizer) if mistake.optimizer else seen(mistake)
+    own = mistake.settings
+    wrong = mistake.optimizer
+    theirs = trained(mistake, wrong, **dict(own)) if wrong else seen(mistake)
     theirs = {"head": theirs["output"]} if alone else theirs
-    found = compare(truth(mistake.family, mistake.optimizer), theirs)
-    return found, diagnose(truth(mistake.family, mistake.optimizer), found)
+    found = compare(truth(mistake.family, wrong, own), theirs)
+    return found, diagnose(truth(mistake.family, wrong, own), found)
 
 
 def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
@@ -76,6 +79,18 @@ def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
 @pytest.mark.parametrize("family", MODELS)
 def test_a_right_port_is_right(family: str) -> None:
     found = compare(truth(family), seen(None, family))
+    assert found.passed, found.first
+
+
+LOOPS = [("sgd", {}), ("adamw", {}), ("sgd", {"clip": 0.5}), ("sgd", {"warmup": 1}),
+         ("adamw", {"smoothing": 0.1}), ("sgd", {"ema": 0.8})]  # fmt: skip
+
+
+@pytest.mark.parametrize(("optimizer", "settings"), LOOPS)
+def test_a_right_loop_is_right(optimizer: str, settings: dict[str, Any]) -> None:
+    found = compare(
+        truth("V1", optimizer, tuple(settings.items())), trained(None, optimizer, **settings)
+    )
     assert found.passed, found.first
 
 

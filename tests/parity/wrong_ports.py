@@ -1,4 +1,4 @@
-"""Wrong ports: timm's own text with a few words changed, or a training loop in PyTorch, and what they give."""
+"""Wrong ports: timm's text with a few words changed, or a loop in PyTorch, and what they give."""
 
 from __future__ import annotations
 
@@ -66,6 +66,9 @@ class Mistake(NamedTuple):
     optimizer: str = ""  # of the training mistakes: "adamw" or "sgd"
     later: str = ""  # the operator that was added after the search had missed it
     known: bool = True  # the search names it
+    settings: tuple[
+        tuple[str, Any], ...
+    ] = ()  # of the training steps: clip, warmup, smoothing, ema
 
 
 @contextmanager
@@ -171,11 +174,11 @@ def seen(mistake: Mistake | None, family: str = "") -> dict[str, np.ndarray]:
     return found
 
 
-def trained(mistake: Mistake | None, optimizer: str, steps: int = 3) -> dict[str, np.ndarray]:
-    """Losses, and weights after the steps, of timm's Swin with a wrong optimizer."""
+def trained(mistake: Mistake | None, optimizer: str, **settings: Any) -> dict[str, np.ndarray]:
+    """Losses, and weights after three steps, of timm's Swin with a wrong loop or optimizer."""
     import torch
 
-    from minswin.training.optimizers import AdamW, decays
+    from minswin.training.optimizers import AdamW
 
     module, model = theirs("V1"), ours("V1")
     names = {n: p for n, p in model.named_parameters()}
@@ -183,44 +186,114 @@ def trained(mistake: Mistake | None, optimizer: str, steps: int = 3) -> dict[str
                  "minswin", "timm", model=model)  # fmt: skip
     by_number = {int(x.flat[0]): t for t, x in own.items() if t in dict(module.named_parameters())}
     back = {t: list(names)[i] for i, t in by_number.items()}
-    _, settings = MODELS["V1"]
-    image = torch.tensor(recipe.images(IMAGES, 3, settings["img_size"]).astype(np.float32))
-    labels = torch.tensor(recipe.labels(IMAGES, settings["num_classes"]))
-    decay = AdamW(model.named_parameters(), 0.01).decay if optimizer == "adamw" else {}
-    momentum = {t: torch.zeros_like(p) for t, p in module.named_parameters()}
-    first = {t: torch.zeros_like(p) for t, p in module.named_parameters()}
-    name = mistake.name if mistake else ""
-    losses, lr = [], 0.01
-    for t in range(1, steps + 1):
-        if "not thrown away" not in name:
+    decay = AdamW(model.named_parameters(), 0.01).decay
+    _, told = MODELS["V1"]
+    image = torch.tensor(recipe.images(IMAGES, 3, told["img_size"]).astype(np.float32))
+    labels = torch.tensor(recipe.labels(IMAGES, told["num_classes"]))
+    wrong = mistake.name if mistake else ""
+    losses, of_mean = [], []
+    parameters = {back[t]: p for t, p in module.named_parameters()}
+    state = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in parameters.items()}
+    mean = {n: p.detach().clone() for n, p in parameters.items()}
+
+    def loss() -> Any:
+        return _loss(module(image), labels, settings.get("smoothing", 0.0), wrong)
+
+    for t in range(1, STEPS + 1):
+        if "not thrown away" not in wrong:
             module.zero_grad()
-        loss = torch.nn.functional.cross_entropy(module(image), labels)
-        losses.append(loss.item())
-        loss.backward()
+        value = loss()
+        losses.append(value.item())
+        value.backward()
         with torch.no_grad():
-            for their, p in module.named_parameters():
-                assert decays(back[their], p) in (True, False)
-                g = p.grad.clone()
+            if "before the step" in wrong:
+                _average(mean, parameters, settings["ema"], t, wrong)
+            _clip(list(parameters.values()), settings.get("clip"), wrong)
+            lr = _rate(t, settings.get("warmup"), wrong)
+            for n, p in parameters.items():
                 if optimizer == "sgd":
-                    momentum[their].mul_(0.9).add_(0.1 * g if "mean" in name else g)
-                    p -= lr * momentum[their]
-                    continue
-                rate = decay[back[their]]
-                beta1, beta2, eps = 0.9, 0.99 if "β₂" in name else 0.999, 1e-8
-                if "part of the gradient" in name:
-                    g = g + rate * p
+                    _sgd(p, state[n][0], lr, wrong)
                 else:
-                    p *= 1 - (rate if "without the learning rate" in name else lr * rate)
-                m, v = first[their], momentum[their]
-                m.mul_(beta1).add_((1 - beta1) * g)
-                v.mul_(beta2).add_((1 - beta2) * g * g)
-                v_hat, m_hat = v / (1 - beta2**t), m / (1 - beta1**t)
-                root = (v_hat + eps).sqrt() if "under the root" in name else v_hat.sqrt() + eps
-                p -= lr * m_hat / root
+                    _adamw(p, *state[n], lr, decay[n], t, wrong)
+            if "ema" in settings:
+                if "before the step" not in wrong:
+                    _average(mean, parameters, settings["ema"], t, wrong)
+                kept = {n: p.clone() for n, p in parameters.items()}
+                for n, p in parameters.items():
+                    p.copy_(mean[n])
+                of_mean.append(loss().item())
+                for n, p in parameters.items():
+                    p.copy_(kept[n])
     with torch.no_grad():
-        losses.append(torch.nn.functional.cross_entropy(module(image), labels).item())
-    after = {f"after/{back[t]}": p.detach().numpy() for t, p in module.named_parameters()}
-    return {**after, "losses": np.array(losses)}
+        losses.append(loss().item())
+    after = {f"after/{n}": p.detach().numpy() for n, p in parameters.items()}
+    return {**after, "losses": np.array(losses + of_mean)}
+
+
+STEPS, LR = 3, 0.01
+
+
+def _loss(logits: Any, labels: Any, smoothing: float, wrong: str) -> Any:
+    import torch
+
+    if "shared by the wrong classes" in wrong:
+        share = smoothing / (logits.shape[1] - 1)
+        target = torch.full_like(logits, share).scatter_(1, labels[:, None], 1 - smoothing)
+        return -(target * logits.log_softmax(1)).sum(1).mean()
+    return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def _clip(parameters: list[Any], longest: float | None, wrong: str) -> None:
+    import torch
+
+    if longest is None:
+        return
+    if "element by element" in wrong:
+        torch.nn.utils.clip_grad_value_(parameters, longest)
+    elif "each gradient by itself" in wrong:
+        for p in parameters:
+            torch.nn.utils.clip_grad_norm_([p], longest)
+    else:
+        torch.nn.utils.clip_grad_norm_(parameters, longest)
+
+
+def _rate(t: int, warmup: int | None, wrong: str) -> float:
+    """The rate of step t, counted from 1."""
+    if warmup is None:
+        return LR
+    step = t if "counted from 1" in wrong else t - 1
+    start, final = LR / 1000, LR / 100
+    if step < warmup:
+        return start + (LR - start) * step / warmup
+    done = (step - warmup) / (STEPS - warmup)
+    if "a straight line" in wrong:
+        return LR + (final - LR) * done
+    return final + (LR - final) * (1 + np.cos(np.pi * done)) / 2
+
+
+def _average(mean: Any, parameters: Any, decay: float, t: int, wrong: str) -> None:
+    d = decay if "from the first step on" in wrong else min(decay, (1 + t) / (10 + t))
+    for n, p in parameters.items():
+        mean[n] += (1 - d) * (p - mean[n])
+
+
+def _sgd(p: Any, momentum: Any, lr: float, wrong: str) -> None:
+    momentum.mul_(0.9).add_(0.1 * p.grad if "is a mean" in wrong else p.grad)
+    p -= lr * momentum
+
+
+def _adamw(p: Any, m: Any, v: Any, lr: float, rate: float, t: int, wrong: str) -> None:
+    g = p.grad.clone()
+    beta1, beta2, eps = 0.9, 0.99 if "β₂" in wrong else 0.999, 1e-8
+    if "part of the gradient" in wrong:
+        g = g + rate * p
+    else:
+        p *= 1 - (rate if "without the learning rate" in wrong else lr * rate)
+    m.mul_(beta1).add_((1 - beta1) * g)
+    v.mul_(beta2).add_((1 - beta2) * g * g)
+    v_hat, m_hat = v / (1 - beta2**t), m / (1 - beta1**t)
+    root = (v_hat + eps).sqrt() if "under the root" in wrong else v_hat.sqrt() + eps
+    p -= lr * m_hat / root
 
 
 def _ticket(number: int, shape: tuple[int, ...]) -> np.ndarray:

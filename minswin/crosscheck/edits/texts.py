@@ -191,7 +191,7 @@ SKIPPED = {  # they check, count or only hand on
     "as_images", "patch_grid", "pair", "whole", "stages", "one_of", "generator", "check_dtype",
     "mlp_width", "check_map", "check_heads", "check_divides", "erf", "_polynomial", "_named",
     "named_parameters", "named_buffers", "named_layers", "children", "load_state_dict",
-    "state_dict", "layers_within", "train", "eval", "normal", "_array", "array_module", "decays",
+    "state_dict", "layers_within", "train", "eval", "normal", "_array", "array_module",
     "zeros", "ones", "uniform", "parameters", "zero_grad", "_frozen", "active",
 }  # fmt: skip
 PLAIN = {  # one line that is the operation itself

@@ -1,0 +1,190 @@
+"""The same search for training: edits of what an optimizer, its loop and the loss do."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from minswin import kernels
+from minswin.autograd import Tensor, apply
+from minswin.crosscheck.align import losses_of
+from minswin.crosscheck.edits.classics import classic_edits
+from minswin.crosscheck.edits.operators import edits_of
+from minswin.crosscheck.edits.texts import Edit, Text, functions_of
+from minswin.crosscheck.edits.watching import watch
+from minswin.crosscheck.folder import AFTER, LOSSES, Trace
+from minswin.crosscheck.held import model_of
+from minswin.crosscheck.loop import loss, train
+from minswin.crosscheck.site import limited
+from minswin.layers.base import Layer
+
+Array = np.ndarray
+TEXTS = ("optimizers.py", "updates.py", "losses.py", "ema.py", "crosscheck/loop.py")
+KEPT = 2**28  # bytes of gradients that a search remembers
+OPEN = 1e-2  # of itself: a gradient that float32 leaves open by more is no evidence
+
+
+class Remembered:
+    """A model whose passes are computed once for equal weights: no edit here is of its text."""
+
+    def __init__(self, model: Layer, inner: Layer, passes: dict[bytes, Any]) -> None:
+        self.model, self.inner, self.passes = model, inner, passes
+        self.named_parameters, self.parameters = model.named_parameters, model.parameters
+        self.zero_grad = model.zero_grad
+        self.own = list(inner.parameters())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        def forward(*arrays: Array) -> tuple[Array, Any]:
+            key = _key(*arrays)
+            if key not in self.passes:
+                self._keep(key, self._logits(x, arrays).data)
+
+            def vjp(g: Array) -> tuple[Array, ...]:
+                both = key + _key(g)
+                if both not in self.passes:
+                    for p in self.own:
+                        p.grad = None
+                    self._logits(x, arrays).backward(g)
+                    self._keep(both, [p.grad for p in self.own])
+                return tuple(np.array(a) for a in self.passes[both])
+
+            return self.passes[key].copy(), vjp
+
+        return apply(forward, *self.parameters())
+
+    def _logits(self, x: Tensor, arrays: tuple[Array, ...]) -> Tensor:
+        for p, array in zip(self.own, arrays, strict=True):
+            p.data = array.copy()  # the update is in place
+        result: Tensor = self.inner(x)
+        return result
+
+    def _keep(self, key: bytes, what: Any) -> None:
+        size = sum(p.data.nbytes for p in self.own)
+        if len(self.passes) < 2 * KEPT // max(size, 1):
+            self.passes[key] = what
+        else:
+            self.passes.clear()
+            self.passes[key] = what
+
+
+def _key(*arrays: Array) -> bytes:
+    found = blake2b(digest_size=16)
+    for x in arrays:
+        found.update(x.tobytes())
+    return found.digest()
+
+
+class Training:
+    """The optimizer's steps of a trace, and what they gave: losses, or weights behind them."""
+
+    def __init__(self, truth: Trace, have: Mapping[str, Array], name: str) -> None:
+        self.truth, self.name, self.kind = truth, name, ""
+        self.told = dict(truth.header["optimizer"])
+        self.told.setdefault("planned", self.told["steps"])
+        self.models: dict[str, tuple[Layer, Layer, dict[bytes, Any]]] = {}
+        self.chosen = sorted((n for n in have if n.startswith(AFTER)), key=lambda n: have[n].size)
+        exact = next(iter(truth.arrays))
+        ours = losses_of(truth, exact)[LOSSES]
+        losses = np.ravel(have[LOSSES]) if LOSSES in have else ours
+        off = np.abs(losses - ours) > 1e-5 * np.abs(ours) if len(losses) == len(ours) else ours > 0
+        self.at = int(np.argmax(off)) if off.any() else -1  # the first wrong loss
+        self.sure = np.ones(1, bool)
+        if self.at < 0:
+            self.sure = self._sure()
+        self.theirs = self._chosen({n: have[n] for n in self.chosen}, losses)
+        self.right = self._chosen({n: truth.arrays[exact][n] for n in self.chosen}, ours)
+
+    def _chosen(self, weights: Mapping[str, Array], losses: Any) -> Array:
+        """The losses up to the first wrong one; where none is wrong the weights."""
+        if self.at >= 0:
+            return np.ravel(np.asarray(losses, np.float64))[: self.at + 1]
+        every = [np.ravel(weights[n]).astype(np.float64) for n in self.chosen]
+        return np.concatenate(every)[self.sure] if self.sure.size > 1 else np.concatenate(every)
+
+    def _sure(self) -> Array:
+        """Which weights say something. Adam moves by ±lr where a gradient is nothing but rounding:
+        keys have no gradient of their bias, since a softmax is blind to what all logits share.
+        """
+        gradients = []
+        for dtype in ("float64", "float32"):
+            model = self._model(dtype)
+            loss(model, self._images(dtype), self._labels(), self.told).backward()
+            named: dict[str, Any] = {AFTER + n: p.grad for n, p in model.named_parameters()}
+            each = [np.ravel(named[n]).astype(np.float64) for n in self.chosen]
+            gradients.append(np.concatenate(each))
+        exact, single = gradients
+        found: Array = np.abs(single - exact) <= OPEN * np.abs(exact)
+        return found
+
+    def _model(self, dtype: str) -> Remembered:
+        """The model before the first step."""
+        if dtype not in self.models:
+            self.models[dtype] = model_of(self.truth, dtype), model_of(self.truth, dtype), {}
+        model, inner, passes = self.models[dtype]
+        for p, step in zip(model.parameters(), self._first, strict=True):
+            p.data, p.grad = step.astype(dtype), None
+        return Remembered(model, inner, passes)
+
+    @property
+    def _first(self) -> list[Array]:
+        own = next(iter(self.models.values()))[0]
+        return [self.truth.steps[n].value for n, _ in own.named_parameters()]
+
+    def _images(self, dtype: str) -> Array:
+        return np.asarray(self.truth.steps["image"].value).astype(dtype)
+
+    def _labels(self) -> Array:
+        return self.truth.steps["labels"].value
+
+    def value(self, dtype: str = "float64", model: Layer | None = None) -> Array | None:
+        try:
+            with limited(), np.errstate(all="ignore"):
+                value = self.run(dtype)
+        except Exception:
+            return None
+        return value if np.isfinite(value).all() else None
+
+    def run(self, dtype: str = "float64", *, whole: bool = False) -> Array:
+        model, steps = self._model(dtype), self.told["steps"]
+        steps = min(self.at, steps) if self.at >= 0 and not whole else steps
+        with kernels.using("reference"):
+            losses = train(
+                model, self._images(dtype), self._labels(), {**self.told, "steps": steps}
+            )
+        after = {AFTER + n: p.data for n, p in model.named_parameters()}
+        return self._chosen(after, losses)
+
+    def edits(self) -> tuple[list[Edit], list[Edit]]:
+        """Edits of what the optimizer, the loop and the loss do: those met before, and all."""
+        functions = functions_of(lambda: self.run(whole=True), also=TEXTS[-1:])
+        texts = [Text(f) for f in functions if f.__code__.co_filename.endswith(TEXTS)]
+        values = watch(texts, lambda: self.run(whole=True))
+        found: list[Edit] = []
+        for text in texts:
+            own = [*edits_of(text, values), *_defaults(text)]
+            for edit in own:  # the loop is a page, and easily gets a line too few
+                edit.rank -= 2 * (text.name.endswith(".train") or edit.words == "another default")
+            found += own
+        known = [*classic_edits({t.name: t for t in texts}, of="after")]
+        return known, sorted(found, key=lambda e: e.cost)
+
+
+def _defaults(text: Text) -> Iterator[Edit]:
+    """Other values of settings that nobody gives."""
+    arguments = text.tree.args
+    for default in (*arguments.defaults, *arguments.kw_defaults):
+        for n in ast.walk(default) if default is not None else ():
+            if isinstance(n, ast.Constant) and type(n.value) in (int, float, bool):
+                for new in _others(n.value):
+                    yield Edit(text, [(*text.span(n), repr(new))], "another default", 2)
+
+
+def _others(v: Any) -> list[Any]:
+    if isinstance(v, bool):
+        return [not v]
+    new = [0.0, 2 * v, v / 2, 10 * v, v / 10, 0.9, 0.95, 0.98, 0.99, 0.999, 0.5, 1e-5, 1e-6, 1e-7]
+    return [w for w in dict.fromkeys([*new, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.3]) if w != v]
