@@ -35,6 +35,10 @@ def _trace(options: argparse.Namespace) -> int:
         steps=options.steps,
         optimizer=options.optimizer,
         lr=options.lr,
+        clip=options.clip,
+        warmup=options.warmup,
+        smoothing=options.smoothing,
+        ema=options.ema,
         tell=_telling(options),
     )
     show(
@@ -119,6 +123,14 @@ def _add_trace(commands: Any) -> None:
     parser.add_argument("--steps", type=_steps, default=0, metavar="N", help=does)
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
     parser.add_argument("--lr", type=float, default=0.01, metavar="X")
+    does = "in these steps gradients are cut off at this joint length"
+    parser.add_argument("--clip", type=float, metavar="X", help=does)
+    does = "the rate rises over so many of these steps, and falls along a cosine"
+    parser.add_argument("--warmup", type=_steps, metavar="N", help=does)
+    does = "labels of these steps are smoothed by this much"
+    parser.add_argument("--smoothing", type=float, default=0.0, metavar="X", help=does)
+    does = "keep a mean of the weights with this decay, and its loss after each step"
+    parser.add_argument("--ema", type=float, metavar="X", help=does)
     parser.add_argument("--form", choices=("safetensors", "npz", "npy"), default="safetensors")
     does = "write the pass in float32 too; its errors are kept in any case"
     parser.add_argument("--float32", action="store_true", help=does)

@@ -10,7 +10,8 @@ Instead of .safetensors there may be .npz files, or folders of .npy files: one f
 
 A step's value goes by its name, its cotangent by "cotangent/" + name, a weight after the steps of
 the optimizer by "after/" + name. The losses of those steps stand in the manifest; another
-implementation gives them as an array "losses": before the first step, and after each.
+implementation gives them as an array "losses": before the first step, and after each; behind these,
+where the trace keeps a mean of the weights, the losses with that mean after each step.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ Array = np.ndarray
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 
 
-def train(model: Any, x: Array, labels: Array, told: Mapping[str, Any]) -> list[float]:
+def run_steps(model: Any, x: Array, labels: Array, told: Mapping[str, Any]) -> list[float]:
     """The loss before the first step and after each; with an average, its loss after each too."""
     optimizer = OPTIMIZERS[told["name"]](model.named_parameters(), told["lr"])
     mean = WeightAverage(model.named_parameters(), told["ema"]) if "ema" in told else None

@@ -155,11 +155,13 @@ def _rests_on(comparison: Comparison) -> Iterator[str]:
 
 
 def _losses(truth: Trace, theirs: np.ndarray) -> Iterator[str]:
-    """Loss by loss, before the first optimizer step and after each."""
+    """Loss by loss, before the first optimizer step and after each; then those of the mean."""
     ours = next(iter(losses_of(truth, next(iter(truth.arrays))).values()))
     yield f"{'optimizer steps':>15} {'our loss':>12} {'theirs':>12} {'difference':>11}"
-    for step, (a, b) in enumerate(zip(ours, np.ravel(theirs), strict=False)):
-        yield f"{step:15} {a:12.8f} {b:12.8f} {b - a:11.1e}"
+    steps = truth.header["optimizer"]["steps"]
+    for i, (a, b) in enumerate(zip(ours, np.ravel(theirs), strict=False)):
+        step = str(i) if i <= steps else f"{i - steps}, the mean"
+        yield f"{step:>15} {a:12.8f} {b:12.8f} {b - a:11.1e}"
 
 
 # ── the first divergence ─────────────────────────────────────────────────────────────────────────

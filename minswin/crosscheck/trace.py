@@ -12,7 +12,7 @@ from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.crosscheck import recipe
 from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
-from minswin.crosscheck.loop import OPTIMIZERS, train
+from minswin.crosscheck.loop import OPTIMIZERS, run_steps
 from minswin.crosscheck.recording import Recording, recording
 from minswin.layers.base import Layer
 from minswin.version import VERSION
@@ -54,12 +54,15 @@ def trace(
         raise ValueError(f"trace: optimizer must be one of {', '.join(OPTIMIZERS)}")
     if steps < 0:
         raise ValueError(f"trace: steps must be 0 or more, got {steps}")
+    more = {"clip": clip, "warmup": warmup, "smoothing": smoothing or None, "ema": ema}
+    more = {name: value for name, value in more.items() if value is not None}
+    if more and not steps:
+        raise ValueError(f"trace: {', '.join(more)} need optimizer steps; give steps=3, say")
     told = {"format": FORMAT, "minswin": VERSION, **(header or {})}
     told |= {"dtypes": list(dtypes), "backend": backend, "losses": {}}
     if steps:
         told["optimizer"] = {"name": optimizer, "lr": lr, "steps": steps}
-        more = {"clip": clip, "warmup": warmup, "smoothing": smoothing or None, "ema": ema}
-        told["optimizer"] |= {name: value for name, value in more.items() if value is not None}
+        told["optimizer"] |= more
     found: Trace | None = None
     for dtype in dtypes:
         tell(f"{dtype}: forward{' and backward' if grad else ''}")
@@ -75,7 +78,7 @@ def trace(
             if steps:
                 for p in model.parameters():  # a recording may have left gradients, or weights
                     p.data, p.grad = p.data.copy(), None
-                losses = train(model, x, labels, {"planned": steps, **told["optimizer"]})
+                losses = run_steps(model, x, labels, {"planned": steps, **told["optimizer"]})
                 told["losses"][dtype] = losses
         arrays |= {AFTER + n: p.data for n, p in model.named_parameters() if steps}
         found = found or Trace(told, record.steps, build=build)

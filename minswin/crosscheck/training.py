@@ -18,7 +18,7 @@ from minswin.crosscheck.edits.texts import Edit, Text, functions_of
 from minswin.crosscheck.edits.watching import watch
 from minswin.crosscheck.folder import AFTER, LOSSES, Trace
 from minswin.crosscheck.held import model_of
-from minswin.crosscheck.loop import loss, train
+from minswin.crosscheck.loop import loss, run_steps
 from minswin.crosscheck.site import limited
 from minswin.layers.base import Layer
 
@@ -152,7 +152,7 @@ class Training:
         model, steps = self._model(dtype), self.told["steps"]
         steps = min(self.at, steps) if self.at >= 0 and not whole else steps
         with kernels.using("reference"):
-            losses = train(
+            losses = run_steps(
                 model, self._images(dtype), self._labels(), {**self.told, "steps": steps}
             )
         after = {AFTER + n: p.data for n, p in model.named_parameters()}
@@ -167,7 +167,9 @@ class Training:
         for text in texts:
             own = [*edits_of(text, values), *_defaults(text)]
             for edit in own:  # the loop is a page, and easily gets a line too few
-                edit.rank -= 2 * (text.name.endswith(".train") or edit.words == "another default")
+                edit.rank -= 2 * (
+                    text.name.endswith(".run_steps") or edit.words == "another default"
+                )
             found += own
         known = [*classic_edits({t.name: t for t in texts}, of="after")]
         return known, sorted(found, key=lambda e: e.cost)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -188,3 +189,53 @@ def e_free(x: Any) -> Any:
 @helper
 def e_detached(x: Any) -> Any:
     return Tensor(x.data) if isinstance(x, Tensor) else x
+
+
+# ── in our words ─────────────────────────────────────────────────────────────────────────────────
+
+SAID: dict[str, str | Callable[..., str]] = {
+    "e_swapped": "{}.swapaxes({}, {})",
+    "e_reread": "{0}.swapaxes({1}, {2}).reshape({0}.shape)",
+    "e_written": "{0}.reshape(axes {1} and {2} exchanged).swapaxes({1}, {2})",
+    "e_rolled": "roll({}, {}, axis={})",
+    "e_flipped": "flip({}, axis={})",
+    "e_first_for_all": "{}.take([0], axis={})",
+    "e_without": lambda x, i, last: f"{x}[{':, ' * int(i)}{':-1' if last == 'True' else '1:'}]",
+    "e_zeroed": lambda x, i, n: f"({x} with {':, ' * int(i)}{n} set to 0)",
+    "e_half": "{}.astype(float16)",
+    "e_brain": "{}.astype(bfloat16)",
+    "e_normalized": "({} - mean) / std",
+    "e_unary": lambda x, name: f"{name[1:-1]}({x})",
+    "e_reduced": lambda x, name, *more: f"{x}.{name[1:-1]}({', '.join(more)})",
+    "e_softmax": lambda x, i, *sigmoid: f"sigmoid({x})" if sigmoid else f"softmax({x}, axis={i})",
+    "e_as_shape": "{}.reshape({}.shape)",
+    "e_bump": lambda t, i, d: f"({'…, ' * int(i)}{t}[{i}] {d[0] if d[0] == '-' else '+'} 1, …)",
+    "e_cast": lambda f, to, x, *more: said(f"{to}({f}({', '.join((f'{to}({x})', *more))}))"),
+    "e_free": "c * {}",
+    "e_detached": "{}.detach()",
+}
+
+
+def said(text: str) -> str:
+    """A text with the helpers in it written out, as a reader of our own code would write them."""
+    text = text.replace("e_before", "before")
+    while (call := re.search(r"\b(e_[a-z_]+)\(", text)) is not None:
+        *parts, end = _arguments(text, call.end())
+        says = SAID[call[1]]
+        parts = [said(part) for part in parts]
+        new = says(*parts) if callable(says) else says.format(*parts)
+        text = text[: call.start()] + new + text[int(end) :]
+    return text
+
+
+def _arguments(text: str, at: int) -> Iterator[str]:
+    """The arguments of the call whose bracket was opened in front of `at`, then where it ends."""
+    depth, start = 0, at
+    for i in range(at, len(text)):
+        if (text[i] in ")]}" and not depth) or (text[i] == "," and not depth):
+            yield text[start:i].strip()
+            start = i + 1
+            if text[i] != ",":
+                yield str(i + 1)
+                return
+        depth += (text[i] in "([{") - (text[i] in ")]}")

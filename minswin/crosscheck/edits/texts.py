@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import gc
 import inspect
 import itertools
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+
+from minswin.crosscheck.edits.helpers import said
 
 PACKAGE = Path(__file__).parents[2]
 HEAD = "from __future__ import annotations\n"
@@ -130,11 +131,38 @@ class Edit:
             forget()
 
     @cached_property
+    def _hunks(self) -> list[tuple[list[str], list[str]]]:
+        """The changed lines, ours and the new ones, for each group of lines."""
+        text = self.text.source
+        groups: list[tuple[int, int, list[Change]]] = []
+        for a, b, new in self.changes:
+            start, end = text.rfind("\n", 0, a) + 1, (text.find("\n", b) + 1) or len(text)
+            if groups and start < groups[-1][1]:
+                first, last, changes = groups[-1]
+                groups[-1] = (first, max(end, last), [*changes, (a, b, new)])
+            else:
+                groups.append((start, end, [(a, b, new)]))
+        found = []
+        for start, end, changes in groups:
+            written, last = "", start
+            for a, b, new in changes:
+                written, last = written + text[last:a] + new, b
+            ours, theirs = text[start:end].splitlines(), (written + text[last:end]).splitlines()
+            while ours and theirs and ours[0] == theirs[0]:
+                del ours[0], theirs[0]
+            while ours and theirs and ours[-1] == theirs[-1]:
+                del ours[-1], theirs[-1]
+            found.append((ours, theirs))
+        return found
+
+    @cached_property
     def rows(self) -> list[tuple[str, str]]:
-        """The changed lines: ("-", ours) and ("+", what gives their numbers)."""
-        a, b = self.text.source.splitlines(), self.source.splitlines()
-        rows = difflib.unified_diff(a, b, lineterm="", n=0)
-        return [(r[0], r[1:].strip()) for r in list(rows)[2:] if not r.startswith("@@")]
+        """The changed lines: ("-", ours) and ("+", what gives their numbers, in our words)."""
+        rows: list[tuple[str, str]] = []
+        for ours, theirs in self._hunks:
+            rows += [("-", line.strip()) for line in ours]
+            rows += [("+", line.strip()) for line in said("\n".join(theirs)).splitlines()]
+        return rows
 
     @property
     def diff(self) -> str:
@@ -146,9 +174,14 @@ class Edit:
         first = self.changes[0][0] if self.changes else 0
         return f"{self.text.file}:{self.text.line + self.text.source[:first].count(chr(10))}"
 
+    @cached_property
+    def _size(self) -> int:
+        lines = (line for both in self._hunks for lines in both for line in lines)
+        return sum(len(line.strip()) + 3 for line in lines)
+
     @property
     def cost(self) -> tuple[float, int]:
-        return self.rank, len(self.diff)
+        return self.rank, self._size
 
 
 class Several:
