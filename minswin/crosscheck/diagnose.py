@@ -9,7 +9,7 @@ nevertheless true of their tensor is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -27,7 +27,7 @@ from minswin.crosscheck.precision import SINGLE
 from minswin.crosscheck.search import Answer, Clock, Search, Tell, closed_form
 from minswin.crosscheck.site import Ground, Site
 from minswin.crosscheck.slopes import slopes
-from minswin.crosscheck.training import Training
+from minswin.crosscheck.training import Training, TrainingSearch
 
 __all__ = ["Cause", "Diagnosis", "diagnose"]
 
@@ -138,19 +138,28 @@ def _of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell)
         return Diagnosis(finding, [], seen, 0)
     have = {n: m.array for n, m in comparison.aligned.items() if n.startswith(AFTER) or n == LOSSES}
     site = Training(truth, have, finding.name)
-    search = Search(site, max(comparison.precision[finding.name].u, SINGLE.u), clock, tell)
+    u = max(comparison.precision[finding.name].u, SINGLE.u)
+    search = TrainingSearch(site, u, clock, tell)
     known, edits = site.edits()
     answers = search.run(known, "known mistakes") or search.run(edits, "edits of the training")
+    if not answers:
+        numbers = Search(site.of_all_losses(), u, clock, tell).numbers(site.texts)
+        answers = [*islice(numbers, 1)]
     causes = [_plain_cause(a) for a in answers[:3]]
     return Diagnosis(finding, causes, [] if causes else seen, search.count, clock.over)
 
 
+def _cause_of(edit: Any) -> Cause:
+    return Cause(edit.words, edit, getattr(edit, "remedy", ""), getattr(edit, "threads", ()))
+
+
 def _plain_cause(answer: Answer) -> Cause:
-    return _cause_of(answer.edit, [f"{e.words}: {e.diff}" for e in answer.edits[1:4]])
-
-
-def _cause_of(edit: Any, others: Sequence[str] = ()) -> Cause:
-    return Cause(edit.words, edit, edit.remedy, edit.threads, list(others))
+    cause = _cause_of(answer.edit)
+    if answer.number is not None:
+        form = closed_form(answer.number)
+        cause.name = f"this term × {answer.number:.7g}" + (f" = {form}" if form else "")
+    cause.others = [f"{e.words}: {e.diff}" for e in answer.edits[1:4]]
+    return cause
 
 
 def _truth_of(truth: Trace, finding: Finding) -> Array:
@@ -328,15 +337,9 @@ class _Value:
         return found
 
     def _cause(self, answer: Answer) -> Cause:
-        edit = answer.edit
-        name = edit.words
-        if answer.number is not None:
-            form = closed_form(answer.number)
-            name = f"this term × {answer.number:.7g}" + (f" = {form}" if form else "")
-        others = [f"{e.words}: {e.diff}" for e in answer.edits[1:4]]
-        explains = len(answer.sites)
-        remedy, threads = getattr(edit, "remedy", ""), getattr(edit, "threads", ())
-        return Cause(name, edit, remedy, threads, others, explains, self.count_of_witnesses)
+        cause = _plain_cause(answer)
+        cause.explains, cause.of = len(answer.sites), self.count_of_witnesses
+        return cause
 
 
 def _from_the_image(ground: Ground, clock: Clock, u: float) -> Search | None:

@@ -29,6 +29,7 @@ from minswin.crosscheck.site import frozen
 Array = np.ndarray
 Tell = Callable[[str], None]
 EQUAL = 1e-10  # of the size: two edits that are nearer give equal numbers
+WORSE = 64  # times: how much larger than ours the rounding of an edited text may count
 ASIDE = ("registry", "initialize", "arguments")  # they build nothing that a port has
 NEAREST = 12  # single edits on top of which a second one is tried
 
@@ -59,7 +60,8 @@ class Clock:
 
 
 def rms(x: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
 
 
 class Search:
@@ -75,6 +77,10 @@ class Search:
         theirs = np.maximum(site.theirs, 2 * MASK) if self.masks else site.theirs
         self.off = rms(self.right - theirs) if self.right.shape == theirs.shape else 0.0
         self.least = u * rms(theirs)
+        self.rounding = self.least
+        single = site.value("float32")
+        if single is not None and single.shape == self.right.shape:
+            self.rounding = max(self.least, rms(single - self.right) * u / SINGLE.u)
 
     # ── one hypothesis ───────────────────────────────────────────────────────────────────────────
 
@@ -132,7 +138,8 @@ class Search:
     def noise(self, edit: Any, value: Array) -> float:
         single = self.value(edit, "float32")
         off = 0.0 if single is None or single.shape != value.shape else rms(single - value)
-        return max(off * self.u / SINGLE.u, self.least)
+        # an edit that rounds much worse than our text does would fit whatever they have
+        return min(max(off * self.u / SINGLE.u, self.least), WORSE * self.rounding)
 
     # ── all of them ──────────────────────────────────────────────────────────────────────────────
 
@@ -224,9 +231,9 @@ class Search:
 
     # ── one free number ──────────────────────────────────────────────────────────────────────────
 
-    def numbers(self) -> Iterator[Answer]:
+    def numbers(self, texts: list[Text] | None = None) -> Iterator[Answer]:
         """Terms that give their numbers when they are multiplied by one number."""
-        texts = [Text(f) for f in functions_of(lambda: self.site.run())]
+        texts = texts or [Text(f) for f in functions_of(lambda: self.site.run())]
         values = watch(texts, lambda: self.site.run(whole=True))
         for text in texts:
             for edit in _free(text, values):
@@ -350,7 +357,8 @@ def _free(text: Text, values: dict[Any, Any]) -> Iterator[Edit]:
             continue
         value = values.get(place(text, n))
         up = text.parents.get(n)
-        inside = isinstance(up, (ast.BinOp, ast.UnaryOp, ast.Return, ast.Call, ast.Assign))
+        holders = (ast.BinOp, ast.UnaryOp, ast.Return, ast.Call, ast.Assign, ast.keyword)
+        inside = isinstance(up, holders)
         callee = isinstance(up, ast.Call) and up.func is n
         if inside and not callee and (type(value) is float or is_float_array(value)):
             yield Edit(text, [(*text.span(n), f"e_free({text.of(n)})")], "one number", 4)

@@ -19,6 +19,7 @@ import numpy as np
 from minswin import kernels
 from minswin.around import around
 from minswin.autograd import Tensor, no_grad
+from minswin.crosscheck.edits.repeats import Repeats
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.held import Have, model_of
 from minswin.crosscheck.recording import Recording, Step, spell_out
@@ -181,6 +182,8 @@ class Site:
         theirs = ground.have[target] if theirs is None else theirs
         self.theirs = np.asarray(theirs, np.float64)
         self.others: list[Array] = []
+        self.looks_up = False  # what runs is asked of a run that computes all
+        self.repeats = {dtype: Repeats() for dtype in DTYPES}
         self.kind = target.rpartition(".")[2]
         self._arguments = {d: [_cast(x, d) for x in call.arguments] for d in DTYPES}
         self._paths = {
@@ -192,11 +195,14 @@ class Site:
 
     def value(self, dtype: str = "float64", model: Layer | None = None) -> Array | None:
         """The target as the present texts give it; None where they cannot."""
+        self.looks_up = model is None
         try:
             with limited(), np.errstate(all="ignore"):
                 value = self.run(dtype, model)
         except Exception:
             return None
+        finally:
+            self.looks_up = False
         good = value is not None and value.dtype.kind in "fiub" and np.isfinite(value).all()
         return np.asarray(value, np.float64) if good else None
 
@@ -231,6 +237,8 @@ class Site:
             stack.enter_context(unchecked())
             stack.enter_context(kernels.using("reference"))
             stack.enter_context(no_grad())
+            if self.looks_up:
+                stack.enter_context(around(self.repeats[dtype]))
             stack.enter_context(around(record))
             stack.enter_context(around(spell_out))
             stack.enter_context(self._stubbed(layers, dtype, record))
@@ -238,6 +246,8 @@ class Site:
                 result = layers[self.call.path](*arguments)
             except _Reached:
                 return found[0]
+            finally:
+                self.repeats[dtype].filling &= not self.looks_up
         if found:
             return found[0]
         if isinstance(result, Tensor) and result.shape == self.theirs.shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from minswin import kernels
 from minswin.autograd import Tensor, apply
 from minswin.crosscheck.align import losses_of
+from minswin.crosscheck.compare import OTHER_ORDER
 from minswin.crosscheck.edits.classics import classic_edits
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.texts import Edit, Text, functions_of
@@ -19,7 +21,9 @@ from minswin.crosscheck.edits.watching import watch
 from minswin.crosscheck.folder import AFTER, LOSSES, Trace
 from minswin.crosscheck.held import model_of
 from minswin.crosscheck.loop import loss, run_steps
-from minswin.crosscheck.site import limited
+from minswin.crosscheck.precision import SINGLE
+from minswin.crosscheck.search import Search
+from minswin.crosscheck.site import DTYPES, limited
 from minswin.layers.base import Layer
 
 Array = np.ndarray
@@ -95,8 +99,15 @@ class Training:
         self.sure = np.ones(1, bool)
         if self.at < 0:
             self.sure = self._sure()
+        self.losses = losses
         self.theirs = self._chosen({n: have[n] for n in self.chosen}, losses)
-        self.right = self._chosen({n: truth.arrays[exact][n] for n in self.chosen}, ours)
+
+    def of_all_losses(self) -> Training:
+        """The same with all losses: one wrong loss alone is what any free number gives."""
+        if self.at >= 0:
+            self.at = len(self.losses) - 1
+            self.theirs = self._chosen({}, self.losses)
+        return self
 
     def _chosen(self, weights: Mapping[str, Array], losses: Any) -> Array:
         """The losses up to the first wrong one; where none is wrong the weights."""
@@ -158,21 +169,46 @@ class Training:
         after = {AFTER + n: p.data for n, p in model.named_parameters()}
         return self._chosen(after, losses)
 
+    def gives_all(self, edit: Any) -> bool:
+        """Whether all losses of an edit are theirs, of which only the first were searched."""
+        if self.at < 0:
+            return True
+        ours, single = (losses_of(self.truth, dtype).get(LOSSES) for dtype in DTYPES)
+        if ours is None:
+            return True
+        off = np.abs(single - ours) if single is not None else 0 * ours
+        limit = np.maximum.accumulate(OTHER_ORDER * np.maximum(off, 4 * SINGLE.u * np.abs(ours)))
+        model = self._model("float64")
+        with edit.planted(), kernels.using("reference"), np.errstate(all="ignore"):
+            found = run_steps(model, self._images("float64"), self._labels(), self.told)
+        return bool((np.abs(np.array(found) - self.losses) <= limit).all())
+
+    @cached_property
+    def texts(self) -> list[Text]:
+        """Of the optimizer, the loop and the loss."""
+        functions = functions_of(lambda: self.run(whole=True), also=TEXTS[-1:])
+        return [Text(f) for f in functions if f.__code__.co_filename.endswith(TEXTS)]
+
     def edits(self) -> tuple[list[Edit], list[Edit]]:
         """Edits of what the optimizer, the loop and the loss do: those met before, and all."""
-        functions = functions_of(lambda: self.run(whole=True), also=TEXTS[-1:])
-        texts = [Text(f) for f in functions if f.__code__.co_filename.endswith(TEXTS)]
-        values = watch(texts, lambda: self.run(whole=True))
+        values = watch(self.texts, lambda: self.run(whole=True))
         found: list[Edit] = []
-        for text in texts:
+        for text in self.texts:
             own = [*edits_of(text, values), *_defaults(text)]
             for edit in own:  # the loop is a page, and easily gets a line too few
                 edit.rank -= 2 * (
                     text.name.endswith(".run_steps") or edit.words == "another default"
                 )
             found += own
-        known = [*classic_edits({t.name: t for t in texts}, of="after")]
+        known = [*classic_edits({t.name: t for t in self.texts}, of="after")]
         return known, sorted(found, key=lambda e: e.cost)
+
+
+class TrainingSearch(Search):
+    """An edit that gives the first wrong loss must give those behind it too."""
+
+    def fits(self, edit: Any, value: Array) -> bool:
+        return super().fits(edit, value) and self.site.gives_all(edit)
 
 
 def _defaults(text: Text) -> Iterator[Edit]:

@@ -111,7 +111,8 @@ MISTAKES: list[Mistake] = [
         "self.norm2(x)", "self.norm1(x)", r"norm1|norm2"),
     one("ViT", "positions are added again in front of the head", "porting",
         f"{VIT}:VisionTransformer.forward_features",
-        "x = self.norm(x)", "x = self.norm(x + self.pos_embed)", r"pos", known=False),
+        "x = self.norm(x)", "x = self.norm(x + self.pos_embed)", r"pos",
+        later="a parameter added once more"),
     # ── TNT ──────────────────────────────────────────────────────────────────────────────────────
     one("TNT", "words have no positions", "huggingface/pytorch-image-models#701",
         f"{TNT}:PixelEmbed.forward", "x = x + pixel_pos", "pass", r"inner_pos"),
@@ -120,14 +121,15 @@ MISTAKES: list[Mistake] = [
         "self.norm1_proj(pixel_embed.reshape(B, N - 1, -1)))),\n        ], dim=1)",
         "patch_embed[:, :-1] + self.norm2_proj(self.proj("
         "self.norm1_proj(pixel_embed.reshape(B, N - 1, -1)))),\n"
-        "            patch_embed[:, -1:],\n        ], dim=1)", r"concat|pad|:"),
+        "            patch_embed[:, -1:],\n        ], dim=1)", r"concat|pad|:",
+        later="everything from the other end"),
     one("TNT", "no residual around the words' MLP", "porting", f"{TNT}:Block.forward",
         "pixel_embed = pixel_embed + self.drop_path(self.mlp_in",
         "pixel_embed = self.drop_path(self.mlp_in", r"inner|mlp"),
     one("TNT", "values take the heads apart the other way", "porting", f"{TNT}:Attention.forward",
         "v = self.v(x).reshape(B, N, self.num_heads, -1).permute(0, 2, 1, 3)",
         "v = self.v(x).reshape(B, N, -1, self.num_heads).permute(0, 3, 1, 2)",
-        r"v|heads|reshape|transpose"),
+        r"v|heads|reshape|transpose", later="channels interleaved"),
     # ── pairs ────────────────────────────────────────────────────────────────────────────────────
     Mistake("V1", "scaled twice, and no mask", "porting",
             (Change(f"{SWIN}:WindowAttention.forward", "q = q * self.scale",
@@ -140,7 +142,8 @@ MISTAKES: list[Mistake] = [
                     "            x = torch.cat([x] + to_cat, dim=1)\n        x = x + pos_embed"),
              Change(f"{VIT}:VisionTransformer.pool", "x = global_pool_nlc(",
                     "return x[:, -1]\n    x = global_pool_nlc(")),
-            r"concatenate|cls|\[:, "),
+            r"concatenate|cls|\[:, |roll\(.*pos",
+            later="its pattern: attention knows no order, so only positions are rolled"),
     Mistake("V2", "a bias of at most 1, of coordinates without their sign", "porting",
             (Change(f"{V2}:WindowAttention.forward", "16 * torch.sigmoid(", "torch.sigmoid("),
              Change(f"{V2}:WindowAttention._make_pair_wise_relative_positions",

@@ -51,6 +51,12 @@ def e_written(x: Any, i: int, j: int) -> Any:
 
 
 @on_arrays
+def e_interleaved(x: Any, n: int) -> Any:
+    """The last axis as (n, …), written as (…, n)."""
+    return x.reshape(*x.shape[:-1], n, -1).swapaxes(-1, -2).reshape(x.shape)
+
+
+@on_arrays
 def e_rolled(x: Any, n: int, axis: int) -> Any:
     return np.roll(x, n, axis)
 
@@ -99,7 +105,7 @@ def e_normalized(x: Any) -> Any:
 @on_arrays
 def e_unary(x: Any, name: str) -> Any:
     with np.errstate(all="ignore"):
-        return np.asarray(_UNARY[name](x), x.dtype)
+        return np.asarray(_UNARY[name](x), getattr(x, "dtype", float))
 
 
 def _softplus(x: Any) -> Any:
@@ -133,6 +139,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "log2": np.log2,
     "sqrt": np.sqrt,
     "sign": np.sign,
+    "line": lambda x: 1 - 2 * x / math.pi,  # cos at 0, π/2 and π
 }
 UNARY = tuple(_UNARY)
 
@@ -176,6 +183,13 @@ def e_bump(t: Any, i: int, d: int) -> Any:
 
 
 @helper
+def e_clamped(parameters: Any, longest: float) -> None:
+    """Every element of every gradient cut off by itself."""
+    for p in parameters:
+        p.grad = np.clip(p.grad, -longest, longest)
+
+
+@helper
 def e_cast(f: Any, rounding: Any, x: Any, *rest: Any, **settings: Any) -> Any:
     """A function of which input and result are rounded."""
     return rounding(f(rounding(x), *rest, **settings))
@@ -197,6 +211,7 @@ SAID: dict[str, str | Callable[..., str]] = {
     "e_swapped": "{}.swapaxes({}, {})",
     "e_reread": "{0}.swapaxes({1}, {2}).reshape({0}.shape)",
     "e_written": "{0}.reshape(axes {1} and {2} exchanged).swapaxes({1}, {2})",
+    "e_interleaved": "{0}.reshape(…, {1}, -1).swapaxes(-1, -2).reshape({0}.shape)",
     "e_rolled": "roll({}, {}, axis={})",
     "e_flipped": "flip({}, axis={})",
     "e_first_for_all": "{}.take([0], axis={})",
@@ -212,6 +227,7 @@ SAID: dict[str, str | Callable[..., str]] = {
     "e_bump": lambda t, i, d: f"({'…, ' * int(i)}{t}[{i}] {d[0] if d[0] == '-' else '+'} 1, …)",
     "e_cast": lambda f, to, x, *more: said(f"{to}({f}({', '.join((f'{to}({x})', *more))}))"),
     "e_free": "c * {}",
+    "e_clamped": "clip({}.grad, ±{})",
     "e_detached": "{}.detach()",
 }
 

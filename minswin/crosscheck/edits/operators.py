@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Callable, Iterator
+from types import GeneratorType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -234,6 +235,18 @@ def twice(s: Spot) -> Yields:
 # ── names ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@operator("each by itself", 3)
+def each(s: Spot) -> Yields:
+    """f(xs, …) -> f([x], …) for every x: what is meant for all of them together."""
+    n = s.node
+    if not isinstance(n, ast.Call) or not n.args or is_array(s.value):
+        return
+    value = s.value_of(n.args[0])
+    if isinstance(value, (list, GeneratorType)):
+        xs, rest = s.text.of(n.args[0]), _rest(s.text, n)
+        yield f"[{s.text.of(n.func)}([each]{rest}) for each in {xs}]"
+
+
 @operator("another name", 3)
 def names(s: Spot) -> Yields:
     """A name of equal role: of the same kind and shape, that the function has at this point."""
@@ -266,6 +279,21 @@ def _attributes(s: Spot) -> Iterator[str]:
         for name, value in vars(owner).items():
             if _alike(value, s.value) and value is not s.value:
                 yield f"self.{name}"
+
+
+@operator("a parameter added once more", 4)
+def added(s: Spot) -> Yields:
+    """x -> (x + self.p), for the arrays that the layer itself has and that fit x's last axes."""
+    owner = next((v for n, (_, v) in _names_before(s).items() if n == "self"), None)
+    if not isinstance(owner, Layer) or not is_float_array(s.value) or not _is_named_array(s):
+        return
+    for name, value in vars(owner).items():
+        shape = getattr(value, "shape", ()) if is_float_array(value) else ()
+        fits = len(shape) <= s.value.ndim and all(
+            a in (1, b) for a, b in zip(shape[::-1], s.value.shape[::-1], strict=False)
+        )
+        if shape and fits:
+            yield f"({s.written} + self.{name})"
 
 
 @operator("another attribute", 2)
@@ -314,7 +342,7 @@ SIBLINGS = {
     "tanh": ("sigmoid", "relu"), "sigmoid": ("tanh", "hard_sigmoid", "exp", "softplus"),
     "exp": ("softplus", "sigmoid", "square"), "sqrt": ("square", "log1p", "abs"),
     "log2": ("log", "log10", "log1p", "sqrt"), "log": ("log2", "log10", "log1p"),
-    "sign": ("tanh", "abs"), "erf": ("tanh",),
+    "sign": ("tanh", "abs"), "erf": ("tanh",), "cos": ("line",),
 }  # fmt: skip
 REDUCTIONS = ("sum", "mean", "max", "min", "first", "last", "median", "length", "std", "var")
 
@@ -325,6 +353,8 @@ def siblings(s: Spot) -> Yields:
     if not isinstance(n, ast.Call):
         return
     name = n.func.attr if isinstance(n.func, ast.Attribute) else getattr(n.func, "id", "")
+    if name == "clip_gradients" and len(n.args) == 2:
+        yield f"e_clamped({s.text.of(n.args[0])}, {s.text.of(n.args[1])})"
     if name in SIBLINGS and n.args:
         x = s.text.of(n.args[0])
         yield from (f"e_unary({x}, {other!r})" for other in SIBLINGS[name])
@@ -342,6 +372,23 @@ def siblings(s: Spot) -> Yields:
         yield f"e_softmax({x}, -1, True)"
     if name == "transpose" and isinstance(n.func, ast.Attribute):
         yield f"e_as_shape({s.text.of(n.func.value)}, {s.written})"
+
+
+@operator("a reduction in the place of an element", 3)
+def reduced(s: Spot) -> Yields:
+    """x[:, 0] -> x.mean(axis=1), or that of all but the first or the last."""
+    n = s.node
+    if not isinstance(n, ast.Subscript) or not is_float_array(s.value):
+        return
+    index = n.slice.elts if isinstance(n.slice, ast.Tuple) else [n.slice]
+    axis = len(index) - 1
+    if not isinstance(index[-1], ast.Constant) or type(index[-1].value) is not int:
+        return
+    if not all(isinstance(i, ast.Slice) and i.lower is i.upper is None for i in index[:-1]):
+        return
+    x = s.text.of(n.value)
+    for y in (x, f"e_without({x}, {axis}, False)", f"e_without({x}, {axis}, True)"):
+        yield from (f"e_reduced({y}, {name!r}, axis={axis})" for name in ("mean", "max", "sum"))
 
 
 @operator("a reduction over another axis", 2.5)
@@ -370,6 +417,19 @@ def later(s: Spot) -> Yields:
         for argument in n.args[1:]:
             if is_array(s.value_of(argument)):
                 yield from _later(s, argument, "None", f" + {s.text.of(argument)}", start=n)
+        if len(n.args) == 1 and not n.keywords and is_float_array(s.value):
+            yield from _around(s, n, s.text.of(n.func), s.text.of(n.args[0]))
+
+
+def _around(s: Spot, n: Any, f: str, x: str) -> Iterator[list[Change]]:
+    """x + g(f(x)) -> f(x + g(x)), or f(x + g(f(x))), around each expression that it stands in."""
+    (a, b), around = s.text.span(n), s.text.parents.get(n)
+    while isinstance(around, ast.expr):
+        (c, d) = s.text.span(around)
+        if is_float_array(s.value_of(around)):
+            for inner in (x, s.written):
+                yield [(c, d, f"{f}({s.text.source[c:a]}{inner}{s.text.source[b:d]})")]
+        around = s.text.parents.get(around)
 
 
 def _later(s: Spot, n: Any, stays: str, moved: str, start: Any = None) -> Iterator[list[Change]]:
@@ -434,6 +494,19 @@ def orders(s: Spot) -> Yields:
         yield from (f"e_without({s.written}, {i}, True)", f"e_first_for_all({s.written}, {i})")
 
 
+@operator("channels interleaved", 4.5)
+def interleaved(s: Spot) -> Yields:
+    """The last axis as (n, C/n), written as (C/n, n): heads that are taken apart the other way."""
+    if not is_float_array(s.value) or not _is_named_array(s):
+        return
+    channels, seen = s.value.shape[-1], (v for p, v in s.seen.items() if p[0] == id(s.text))
+    for n in {v for v in seen if type(v) is int and 1 < v < channels and channels % v == 0}:
+        yield from (
+            f"e_interleaved({s.written}, {n})",
+            f"e_interleaved({s.written}, {channels // n})",
+        )
+
+
 @operator("another place of an array", 6)
 def places(s: Spot) -> Yields:
     if not _is_named_array(s) or isinstance(s.node, ast.Call):
@@ -484,7 +557,11 @@ def statements(text: Text) -> Iterator[tuple[list[Change], str, float]]:
             for old, new in (("+=", "-="), ("-=", "+="), ("*=", "/="), ("/=", "*=")):
                 if old in sign:
                     yield [(s, e, sign.replace(old, new))], "another operation", 2
-    for n, other in itertools.permutations(top, 2):
+    blocks = [n.body for n in ast.walk(text.tree) if isinstance(n, (ast.For, ast.With, ast.If))]
+    inside = [
+        pair for b in blocks for pair in itertools.permutations([n for n in b if n in body], 2)
+    ]
+    for n, other in (*itertools.permutations(top, 2), *inside):
         a, b = text.row(n)
         c, d = text.row(other)
         line = text.source[a:b]
@@ -515,6 +592,39 @@ def throughout(text: Text) -> Iterator[tuple[list[Change], str, float]]:
                 yield new, "two results exchanged", 3
 
 
+def mirrored(text: Text) -> Iterator[tuple[list[Change], str, float]]:
+    """Everything from the other end: [1:] is [:-1], [:1] is [-1:], and parts are joined turned."""
+    slices: list[Change] = []
+    for n in ast.walk(text.tree):
+        if isinstance(n, ast.Slice) and (n.lower is None) != (n.upper is None) and n.step is None:
+            side = n.lower or n.upper
+            if isinstance(side, ast.Constant) and type(side.value) is int:
+                end = f":{-side.value}" if n.lower is not None else f"{-side.value}:"
+                slices.append((*text.span(n), end))
+
+    def turned(n: ast.expr) -> str:
+        start, end = text.span(n)
+        written = text.source[start:end]
+        for a, b, new in sorted(slices, reverse=True):
+            if start <= a and b <= end:
+                written = written[: a - start] + new + written[b - start :]
+        return written
+
+    changes: list[Change] = []
+    for n in ast.walk(text.tree):
+        if not isinstance(n, ast.Call) or getattr(n.func, "attr", "") != "concatenate":
+            continue
+        if len(n.args) == 2 and not any(isinstance(x, ast.Starred) for x in n.args):
+            (a, b), (c, d) = (text.span(x) for x in n.args)
+            changes.append((a, d, turned(n.args[1]) + text.source[b:c] + turned(n.args[0])))
+    if changes:
+        rest = [s for s in slices if not any(c[0] <= s[0] and s[1] <= c[1] for c in changes)]
+        yield changes + rest, "everything from the other end", 4
+
+
+ARRAYS = (orders, interleaved, places, ranges, half, added)
+
+
 def edits_of(
     text: Text, seen: dict[Place, Any], *, of_arrays: bool = True, nested: bool = False
 ) -> list[Edit]:
@@ -535,10 +645,10 @@ def edits_of(
             continue
         spot = Spot(text, n, seen[key], seen)
         for words, rank, make in OPERATORS:
-            if make in (orders, places, ranges, half) and not of_arrays:
+            if make in ARRAYS and not of_arrays:
                 continue
             for new in make(spot):
                 enter(new if isinstance(new, list) else [(*text.span(n), new)], words, rank)
-    for changes, words, rank in (*statements(text), *throughout(text)):
+    for changes, words, rank in (*statements(text), *throughout(text), *mirrored(text)):
         enter(changes, words, rank)
     return sorted(found.values(), key=lambda e: e.cost)

@@ -22,6 +22,9 @@ PACKAGE = Path(__file__).parents[2]
 HEAD = "from __future__ import annotations\n"
 
 
+EDITED: set[types.FunctionType] = set()  # those that run another text at the moment
+
+
 class Text:
     """The source of a function, and the function that edited code is put into."""
 
@@ -86,12 +89,14 @@ class Text:
         return code
 
     def _take(self, new: types.FunctionType) -> None:
+        EDITED.add(self.function)
         self.function.__code__ = new.__code__
         self.function.__defaults__ = new.__defaults__
         self.function.__kwdefaults__ = new.__kwdefaults__
 
     def restore(self) -> None:
         f = self.function
+        EDITED.discard(f)
         f.__code__, f.__defaults__, f.__kwdefaults__ = self.right
 
     @property
