@@ -39,6 +39,7 @@ class Measure(NamedTuple):
     pattern: str
     minutes: float  # about, on two free cores
     smallest: str = ""  # the command that only shows that it runs; "": there is no smaller one
+    times: bool = False  # whether seconds are a part of the number; others are left out
 
 
 MEASURES = (
@@ -58,9 +59,9 @@ MEASURES = (
             "python -m pytest -m parity tests/parity/test_conform.py"),
     Measure("quick", "the quick tests",
             'python -m pytest -m "not slow"', r"\d+ (?:passed|failed).*", 5,
-            'python -m pytest -m "not slow" tests/test_measure.py'),
+            'python -m pytest -m "not slow" tests/test_measure.py', times=True),
     Measure("run", "the first run", "minswin train", r"test accuracy .*", 2,
-            "minswin train --epochs 1"),
+            "minswin train --epochs 1", times=True),
     Measure("writing", "strings reversed and numbers added",
             "python examples/11_reverse_and_add.py", r"without a mistake: .*", 2,
             "python examples/11_reverse_and_add.py --quick"),
@@ -78,7 +79,7 @@ MEASURES = (
             "python examples/19_your_own_pictures.py --quick"),
     Measure("race", "a training step beside PyTorch's",
             "minswin bench cifar --race", r".*×.*", 6,
-            "minswin bench cifar --race --rounds 1"),
+            "minswin bench cifar --race --rounds 1", times=True),
 )  # fmt: skip
 
 
@@ -98,6 +99,8 @@ def taken(measure: Measure, folder: Path, *, smallest: bool = False) -> str:
     place = ROOT if "pytest" in command else folder  # programs leave their files there
     done = subprocess.run(words, capture_output=True, text=True, cwd=place)
     numbers = re.findall(f"^.*?({measure.pattern})", done.stdout, re.MULTILINE)
+    if not measure.times:
+        numbers = [re.sub(r" \d+ s\b", "", number) for number in numbers]
     printed = "<br>".join(" ".join(number.split()).strip("= ") for number in numbers)
     if done.returncode or not numbers:
         lines = (done.stderr or done.stdout).splitlines() or ["it printed nothing"]

@@ -54,12 +54,14 @@ def test_new_rows_take_the_place_of_the_old_ones_and_nothing_else_changes() -> N
 
 
 def test_a_row_holds_what_the_command_printed(tmp_path: Path) -> None:
-    program = "print('epoch 1'); print('test accuracy 93.5%   (6 s)'); print('end')"
+    program = "print('epoch 1'); print('test accuracy 93.5%   6 s'); print('end')"
     row = measure.taken(
         measure.Measure("a", "a claim", f'python -c "{program}"', r"test accuracy .*", 1), tmp_path
     )
-    start = rf'| a claim | `python -c "{program}"` | test accuracy 93.5% (6 s) | '
+    start = f'| a claim | `python -c "{program}"` | test accuracy 93.5% | '
     assert row.startswith(start) and processor() in row
+    timed = measure.Measure("a", "b", f'python -c "{program}"', "test .*", 1, times=True)
+    assert "| test accuracy 93.5% 6 s |" in measure.taken(timed, tmp_path)
 
 
 def test_the_smallest_setting_is_another_command_and_no_time_of_pytest_is_kept(
