@@ -33,7 +33,7 @@ from tiny_models import batch, tiny_model
 from minswin import Tensor, kernels, ops, reference
 from minswin.arrays import Array
 from minswin.kernels import FAST
-from minswin.kernels.cpu import compiled
+from minswin.kernels.cpu import compiled, losses
 from minswin.lifting import OPERATIONS
 from minswin.reference import updates
 from minswin.training.optimizers import SGD, AdamW
@@ -208,6 +208,17 @@ def test_a_kernel_that_falls_back_to_its_definition_runs_no_loop() -> None:
         FAST["layer_norm"]["numba"](np.ones((2, 3)), np.ones(3), np.ones(3, np.float32))
         FAST["cross_entropy"]["numba"](np.ones((2, 3), np.float32), np.ones((2, 3)))
     assert not ran
+
+
+def test_a_loss_of_few_logits_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "FEWEST", 2**14)
+    cross_entropy = FAST["cross_entropy"]["numba"]
+    for rows, loops_run in ((128, False), (2048, True)):
+        logits = np.ones((rows, 10), np.float32)
+        with counting_loops() as ran:
+            value, vjp = cross_entropy(logits, np.zeros(rows, int))
+            vjp(value)
+        assert bool(ran) == loops_run
 
 
 WITHOUT_KERNEL = {"add", "dropout", "mean", "transpose"}

@@ -20,14 +20,17 @@ from minswin.kernels.cpu.softmax import (
 )
 from minswin.reference import losses
 
+FEWEST = 2**14  # logits; for fewer, compiling the loops takes longer than they can ever save
+
 
 @kernel("cross_entropy", "numba")
 def cross_entropy(logits: Array, targets: Array, *, smoothing: float = 0.0) -> tuple[Array, Vjp]:
-    """Equals reference.cross_entropy, which runs for what is empty or does not fit.
+    """Equals reference.cross_entropy, which runs for what is small or does not fit.
 
     It keeps log softmax(logits), not its exponential: the gradient of soft targets is made of it.
     """
-    if not same_float(logits) or logits.ndim != 2 or not logits.size or not _fit(logits, targets):
+    large = logits.ndim == 2 and logits.size >= FEWEST
+    if not large or not same_float(logits) or not _fit(logits, targets):
         return losses.cross_entropy(logits, targets, smoothing=smoothing)
     (B, K), kind = logits.shape, logits.dtype.type
     hard = targets.ndim == 1
