@@ -1,4 +1,4 @@
-"""An adapter of the Swin of timm, version 1.
+"""An adapter of the Swin of timm, versions 1 and 2, and of its ViT, DeiT and TNT.
 
 minswin conform --module examples/conformance/timm_swin.py
 """
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from timm.layers import Mlp, PatchEmbed
+from timm.models import deit, tnt, vision_transformer
 from timm.models import swin_transformer as swin
 from timm.models import swin_transformer_v2 as swinv2
 from torch_arrays import Tensors, call, gradients_of, tensors, train_step_of, value_of
@@ -148,6 +149,33 @@ def _model_v2(config: dict[str, Any], state: Tensors, image: torch.Tensor) -> to
     return call(swinv2.SwinTransformerV2(**_configured(config)), renamed(state), image)
 
 
+def _model_vit(config: dict[str, Any], state: Tensors, image: torch.Tensor) -> torch.Tensor:
+    own = {"class_token": False, "fc_norm": False} if config.get("global_pool") == "avg" else {}
+    return call(vision_transformer.VisionTransformer(**config, **own), state, image)
+
+
+def _model_deit(config: dict[str, Any], state: Tensors, image: torch.Tensor) -> torch.Tensor:
+    return call(deit.VisionTransformerDistilled(**config), state, image)
+
+
+OF_TNT = {
+    "inner_norm1": "norm_in", "inner_attn": "attn_in", "inner_norm2": "norm_mlp_in",
+    "inner_mlp": "mlp_in", "outer_norm1": "norm_out", "outer_attn": "attn_out",
+    "outer_norm2": "norm_mlp", "outer_mlp": "mlp", "proj_norm1": "norm1_proj",
+    "proj_norm2": "norm2_proj", "outer_pos": "patch_pos", "inner_pos": "pixel_pos",
+    "patch_embed": "pixel_embed", "num_heads": "num_heads_outer",
+    "inner_num_heads": "num_heads_inner", "inner_stride": "first_stride",
+}  # fmt: skip
+
+
+def _model_tnt(config: dict[str, Any], state: Tensors, image: torch.Tensor) -> torch.Tensor:
+    """Words have their positions channels first here."""
+    module = tnt.TNT(**{OF_TNT.get(name, name): value for name, value in config.items()})
+    own = {".".join(OF_TNT.get(p, p) for p in n.split(".")): x for n, x in state.items()}
+    own["pixel_pos"] = own["pixel_pos"].transpose(1, 2).reshape(module.pixel_pos.shape)
+    return call(module, own, image)
+
+
 def build_model(config: dict[str, Any], state: dict[str, np.ndarray]) -> Any:
     """Other sizes than that of the config are allowed, and get masks of their own."""
     module = swin.SwinTransformer(**_configured(config), strict_img_size=False).eval()
@@ -176,3 +204,6 @@ block, block_grad = value_of(_block), gradients_of(_block)
 block_v2, block_v2_grad = value_of(_block_v2), gradients_of(_block_v2)
 model, model_grad, train_step = value_of(_model), gradients_of(_model), train_step_of(_model)
 model_v2 = value_of(_model_v2)
+model_vit, model_vit_grad = value_of(_model_vit), gradients_of(_model_vit)
+model_deit = value_of(_model_deit)
+model_tnt, model_tnt_grad = value_of(_model_tnt), gradients_of(_model_tnt)

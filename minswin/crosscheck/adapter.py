@@ -112,6 +112,17 @@ FUNCTIONS: dict[str, Form] = {
         "config state", "a function image → logits: it is called again and again, to find a memory"
     ),
     "model_v2": _form("config state image", "the same of a Swin V2"),
+    "model_vit": _form(
+        "config state image",
+        'the same of a ViT; global_pool "avg": no class token, the mean. ε is 1e-6',
+    ),
+    "model_deit": _form(
+        "config state image", "of a DeiT with a distillation token: the mean of its two heads"
+    ),
+    "model_tnt": _form(
+        "config state image",
+        "of a TNT: inner_* is of words, outer_* of patches; legacy: timm's older variant",
+    ),
     # ── learning ──
     "train_step": _form(
         "config state image labels lr",
@@ -127,6 +138,7 @@ _DERIVED = (
     "window_partition", "window_merge", "patch_merge", "relative_position_bias", "layer_norm",
     "gelu", "softmax", "cross_entropy", "mlp", "patch_embed", "patch_merging", "window_attention",
     "block", "continuous_position_bias", "window_attention_v2", "block_v2", "model",
+    "model_vit", "model_tnt",
 )  # fmt: skip
 for _name in _DERIVED:
     FUNCTIONS[f"{_name}_grad"] = Form(

@@ -24,7 +24,13 @@ from minswin.layers import (
     WindowAttentionV2,
 )
 from minswin.layers.parameters import Init
-from minswin.models import SwinTransformer, SwinTransformerV2
+from minswin.models import (
+    TNT,
+    DistilledVisionTransformer,
+    SwinTransformer,
+    SwinTransformerV2,
+    VisionTransformer,
+)
 from minswin.models.swin import SwinBlock
 from minswin.models.swin_v2 import SwinBlockV2
 from minswin.reference import updates
@@ -198,12 +204,12 @@ def _block_v2(
 # ── models and learning ──────────────────────────────────────────────────────────────────────────
 
 
-def _model(config: dict[str, Any], state: dict[str, Tensor], image: Tensor) -> Tensor:
-    return _filled(SwinTransformer(**config, rng=RNG, dtype=image.dtype), state)(image)
+def _model_of(family: Any) -> Text:
+    def text(config: dict[str, Any], state: dict[str, Tensor], image: Tensor) -> Tensor:
+        result: Tensor = _filled(family(**config, rng=RNG, dtype=image.dtype), state)(image)
+        return result
 
-
-def _model_v2(config: dict[str, Any], state: dict[str, Tensor], image: Tensor) -> Tensor:
-    return _filled(SwinTransformerV2(**config, rng=RNG, dtype=image.dtype), state)(image)
+    return text
 
 
 def build_model(
@@ -266,5 +272,9 @@ continuous_position_bias = value_of(_continuous_position_bias)
 continuous_position_bias_grad = gradient_of(_continuous_position_bias)
 block, block_grad = value_of(_block), gradient_of(_block)
 block_v2, block_v2_grad = value_of(_block_v2), gradient_of(_block_v2)
-model, model_grad = value_of(_model), gradient_of(_model)
-model_v2 = value_of(_model_v2)
+model, model_grad = value_of(_model_of(SwinTransformer)), gradient_of(_model_of(SwinTransformer))
+model_v2 = value_of(_model_of(SwinTransformerV2))
+model_vit = value_of(_model_of(VisionTransformer))
+model_vit_grad = gradient_of(_model_of(VisionTransformer))
+model_deit = value_of(_model_of(DistilledVisionTransformer))
+model_tnt, model_tnt_grad = value_of(_model_of(TNT)), gradient_of(_model_of(TNT))

@@ -20,6 +20,7 @@ REFUSES = {  # the table does not shrink with the window
     "timm_swin.py": set(),
 }
 ASKED = ("window_attention/", "window_attention_v2/", "block/", "model/", "build_model/")
+ASKED += ("model_vit", "model_deit", "model_tnt")  # of timm
 KNOWN = {
     "transformers_swin.py": {
         "window_attention_v2/leaking_mask",  # the mask is added twice

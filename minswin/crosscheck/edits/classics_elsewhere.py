@@ -129,7 +129,6 @@ classic(
     "if self.legacy:",
     "if True:",
     met="huggingface/pytorch-image-models#701 huggingface/pytorch-image-models#2480",
-    test="test_tnt.py::test_words_depend_on_their_own_patch_alone_through_all_blocks",
 )  # fmt: skip
 classic(
     "the causal mask the wrong way round", "layers.sequences.causal_mask",

@@ -134,9 +134,9 @@ def counted(*shape: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def pack() -> tuple[Probe, ...]:
     """All probes, in the order in which a model is built: what fails first is the cause."""
-    from minswin.crosscheck.probes import layers, models, v2, windows
+    from minswin.crosscheck.probes import layers, models, relatives, v2, windows
 
-    parts = (windows, layers, v2, models)
+    parts = (windows, layers, v2, models, relatives)
     every = [probe for part in parts for probe in part.probes()]
     order = {name: i for i, name in enumerate(FUNCTIONS)}
     return tuple(sorted(every, key=lambda p: order[p.function.removesuffix("_grad")]))
