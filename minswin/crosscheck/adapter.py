@@ -1,8 +1,10 @@
 """The adapter: how `minswin conform` asks somebody's Swin. A module of plain functions.
 
-Every function is optional; what is missing is reported as not covered, never as passed. Arrays go
-in and come out as NumPy arrays of the module's `dtype` (float64 where it says nothing); pairs are
-(rows, columns); a dict of parameters has the original's names, and matrices (outputs, inputs).
+Every function is optional; what is missing is reported as not covered, never as passed, and so is
+what raises NotImplementedError. Where a `raise` or `assert` says no to one input and another one is
+answered rightly, the first is refused; any other error differs. Arrays go in and come out as NumPy
+arrays of the module's `dtype` (float64 where it says nothing); pairs are (rows, columns); a dict of
+parameters has the original's names, and matrices (outputs, inputs).
 `FUNCTIONS` is the protocol; `minswin conform --functions` prints it.
 """
 
