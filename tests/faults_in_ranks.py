@@ -1,6 +1,6 @@
 """Mistakes that data parallel trainings are known for; each must change the numbers of a run.
 
-A fault is a function that puts itself in the place of the right code, in this process.
+A fault is a function that puts itself in the place of the right code, by a pytest.MonkeyPatch.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from minswin.training import updates
 from minswin.training.fit import backward
 
 
-def bucket_reduced_twice():
+def bucket_reduced_twice(patch):
     right = Exchange._sum
 
     def twice(self, bucket):
         total = right(self, bucket)
         return self._group.sum_now(total) if bucket is self._buckets[0] else total
 
-    Exchange._sum = twice
+    patch.setattr(Exchange, "_sum", twice)
 
 
-def rank_skipped():
+def rank_skipped(patch):
     """The last rank adds nothing."""
 
     def skipping(self, array):
@@ -33,22 +33,22 @@ def rank_skipped():
         array[...] = total
         return array
 
-    MPIGroup.sum_now = skipping
+    patch.setattr(MPIGroup, "sum_now", skipping)
 
 
-def sum_for_mean():
+def sum_for_mean(patch):
     """Each rank takes the mean of its share, and the means are added."""
     right = Group.share
-    Group.share = lambda self, n: right(self, n)._replace(weight=1.0)
+    patch.setattr(Group, "share", lambda self, n: right(self, n)._replace(weight=1.0))
 
 
-def mean_of_means():
+def mean_of_means(patch):
     """Shares count alike, although they are not of equal length."""
     right = Group.share
-    Group.share = lambda self, n: right(self, n)._replace(weight=1 / self.size)
+    patch.setattr(Group, "share", lambda self, n: right(self, n)._replace(weight=1 / self.size))
 
 
-def local_clip():
+def local_clip(patch):
     """Each rank clips its own gradients before they are summed."""
     right, group = MPIGroup.sum_now, []
 
@@ -62,12 +62,14 @@ def local_clip():
             p.grad = group[0].all_reduce(p.grad)
         return norm
 
-    MPIGroup.sum_now = later
-    MPIGroup.all_reduce = lambda self, array: self._call(lambda: right(self, array))
-    updates.backward = clipped
+    patch.setattr(MPIGroup, "sum_now", later)
+    patch.setattr(
+        MPIGroup, "all_reduce", lambda self, array: self._call(lambda: right(self, array))
+    )
+    patch.setattr(updates, "backward", clipped)
 
 
-def wrong_share():
+def wrong_share(patch):
     """All ranks take the first samples, as many as are theirs."""
     right = Group.share
 
@@ -75,10 +77,10 @@ def wrong_share():
         share = right(self, n)
         return Share(0, share.end - share.start, n, share.weight)
 
-    Group.share = first
+    patch.setattr(Group, "share", first)
 
 
-def another_dropout_mask():
+def another_dropout_mask(patch):
     """Each rank draws for the first samples of the batch."""
     right = Part.random
 
@@ -87,12 +89,12 @@ def another_dropout_mask():
         self.end = length
         return right(self, shape, dtype)
 
-    Part.random = drawn
+    patch.setattr(Part, "random", drawn)
 
 
-def a_rank_alone_updates():
+def a_rank_alone_updates(patch):
     """Gradients are summed for nobody: each rank goes its own way."""
-    MPIGroup.sum_now = lambda self, array: array
+    patch.setattr(MPIGroup, "sum_now", lambda self, array: array)
 
 
 FAULTS = {
