@@ -34,14 +34,14 @@ parser.add_argument("--quick", action="store_true", help="one seed, few steps: s
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 args = parser.parse_args()
 
-SEEDS, STEPS = ([0], 25) if args.quick else (args.seeds, 600)
+SEEDS, STEPS = ([0], 4) if args.quick else (args.seeds, 600)
 KINDS = [data.KINDS.index(kind) for kind in ("ring", "square", "cross", "bars", "heart")]
 SMALL = {"embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4), "window_size": 2, "mlp_ratio": 2.0}
 
 
 def load(split):
     """Five of the ten kinds of images, so that minutes suffice."""
-    images = data.load("shapes", split=split)
+    images = data.load("shapes", split=split, count=400 if args.quick else None)
     return images.subset(np.flatnonzero(np.isin(images.labels, KINDS)))
 
 

@@ -21,8 +21,8 @@ parser.add_argument("--quick", action="store_true", help="one epoch: shows that 
 parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 
-few = data.load("shapes", split="train", count=1000)
-test = data.load("shapes", split="test")
+few = data.load("shapes", split="train", count=150 if args.quick else 1000)
+test = data.load("shapes", split="test", count=200 if args.quick else None)
 RESNET = {"img_size": 32, "width": 8, "depths": (1, 1, 1), "num_classes": 10}  # 19,000 parameters
 DEIT = {"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 4, "num_heads": 4}
 

@@ -23,7 +23,7 @@ parser.add_argument("--quick", action="store_true", help="only to see that it ru
 parser.add_argument("-o", "--output", default="segments.png")
 args = parser.parse_args()
 output = picture_path(args.output)  # an error now, not after the training
-steps, images = (12, 200) if args.quick else (args.steps, 10_000)
+steps, images = (3, 64) if args.quick else (args.steps, 10_000)
 
 rng = np.random.default_rng(args.seed)
 train = data.load("shapes", split="train", count=images)  # 32×32

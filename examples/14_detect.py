@@ -23,7 +23,7 @@ parser.add_argument("--quick", action="store_true", help="only to see that it ru
 parser.add_argument("-o", "--output", default="boxes.png")
 args = parser.parse_args()
 output = picture_path(args.output)  # an error now, not after the training
-steps, pictures = (6, 80) if args.quick else (args.steps, 2400)
+steps, pictures = (2, 72) if args.quick else (args.steps, 2400)
 size = 64 if args.quick else 96  # maps of 24×24, 12×12 and 6×6 tokens
 
 rng = np.random.default_rng(args.seed)

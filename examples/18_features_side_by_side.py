@@ -37,7 +37,7 @@ parser.add_argument("-o", "--output", default="features.png")
 args = parser.parse_args()
 output = canvas.picture_path(args.output)  # an error now, not after the training
 
-STEPS, IMAGES = (8, 50) if args.quick else (300, 300)
+STEPS, IMAGES = (2, 50) if args.quick else (300, 300)
 SMALL = {"embed_dim": 48, "num_heads": 3, "drop_path_rate": 0.0}
 MODELS = {  # name, settings, learning rate
     "Swin": ("swin_shapes", {}, 1e-3),
@@ -48,7 +48,7 @@ KINDS = [data.KINDS.index(kind) for kind in ("ring", "square", "cross", "bars", 
 
 
 def load(split):
-    images = data.load("shapes", split=split)
+    images = data.load("shapes", split=split, count=400 if args.quick else None)
     return images.subset(np.flatnonzero(np.isin(images.labels, KINDS)))
 
 
