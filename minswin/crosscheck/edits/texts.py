@@ -12,7 +12,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Text:
             self.put_tree(ast.parse(source))
             return
         names = dict(self.function.__globals__)
-        exec(self._compiled(HEAD + source), names)
+        exec(_compiled(HEAD + source, self.right[0].co_filename), names)
         self._take(names[self.function.__name__])
 
     def put_tree(self, tree: ast.Module) -> None:
@@ -79,14 +79,8 @@ class Text:
         outer.body[0], outer.body[1].value.id = definition, self.function.__name__
         ast.fix_missing_locations(tree)
         names = dict(self.function.__globals__)
-        exec(self._compiled(tree), names)
+        exec(_compile(tree, self.right[0].co_filename), names)
         self._take(names["outer"](None))
-
-    def _compiled(self, source: Any) -> types.CodeType:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # an edit need not make sense
-            code: types.CodeType = compile(source, self.right[0].co_filename, "exec")
-        return code
 
     def _take(self, new: types.FunctionType) -> None:
         EDITED.add(self.function)
@@ -102,6 +96,16 @@ class Text:
     @property
     def file(self) -> str:
         return Path(self.right[0].co_filename).relative_to(PACKAGE.parent).as_posix()
+
+
+def _compile(source: Any, file: str) -> types.CodeType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # an edit need not make sense
+        code: types.CodeType = compile(source, file, "exec")
+    return code
+
+
+_compiled = lru_cache(maxsize=4096)(_compile)  # an edit is tried at several places
 
 
 Change = tuple[int, int, str]  # from, to, what is written there instead
@@ -270,14 +274,21 @@ def functions_of(run: Callable[[], Any], also: tuple[str, ...] = ()) -> list[typ
 
 def known_functions(also: tuple[str, ...] = ()) -> dict[types.CodeType, types.FunctionType]:
     """Functions of our text that stand for themselves: no closures, no lambdas."""
+    modules = frozenset((n, id(m)) for n, m in sys.modules.items() if n.startswith("minswin"))
+    return {f.__code__: f for f in _functions(modules, also)}  # codes change when one is edited
+
+
+@lru_cache(maxsize=4)
+def _functions(modules: frozenset[Any], also: tuple[str, ...]) -> list[types.FunctionType]:
+    """Looked for once while the same modules are loaded: to go through all objects takes long."""
     everything = (f for f in gc.get_objects() if type(f) is types.FunctionType)
-    return {
-        f.__code__: f
+    return [
+        f
         for f in everything
         if _is_ours(f.__code__.co_filename) or f.__code__.co_filename.endswith(also or ("?",))
         if "<" not in f.__qualname__
         if set(f.__code__.co_freevars) <= {"__class__"}
-    }
+    ]
 
 
 @cache
