@@ -24,7 +24,7 @@ FINE = (*GOOD, "missing")
 
 @cache
 def truth() -> folder.Trace:
-    """Maps of 22×19 and 11×10 under windows of 4: all are padded. Three images."""
+    """Maps of 14×9 and 7×5 under windows of 4: all are padded. Three images."""
     return score.truth("trained")
 
 
@@ -98,14 +98,14 @@ def test_other_models_raise_no_false_alarm(name: str) -> None:
 def test_one_element_is_named_in_words_of_swin() -> None:
     spoilt = theirs()
     name = "layers.0.blocks.1.attn.logits"
-    spoilt[name][1, 7, 1, 6, 13] += 0.5  # window 7 of rows of 5; tokens 6 and 13 of 4×4
+    spoilt[name][1, 7, 1, 6, 13] += 0.5  # window 7 of rows of 3; tokens 6 and 13 of 4×4
     found = compare(truth(), spoilt)
     assert (first(found).name, first(found).worst) == (name, (1, 7, 1, 6, 13))
     told = describe(truth().steps[name], first(found).worst, truth().steps)
-    # rolled rows 5 and 7, columns 10 and 9; two up and left of where they come from; 2 pixels each
+    # rolled rows 9 and 11, columns 6 and 5; two up and left of where they come from; 2 pixels each
     assert told == (
-        "image 1, window (1, 2), head 1, query (1, 2) ↔ key (3, 1); image coordinates "
-        "(rows 14…15, columns 24…25) ↔ (rows 18…19, columns 22…23)"
+        "image 1, window (2, 1), head 1, query (1, 2) ↔ key (3, 1); image coordinates "
+        "(rows 22…23, columns 16…17) ↔ (rows 26…27, columns 14…15)"
     )
 
 
@@ -115,26 +115,26 @@ def places(name: str, *index: int) -> str:
 
 
 def test_tokens_of_the_padding_are_called_so() -> None:
-    """The map of 22×19 stands in one of 24×20; the last window is at its lower right end."""
+    """The map of 14×9 stands in one of 16×12; the last window is at its lower right end."""
     block = "layers.0.blocks.0.attn."
-    assert places(block + "padded", 0, 22, 3, 1).endswith("; image coordinates padding")
-    assert places(block + "padded", 0, 21, 18, 1).endswith("(rows 42…43, columns 36…37)")
-    assert places(block + "windows", 2, 29, 15, 0).endswith("; image coordinates padding")
-    told = places(block + "scores", 0, 29, 0, 0, 15)
-    assert told.endswith("(rows 40…41, columns 32…33) ↔ padding")
-    assert places("layers.0.downsample.padded", 0, 5, 19, 0).endswith("padding")
+    assert places(block + "padded", 0, 14, 3, 1).endswith("; image coordinates padding")
+    assert places(block + "padded", 0, 13, 8, 1).endswith("(rows 26…27, columns 16…17)")
+    assert places(block + "windows", 2, 11, 15, 0).endswith("; image coordinates padding")
+    told = places(block + "scores", 0, 11, 0, 0, 15)
+    assert told.endswith("(rows 24…25, columns 16…17) ↔ padding")
+    assert places("layers.0.downsample.padded", 0, 5, 9, 0).endswith("padding")
 
 
 def test_behind_a_merge_a_token_is_twice_as_many_pixels_and_ends_with_the_image() -> None:
-    merged = places("layers.0.downsample.neighbours", 0, 10, 9, 0)
-    assert merged.endswith("(rows 40…43, columns 36…37)")  # 38 columns, of which the last two
+    merged = places("layers.0.downsample.neighbours", 0, 6, 4, 0)
+    assert merged.endswith("(rows 24…27, columns 16…17)")  # 18 columns, of which the last two
     assert places("layers.1.blocks.0.norm1", 0, 1, 2, 3).endswith("(rows 4…7, columns 8…11)")
     assert places("norm", 0, 1, 2, 3).endswith("(rows 4…7, columns 8…11)")
 
 
 def test_rolls_are_undone_in_image_coordinates() -> None:
-    told = places("layers.0.blocks.1.attn.shifted", 0, 23, 19, 2)  # came from (1, 1)
-    assert "rolled row 23, column 19" in told and told.endswith("(rows 2…3, columns 2…3)")
+    told = places("layers.0.blocks.1.attn.shifted", 0, 15, 11, 2)  # came from (1, 1)
+    assert "rolled row 15, column 11" in told and told.endswith("(rows 2…3, columns 2…3)")
 
 
 def test_what_comes_after_a_mistake_follows_from_it() -> None:

@@ -29,9 +29,9 @@ from minswin.replacing import replacing
 # heads, channels of a head and tokens all different, three images.
 _TINY = {"embed_dim": 12, "depths": (2, 2), "num_heads": (2, 3), "patch_size": 2, "num_classes": 5}
 CASES: dict[str, dict[str, Any]] = {
-    "square": {**_TINY, "img_size": (44, 38), "window_size": 4},
-    "wide": {**_TINY, "img_size": (44, 38), "window_size": (3, 4)},
-    "trained": {**_TINY, "img_size": (44, 38), "window_size": 4},
+    "square": {**_TINY, "img_size": (28, 18), "window_size": 4},
+    "wide": {**_TINY, "img_size": (28, 18), "window_size": (3, 4)},
+    "trained": {**_TINY, "img_size": (28, 18), "window_size": 4},
 }
 IMAGES = 3
 
