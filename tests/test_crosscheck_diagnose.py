@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from minswin.composites import mlp, spelled_out
 from minswin.crosscheck import score
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
-from minswin.crosscheck.edits.texts import Edit, Text
+from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text, known_functions
 from minswin.crosscheck.observations import observe
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.recording import Step
@@ -99,6 +101,14 @@ def test_from_blocks_alone_the_layer_between_them_is_searched() -> None:
     found = diagnose(truth, comparison, seconds=20)
     assert found is not None and "relu" in found.causes[0].edit.diff
     assert found.causes[0].explains == found.causes[0].of > 1
+
+
+def test_a_function_of_a_module_that_comes_later_can_be_edited(monkeypatch: Any) -> None:
+    """The functions are looked for once, while the same modules are loaded."""
+    before, later = known_functions(), ModuleType("minswin.layers.later")
+    exec(compile("def f(): ...", str(PACKAGE / "layers/later.py"), "exec"), later.__dict__)
+    monkeypatch.setitem(sys.modules, later.__name__, later)
+    assert set(known_functions()) - set(before) == {later.f.__code__}
 
 
 def test_one_free_number_has_a_closed_form() -> None:
