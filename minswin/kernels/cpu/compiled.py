@@ -32,12 +32,16 @@ class _Listener(event.Listener):
 
     def on_start(self, event: Any) -> None:
         function = event.data["dispatcher"].py_func
-        if function.__module__.startswith("minswin."):
+        if _is_ours(function):
             compiling.begin(function.__name__.strip("_"))
 
     def on_end(self, event: Any) -> None:
-        if event.data["dispatcher"].py_func.__module__.startswith("minswin."):
+        if _is_ours(event.data["dispatcher"].py_func):
             compiling.end()
+
+
+def _is_ours(function: Any) -> bool:
+    return str(function.__module__).startswith("minswin.")  # of executed text it is None
 
 
 event.register("numba:compile", _Listener())
