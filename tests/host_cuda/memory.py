@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from bisect import bisect_right, insort
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 GUARD = 512  # bytes on either side; CuPy expects addresses that are multiples of 512
 CANARY = 0x5A
+WHOLE = bytes([CANARY]) * GUARD  # a guard as it was made
 
 
 class Piece(NamedTuple):
@@ -16,15 +18,16 @@ class Piece(NamedTuple):
 
     address: int
     size: int
-    room: np.ndarray
+    filled: bool
+    room: np.ndarray  # the bytes, guards and all
 
-    def guards(self) -> tuple[np.ndarray, np.ndarray]:
-        start = self.address - self.room.ctypes.data
-        return self.room[start - GUARD : start], self.room[start + self.size :][:GUARD]
+    def guards(self) -> tuple[int, int]:
+        """Their addresses."""
+        return self.address - GUARD, self.address + self.size
 
-    def fill(self, byte: int) -> None:
-        start = self.address - self.room.ctypes.data
-        self.room[start : start + self.size] = byte
+    def fill(self) -> None:
+        if self.filled:
+            ctypes.memset(self.address, 0xFF, self.size)
 
 
 class WroteBeside(AssertionError):
@@ -43,11 +46,10 @@ class Memory:
     def allocate(self, size: int) -> int:
         room = np.empty(size + 3 * GUARD, np.uint8)
         address = (room.ctypes.data + 2 * GUARD - 1) // GUARD * GUARD
-        piece = Piece(address, size, room)
+        piece = Piece(address, size, self.filled, room)
         for guard in piece.guards():
-            guard[:] = CANARY
-        if self.filled:
-            piece.fill(0xFF)
+            ctypes.memmove(guard, WHOLE, GUARD)
+        piece.fill()
         self.pieces[address] = piece
         insort(self.order, address)
         self.used += size
@@ -61,8 +63,7 @@ class Memory:
         piece = self.pieces.pop(address)
         del self.order[bisect_right(self.order, address) - 1]
         self.used -= piece.size
-        if self.filled:
-            piece.fill(0xFF)
+        piece.fill()
 
     def piece_of(self, address: int) -> Piece | None:
         """The piece in which an address lies, or just behind which."""
@@ -78,8 +79,8 @@ class Memory:
         if piece is None:
             return
         for guard, side in zip(piece.guards(), ("before", "behind"), strict=True):
-            if not (guard == CANARY).all():
-                guard[:] = CANARY
+            if ctypes.string_at(guard, GUARD) != WHOLE:
+                ctypes.memmove(guard, WHOLE, GUARD)
                 raise WroteBeside(f"{who} wrote {side} an array of {piece.size} bytes")
 
     def check_all(self, who: str) -> None:
@@ -89,6 +90,4 @@ class Memory:
 
 def view(address: int, size: int) -> np.ndarray:
     """Bytes of the memory of this process."""
-    import ctypes
-
     return np.frombuffer((ctypes.c_ubyte * size).from_address(address), np.uint8)
