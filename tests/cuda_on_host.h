@@ -57,10 +57,12 @@ static void wait(State state) {
     if (!_setjmp(fibers[current].here)) _longjmp(scheduler, 1);
 }
 
+// A fiber that has ended waits for the next block: to make one anew takes two calls of the system.
 static void enter() {
-    body(body_data);
-    fibers[current].state = DONE;
-    _longjmp(scheduler, 1);
+    for (;;) {
+        body(body_data);
+        wait(DONE);
+    }
 }
 
 static void resume(int i) {
@@ -98,17 +100,21 @@ static void run_warp(int from, int to, bool backwards) {
     }
 }
 
+static void make(Fiber& f) {
+    if (!f.stack) f.stack = (char*)malloc(STACK);
+    getcontext(&f.start);
+    f.start.uc_stack.ss_sp = f.stack;
+    f.start.uc_stack.ss_size = STACK;
+    f.start.uc_link = 0;
+    makecontext(&f.start, enter, 0);
+    f.started = false;
+}
+
 static void run_block(bool backwards) {
     for (int i = 0; i < count; i++) {
         Fiber& f = fibers[i];
-        if (!f.stack) f.stack = (char*)malloc(STACK);
-        getcontext(&f.start);
-        f.start.uc_stack.ss_sp = f.stack;
-        f.start.uc_stack.ss_size = STACK;
-        f.start.uc_link = 0;
-        makecontext(&f.start, enter, 0);
+        if (f.state != DONE) make(f);  // the first block, or one after trouble
         f.state = READY;
-        f.started = false;
         f.turn = 0;
         f.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
     }

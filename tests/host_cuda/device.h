@@ -54,6 +54,7 @@ static inline To same_bits(From x) {
     return y;
 }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+static inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 static inline float __int_as_float(int x) { return same_bits<float>(x); }
 static inline int __float_as_int(float x) { return same_bits<int>(x); }
