@@ -4,7 +4,8 @@
 
 A crash, a hang or an illegal access ends one question and none of the others. Each answer is a line
 of results.jsonl as soon as it is known; what was printed is in log.txt. The most telling questions
-come first, and the last ones get what time is left. CIFAR-10 comes by pack_cifar.py.
+come first, and the last ones get what time is left. CIFAR-10 comes by pack_cifar.py. With
+MINSWIN_HOST_CUDA=1 all is tried without a GPU (on_device_questions.py).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TEST = (
     "--maxfail=8", "-p", "no:cacheprovider", "-o", "filterwarnings=default",
 )  # fmt: skip
 KERNELS = (
-    "softmax", "layer_norm", "gelu or dropout", "cross_entropy", "mlp", "stepped",
+    "softmax", "layer_norm or batch_norm", "gelu or dropout", "cross_entropy", "mlp", "stepped",
     "shifted", "bits or operation", "linear or matmul or conv2d or resize",
 )  # fmt: skip
 LAPS = [
@@ -53,9 +54,7 @@ class Question(NamedTuple):
 
 def questions(data: str | None) -> list[Question]:
     """All of them, in the order in which they are asked; those that need CIFAR-10 only with it."""
-    train = (
-        sys.executable, "-m", "minswin", "train", "--device", "gpu", "--quiet", "--overwrite",
-    )  # fmt: skip
+    train = (*ASK, "train", "--device", "gpu", "--quiet", "--overwrite")
     cifar = (
         *train, "--data", "cifar10", "--data-dir", data or "", "--batch-size", "512",
         "--lr", "2e-3", "--warmup", "1", "--precision", "tf32", "--checkpoint-every", "0",

@@ -4,6 +4,10 @@ environment                          versions, and the rates of copies, products
 capture                              which operations of CuPy's a stream can record
 lap MODEL BATCH PRECISION WHO        milliseconds of a step of ours, eager, sdpa or compiled
 profile MODEL BATCH                  the kernels of a step of ours that take longest
+train …                              `minswin train …`
+
+With MINSWIN_HOST_CUDA=1 they are tried where there is no GPU: CuPy on the CPU (host_cuda), where a
+lap computes nothing, and PyTorch on the CPU; their times say nothing then.
 """
 
 from __future__ import annotations
@@ -13,10 +17,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
+
+ON_HOST = os.environ.get("MINSWIN_HOST_CUDA") == "1"
 
 
 def answer(**row: object) -> None:
@@ -104,13 +111,13 @@ def _refused(library: Any, work: Callable[[], object]) -> str:
 
 def lap(model: str, batch: str, precision: str, who: str) -> None:
     from minswin.bench import gpu
-    from minswin.bench.contenders import Setup
+    from minswin.bench.setups import Setup
     from minswin.devices import working_on
 
     side, classes = (224, 1000) if model == "swin_tiny" else (32, 10)
     setup = Setup(model, int(batch), side, classes)
     if who == "minswin":
-        with working_on("gpu"):
+        with working_on("gpu"), _computing_nothing_on_the_cpu():
             row = gpu.ours(setup, precision)
     else:
         row = _torch_lap(setup, precision, who)
@@ -125,17 +132,19 @@ def _torch_lap(setup: Any, precision: str, who: str) -> Any:
     import torch
 
     from minswin.bench import gpu
-    from minswin.bench.contenders import _of_transformers, data
+    from minswin.bench.peers import of_transformers
+    from minswin.bench.setups import data
 
+    there = "cpu" if ON_HOST else "cuda"
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    model = _of_transformers(setup, "sdpa" if who == "sdpa" else "eager").cuda().train()
+    model = of_transformers(setup, fused=who == "sdpa").to(there).train()
     run = torch.compile(model) if who == "compiled" else model
-    images, labels = (torch.from_numpy(x).cuda() for x in data(setup))
+    images, labels = (torch.from_numpy(x).to(there) for x in data(setup))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
     def loss() -> Any:
-        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(there, torch.bfloat16, enabled=precision == "bfloat16"):
             return torch.nn.functional.cross_entropy(run(images).logits, labels)
 
     def forward() -> None:
@@ -150,13 +159,30 @@ def _torch_lap(setup: Any, precision: str, who: str) -> Any:
         both()
         optimizer.step()
 
-    wait = torch.cuda.synchronize
-    laps = [gpu.timed(work, wait, calls=8, rounds=3) for work in (forward, both, step)]
+    wait, often = torch.cuda.synchronize, {"calls": 8, "rounds": 3}
+    if ON_HOST:
+        wait, often = int, {"warm_up": 0, "calls": 1, "rounds": 1}
+    laps = [gpu.timed(work, wait, **often) for work in (forward, both, step)]
     return gpu.Lap(who, setup, precision, *gpu._parts(*laps))
+
+
+@contextmanager
+def _computing_nothing_on_the_cpu() -> Iterator[None]:
+    if not ON_HOST:
+        yield
+        return
+    import host_cuda
+
+    with host_cuda.counted(computing=False) as counts:
+        yield
+    answer(asked=dict(counts))
 
 
 def profile(model: str, batch: str) -> None:
     """PyTorch's profiler sees every kernel of the process, so CuPy's too."""
+    if ON_HOST:
+        answer(skipped="this needs PyTorch with CUDA, and a GPU")
+        return
     import torch
 
     from minswin import create_model, ops
@@ -190,11 +216,20 @@ def profile(model: str, batch: str) -> None:
         answer(kernel=event.key[:80], ms=ms, count=event.count / 3)
 
 
-QUESTIONS = {"environment": environment, "capture": capture, "lap": lap, "profile": profile}
+def train(*options: str) -> None:
+    from minswin.cli import main
+
+    sys.exit(main(["train", *options]))
+
+
+QUESTIONS = {
+    "environment": environment, "capture": capture, "lap": lap, "profile": profile, "train": train,
+}  # fmt: skip
 
 if __name__ == "__main__":
-    if os.environ.get("MINSWIN_HOST_CUDA"):  # to try the questions where there is no GPU
+    if ON_HOST:
         import host_cuda
 
-        host_cuda.enter()
+        with suppress(host_cuda.Missing):  # PyTorch's laps need no CuPy
+            host_cuda.enter()
     QUESTIONS[sys.argv[1]](*sys.argv[2:])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 
+import host_cuda
 import numpy as np
 import on_device
+import on_device_questions
 import pack_cifar
 import pytest
+from gpu import require_gpu
 from on_device import Book
 from test_gpu_sources import NAMES
 
@@ -52,6 +55,25 @@ def test_every_kernel_is_asked_for_and_cifar_only_where_it_is():
     names = [[q.name for q in on_device.questions(data)] for data in (None, "folder")]
     assert set(names[1]) - set(names[0]) == {"train cifar 2", "train cifar"}
     assert names[0][:3] == ["environment", "kernels", "capture"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["tf32", "float32", "bfloat16"])
+def test_a_lap_of_ours_runs_and_the_step_is_replayed(precision, monkeypatch, capsys):
+    require_gpu()
+    monkeypatch.setattr(on_device_questions, "ON_HOST", host_cuda.entered() is not None)
+    on_device_questions.lap("swin_shapes", "2", precision, "minswin")
+    said = capsys.readouterr().out
+    assert '"who": "minswin", "why": ""' in said and '"graph"' in said
+
+
+@pytest.mark.gpu
+def test_what_a_stream_can_record_is_what_is_known(capsys):
+    require_gpu()
+    on_device_questions.capture()
+    lines = [json.loads(line[7:]) for line in capsys.readouterr().out.splitlines()]
+    refused = {line["capture"] for line in lines if line["error"]}
+    assert refused == {"CuPy's product", "copy from the CPU"}
 
 
 def test_only_what_was_chosen_is_asked(tmp_path, monkeypatch):
