@@ -67,6 +67,10 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         *(((shape, shape[-1:], shape[-1:]), {}) for shape in ((5,), (3, 2), (6, 48), (130, 96))),
         *(((shape, shape[-1:], shape[-1:]), {"eps": 0.1}) for shape in ((2, 3, 7), (3, 1), (0, 4))),
     ],
+    "batch_norm": [
+        *(((s, s[1:2], s[1:2]), {}) for s in ((2, 5, 3, 4), (1, 1, 1, 3), (3, 40, 17, 19))),
+        *(((s, s[1:2], s[1:2]), {"eps": 0.1}) for s in ((70, 3, 2, 2), (4, 1, 3, 3))),
+    ],
     "cross_entropy": [
         *(((shape, labels(*shape)), {}) for shape in ((1, 1), (2, 8), (5, 10), (9, 577))),
         *(((shape, shape), {}) for shape in ((1, 1), (2, 8), (5, 10), (3, 577))),

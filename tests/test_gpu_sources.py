@@ -175,8 +175,9 @@ def test_rows_of_the_table_are_those_of_the_reference(window_index: Any) -> None
 
 def test_the_gpu_has_kernels_for_these() -> None:
     assert set(ALL) == UPDATES | {
-        "attention", "conv2d", "cross_entropy", "dropout", "gelu", "gelu_tanh", "layer_norm",
-        "linear", "log_softmax", "matmul", "mlp", "resize", "shifted_window_attention", "softmax",
+        "attention", "batch_norm", "conv2d", "cross_entropy", "dropout", "gelu", "gelu_tanh",
+        "layer_norm", "linear", "log_softmax", "matmul", "mlp", "resize",
+        "shifted_window_attention", "softmax",
     }  # fmt: skip
 
 

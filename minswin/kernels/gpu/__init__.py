@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from minswin.kernels.gpu import (
     attention,
+    batch_norm,
     conv,
     dropout,
     gelu,
@@ -25,6 +26,7 @@ from minswin.kernels.gpu import (
 
 __all__ = [
     "attention",
+    "batch_norm",
     "conv",
     "dropout",
     "gelu",

@@ -6,7 +6,7 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp, array_module
 from minswin.kernels import kernel
-from minswin.kernels.gpu.launch import c_name, ceil_div, contiguous, launch, same_float
+from minswin.kernels.gpu.launch import by_elements, c_name, contiguous, launch, same_float
 from minswin.reference import elementwise
 
 
@@ -22,9 +22,8 @@ def dropout(x: Array, keep: Array, *, rate: float) -> tuple[Array, Vjp]:
 
     def run(x: Array) -> Array:
         x, y = contiguous(x), array_module(x).empty(x.shape, x.dtype)
-        grid = (min(ceil_div(x.size, 256), 4096),)
         name = f"dropout<{c_name(x.dtype)}>"
-        launch("dropout.cu", name, grid, (256,), x, keep, y, x.size, share, scale)
+        launch("dropout.cu", name, *by_elements(x.size), x, keep, y, x.size, share, scale)
         return y
 
     return run(x), lambda g: (run(g), None)

@@ -82,6 +82,11 @@ def contiguous(x: Array) -> Array:
 # ── rows and columns ─────────────────────────────────────────────────────────────────────────────
 
 
+def by_elements(size: int) -> tuple[tuple[int], tuple[int]]:
+    """Grid and block for kernels whose threads each have some elements."""
+    return (min(ceil_div(size, 256), 4096),), (256,)
+
+
 def by_rows(rows: int) -> tuple[tuple[int], tuple[int, int]]:
     """Grid and block for kernels in which a warp has a row."""
     return (ceil_div(rows, WARPS),), (WARP, WARPS)
