@@ -7,11 +7,12 @@ colour it has, and in which quarter of the picture it lies. Chance is 25 % for b
 learnt with any of the five (100 %); the quarter, by three seeds,
 
     learned          71%  100%  100%
-    learned_2d       70%   76%   52%
+    learned_2d       73%   76%   58%
     sinusoidal      100%  100%  100%
-    relative         51%   66%        (two seeds)
+    relative         51%   67%   28%
 
-and without positions never. That is not a matter of training: a bag has no quarters.
+and without positions never. That is not a matter of training: a bag has no quarters. Where it is
+less than 100 % the 500 steps were too few; the 28 % is a seed that had learnt nothing yet.
 Run: python examples/08_positions.py [--quick]        Then read: minswin/layers/embeddings.py
 """
 
@@ -97,5 +98,8 @@ if args.quick:
 else:
     bag, others = rights.pop("none"), np.concatenate(list(rights.values()))
     print(f"\nThe colour needs no positions. The quarter does: {others.mean():.0%} on average with")
-    print(f"one of the four, {np.mean(bag):.0%} without, which is chance.")
+    print(
+        f"one of the four ({others.min():.0%} to {others.max():.0%}: some seeds need more steps),"
+    )
+    print(f"{np.mean(bag):.0%} without, which is chance.")
     assert others.mean() > 0.5 > 0.35 > np.mean(bag)
