@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minswin.around import around
 from minswin.crosscheck import score
 from minswin.crosscheck.edits.helpers import SAID, e_interleaved, said
 from minswin.crosscheck.edits.operators import edits_of
@@ -118,3 +119,11 @@ def test_operations_that_are_looked_up_give_the_same_numbers() -> None:
             np.testing.assert_array_equal(value, slow)
             compared += 1
     assert compared > 100
+
+    def rounded(go: Any, definition: Any, inputs: Any, settings: Any) -> Any:
+        result = go(definition, inputs, settings)
+        result.data = np.round(result.data, 1)
+        return result
+
+    with around(rounded):
+        assert np.abs(site.value() - search.right).max() > 1e-3  # nothing of the right run
