@@ -1,7 +1,9 @@
-"""Mistakes that were written down after the search was finished, without a look at its operators.
+"""Mistakes that were written down after the search was finished, and before they were tried.
 
-Written on 30 November 2026, from what ports really got wrong; none is in the first list
-(unseen_mistakes.py) nor among the known ones. `later` marks what the search was taught afterwards.
+Written on 30 November 2026; none is in the first list (unseen_mistakes.py) nor among the known
+ones. Those of the forward pass, of momentum and of decay: before its operators were read, but for
+those on whole statements. Those of clipping, schedule, smoothing and means: after that.
+`later` marks what the search was taught afterwards.
 """
 
 from __future__ import annotations
@@ -85,8 +87,8 @@ LATER: list[Mistake] = [
     Mistake("V1", "smoothing is shared by the wrong classes alone", "porting", (),
             r"smoothing|K", "adamw", later="one free number", settings=(("smoothing", 0.1),)),
     Mistake("V1", "the mean of the weights has its last decay from the first step on",
-            "rwightman/efficientdet-pytorch", (), r"decay|min", "sgd", settings=(("ema", 0.8),)),
+            "porting", (), r"decay|min", "sgd", settings=(("ema", 0.8),)),
     Mistake("V1", "the mean of the weights is taken before the step", "porting", (),
-            r"if mean is not None|ema", "sgd", later="a statement elsewhere in its block",
+            r"if mean is not None|ema", "sgd", later="statements within a block",
             settings=(("ema", 0.8),)),
 ]  # fmt: skip

@@ -566,7 +566,8 @@ def statements(text: Text) -> Iterator[tuple[list[Change], str, float]]:
         c, d = text.row(other)
         line = text.source[a:b]
         to = d if c > a else c
-        yield [(a, b, ""), (to, to, line)], "a statement elsewhere", 4
+        side, (first, *_) = "behind" if c > a else "in front of", text.source[c:d].splitlines()
+        yield [(a, b, ""), (to, to, line)], f"a statement {side} `{first.strip()}`", 4
         if c > a and isinstance(n, ast.Assign):
             yield [(to, to, line)], "a statement again", 4.5
 
