@@ -33,7 +33,7 @@ parser.add_argument("--images", type=int, nargs="+", default=[250, 1000, 4000, 1
 parser.add_argument("--rate", type=float, help="for all three, instead of each one's own")
 args = parser.parse_args()
 if args.quick:
-    args.steps, args.seeds, args.images = 5, [0], [250, 500]
+    args.steps, args.seeds, args.images = 5, [0], [250]
 
 VIT = {"embed_dim": 48, "depth": 5, "num_heads": 3, "drop_path_rate": 0.0}
 MODELS = {  # settings, learning rate: the best of 1e-3, 2e-3, 4e-3 (the ViT's were alike) after
@@ -42,7 +42,9 @@ MODELS = {  # settings, learning rate: the best of 1e-3, 2e-3, 4e-3 (the ViT's w
     "ViT": ("vit_cifar_small", VIT, 1e-3),
     "ResNet": ("resnet20", {"width": 8, "depths": (3, 2, 2)}, 4e-3),
 }
-judges = data.Batches.evaluation(data.load("shapes", split="test"), 200)
+judges = data.Batches.evaluation(
+    data.load("shapes", split="test", count=200 if args.quick else None), 200
+)
 
 
 def right(name, count, seed):
