@@ -135,7 +135,7 @@ def with_rows(document: str, new: dict[str, str]) -> str:
     table = [
         known.get(m.claim, f"| {m.claim} | `{m.command}` | not taken yet | |") for m in MEASURES
     ]
-    return before + head + "\n".join(table) + "\n\n" + rest.partition("\n\n")[2]
+    return before + head + "\n".join(table) + "\n\n" + rest.partition("\n\n")[2].lstrip("\n")
 
 
 def main() -> None:
