@@ -11,6 +11,7 @@ import pytest
 
 from minswin import check, create_model
 from minswin.arguments import generator
+from minswin.bench import report
 from minswin.bench.machine import processor
 
 NUMBERS = measure.DOCUMENT.read_text("utf-8")
@@ -85,6 +86,13 @@ def test_a_command_that_fails_or_prints_no_number_says_so(
 ) -> None:
     claim = measure.Measure("a", "a claim", f'python -c "{program}"', "accuracy .*", 1)
     assert words in measure.taken(claim, tmp_path)
+
+
+def test_the_line_of_the_race_is_one_that_the_report_has() -> None:
+    figures = {"train": 1.1, "infer": 1.2, "memory": 1.3}
+    lines = report._fastest_peers({"minswin": figures, "timm": figures})
+    (race,) = (one for one in measure.MEASURES if one.name == "race")
+    assert [bool(re.search(race.pattern, line)) for line in lines] == [True, False]
 
 
 # ── figures that are cheap to take again ─────────────────────────────────────────────────────────
