@@ -349,7 +349,7 @@ def _free(text: Text, values: dict[Any, Any]) -> Iterator[Edit]:
     """Every factor and term of a text times the number that is looked for."""
     import ast
 
-    from minswin.crosscheck.edits.operators import is_float_array
+    from minswin.crosscheck.edits.spots import is_float_array
     from minswin.crosscheck.edits.watching import place
 
     for n in text.parents:

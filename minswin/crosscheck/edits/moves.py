@@ -1,0 +1,143 @@
+"""Operations at another place, and arrays in another order."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from minswin.crosscheck.edits.spots import (
+    Spot,
+    Yields,
+    is_array,
+    is_float_array,
+    is_named_array,
+    operator,
+)
+from minswin.crosscheck.edits.texts import Change
+
+# ── an operation at another place ────────────────────────────────────────────────────────────────
+
+SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+
+
+@operator("an operation comes later", 3)
+def later(s: Spot) -> Yields:
+    n = s.node
+    if isinstance(n, ast.BinOp) and type(n.op) in SIGNS and is_array(s.value):
+        sign = SIGNS[type(n.op)]
+        yield from _later(s, n, s.text.of(n.left), f" {sign} ({s.text.of(n.right)})")
+        if sign in "+*":
+            yield from _later(s, n, s.text.of(n.right), f" {sign} ({s.text.of(n.left)})")
+    if isinstance(n, ast.Call):  # f(g(x, bias)) -> f(g(x, None)) + bias
+        for argument in n.args[1:]:
+            if is_array(s.value_of(argument)):
+                yield from _later(s, argument, "None", f" + {s.text.of(argument)}", start=n)
+        if len(n.args) == 1 and not n.keywords and is_float_array(s.value):
+            yield from _around(s, n, s.text.of(n.func), s.text.of(n.args[0]))
+
+
+def _around(s: Spot, n: Any, f: str, x: str) -> Iterator[list[Change]]:
+    """x + g(f(x)) -> f(x + g(x)), or f(x + g(f(x))), around each expression that it stands in."""
+    (a, b), around = s.text.span(n), s.text.parents.get(n)
+    while isinstance(around, ast.expr):
+        (c, d) = s.text.span(around)
+        if is_float_array(s.value_of(around)):
+            for inner in (x, s.written):
+                yield [(c, d, f"{f}({s.text.source[c:a]}{inner}{s.text.source[b:d]})")]
+        around = s.text.parents.get(around)
+
+
+def _later(s: Spot, n: Any, stays: str, moved: str, start: Any = None) -> Iterator[list[Change]]:
+    """The operation behind each expression around it, and behind each statement that follows."""
+    (a, b), around = s.text.span(n), s.text.parents.get(start or n)
+    while isinstance(around, ast.expr):
+        (c, d) = s.text.span(around)
+        inside = s.text.source[c:a] + stays + s.text.source[b:d]
+        yield [(c, d, f"(({inside}){moved})")]
+        around = s.text.parents.get(around)
+    line = n.lineno
+    for statement in ast.walk(s.text.tree):
+        value = getattr(statement, "value", None)
+        follows = isinstance(statement, (ast.Assign, ast.Return)) and statement.lineno > line
+        if follows and value is not None and is_float_array(s.value_of(value)):
+            c, d = s.text.span(value)
+            yield [(a, b, stays), (c, d, f"(({s.text.source[c:d]}){moved})")]
+
+
+@operator("an operation comes earlier", 3)
+def sooner(s: Spot) -> Yields:
+    """f(x) + c -> f(x + c), for every x in it of the same shape."""
+    n = s.node
+    if not isinstance(n, ast.BinOp) or type(n.op) not in SIGNS or not is_float_array(s.value):
+        return
+    sign, (a, b) = SIGNS[type(n.op)], s.text.span(n)
+    for inner in ast.walk(n.left):
+        if inner is not n.left and isinstance(inner, ast.expr):
+            value = s.value_of(inner)
+            if is_float_array(value) and not isinstance(s.text.parents.get(inner), ast.Attribute):
+                c, d = s.text.span(inner)
+                left = s.text.span(n.left)
+                new = f"({s.text.source[c:d]} {sign} ({s.text.of(n.right)}))"
+                yield [(a, b, s.text.source[left[0] : c] + new + s.text.source[d : left[1]])]
+
+
+# ── arrays ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@operator("another order of an array", 4.5)
+def orders(s: Spot) -> Yields:
+    if not is_named_array(s):
+        return
+    axes = [i for i in range(s.value.ndim) if s.value.shape[i] > 1]
+    for i, j in itertools.combinations(axes, 2):
+        yield f"e_reread({s.written}, {i}, {j})"
+        if s.value.shape[i] == s.value.shape[j] or len(axes) == 2:
+            yield f"e_swapped({s.written}, {i}, {j})"
+    for i in axes:
+        yield from (f"e_without({s.written}, {i}, True)", f"e_first_for_all({s.written}, {i})")
+
+
+@operator("channels interleaved", 4.5)
+def interleaved(s: Spot) -> Yields:
+    """The last axis as (n, C/n), written as (C/n, n): heads that are taken apart the other way."""
+    if not is_float_array(s.value) or not is_named_array(s):
+        return
+    channels, seen = s.value.shape[-1], (v for p, v in s.seen.items() if p[0] == id(s.text))
+    for n in sorted({v for v in seen if type(v) is int and 1 < v < channels and not channels % v}):
+        yield from (
+            f"e_interleaved({s.written}, {n})",
+            f"e_interleaved({s.written}, {channels // n})",
+        )
+
+
+@operator("another place of an array", 6)
+def places(s: Spot) -> Yields:
+    if not is_named_array(s) or isinstance(s.node, ast.Call):
+        return
+    axes = [i for i in range(s.value.ndim) if s.value.shape[i] > 1]
+    yield from (f"e_written({s.written}, {i}, {j})" for i, j in itertools.combinations(axes, 2))
+    for i in axes:
+        yield from (f"e_flipped({s.written}, {i})", f"e_rolled({s.written}, 1, {i})")
+        yield from (f"e_rolled({s.written}, -1, {i})", f"e_without({s.written}, {i}, False)")
+        yield f"e_zeroed({s.written}, {i}, 0)"
+
+
+@operator("another range of the image", 4)
+def ranges(s: Spot) -> Yields:
+    image = is_float_array(s.value) and s.value.ndim == 4 and s.value.shape[1] == 3
+    if image and isinstance(s.node, ast.Name):
+        yield f"e_normalized({s.written})"
+        yield from (f"(({s.written} + 1) / 2)", f"({s.written} * 2 - 1)")
+
+
+@operator("in half precision", 4)
+def half(s: Spot) -> Yields:
+    n = s.node
+    if isinstance(n, ast.Call) and is_float_array(s.value) and n.args:
+        inside = s.written[len(s.text.of(n.func)) + 1 :]
+        if is_float_array(s.value_of(n.args[0])):
+            yield from (f"e_cast({s.text.of(n.func)}, {r}, {inside}" for r in ("e_half", "e_brain"))
+    elif isinstance(n, ast.BinOp) and is_float_array(s.value):
+        yield from (f"e_half({s.written})", f"e_brain({s.written})")

@@ -1,0 +1,177 @@
+"""Small edits of an expression: another number, left out, exchanged, in another order."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from minswin.crosscheck.edits.spots import (
+    Spot,
+    Yields,
+    is_array,
+    is_float_array,
+    is_ints,
+    operator,
+    rest_of,
+)
+from minswin.crosscheck.edits.texts import Change
+
+# ── numbers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@operator("another constant", 2)
+def constants(s: Spot) -> Yields:
+    v, n = s.value, s.node
+    if type(v) not in (int, float) or not isinstance(n, (ast.Constant, ast.Name)):
+        return
+    if isinstance(n, ast.Name) and n.id not in s.text.function.__globals__:
+        return
+    new: list[Any]
+    if type(v) is int:
+        new = [v + 1, v - 1, -v, 2 * v, 0, 1]
+    else:
+        new = [0.0, -v, 2 * v, v / 2, 1.0, v + 1, v - 1]
+        new += [1e-3, 1e-5, 1e-6, 1e-8, 1e-12] if 0 < abs(v) < 1e-2 else []
+    yield from (repr(w) for w in dict.fromkeys(new) if w != v)
+
+
+@operator("off by one", 3)
+def by_one(s: Spot) -> Yields:
+    v, n = s.value, s.node
+    if type(v) is int and isinstance(n, (ast.Name, ast.Subscript, ast.BinOp, ast.Attribute)):
+        yield from (f"({s.written} + 1)", f"({s.written} - 1)")
+    if is_ints(v) and len(v) <= 3 and isinstance(n, (ast.Name, ast.Tuple, ast.Attribute)):
+        yield from (f"e_bump({s.written}, {i}, {d})" for i in range(len(v)) for d in (1, -1))
+
+
+@operator("doubled, halved, negated or not there", 3.5)
+def scaled(s: Spot) -> Yields:
+    v, n = s.value, s.node
+    number = type(v) in (int, float) and isinstance(n, (ast.Name, ast.Subscript, ast.Attribute))
+    if number or (isinstance(n, ast.BinOp) and type(v) in (int, float)):
+        yield from (f"({s.written} * 2)", f"(-{s.written})", "0", "1")
+        if type(v) is int:
+            yield f"({s.written} // 2)"
+    if is_ints(v) and isinstance(n, (ast.Name, ast.Attribute)) and len(v) == 2:
+        yield from (f"{s.written}[::-1]", f"({s.written}[0],) * 2", f"({s.written}[1],) * 2")
+        yield from (f"tuple(-x for x in {s.written})", f"tuple(0 * x for x in {s.written})")
+        yield from (f"({s.written}[0], 0)", f"(0, {s.written}[1])")
+
+
+# ── what is left out, exchanged, or in another order ─────────────────────────────────────────────
+
+
+@operator("left out", 2)
+def dropped(s: Spot) -> Yields:
+    n = s.node
+    if isinstance(n, ast.BinOp):
+        yield from (f"({s.text.of(n.left)})", f"({s.text.of(n.right)})")
+    if isinstance(n, ast.Call) and n.args and not isinstance(n.args[0], ast.Starred):
+        yield s.text.of(n.args[0])
+    if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and is_array(s.value):
+        yield s.text.of(n.func.value)
+    if isinstance(n, ast.UnaryOp):
+        yield f"({s.text.of(n.operand)})"
+    if isinstance(n, ast.Subscript) and is_array(s.value):
+        yield s.text.of(n.value)
+
+
+@operator("an argument left out", 2.5)
+def arguments(s: Spot) -> Yields:
+    n = s.node
+    if not isinstance(n, ast.Call):
+        return
+    for argument in n.args[1:]:
+        if is_array(s.value_of(argument)):
+            yield [(*s.text.span(argument), "None")]
+    parts = [*n.args, *n.keywords]
+    for i, keyword in enumerate(parts):
+        if isinstance(keyword, ast.keyword) and i:
+            before = s.text.span(parts[i - 1])[1]
+            yield [(before, s.text.span(keyword)[1], "")]
+
+
+@operator("another operation", 2)
+def operations(s: Spot) -> Yields:
+    n = s.node
+    if isinstance(n, ast.BinOp):
+        new = {"+": "-", "-": "+", "*": "/", "/": "*", "//": "%", "%": "//", "**": "*"}
+        yield from _with_sign(s, n.left, n.right, new)
+    if isinstance(n, ast.UnaryOp) and isinstance(n.op, ast.USub):
+        return
+    if isinstance(n, ast.Compare) and len(n.ops) == 1:
+        new = {"==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">"}
+        yield from _with_sign(s, n.left, n.comparators[0], new)
+
+
+def _with_sign(s: Spot, left: Any, right: Any, new: dict[str, str]) -> Iterator[list[Change]]:
+    a, b = s.text.span(left)[1], s.text.span(right)[0]
+    between = s.text.source[a:b]
+    for sign in sorted(new, key=len, reverse=True):
+        if sign in between:
+            yield [(a, b, between.replace(sign, new[sign], 1))]
+            return
+
+
+@operator("a condition", 3)
+def conditions(s: Spot) -> Yields:
+    up = s.up
+    if isinstance(up, (ast.If, ast.IfExp)) and up.test is s.node:
+        yield from ("True", "False", f"not ({s.written})")
+    elif isinstance(s.value, bool) and isinstance(s.node, (ast.Compare, ast.Name, ast.Attribute)):
+        yield from (f"(not {s.written})", "True", "False")
+    if isinstance(s.node, ast.BoolOp):
+        yield from (s.text.of(v) for v in s.node.values)
+
+
+@operator("exchanged", 3)
+def exchanged(s: Spot) -> Yields:
+    n = s.node
+    if isinstance(n, ast.BinOp):
+        a, b = s.text.span(n.left)[1], s.text.span(n.right)[0]
+        yield f"(({s.text.of(n.right)}){s.text.source[a:b]}({s.text.of(n.left)}))"
+    several = n.args if isinstance(n, ast.Call) else getattr(n, "elts", [])
+    several = [x for x in several if not isinstance(x, ast.Starred)]
+    for x, y in itertools.combinations(several, 2):
+        if s.text.of(x) != s.text.of(y):
+            yield [(*s.text.span(x), s.text.of(y)), (*s.text.span(y), s.text.of(x))]
+
+
+@operator("one for both", 3)
+def repeated(s: Spot) -> Yields:
+    several = getattr(s.node, "elts", []) if isinstance(s.node, (ast.Tuple, ast.List)) else []
+    several = s.node.args if isinstance(s.node, ast.Call) else several
+    for x, y in itertools.permutations(several, 2):
+        if not isinstance(x, ast.Starred) and s.text.of(x) != s.text.of(y):
+            yield [(*s.text.span(x), s.text.of(y))]
+
+
+@operator("two calls in the other order", 2)
+def nesting(s: Spot) -> Yields:
+    n = s.node
+    if not isinstance(n, ast.Call) or len(n.args) != 1 or not isinstance(n.args[0], ast.Call):
+        return
+    m = n.args[0]
+    if m.args:
+        inner, outer = s.text.of(m.func), s.text.of(n.func)
+        yield f"{inner}({outer}({s.text.of(m.args[0])})" + rest_of(s.text, m) + ")"
+        if len(m.args) == 1 and isinstance(m.args[0], ast.Call) and len(m.args[0].args) == 1:
+            innermost = m.args[0]  # f(g(h(x))) -> g(h(f(x))) and h(f(g(x)))
+            last, x = s.text.of(innermost.func), s.text.of(innermost.args[0])
+            yield from (f"{inner}({last}({outer}({x})))", f"{last}({outer}({inner}({x})))")
+
+
+@operator("twice", 3)
+def twice(s: Spot) -> Yields:
+    n = s.node
+    if isinstance(n, ast.Call) and n.args and not isinstance(n.args[0], ast.Starred):
+        same = getattr(s.value_of(n.args[0]), "shape", 0) == getattr(s.value, "shape", 1)
+        if same and is_float_array(s.value):
+            a, b = s.text.span(n.args[0])
+            start, end = s.text.span(n)
+            yield s.text.source[start:a] + s.written + s.text.source[b:end]
+    if isinstance(n, ast.BinOp) and is_float_array(s.value):
+        sign = s.text.source[s.text.span(n.left)[1] : s.text.span(n.right)[0]]
+        yield f"({s.written}{sign}({s.text.of(n.right)}))"
