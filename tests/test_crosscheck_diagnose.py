@@ -13,7 +13,8 @@ from minswin.composites import mlp, spelled_out
 from minswin.crosscheck import score
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
-from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text, known_functions
+from minswin.crosscheck.edits.functions import known_functions
+from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text
 from minswin.crosscheck.observations import observe
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.recording import Step

@@ -18,9 +18,10 @@ import numpy as np
 
 from minswin.crosscheck.edits import helpers
 from minswin.crosscheck.edits.classics import classic_edits
+from minswin.crosscheck.edits.functions import functions_of
 from minswin.crosscheck.edits.loading import Loaded, loadings
 from minswin.crosscheck.edits.operators import edits_of
-from minswin.crosscheck.edits.texts import Edit, Several, Text, functions_of
+from minswin.crosscheck.edits.texts import Edit, Several, Text
 from minswin.crosscheck.edits.watching import watch
 from minswin.crosscheck.masked import KINDS, MASK, MASKED, lifted
 from minswin.crosscheck.precision import SINGLE

@@ -13,8 +13,9 @@ from minswin import kernels, ops
 from minswin.around import around
 from minswin.autograd import Tensor
 from minswin.crosscheck.edits.classics import classic_edits
+from minswin.crosscheck.edits.functions import functions_of
 from minswin.crosscheck.edits.operators import edits_of
-from minswin.crosscheck.edits.texts import Edit, Text, functions_of
+from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.edits.watching import place, watch
 from minswin.crosscheck.folder import COTANGENT, Trace
 from minswin.crosscheck.held import Have, Held

@@ -15,8 +15,9 @@ from minswin.autograd import Tensor, apply
 from minswin.crosscheck.align import losses_of
 from minswin.crosscheck.compare import OTHER_ORDER
 from minswin.crosscheck.edits.classics import classic_edits
+from minswin.crosscheck.edits.functions import functions_of
 from minswin.crosscheck.edits.operators import edits_of
-from minswin.crosscheck.edits.texts import Edit, Text, functions_of
+from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.edits.watching import watch
 from minswin.crosscheck.folder import AFTER, LOSSES, Trace
 from minswin.crosscheck.held import model_of

@@ -1,8 +1,11 @@
 """Every small edit of our own text, as the hypotheses of what a port got wrong.
 
     texts.py      the text of a function, its syntax tree, and edited code put in its place
+    functions.py  which functions a run goes through
     watching.py   one run in which every expression reports its value
-    operators.py  what may be written instead of an expression, given its value
+    operators.py  what may be written instead of an expression, given its value (spots.py, small.py,
+                  names.py, moves.py, statements.py)
+    repeats.py    operations in front of an edit, which are looked up
     helpers.py    functions that edited texts may call
     loading.py    what may have happened to weights before the run
     classics.py   edits that were met in public, with their remedy and threads

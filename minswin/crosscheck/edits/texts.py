@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import ast
-import gc
 import inspect
 import itertools
-import sys
 import textwrap
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from minswin.crosscheck.edits.functions import PACKAGE, forget
 from minswin.crosscheck.edits.helpers import said
 
-PACKAGE = Path(__file__).parents[2]
 HEAD = "from __future__ import annotations\n"
 
 
@@ -224,81 +222,3 @@ class Several:
     @property
     def cost(self) -> tuple[float, int]:
         return self.rank, len(self.diff)
-
-
-# ── which functions ──────────────────────────────────────────────────────────────────────────────
-
-PARTS = ("composites.py", "layers", "models", "reference", "training")
-SKIPPED = {  # they check, count or only hand on
-    "as_images", "patch_grid", "pair", "whole", "stages", "one_of", "generator", "check_dtype",
-    "mlp_width", "check_map", "check_heads", "check_divides", "erf", "_polynomial", "_named",
-    "named_parameters", "named_buffers", "named_layers", "children", "load_state_dict",
-    "state_dict", "layers_within", "train", "eval", "normal", "_array", "array_module",
-    "zeros", "ones", "uniform", "parameters", "zero_grad", "_frozen", "active",
-}  # fmt: skip
-PLAIN = {  # one line that is the operation itself
-    "add", "subtract", "multiply", "divide", "power", "reshape", "transpose", "getitem", "astype",
-    "unbroadcast", "swap",
-}  # fmt: skip
-
-
-@cache
-def _is_ours(file: str) -> bool:
-    path = Path(file)
-    return path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).parts[0] in PARTS
-
-
-def functions_of(run: Callable[[], Any], also: tuple[str, ...] = ()) -> list[types.FunctionType]:
-    """The functions of our text that a run goes through, in the order of their first call.
-
-    also: ends of the names of further files
-    """
-    codes: dict[types.CodeType, None] = {}
-
-    def see(frame: types.FrameType, event: str, _: Any) -> None:
-        file = frame.f_code.co_filename
-        if event == "call" and (_is_ours(file) or file.endswith(also or ("?",))):
-            codes.setdefault(frame.f_code)
-
-    forget()  # what was kept does not run
-    before = sys.getprofile()
-    sys.setprofile(see)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
-    known = known_functions(also)
-    found = [known[code] for code in codes if code in known]
-    return [f for f in found if f.__name__ not in SKIPPED | PLAIN and "check" not in f.__name__]
-
-
-def known_functions(also: tuple[str, ...] = ()) -> dict[types.CodeType, types.FunctionType]:
-    """Functions of our text that stand for themselves: no closures, no lambdas."""
-    modules = frozenset((n, id(m)) for n, m in sys.modules.items() if n.startswith("minswin"))
-    return {f.__code__: f for f in _functions(modules, also)}  # codes change when one is edited
-
-
-@lru_cache(maxsize=4)
-def _functions(modules: frozenset[Any], also: tuple[str, ...]) -> list[types.FunctionType]:
-    """Looked for once while the same modules are loaded: to go through all objects takes long."""
-    everything = (f for f in gc.get_objects() if type(f) is types.FunctionType)
-    return [
-        f
-        for f in everything
-        if _is_ours(f.__code__.co_filename) or f.__code__.co_filename.endswith(also or ("?",))
-        if "<" not in f.__qualname__
-        if set(f.__code__.co_freevars) <= {"__class__"}
-    ]
-
-
-@cache
-def _caches() -> list[Any]:
-    modules = [m for n, m in sys.modules.items() if n.startswith("minswin")]
-    modules = [m for m in modules if "crosscheck" not in m.__name__]
-    return [v for m in modules for v in vars(m).values() if hasattr(v, "cache_clear")]
-
-
-def forget() -> None:
-    """Empty what functions have kept for the next call: it may be of the other text."""
-    for cached in _caches():
-        cached.cache_clear()

@@ -6,8 +6,9 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from minswin.crosscheck.edits.functions import forget
 from minswin.crosscheck.edits.helpers import helper
-from minswin.crosscheck.edits.texts import Text, forget
+from minswin.crosscheck.edits.texts import Text
 
 Place = tuple[Any, ...]
 SEEN: dict[Place, Any] = {}  # place in a text -> the first value that stood there
