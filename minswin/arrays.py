@@ -11,6 +11,7 @@ import numpy as np
 __all__ = ["Array", "Definition", "Vjp", "array_module", "sliding_windows", "to_numpy"]
 
 Array = Any  # a NumPy or a CuPy array: the definitions are the same for both
+INSTALL_CUPY = "pip install cupy-cuda13x (for CUDA 12: cupy-cuda12x)"
 Vjp = Callable[[Array], tuple[Any, ...]]  # cotangent of the result -> one gradient per argument
 Definition = Callable[..., tuple[Array, Vjp]]  # value, vjp = definition(*arrays, **settings)
 

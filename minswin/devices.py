@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from minswin.arrays import Array, array_module, to_numpy
+from minswin.arrays import INSTALL_CUPY, Array, array_module, to_numpy
 
 __all__ = ["device_of", "to_device"]
-
-INSTALL = "pip install cupy-cuda12x"
 
 
 def gpu_number(device: str) -> int | None:
@@ -65,7 +63,8 @@ def cupy(device: str = "gpu") -> Any:
         import cupy as library
     except ImportError as error:
         raise ImportError(
-            f"device {device!r}: CuPy cannot be loaded ({error}); {INSTALL}, or use device 'cpu'"
+            f"device {device!r}: CuPy cannot be loaded ({error}); {INSTALL_CUPY}, "
+            "or use device 'cpu'"
         ) from error
     try:
         count = library.cuda.runtime.getDeviceCount()

@@ -71,7 +71,7 @@ def test_without_a_gpu_the_command_says_so(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert err.startswith("minswin: error: device 'gpu': CuPy cannot be loaded")
-    assert "pip install cupy-cuda12x" in err
+    assert "pip install cupy-cuda13x" in err
 
 
 @pytest.mark.gpu

@@ -153,7 +153,7 @@ def test_the_command_line_says_what_is_missing(capsys, monkeypatch, tmp_path):
     assert main(["train", "--model", "tiny", "--device", "gpu", "--out", folder]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "pip install cupy-cuda12x" in err
+    assert "pip install cupy-cuda13x" in err
 
 
 # ── recorded steps ───────────────────────────────────────────────────────────────────────────────

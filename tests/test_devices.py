@@ -346,7 +346,9 @@ def test_without_cupy_the_message_has_the_install_line_and_the_cpu_works_on(monk
     monkeypatch.setitem(sys.modules, "cupy", None)
     model = tiny_model()
     for attempt in (lambda: model.to("gpu"), lambda: Tensor(np.ones(2)).to("gpu:1")):
-        with pytest.raises(ImportError, match=r"device 'gpu.*pip install cupy-cuda12x, or .*'cpu'"):
+        with pytest.raises(
+            ImportError, match=r"device 'gpu.*pip install cupy-cuda13x .*, or .*'cpu'"
+        ):
             attempt()
     assert model.to("cpu")(batch(2)[0]).shape == (2, 5)
 

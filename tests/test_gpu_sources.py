@@ -455,7 +455,7 @@ def test_arrays_of_the_other_kind_are_an_error_that_names_both(host: Any) -> Non
 def test_without_cupy_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cupy", None)
     monkeypatch.setattr(kernels, "_loaded", {"reference", "numba"})
-    message = "the backend 'cupy' cannot be loaded .*; pip install cupy-cuda12x, or set"
+    message = "the backend 'cupy' cannot be loaded .*; pip install cupy-cuda13x .*, or set"
     with pytest.raises(ImportError, match=message), kernels.using("cupy"):
         pass
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from minswin.arrays import Array, array_module
+from minswin.arrays import INSTALL_CUPY, Array, array_module
 
 __all__ = ["BACKENDS", "FAST", "chosen", "fast", "kernel", "report", "using"]
 
@@ -32,7 +32,7 @@ _HOMES = {  # what is imported for each
     "numba": ("minswin.kernels.cpu",),
     "cupy": ("cupy", "minswin.kernels.gpu"),
 }
-_INSTALL = {"numba": "pip install numba", "cupy": "pip install cupy-cuda12x"}
+_INSTALL = {"numba": "pip install numba", "cupy": INSTALL_CUPY}
 BACKENDS = ("reference", "numba")  # those for NumPy arrays
 
 FAST: dict[str, dict[str, Callable[..., Any]]] = {}

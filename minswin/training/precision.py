@@ -86,7 +86,7 @@ def _dtype(precision: str) -> np.dtype[Any]:
     except ImportError as error:
         raise ImportError(
             f"precision 'bfloat16': NumPy has no such type, and ml_dtypes is missing ({error}); "
-            'pip install ml_dtypes "cupy-cuda12x>=14"'
+            'pip install ml_dtypes "cupy-cuda13x>=14" (for CUDA 12: cupy-cuda12x)'
         ) from error
     return np.dtype(ml_dtypes.bfloat16)
 
