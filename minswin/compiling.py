@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import sys
 
-__all__: list[str] = []  # nothing here is public
-
 NOW: list[str] = []  # the functions that are being compiled, the innermost last
 _told = False
 

@@ -21,6 +21,7 @@ INTERNAL_ROOMS = {
         "bench",
         "buckets",
         "cli",
+        "compiling",
         "lazy",
         "lifting",
         "nccl",
