@@ -47,6 +47,7 @@ CASES = [
         "choose num_heads among the divisors of 4",
     ),
     (lambda: MSA(6, 4, rng=RNG), "MSA: 6 channels do not divide into 4 heads"),
+    (lambda: MSA(6, 0, rng=RNG), "MSA: 6 channels do not divide into 0 heads"),
     (
         lambda: tiny(depths=(1, 1)),
         "depths and num_heads need one entry per stage, got (1, 1) and (2,)",

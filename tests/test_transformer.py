@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from itertools import product
 from typing import Any
 
@@ -206,6 +207,11 @@ def test_a_beam_of_one_is_greedy(seed: int, alpha: float) -> None:
     model, source = transformer(rng), words(rng, 3, 5)
     found = beam_search(model, source, **WORDS, length=6, width=1, alpha=alpha)
     assert_same(found, greedy(model, source, **WORDS, length=6))
+
+
+def test_the_beam_is_as_wide_as_in_the_paper() -> None:
+    defaults = {name: p.default for name, p in signature(beam_search).parameters.items()}
+    assert (defaults["width"], defaults["alpha"]) == (4, 0.6)  # §6.1
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
