@@ -63,7 +63,8 @@ def _tnt() -> Iterator[Probe]:
     aim = "words of a patch see that patch, tell it alone, and the class token hears none"
     words = _model("model_tnt/words", aim, TNT, base, WORDS)
     yield words
-    yield gradient(words, "the gradients of all weights and of the image", length=200)
+    one = _model("model_tnt/words", aim, TNT, {**base, "depth": 1}, WORDS)  # a probe is small
+    yield gradient(one, "the gradients of all weights and of the image", length=200)
     aim = "the older variant: filters see across patches; each word is normed by itself"
     yield _model("model_tnt/legacy", aim, TNT, {**base, "legacy": True}, WORDS)
     aim = "a stride that does not divide the patch: words are rounded up"
