@@ -27,7 +27,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "swinv2_cifar": {**PYRAMID, "embed_dim": 6, "window_size": 3},
     "vit_cifar": TOKENS,
     "deit_cifar_distilled": TOKENS,
-    "tnt_cifar": {**TOKENS, "inner_dim": 4},
+    "tnt_cifar": {**TOKENS, "inner_dim": 8},
     "twins_svt_small": {
         **PYRAMID, "embed_dim": 6, "patch_size": 2, "sr_ratios": (3, 2, 1), "window_size": 3,
     },

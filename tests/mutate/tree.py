@@ -32,6 +32,7 @@ TARGETS = (
     "minswin/weights/**/resize*.py",
     "minswin/dense/**/metrics*.py",
 )
+READERS = ("tests/test_promises.py",)  # tests that inspect every file
 QUICK = ("-m", "not slow and not parity and not gpu")
 LEFT_OUT = (".git", ".venv", ".mutate", ".hypothesis", ".pytest_cache", ".mypy_cache", "runs")
 OWN_FILES = 3  # the test files that have most of their lines in the changed file
@@ -141,8 +142,10 @@ class Map:
         """Those that run the changed statement, or the file where it runs on import alone."""
         lines, (first, last) = self._by_line.get(change.file, {}), change.runs
         names = {test for line in range(first, last + 1) for test in lines.get(line, ())}
-        if not names and not _in_function(change, self.copy):
-            names = {test for tests in lines.values() for test in tests}
+        if not _in_function(change, self.copy):  # a default, a table: some tests only read it
+            names |= {test for tests in lines.values() for test in tests}
+            readers = {*self.own_files.get(change.file, ()), *READERS}
+            names |= {test for test in self.tests if test.split("::")[0] in readers}
         return sorted((self.tests[name] for name in names), key=lambda test: test.seconds)
 
     @cached_property
