@@ -46,7 +46,7 @@ def signatures() -> Iterator[str]:
         module = load(name)
         for public in module.__all__:
             value = getattr(module, public)
-            if not callable(value) or _is_alias(value):
+            if not _is_ours(value):
                 continue
             yield f"{module.__name__}.{public}{_arguments(value)}"
             if isinstance(value, type):
@@ -67,9 +67,9 @@ def _argument(p: inspect.Parameter) -> str:
     return f"{stars}{p.name}{default}"
 
 
-def _is_alias(value: object) -> bool:
-    """Whether it is a name for a type, as Array or Vjp."""
-    return not inspect.isroutine(value) and not isinstance(value, type)
+def _is_ours(value: object) -> bool:
+    """Whether it is a function or a class of minswin: names for types, as Array, are not."""
+    return callable(value) and str(getattr(value, "__module__", "")).startswith("minswin")
 
 
 def _stable(value: object) -> str:
