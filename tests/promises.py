@@ -1,4 +1,4 @@
-"""Lists of what users rely on: arguments of public names, summaries, numbers of all families.
+"""Lists of what users rely on: arguments, settings, summaries and numbers of all families.
 
     python tests/promises.py        # writes promises/*.txt
 
@@ -17,6 +17,7 @@ import numpy as np
 from test_public_names import MODULES, load
 
 from minswin import create_model, kernels
+from minswin.models import registry
 
 FOLDER = Path(__file__).parent / "promises"
 
@@ -91,6 +92,12 @@ def summaries() -> Iterator[str]:
                 yield f"    {row.name}  {row.shape}  {row.parameters}  {row.macs}  {row.is_stage}"
 
 
+def settings() -> Iterator[str]:
+    """What every named model is made of."""
+    for name, chosen in registry.MODELS.items():
+        yield f"{name} {dict(sorted(chosen.items()))}"
+
+
 def numbers() -> Iterator[str]:
     """Logits, feature maps and gradient of the small models, by their definitions, in float64."""
     for name, settings in MODELS.items():
@@ -113,7 +120,12 @@ def _digits(values: np.ndarray) -> str:
     return " ".join(f"{x:.11e}" for x in values)
 
 
-LISTS = {"signatures": signatures, "summaries": summaries, "numbers": numbers}
+LISTS = {
+    "signatures": signatures,
+    "summaries": summaries,
+    "settings": settings,
+    "numbers": numbers,
+}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from minswin import create_model, kernels, ops
 from minswin.autograd import Tensor
-from minswin.layers import Buffer, Dropout, Filters, Layer, Linear, Parameter, recompute
+from minswin.layers import Buffer, Conv2d, Dropout, Filters, Layer, Linear, Parameter, recompute
 from minswin.parallel import data_parallel
 from minswin.training.ema import WeightAverage
 from minswin.training.optimizers import SGD, AdamW, clip_gradients
@@ -358,3 +358,11 @@ def test_the_rows_of_a_summary_count_every_parameter_once(name):
 
 def same(a, b):
     return a.weight.shape == b.weight.shape
+
+
+@pytest.mark.parametrize("kernel", [(1, 7), (5, 2), (3, 3)])
+def test_filters_begin_within_one_by_the_root_of_what_they_sum(kernel):
+    conv = Conv2d(2, 300, kernel, rng=0)
+    bound = (2 * kernel[0] * kernel[1]) ** -0.5
+    for x in (conv.weight, conv.bias):
+        assert 0.98 * bound < abs(x.data).max() <= bound

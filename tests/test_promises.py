@@ -1,4 +1,4 @@
-"""Arguments, defaults, summaries and numbers are those that the lists promise."""
+"""Arguments, settings, summaries and numbers are those that the lists promise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def promised(name: str) -> list[str]:
     return (FOLDER / f"{name}.txt").read_text("utf-8").splitlines()
 
 
-@pytest.mark.parametrize("name", ["signatures", "summaries"])
+@pytest.mark.parametrize("name", ["signatures", "summaries", "settings"])
 def test_what_users_rely_on_is_as_it_was(name: str) -> None:
     assert list(LISTS[name]()) == promised(name), AGAIN
 
