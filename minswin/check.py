@@ -217,6 +217,7 @@ def samples(rng: Seed) -> Iterator[Sample]:
     yield detection.binary_cross_entropy, (2 * normal(4, 3), rng.random((4, 3))), {}
     yield detection.focal_loss, (2 * normal(4, 3), rng.integers(0, 2, (4, 3))), {"gamma": 1.5}
     yield detection.giou, tuple(boxes(6)), {}
+    yield detection.giou, tuple(box.reshape(2, 3, 4) for box in boxes(6)), {}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from minswin import autograd, create_model, kernels, ops
 from minswin.autograd import Tensor, no_grad
 from minswin.layers import Layer
 from minswin.lifting import OPERATIONS
+from minswin.models.base import mlp_width
 from minswin.reference.attention import attention
 from minswin.testing.strategies import Pair
 
@@ -159,3 +160,7 @@ def test_from_the_model_to_the_formula_of_attention_a_reader_follows_8_calls() -
         "__init__.py operation",
         "attention.py attention",
     ]
+
+
+def test_an_mlp_may_have_one_hidden_channel() -> None:
+    assert mlp_width("Swin", 0.25, 4) == 1

@@ -281,6 +281,7 @@ CASES += [
     (lambda: tiny(depths=2), "depths must be one int of 0 or more per stage, got 2"),
     (lambda: tiny(embed_dim=-4), "embed_dim must be a positive int, got -4"),
     (lambda: tiny(num_classes=0), "num_classes must be a positive int, got 0"),
+    (lambda: tiny().summary((8, 0)), "SwinTransformer: img_size must be"),
     (lambda: tiny(mlp_ratio=0), "mlp_ratio must be positive, and mlp_ratio · embed_dim at least 1"),
     (lambda: tiny(mlp_ratio=float("inf")), "mlp_ratio must be positive"),
     (lambda: tiny(drop_path_rate=-0.1), "rate must be in [0, 1], got -0.1"),
