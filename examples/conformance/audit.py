@@ -79,7 +79,7 @@ def audit() -> str:
             versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
             adapter = load_adapter(str(HERE / file))
         except (ImportError, importlib.metadata.PackageNotFoundError) as error:
-            parts.append(f"Not run: {error}\n")
+            parts.append(f"Not run: {error}\n".replace(f"{HERE}/", ""))
             continue
         laws = "jax" not in packages  # JAX compiles anew for every shape that a law draws
         verdicts = [examine(adapter, q) for q in (questions() if laws else pack())]
