@@ -1,8 +1,9 @@
 """Rows that backward computes again, a block at a time, instead of keeping them.
 
 A linear layer keeps its input for the gradient of its weight. Where that is the output of a layer
-norm it need not: the norm keeps its own input anyway, and to normalise a block of it once more
-costs no more than to read the normalised one from memory.
+norm it need not: the norm keeps its own input anyway, and a block of it is soon normalised again.
+swin_cifar, 128 images: 355 MiB held after forward, 265 with this file. A step of 64 images takes as
+long, within the spread of 353 to 374 ms (one core of an AMD EPYC, four runs of each in turn).
 """
 
 from __future__ import annotations
