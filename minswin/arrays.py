@@ -8,12 +8,22 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Array", "Definition", "Vjp", "array_module", "sliding_windows", "to_numpy"]
+__all__ = ["Array", "Definition", "Vjp", "adding", "array_module", "sliding_windows", "to_numpy"]
 
 Array = Any  # a NumPy or a CuPy array: the definitions are the same for both
 INSTALL_CUPY = "pip install cupy-cuda13x (for CUDA 12: cupy-cuda12x)"
 Vjp = Callable[[Array], tuple[Any, ...]]  # cotangent of the result -> one gradient per argument
 Definition = Callable[..., tuple[Array, Vjp]]  # value, vjp = definition(*arrays, **settings)
+
+
+def adding(vjp: Vjp) -> Vjp:
+    """Mark a kernel's vjp that can add as it writes: vjp(g, onto) gives `onto` + dx as its first.
+
+    onto: what the first input has got from others so far, as of a block's residual; do not write
+    into it. Walking back over the operations calls it so, which saves one pass over the array.
+    """
+    vjp.adds = True  # type: ignore[attr-defined]
+    return vjp
 
 
 def array_module(x: Array) -> Any:

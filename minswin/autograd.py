@@ -259,7 +259,7 @@ def _backward(result: Tensor, g: Array, each: Callable[[Tensor], None] | None = 
                 if each is not None:
                     each(node)
             continue
-        gradients = _use(node, g)
+        gradients = _use(node, g, cotangents)
         for source, gradient in zip(node.sources, gradients, strict=True):
             if source is None:
                 continue
@@ -300,11 +300,13 @@ def _count_consumers(root: Node | Tensor) -> dict[Node | Tensor, int]:
     return consumers
 
 
-def _use(node: Node, g: Array | None) -> tuple[Any, ...]:
+def _use(node: Node, g: Array | None, cotangents: dict[Any, Array]) -> tuple[Any, ...]:
+    """The gradients of a node's inputs; that of the first with what it had (see arrays.adding)."""
     vjp, node.vjp = node.vjp, None  # what the vjp kept is freed when this function returns
     if g is None or vjp is None:
         return (None,) * len(node.sources)
-    gradients = vjp(g)
+    onto = cotangents.pop(node.sources[0], None) if hasattr(vjp, "adds") else None
+    gradients = vjp(g) if onto is None else vjp(g, onto)  # type: ignore[call-arg]
     if not isinstance(gradients, tuple) or len(gradients) != len(node.sources):
         raise TypeError(
             f"backward: the vjp of '{node.name}' must return a tuple of {len(node.sources)} "

@@ -65,6 +65,7 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "gelu_tanh": [((shape,), {}) for shape in ((), (1,), (0, 3), (7, 5), (2, 3, 33))],
     "layer_norm": [
         *(((shape, shape[-1:], shape[-1:]), {}) for shape in ((5,), (3, 2), (6, 48), (130, 96))),
+        *(((shape, shape[-1:], shape[-1:]), {}) for shape in ((3, 1000), (2100, 33))),
         *(((shape, shape[-1:], shape[-1:]), {"eps": 0.1}) for shape in ((2, 3, 7), (3, 1), (0, 4))),
     ],
     "batch_norm": [

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from minswin import Tensor, apply, no_grad, ops, vjp
+from minswin.arrays import adding
 from minswin.autograd import is_recording
 
 
@@ -459,6 +460,30 @@ def test_arrays_of_other_libraries_are_read_as_ours() -> None:
     assert x.grad.tolist() == [[6, 6], [6, 6]]
     with pytest.raises(TypeError, match="its mask would be lost"):
         Tensor(np.ma.masked_greater(np.array([1.0, 2.0]), 1))
+
+
+def test_a_vjp_that_adds_gets_what_its_first_input_has_and_nothing_is_counted_twice() -> None:
+    got = []
+
+    def tripled(x: np.ndarray):
+        @adding
+        def vjp(g: np.ndarray, onto=None):
+            got.append(None if onto is None else onto.tolist())
+            return (3 * g if onto is None else onto + 3 * g,)
+
+        return 3 * x, vjp
+
+    x = leaf(1.0, 2.0)
+    for y in (x, x * 1.0):  # a leaf, a node
+        x.grad = None
+        (y + apply(tripled, y) * 2.0).sum().backward()
+        assert x.grad.tolist() == [7, 7]
+    assert got == [[1, 1], [1, 1]]
+    x.grad = None
+    apply(tripled, x).sum().backward()
+    assert x.grad.tolist() == [3, 3] and got[-1] is None
+    apply(tripled, x).sum().backward()  # a leaf's grad is no part of it
+    assert x.grad.tolist() == [6, 6] and got[-1] is None
 
 
 def test_the_leaves_of_one_sum_have_gradients_of_their_own() -> None:

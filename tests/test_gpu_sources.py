@@ -215,6 +215,20 @@ def test_a_kernel_takes_arrays_with_strides(name: str, layout: Any, host: Any) -
     assert name in PRODUCTS or RawKernel.ran
 
 
+@pytest.mark.parametrize("shape", [(6, 48), (2, 19, 33)])
+def test_a_vjp_that_adds_adds_to_what_is_there_and_leaves_it(shape: Any, host: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, g, onto = (host.asarray(rng.standard_normal(shape)) for _ in range(3))
+    weight, before = host.asarray(rng.standard_normal(shape[-1])), onto.get().copy()
+    for kernel in ("layer_norm",):
+        _, vjp = FAST[kernel]["cupy"](x, weight, weight)
+        alone, added = vjp(g), vjp(g, onto)
+        np.testing.assert_allclose(added[0].get(), before + alone[0].get(), rtol=1e-14)
+        assert np.array_equal(onto.get(), before) and hasattr(vjp, "adds")
+        for one, other in zip(alone[1:], added[1:], strict=True):
+            assert np.array_equal(one.get(), other.get())
+
+
 # Heads of 16, 32 and 64 channels and a little less, windows of 16 to 256 tokens, some not square,
 # wholes and parts of a tile, one head and several in a block, masks on both axes.
 GEOMETRIES = [

@@ -23,49 +23,40 @@ __global__ void layer_norm_forward(
     }
 }
 
-//   g, dx (rows, C)
-template <typename T>
-__global__ void layer_norm_backward(
-    const T* x, const T* weight, const T* mean, const T* rstd, const T* g, T* dx,
-    Index rows, Index C
-) {
-    Index row = blockIdx.x * (Index)blockDim.y + threadIdx.y;
-    if (row >= rows) return;
-    x += row * C;
-    g += row * C;
-    dx += row * C;
-    T m = mean[row], r = rstd[row], level = 0, along = 0;
-    for (Index j = threadIdx.x; j < C; j += WARP) {
-        level += g[j] * weight[j];                       // through the mean
-        along += g[j] * weight[j] * ((x[j] - m) * r);    // through the variance
-    }
-    level = warp_sum(level) / C;
-    along = warp_sum(along) / C;
-    for (Index j = threadIdx.x; j < C; j += WARP)
-        dx[j] = (g[j] * weight[j] - level - (x[j] - m) * r * along) * r;
-}
-
-// The gradients of weight and bias, added up over the rows of each chunk: see sum_columns.
+// dx, to which ADDS adds `onto`; and over the rows of each chunk the sums of the gradients of weight
+// and bias: see sum_columns. A warp has every n-th row of a chunk, and sums of its own: of weight
+// and of bias, in shared memory, where nobody but their own thread comes before the barrier.
 //
-//   sums (chunks, 2, C): of weight, of bias   block (32, 8)   grid (C / 32, chunks)
-template <typename T>
-__global__ void layer_norm_parameters(
-    const T* x, const T* mean, const T* rstd, const T* g, double* sums,
-    Index rows, Index C, Index chunk
+//   g, onto, dx (rows, C)   sums (chunks, 2, C)   shared (n, 2, C)   block (32, n)   grid (chunks)
+template <typename T, bool ADDS>
+__global__ void layer_norm_backward(
+    const T* x, const T* weight, const T* mean, const T* rstd, const T* g, const T* onto, T* dx,
+    double* sums, Index rows, Index C, Index chunk
 ) {
-    Index column = blockIdx.x * (Index)WARP + threadIdx.x;
-    Index start = blockIdx.y * chunk, end = start + chunk < rows ? start + chunk : rows;
-    double of_weight = 0, of_bias = 0;
-    if (column < C)
-        for (Index row = start + threadIdx.y; row < end; row += DEEP) {
-            T dy = g[row * C + column];
-            of_weight += dy * ((x[row * C + column] - mean[row]) * rstd[row]);
-            of_bias += dy;
+    T *all = shared_numbers<T>(), *of_weight = all + threadIdx.y * 2 * C, *of_bias = of_weight + C;
+    for (Index j = threadIdx.x; j < C; j += WARP) of_weight[j] = of_bias[j] = 0;
+    Index start = blockIdx.x * chunk, end = start + chunk < rows ? start + chunk : rows;
+    for (Index row = start + threadIdx.y; row < end; row += blockDim.y) {
+        Index at = row * C;
+        T m = mean[row], r = rstd[row], level = 0, along = 0;
+        for (Index j = threadIdx.x; j < C; j += WARP) {
+            T dy = g[at + j], xhat = (x[at + j] - m) * r;
+            level += dy * weight[j];         // through the mean
+            along += dy * weight[j] * xhat;  // through the variance
+            of_weight[j] += dy * xhat;
+            of_bias[j] += dy;
         }
-    of_weight = sum_down(of_weight);
-    of_bias = sum_down(of_bias);
-    if (threadIdx.y == 0 && column < C) {
-        sums[blockIdx.y * 2 * C + column] = of_weight;
-        sums[blockIdx.y * 2 * C + C + column] = of_bias;
+        level = warp_sum(level) / C;
+        along = warp_sum(along) / C;
+        for (Index j = threadIdx.x; j < C; j += WARP) {
+            T d = (g[at + j] * weight[j] - level - (x[at + j] - m) * r * along) * r;
+            dx[at + j] = ADDS ? onto[at + j] + d : d;
+        }
+    }
+    __syncthreads();
+    for (Index j = threadIdx.y * WARP + threadIdx.x; j < 2 * C; j += blockDim.y * WARP) {
+        double sum = 0;
+        for (Index w = 0; w < blockDim.y; w++) sum += all[w * 2 * C + j];
+        sums[blockIdx.x * 2 * C + j] = sum;
     }
 }

@@ -9,6 +9,13 @@ typedef long long Index;  // counts elements: one array may have more than 2³¹
 constexpr int WARP = 32;  // threads that run together
 constexpr int DEEP = 8;   // rows of a block of 32 × 8 threads
 
+// The dynamic memory of a block, as numbers.
+template <typename T>
+__device__ T* shared_numbers() {
+    extern __shared__ __align__(16) char dynamic_memory[];
+    return (T*)dynamic_memory;
+}
+
 template <typename T>
 __device__ T warp_sum(T x) {
     for (int step = WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);

@@ -49,13 +49,7 @@ __device__ inline Window describe_window(
     return w;
 }
 
-// The memory of a block, as numbers; `align` keeps the part of each head at a multiple of 16 bytes.
-template <typename T>
-__device__ T* shared_numbers() {
-    extern __shared__ __align__(16) char dynamic_memory[];
-    return (T*)dynamic_memory;
-}
-
+// Keeps the part of each head at a multiple of 16 bytes.
 __device__ inline int align(int numbers) { return (numbers + 3) / 4 * 4; }
 
 // The head's column of the table, for the displacements that this window has: bias (R,).
