@@ -73,6 +73,30 @@ def test_shifted_windows_of_every_size_equal_their_definition(
     assert_equals_definition("shifted_window_attention", function, arrays, settings)
 
 
+@pytest.mark.parametrize("d", [16, 20, 18])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_windows_of_a_map_that_begins_anywhere_equal_their_definition(
+    dtype: type, d: int, cupy: Any
+) -> None:
+    """What is read four numbers at a time must lie at a multiple of 16 bytes."""
+    rng = np.random.default_rng(d)
+    qkv, g = (rng.standard_normal((1, 4, 6, n * 2 * d)).astype(dtype) for n in (3, 1))
+    table = rng.standard_normal((15, 2)).astype(dtype)
+
+    def behind(x: np.ndarray) -> Any:
+        room = cupy.empty(x.size + 1, dtype)[1:].reshape(x.shape)
+        room[...] = cupy.asarray(x)
+        assert room.data.ptr % 16 == x.itemsize
+        return room
+
+    settings, found = windows_of(2, (2, 3), (1, 1)), []
+    for place in (cupy.asarray, behind):
+        y, vjp = shifted_window_attention(*map(place, (qkv, table)), **settings)
+        found.append([to_numpy(x) for x in (y, *vjp(place(g)))])
+    for aligned, anywhere in zip(*found, strict=True):
+        assert np.array_equal(aligned, anywhere)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", sorted(UPDATES))
 def test_all_parameters_are_stepped_as_by_the_definition(name: str, dtype: type, cupy: Any) -> None:

@@ -237,6 +237,7 @@ GEOMETRIES = [
     ((1, 4, 4), 8, 5, (4, 4), (0, 0), (4, 4)),
     ((2, 7, 14), 2, 32, (7, 7), (3, 3), (7, 7)),
     ((1, 14, 7), 4, 17, (7, 7), (6, 1), (8, 9)),
+    ((2, 6, 5), 2, 20, (3, 5), (2, 1), (3, 5)),  # read in fours, and less than 32
     ((1, 8, 16), 2, 32, (8, 8), (4, 4), (8, 8)),
     ((1, 12, 24), 1, 64, (12, 12), (6, 6), (12, 12)),
     ((1, 16, 32), 1, 32, (16, 16), (8, 8), (16, 16)),
@@ -526,6 +527,16 @@ def test_the_compiler_of_cuda_takes_every_kernel(file: str, target: str) -> None
     ptx = nvrtc.compile_for(code, instantiations(code), target, launch.OPTIONS)
     assert ptx.count(".entry ") == len(instantiations(code)) > 0
     assert f".target {target}" in ptx
+
+
+@pytest.mark.parametrize("kernel", ["forward", "backward"])
+def test_rows_of_attention_are_read_and_written_in_fours(kernel: str) -> None:
+    name = f"window_attention_{kernel}<float, 16>"
+    code = launch.source("window_attention.cu")
+    ptx = nvrtc.compile_for(code, [name], "sm_90", launch.OPTIONS)
+    rows = {"forward": (1, 1), "backward": (5, 3)}[kernel]  # q; q, g, y, k, v; y; dq, dk, dv
+    for step, least in zip(("ld", "st"), rows, strict=True):
+        assert ptx.count(f"{step}.global.v4.f32") >= 16 // 4 * least
 
 
 def test_the_compiler_of_cuda_refuses_a_wrong_kernel() -> None:

@@ -160,6 +160,13 @@ def test_a_misaligned_access_is_found(cupy):
     started(cupy, code.replace("OFFSET", "4"), "first", (x, y), block=(1,))
     with pytest.raises(AssertionError, match="first: a misaligned access"):
         started(cupy, code.replace("OFFSET", "2"), "first", (x, y), block=(1,))
+    whole = code.replace("float* y", "Four* y").replace("y[0] = ((", "y[0] = *((")
+    whole = whole.replace(")->at[0]", ")")  # for which the CPU has instructions that end processes
+    y = cupy.empty(4, np.float32)
+    with pytest.raises(AssertionError, match="first: a misaligned access"):
+        started(cupy, whole.replace("OFFSET", "1"), "first", (x, y), block=(1,))
+    started(cupy, whole.replace("OFFSET", "4"), "first", (x, y), block=(1,))  # all goes on
+    assert y.get().tolist() == [1] * 4
 
 
 @pytest.mark.gpu

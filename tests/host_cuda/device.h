@@ -32,11 +32,13 @@
 #define __noinline__ __attribute__((noinline))
 #define __CUDACC_VER_MAJOR__ 13
 
-// What -fsanitize=alignment calls where an address does not fit its type: a GPU stops there.
+// What -fsanitize=alignment calls where an address does not fit its type: a GPU stops there. So
+// does the thread here, before it takes an instruction of the CPU that would end the process.
 extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1(
     void* data, void* address
 ) {
     host::trouble = "a misaligned access";
+    for (;;) host::wait(host::AT_BLOCK);
 }
 
 using std::isfinite;

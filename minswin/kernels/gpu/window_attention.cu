@@ -62,18 +62,74 @@ __device__ void load_bias(T* bias, const T* table, Window w, int Th, int Tw, int
     }
 }
 
+// Four neighbours, read and written in one instruction, or in two of doubles.
+template <typename T>
+struct __align__(16) Four {
+    T at[4];
+};
+
+// Whether the d numbers of a row of the map can be read and written four at a time. A map may begin
+// anywhere; all rows of one are alike, since C is a multiple of d.
+template <typename T>
+__device__ bool in_fours(const T* row, int d) {
+    return d % 4 == 0 && (size_t)row % sizeof(Four<float>) == 0;
+}
+
+// The four numbers of a row from its c-th on; 0 from d on.
+template <typename T>
+__device__ Four<T> read_four(const T* row, int c, int d, bool fours) {
+    if (fours && c < d) return *(const Four<T>*)(row + c);
+    Four<T> four;
+#pragma unroll
+    for (int i = 0; i < 4; i++) four.at[i] = c + i < d ? row[c + i] : (T)0;
+    return four;
+}
+
+template <typename T, int D>
+__device__ void clear_row(T* row) {
+#pragma unroll
+    for (int c = 0; c < D; c++) row[c] = 0;
+}
+
 // A row of the map, times `factor`, into registers; 0 from d to D.
 template <typename T, int D>
 __device__ void load_row(T* row, const T* from, int d, T factor) {
+    bool fours = in_fours(from, d);
 #pragma unroll
-    for (int c = 0; c < D; c++) row[c] = c < d ? from[c] * factor : (T)0;
+    for (int c = 0; c < D; c += 4) {
+        Four<T> four = read_four(from, c, d, fours);
+#pragma unroll
+        for (int i = 0; i < 4; i++) row[c + i] = four.at[i] * factor;
+    }
 }
 
 template <typename T, int D>
 __device__ void store_row(const T* row, T* to, int d, T factor) {
+    bool fours = in_fours(to, d);
 #pragma unroll
-    for (int c = 0; c < D; c++)
-        if (c < d) to[c] = row[c] * factor;
+    for (int c = 0; c < D; c += 4) {
+        Four<T> four;
+#pragma unroll
+        for (int i = 0; i < 4; i++) four.at[i] = row[c + i] * factor;
+        if (fours && c < d) *(Four<T>*)(to + c) = four;
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (!fours && c + i < d) to[c + i] = four.at[i];
+    }
+}
+
+// Σ x y of a row x in registers and a row y of the map
+template <typename T, int D>
+__device__ T dot_with_map(const T* x, const T* y, int d) {
+    bool fours = in_fours(y, d);
+    T sum = 0;
+#pragma unroll
+    for (int c = 0; c < D; c += 4) {
+        Four<T> four = read_four(y, c, d, fours);
+#pragma unroll
+        for (int i = 0; i < 4; i++) sum += x[c + i] * four.at[i];
+    }
+    return sum;
 }
 
 // The rows of a tile of tokens, times `factor`, into shared memory; 0 beyond d and beyond N, since
@@ -82,17 +138,16 @@ template <typename T, int D>
 __device__ void load_tile(
     T* tile, const T* map, Index stride, Window w, int start, int rows, int d, T factor
 ) {
-    for (int i = threadIdx.x; i < rows * D; i += blockDim.x) {
+    bool fours = in_fours(map, d);
+    for (int i = 4 * threadIdx.x; i < rows * D; i += 4 * blockDim.x) {
         int token = start + i / D, c = i % D;  // neighbours read neighbours
-        tile[i] = token < w.N && c < d ? map[w.places[token] * stride + c] * factor : (T)0;
+        const T* row = map + (token < w.N ? w.places[token] * stride : 0);
+        Four<T> four = read_four(row, c, token < w.N ? d : 0, fours);
+#pragma unroll
+        for (int k = 0; k < 4; k++) four.at[k] *= factor;
+        *(Four<T>*)(tile + i) = four;
     }
 }
-
-// Four neighbours, read from shared memory in one instruction, or in two of doubles.
-template <typename T>
-struct __align__(16) Four {
-    T at[4];
-};
 
 // Σ x y of a row x in registers and a row y of a tile; in four sums, which do not wait for another.
 template <typename T, int D>
@@ -144,7 +199,7 @@ __global__ void __launch_bounds__(256) window_attention_forward(
     const T* maps = qkv + image * 3 * C + head * d;  // q; C further on k, and v
     T q[D], sum[D], top = minus_infinity<T>(), total = 0;
     load_row<T, D>(q, maps + w.places[query] * 3 * C, d, scale);
-    load_row<T, D>(sum, q, 0, 0);  // zeros
+    clear_row<T, D>(sum);
     for (int start = 0; start < w.N; start += tile) {
         load_tile<T, D>(keys, maps + C, 3 * C, w, start, tile, d, 1);
         load_tile<T, D>(values, maps + 2 * C, 3 * C, w, start, tile, d, 1);
@@ -237,12 +292,11 @@ __global__ void __launch_bounds__(256) window_attention_backward(
 
     // First half: a thread has a query, and walks over the keys. It needs dq, and the bias ds.
     {
-        T q[D], gq[D], dq[D], along = 0;
+        T q[D], gq[D], dq[D];
         load_row<T, D>(q, maps + place * 3 * C, d, scale);
         load_row<T, D>(gq, dy + place * C, d, 1);
-        load_row<T, D>(dq, q, 0, 0);
-        const T* value = y + (image + place) * C + head * d;
-        for (int c = 0; c < d; c++) along += dy[place * C + c] * value[c];  // Σ p dp, as g · y
+        clear_row<T, D>(dq);
+        T along = dot_with_map<T, D>(gq, y + (image + place) * C + head * d, d);  // Σ p dp, as g · y
         numbers[3 * me] = stats[(part * N + me) * 2];
         numbers[3 * me + 1] = stats[(part * N + me) * 2 + 1];
         numbers[3 * me + 2] = along;
@@ -270,8 +324,8 @@ __global__ void __launch_bounds__(256) window_attention_backward(
     T k[D], v[D], dk[D], dv[D];
     load_row<T, D>(k, maps + C + place * 3 * C, d, 1);
     load_row<T, D>(v, maps + 2 * C + place * 3 * C, d, 1);
-    load_row<T, D>(dk, k, 0, 0);
-    load_row<T, D>(dv, k, 0, 0);
+    clear_row<T, D>(dk);
+    clear_row<T, D>(dv);
     T *queries = keys, *gs = values;
     for (int start = 0; start < N; start += tile) {
         load_tile<T, D>(queries, maps, 3 * C, w, start, tile, d, scale);
