@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -89,6 +90,21 @@ def one_of(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{who}: {name} must be one of {', '.join(choices)}, got {value!r}")
     return str(value)
+
+
+def settings_in(who: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Settings of a model from texts name=value: a number, a tuple, True, or a plain word."""
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        try:
+            word = value.isidentifier() and value not in ("True", "False", "None")
+            settings[name] = value if word else ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ValueError(
+                f"{who}: --set needs name=value with a Python value or a word, got {text!r}"
+            ) from None
+    return settings
 
 
 def generator(who: str, rng: Seed) -> np.random.Generator:

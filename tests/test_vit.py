@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from minswin import ops
 from minswin.autograd import Tensor
 from minswin.layers.embeddings import (
+    STEMS,
     ConvStem,
     PatchEmbed,
     RelativePositionBias,
@@ -21,7 +22,7 @@ from minswin.layers.embeddings import (
 )
 from minswin.models import DistilledVisionTransformer, VisionTransformer
 from minswin.models.deit import hard_distillation_loss, soft_distillation_loss
-from minswin.models.vit import POSITIONS, STEMS
+from minswin.models.vit import POSITIONS
 from minswin.testing.claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
 from minswin.testing.strategies import Pair, seeds
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from minswin.cli.parsing import add, add_key, add_quiet, count, require_weights
+from minswin.cli.parsing import add, add_key, add_quiet, add_set, count, require_weights
 from minswin.cli.printing import show, tell
 
 
@@ -105,14 +105,11 @@ def _steps(text: str) -> int:
     return int(text)
 
 
-SETTING = "a setting of the model, such as depths='(2, 2)'; may be given several times"
-
-
 def _add_trace(commands: Any) -> None:
     does = "write every tensor of a forward and backward pass, for others to compare with"
     parser = add(commands, "trace", _trace, does)
     parser.add_argument("--model", required=True, help="a name from 'minswin models'")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=SETTING)
+    add_set(parser)
     parser.add_argument("--weights", metavar="F", help="default: made from names, see the recipe")
     add_key(parser)
     parser.add_argument("--input", metavar="X", help=".npy of images (B, 3, H, W); default: recipe")

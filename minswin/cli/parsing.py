@@ -122,6 +122,11 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="X", help=does)
 
 
+def add_set(parser: argparse.ArgumentParser) -> None:
+    does = "a setting of the model, such as depths='(2, 2)'; may be given several times"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=does)
+
+
 ENTRY = "entry of a weight file that holds several, such as model or ema, or a prefix of its names"
 
 

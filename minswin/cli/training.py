@@ -8,14 +8,25 @@ import signal
 from dataclasses import fields
 from typing import Any
 
-from minswin.cli.parsing import add, add_device, add_key, add_quiet, count, require_weights
+from minswin.cli.parsing import (
+    add,
+    add_device,
+    add_key,
+    add_quiet,
+    add_set,
+    count,
+    require_weights,
+)
 from minswin.cli.printing import show, tell
 
 
 def _train(options: argparse.Namespace) -> int:
+    from minswin.arguments import settings_in
     from minswin.distributed import as_one, world
 
     changes = {k: v for k, v in vars(options).items() if k not in NOT_SETTINGS and v is not None}
+    if options.set:
+        changes["model_settings"] = settings_in("train", options.set)
     group = world(options.distributed, options.device or "cpu")
     with as_one(group):
         result = _train_in(group, options, changes)
@@ -140,7 +151,17 @@ def _export(options: argparse.Namespace) -> int:
 
 # ── the options ──────────────────────────────────────────────────────────────────────────────────
 
-NOT_SETTINGS = ("command", "line", "run", "resume", "overwrite", "distributed", "quiet", "waiting")
+NOT_SETTINGS = (
+    "command",
+    "line",
+    "run",
+    "resume",
+    "overwrite",
+    "set",
+    "distributed",
+    "quiet",
+    "waiting",
+)
 
 
 def _add_train(commands: Any) -> None:
@@ -153,6 +174,9 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     from minswin.training.settings import Settings, usual
 
     for entry in fields(Settings):
+        if entry.name == "model_settings":
+            add_set(parser)
+            continue
         about = entry.metadata
         flags = [f"--{entry.name.replace('_', '-')}"]
         if entry.name == "out":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minswin import kernels
+from minswin.arguments import settings_in
 from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.align import read_theirs
@@ -54,7 +54,7 @@ def run_trace(
     """
     folder.require_free(out)
     require_replaceable_folder(out, who="trace")
-    changes = dict(_setting(text) for text in overrides)
+    changes = settings_in("trace", overrides)
 
     def build(dtype: Any) -> Layer:
         fresh = create_model(model, rng=np.random.default_rng(0), dtype=dtype, **changes)
@@ -115,7 +115,7 @@ def _weights_to(whose: str, state: Mapping[str, np.ndarray], model: Any) -> dict
 
 def run_names(model: str, *, overrides: Sequence[str] = ()) -> str:
     """A table of all tensors of a trace of one image: name, shape, axes and formula."""
-    changes = dict(_setting(text) for text in overrides)
+    changes = settings_in("trace", overrides)
     built = create_model(model, rng=np.random.default_rng(0), **changes).eval()
     x = _images(None, built, 1).astype(np.float32)
     with kernels.using("reference"):
@@ -125,15 +125,6 @@ def run_names(model: str, *, overrides: Sequence[str] = ()) -> str:
         f"{', '.join(step.axes)}{'   ' + step.formula if step.formula else ''}".rstrip()
         for name, step in steps.items()
     )
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    try:
-        return name.strip(), ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        pass
-    raise ValueError(f"trace: --set needs name=value with a Python value, got {text!r}")
 
 
 def _images(file: str | None, model: Any, batch: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair, pair
+from minswin.arguments import Pair, one_of, pair
 from minswin.autograd import Tensor
 from minswin.devices import constant
 from minswin.layers.base import Layer
@@ -141,6 +141,18 @@ class ConvStem(Layer):
             products += area * conv.weight.size
             area *= 4
         return products
+
+
+STEMS = ("patches", "overlapping", "convolutions")
+
+
+def patch_embedding(
+    who: str, stem: str, channels: int, patch: Pair, *, norm: bool, init: Init
+) -> PatchEmbed | ConvStem:
+    """What makes tokens of an image, by its name; the convolutions have norms of their own."""
+    if one_of(who, "stem", stem, STEMS) == "convolutions":
+        return ConvStem(channels, patch, init=init)
+    return PatchEmbed(channels, patch, norm=norm, overlap=stem == "overlapping", init=init)
 
 
 def check_divides(who: str, x: Tensor, patch: Pair) -> None:

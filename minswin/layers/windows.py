@@ -88,6 +88,11 @@ class WindowAttention(Layer):
             return defined(*inputs, heads=self.heads, **geometry, attend=attend)
         return shifted_window_attention(*inputs, heads=self.heads, **geometry)
 
+    def forget_bias(self) -> None:
+        """Keep the bias at zero, so that no displacement in a window differs from another."""
+        self.relative_position_bias_table.data[...] = 0
+        self.relative_position_bias_table.requires_grad = False
+
     def bias(self, window: Pair) -> Tensor:
         """The bias of every head for every pair of tokens of a window: (h, N, N)."""
         return relative_position_bias(self.relative_position_bias_table, window, self.window)

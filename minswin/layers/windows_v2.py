@@ -14,7 +14,7 @@ from minswin.autograd import Tensor
 from minswin.composites import relative_position_bias, shifted_window_attention
 from minswin.devices import constant
 from minswin.layers.attention import attend, check_heads
-from minswin.layers.base import Parameter
+from minswin.layers.base import Layer, Parameter
 from minswin.layers.basic import Dropout, LayerNorm, Linear
 from minswin.layers.parameters import Init
 from minswin.layers.windows import PatchMerging, WindowAttention, check_map, pad_map
@@ -145,6 +145,13 @@ class WindowAttentionV2(WindowAttention):
     def scale(self) -> Tensor:
         """τ of every head, 100 at most: (h, 1, 1)."""
         return ops.exp(LARGEST - ops.relu(LARGEST - self.logit_scale))
+
+    def forget_bias(self) -> None:
+        """Keep the small network at zero: 8 for every pair, which a softmax does not see."""
+        for step in self.cpb_mlp:
+            for p in step.parameters() if isinstance(step, Layer) else ():
+                p.data[...] = 0
+                p.requires_grad = False
 
     def bias(self, window: Pair) -> Tensor:
         """B, the bias of every head for every pair of tokens of a window: (h, N, N), in 0…16."""

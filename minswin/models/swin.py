@@ -23,11 +23,11 @@ from minswin.layers import (
     LayerNorm,
     Linear,
     Mlp,
-    PatchEmbed,
     PatchMerging,
     WindowAttention,
     recompute,
 )
+from minswin.layers.embeddings import patch_embedding
 from minswin.layers.parameters import Dtype, Init
 from minswin.layers.windows import fit_window
 from minswin.models.base import (
@@ -117,6 +117,9 @@ class SwinTransformer(Model):
     img_size, patch_size, window_size: an int, or (height, width).
     recompute: backward runs each block again: the same numbers in more time and less memory.
     ape: learn an absolute position embedding besides the biases.
+    stem: "patches", "overlapping" (patches of side 2p−1), "convolutions" (see ConvStem; their
+    norms are their own, and patch_norm adds none).
+    shift, relative_bias: False leaves them out, as rows of the paper's Table 4 do.
     The image may have another size at call time, except with `ape`. Only two things are made for
     `img_size`: that embedding, and the bias tables of windows that shrank to fit a small map.
     """
@@ -142,6 +145,9 @@ class SwinTransformer(Model):
         drop_path_rate: float = 0.1,
         ape: bool = False,
         patch_norm: bool = True,
+        stem: str = "patches",
+        shift: bool = True,
+        relative_bias: bool = True,
         num_classes: int = 1000,
         recompute: bool = False,
         rng: Seed = None,
@@ -156,19 +162,23 @@ class SwinTransformer(Model):
         mlp_width(who, mlp_ratio, C)
         H, W = patch_grid(self.img_size, self.patch_size, who=who)
         self.absolute_pos_embed = init.normal(1, H * W, C, decays=False) if ape else None
-        self.patch_embed = PatchEmbed(C, self.patch_size, norm=patch_norm, init=init)
+        self.patch_embed = patch_embedding(
+            who, stem, C, self.patch_size, norm=patch_norm, init=init
+        )
         self.pos_drop = Dropout(drop_rate, init=init)
         self.layers = self._stages(
             (H, W), C, pair(who, "window_size", window_size), depths, num_heads, recompute,
-            drop_path_rate, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, drop_rate=drop_rate,
+            shift, drop_path_rate, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, drop_rate=drop_rate,
             attn_drop_rate=attn_drop_rate, init=init,
         )  # fmt: skip
+        if not relative_bias:
+            self._forget_biases()
         self.norm = LayerNorm(C * 2 ** (len(depths) - 1), init=init)
         self.head = Linear(C * 2 ** (len(depths) - 1), num_classes, init=init)
 
     def _stages(
         self, grid: Pair, channels: int, window: Pair, depths: Any, num_heads: Any, recompute: bool,
-        drop_path_rate: float, *, init: Init, **settings: Any,
+        shift: bool, drop_path_rate: float, *, init: Init, **settings: Any,
     ) -> list[Stage]:  # fmt: skip
         """The pyramid; `settings` are those of every block."""
         who = type(self).__name__
@@ -182,15 +192,21 @@ class SwinTransformer(Model):
         pyramid: list[Stage] = []
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             each = {**settings, **self.block_settings(i), "init": init}
-            side, shifts = fit_window(grid, window)[0], (j % 2 == 1 for j in range(depth))
+            side = fit_window(grid, window)[0]
+            shifts = (shift and j % 2 == 1 for j in range(depth))
             blocks = [
-                self.Block(channels, heads, side, shift=shift, drop_path_rate=next(rates), **each)
-                for shift in shifts
+                self.Block(channels, heads, side, shift=s, drop_path_rate=next(rates), **each)
+                for s in shifts
             ]
             merge = self.Merge(channels, init=init) if i < len(depths) - 1 else None
             pyramid.append(Stage(blocks, merge, forget=recompute))
             grid, channels = halve(grid), 2 * channels
         return pyramid
+
+    def _forget_biases(self) -> None:
+        for stage in self.layers:
+            for block in stage.blocks:
+                block.attn.forget_bias()
 
     def block_settings(self, stage: int) -> dict[str, Any]:
         """What a block of this stage needs besides the settings of all."""
@@ -224,8 +240,7 @@ class SwinTransformer(Model):
 
     def embed(self, x: Tensor | Array) -> Tensor:
         """Images (B, 3, H, W) to the map of tokens (B, H/p, W/p, C)."""
-        weight = self.patch_embed.proj.weight
-        x = as_images(type(self).__name__, x, weight.shape[1], weight.dtype)
+        x = as_images(type(self).__name__, x, 3, self.norm.weight.dtype)
         grid = patch_grid((x.shape[2], x.shape[3]), self.patch_size, who=type(self).__name__)
         x = self.patch_embed(x)  # (B, H/p, W/p, C)
         if self.absolute_pos_embed is not None:
@@ -249,11 +264,13 @@ class SwinTransformer(Model):
         who = type(self).__name__
         size = self.img_size if img_size is None else pair(who, "img_size", img_size)
         grid, rows = patch_grid(size, self.patch_size, who=who), [Row("image", (*size, 3), 0, 0)]
-        C, inputs, ph, pw = self.patch_embed.proj.weight.shape
-        rows.append(Row("patches", (*grid, inputs * ph * pw), 0, 0))
+        C, (ph, pw) = self.patch_embed.proj.weight.shape[0], self.patch_size
+        rows.append(Row("patches", (*grid, 3 * ph * pw), 0, 0))
         learnt = Learnt()
         patches = grid[0] * grid[1]
-        cost = patches * C * (inputs * ph * pw + (self.patch_embed.norm is not None))
+        cost = self.patch_embed.macs(grid)
+        if getattr(self.patch_embed, "norm", None) is not None:
+            cost += patches * C
         rows.append(
             Row("embed", (*grid, C), learnt(self.absolute_pos_embed, self.patch_embed), cost)
         )

@@ -18,7 +18,6 @@ from minswin.autograd import Tensor
 from minswin.layers import (
     MSA,
     AxisPositions,
-    ConvStem,
     Dropout,
     DropPath,
     Layer,
@@ -26,11 +25,11 @@ from minswin.layers import (
     Linear,
     Mlp,
     Parameter,
-    PatchEmbed,
     RelativePositionBias,
     SinusoidalPositions,
     recompute,
 )
+from minswin.layers.embeddings import patch_embedding
 from minswin.layers.parameters import Dtype, Init
 from minswin.models.base import (
     Learnt,
@@ -46,7 +45,6 @@ from minswin.models.base import (
 
 EPS = 1e-6  # of every layer norm
 POSITIONS = ("learned", "learned_2d", "sinusoidal", "relative", "none")
-STEMS = ("patches", "overlapping", "convolutions")
 POOLS = ("token", "avg")
 
 
@@ -145,10 +143,10 @@ class VisionTransformer(Model):
         C, num_heads = whole(who, "embed_dim", embed_dim), whole(who, "num_heads", num_heads)
         self.global_pool = one_of(who, "global_pool", global_pool, POOLS)
         self.positions = one_of(who, "positions", positions, POSITIONS)
-        self.stem = one_of(who, "stem", stem, STEMS)
+        self.stem = stem
         self.cls_token = init.normal(1, 1, C, decays=False) if global_pool == "token" else None
         self.pos_embed = self._position_embedding(C, init)
-        self.patch_embed = self._patch_embedding(C, init)
+        self.patch_embed = patch_embedding(who, stem, C, self.patch_size, norm=False, init=init)
         self.pos_drop = Dropout(drop_rate, init=init)
         self.blocks = self._blocks(
             depth, drop_path_rate, C, num_heads, mlp_width(who, mlp_ratio, C), qkv_bias=qkv_bias,
@@ -176,12 +174,6 @@ class VisionTransformer(Model):
         if self.positions == "learned_2d":
             return AxisPositions(C, (H, W), init=init)
         return SinusoidalPositions(C) if self.positions == "sinusoidal" else None
-
-    def _patch_embedding(self, C: int, init: Init) -> PatchEmbed | ConvStem:
-        if self.stem == "convolutions":
-            return ConvStem(C, self.patch_size, init=init)
-        overlap = self.stem == "overlapping"
-        return PatchEmbed(C, self.patch_size, norm=False, overlap=overlap, init=init)
 
     def _add_head(self, C: int, size: int | None, classes: int, init: Init) -> None:
         """The last norm, the pre-logits layer where it has a size, and the classifier."""

@@ -83,7 +83,8 @@ def require_known_model(name: str) -> None:
 def new_model(settings: Settings, images: Images) -> Model:
     """The model of a run, made for its images; random weights that depend on the seed only."""
     height, width = images.images.shape[2:]
-    changes: dict[str, Any] = {"img_size": height if height == width else (height, width)}
+    changes: dict[str, Any] = dict(settings.model_settings or {})
+    changes["img_size"] = height if height == width else (height, width)
     if settings.drop_path is not None:
         changes["drop_path_rate"] = settings.drop_path
     if settings.recompute:

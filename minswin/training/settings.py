@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ REAL = Range("a number of 0 or more")
 POSITIVE = Range("a number above 0", low=math.ulp(0.0))
 SHARE = Range("0 or more and below 1", below=1)
 PART = Range("0 to 1, a share of lr", high=1)
+FROM_THE_DATA = {"img_size", "num_classes", "dtype"}
 OF_TEACHER = Range("0 to 1, the share of the teacher in the loss", high=1)
 EPOCHS = Range("0 to the epochs, need not be whole")
 
@@ -130,6 +132,9 @@ class Settings:
         None,
         "what to begin with: weights of the package, a run, or a weight file; the head is new",
         unset="random weights",
+    )
+    model_settings: Mapping[str, Any] | None = setting(
+        None, "other settings of the model than those of its name", unset="none"
     )
     drop_path: float | None = setting(
         None, "stochastic depth of the last block", SHARE, unset="what suits the model"
@@ -188,6 +193,11 @@ class Settings:
         check_precision(self.precision, self.device)
         for entry in fields(self):
             _check(entry.name, getattr(self, entry.name), entry.metadata)
+        for name in sorted(FROM_THE_DATA & (self.model_settings or {}).keys()):
+            raise ValueError(
+                f"Settings: {name} of the model follows from the images, got "
+                f"{(self.model_settings or {})[name]!r}; leave it out"
+            )
         if self.size and self.data in NAMES:
             raise ValueError(
                 f"Settings: size is for a folder of pictures, got {self.size!r} for {self.data}; "

@@ -33,6 +33,7 @@ def settings_of(model: Any) -> dict[str, Any] | None:
             "depths": [len(stage.blocks) for stage in model.layers],
             "num_heads": [_heads(stage) for stage in model.layers],
             "window_size": _window(model),
+            "shift": any(b.attn.shift for stage in model.layers for b in stage.blocks),
         }
     return None
 
