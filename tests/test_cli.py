@@ -23,7 +23,12 @@ from minswin import cli
 from minswin.cli.parsing import ELSEWHERE
 from minswin.look.tables import bars, fitted, shapes_table
 from minswin.models import create_model, list_models
-from minswin.training.checkpoints import LAST, read_checkpoint, save_checkpoint
+from minswin.training.checkpoints import (
+    LAST,
+    load_trained_model,
+    read_checkpoint,
+    save_checkpoint,
+)
 
 TRAIN = ["train", "--model", "tiny", "--epochs", "2", "--batch-size", "8", "--threads", "1"]
 TRAIN += ["--holdout", "0"]
@@ -108,6 +113,18 @@ def test_options_of_train_become_settings_of_the_same_name():
     want = {"lr": 0.25, "weight_decay": 0.125, "optimizer": "adamw", "ema": 0.5, "mixup": 0.2}
     want |= {"seed": 7, "out": "here", "clip": 0.0, "epochs": 2, "batch_size": 8}
     assert {name: settings[name] for name in want} == want
+
+
+def test_a_model_is_trained_with_settings_of_its_own_and_found_again():
+    own = ["--set", "depths=(1,)", "--set", "stem=overlapping", "--set", "shift = False"]
+    assert cli.main([*TRAIN, *own, "-o", "here"]) == 0
+    info = read_checkpoint("here").info
+    assert info["settings"]["model_settings"] == {
+        "depths": [1], "stem": "overlapping", "shift": False,
+    }  # fmt: skip
+    model, _ = load_trained_model("here")
+    assert len(model.layers[0].blocks) == 1 and model.patch_embed.proj.weight.shape[2:] == (3, 3)
+    assert cli.main(["train", "--resume", "here"]) == 0  # it is over; the model is built again
 
 
 def test_every_option_of_train_is_a_setting():

@@ -306,7 +306,7 @@ def test_images_of_ones_own_are_traced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "depths"], "trace: --set needs name=value with a Python value, got 'depths'"),
+        (["--set", "depths"], "trace: --set needs name=value with a Python value or a word, got"),
         (["--set", "depths=(2,"], "--set needs name=value with a Python value"),
         (["--input", "labels.npy"], "must hold floating-point images (B, 3, H, W), got int64 (4,)"),
         (["--input", "nothing.npy"], "nothing.npy"),

@@ -55,7 +55,7 @@ def test_an_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_examples_are_numbered_without_a_gap() -> None:
-    assert [int(path.stem.split("_")[0]) for path in EXAMPLES] == list(range(1, 22))
+    assert [int(path.stem.split("_")[0]) for path in EXAMPLES] == list(range(1, 23))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

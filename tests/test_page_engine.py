@@ -205,6 +205,10 @@ MODELS = {
         "windows of 1×3": {"window_size": (1, 3), "depths": (2, 2), "num_heads": (2, 4)},
         "whose maps are odd": {"img_size": (14, 26), "depths": (2, 2, 2), "num_heads": (2, 2, 2)},
         "whose windows cover the map": {"window_size": 7, "depths": (2, 2), "num_heads": (2, 2)},
+        "overlapping patches": {"stem": "overlapping"},
+        "convolutions, without shift or bias": {
+            "stem": "convolutions", "shift": False, "relative_bias": False,
+        },
     }.items()},
     **{f"vit with {k}": ("vit_cifar", v) for k, v in {
         "relative positions": {},

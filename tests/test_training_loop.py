@@ -548,6 +548,10 @@ def test_too_few_images_for_one_batch_is_said(tmp_path):
         ({"count": 3, "batch_size": 4}, "count must be 4 or more, got 3"),
         ({"piece": 24}, "piece and piece_epochs belong together, .*; got 24 and 0"),
         ({"piece_epochs": 3}, "piece and piece_epochs belong together, .*; got 0 and 3"),
+        (
+            {"model_settings": {"stem": "patches", "img_size": 8}},
+            "img_size of the model follows from the images, got 8; leave it out",
+        ),
         ({"seed": True}, "seed must be a whole number of 0 or more, got True"),
     ],
 )

@@ -371,13 +371,13 @@ const pair = (n) => (Array.isArray(n) ? n : [n, n]);
 function* swin({ settings, weights }, image, options = {}) {
   const patch = pair(settings.patch_size);
   let grid = pair(settings.img_size).map((n, i) => n / patch[i]); // of the images it was built for
-  let x = yield* patchEmbed(image, weights, "patch_embed.", patch);
+  let x = yield* stem(image, weights, patch);
   const positions = weights.absolute_pos_embed;
   if (positions) x = yield* show("add", add(x, positions));
   for (let i = 0; i < settings.depths.length; i++) {
     const { window } = fitWindow(grid, pair(settings.window_size)), heads = settings.num_heads[i];
     for (let j = 0; j < settings.depths[i]; j++) {
-      const built = { window, heads, shifted: j % 2 === 1 };
+      const built = { window, heads, shifted: settings.shift !== false && j % 2 === 1 };
       x = yield* swinBlock(x, weights, `layers.${i}.blocks.${j}.`, built, options);
     }
     const more = i + 1 < settings.depths.length;
