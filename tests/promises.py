@@ -23,8 +23,11 @@ FOLDER = Path(__file__).parent / "promises"
 
 PYRAMID = {"img_size": (40, 24), "depths": (1, 2, 1), "num_heads": (1, 2, 3), "num_classes": 5}
 TOKENS = {"img_size": (8, 12), "embed_dim": 12, "depth": 2, "num_heads": 3, "num_classes": 5}
-MODELS: dict[str, dict[str, Any]] = {
+MODELS: dict[str, dict[str, Any]] = {  # NAME or NAME-WHAT
     "swin_cifar": {**PYRAMID, "embed_dim": 6, "window_size": 3, "ape": True},
+    "swin_cifar-convolutions": {
+        **PYRAMID, "embed_dim": 6, "window_size": 3, "stem": "convolutions", "shift": False,
+    },
     "swinv2_cifar": {**PYRAMID, "embed_dim": 6, "window_size": 3},
     "vit_cifar": TOKENS,
     "deit_cifar_distilled": TOKENS,
@@ -84,7 +87,7 @@ def _stable(value: object) -> str:
 def summaries() -> Iterator[str]:
     """The rows of small models of all families, for their own image and for a larger one."""
     for name, settings in MODELS.items():
-        model = create_model(name, rng=0, **settings)
+        model = create_model(name.split("-")[0], rng=0, **settings)
         for size in (None, (80, 48)) if "swin" in name or "svt" in name else (None,):
             yield f"{name} {size or settings['img_size']}"
             rows = model.summary() if size is None else model.summary(size)
@@ -102,7 +105,7 @@ def numbers() -> Iterator[str]:
     """Logits, feature maps and gradient of the small models, by their definitions, in float64."""
     for name, settings in MODELS.items():
         rng = np.random.default_rng(0)
-        model = create_model(name, rng=rng, dtype=np.float64, **settings).eval()
+        model = create_model(name.split("-")[0], rng=rng, dtype=np.float64, **settings).eval()
         for p in model.parameters():  # biases begin with zero, gains with one
             p.data += 0.3 * rng.standard_normal(p.shape)
         x = rng.standard_normal((2, 3, *settings["img_size"]))
