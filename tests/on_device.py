@@ -4,8 +4,9 @@
 
 A crash, a hang or an illegal access ends one question and none of the others. Each answer is a line
 of results.jsonl as soon as it is known; what was printed is in log.txt. The most telling questions
-come first, and the last ones get what time is left. CIFAR-10 comes by pack_cifar.py. With
-MINSWIN_HOST_CUDA=1 all is tried without a GPU (on_device_questions.py).
+come first, and the last ones get what time is left. CIFAR-10 comes by pack_cifar.py. A second run,
+after what failed was mended, asks --only laps,compiled,train,profile. With MINSWIN_HOST_CUDA=1 all
+is tried small, without a GPU (on_device_questions.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,13 +36,14 @@ KERNELS = (
     "softmax", "layer_norm or batch_norm", "gelu or dropout", "cross_entropy", "mlp", "stepped",
     "shifted", "bits or operation", "linear or matmul or conv2d or resize",
 )  # fmt: skip
-LAPS = [
-    (model, batch, precision, who)
-    for precision in ("tf32", "float32", "bfloat16")
-    for model, batch in (("swin_cifar", 512), ("swin_tiny", 64), ("swin_cifar", 128))
-    for who in ("minswin", "eager", "sdpa")
-]
-COMPILED = [("swin_cifar", 512, "tf32", "compiled"), ("swin_tiny", 64, "bfloat16", "compiled")]
+ON_HOST = os.environ.get("MINSWIN_HOST_CUDA") == "1"
+RACES = (("swin_cifar", "512"), ("swin_tiny", "64"), ("swin_cifar", "128"))
+RACES = (("swin_shapes", "2"),) if ON_HOST else RACES
+PRECISIONS = ("tf32", "bfloat16", "float32")
+CACHES = {  # what one process compiles with PyTorch, another finds
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/on_device/torch",
+    "TORCHINDUCTOR_FX_GRAPH_CACHE": "1", "TORCHINDUCTOR_AUTOGRAD_CACHE": "1",
+}  # fmt: skip
 
 
 class Question(NamedTuple):
@@ -53,27 +56,43 @@ class Question(NamedTuple):
 
 
 def questions(data: str | None) -> list[Question]:
-    """All of them, in the order in which they are asked; those that need CIFAR-10 only with it."""
+    """All of them, in the order in which they are asked; those that need CIFAR-10 only with it.
+
+    Right first (kernels, what can be recorded, whole steps at the sizes of the race), then fast.
+    PyTorch compiles for minutes, so this begins beside the tests, which leave most cores idle.
+    """
     train = (*ASK, "train", "--device", "gpu", "--quiet", "--overwrite")
+    size = ("--batch-size", "16", "--epochs", "1") if ON_HOST else ("--batch-size", "512")
     cifar = (
-        *train, "--data", "cifar10", "--data-dir", data or "", "--batch-size", "512",
-        "--lr", "2e-3", "--warmup", "1", "--precision", "tf32", "--checkpoint-every", "0",
+        *train, "--data", "cifar10", "--data-dir", data or "", "--lr", "2e-3", "--warmup", "1",
+        "--precision", "tf32", "--checkpoint-every", "0",
     )  # fmt: skip
     shapes = (*train, "--data", "shapes", "--epochs", "1", "-o", "/tmp/on_device/shapes")
-    short = Question("train cifar 2", [(*cifar, "--epochs", "2", "-o", "/tmp/on_device/2")], 1, 60)
-    long = Question("train cifar", [(*cifar, "--epochs", "60", "-o", "/tmp/on_device/60")], 1, 200)
+    few = ("--count", "64", "--holdout", "32") if ON_HOST else ()
+    short = Question(
+        "train cifar 2", [(*cifar, "--epochs", "2", *size, "-o", "/tmp/on_device/2")], 1, 60
+    )
+    long = Question(
+        "train cifar", [(*cifar, "--epochs", "60", *size, "-o", "/tmp/on_device/60")], 1, 200
+    )
     runs = ("test_capture", "test_device_runs", "test_devices")
+    tests = [(*TEST, f"tests/{name}.py") for name in runs]
+    compiled = [(*ASK, "lap", *race, "compiled", *PRECISIONS[:2]) for race in RACES]
+    laps = [
+        (*ASK, "lap", *race, w, *PRECISIONS) for race in RACES for w in ("minswin", "eager", "sdpa")
+    ]
     sanitize = ("-x", "-m", "gpu", "tests/test_gpu.py", "-k", "bits and attention")
     return [
         Question("environment", [(*ASK, "environment")], 1, 40),
-        Question("kernels", [(*TEST, "tests/test_gpu.py", "-k", k) for k in KERNELS], 4, 70),
-        Question("capture", [(*ASK, "capture")], 1, 60),
-        Question("runs", [(*TEST, f"tests/{name}.py") for name in runs], 3, 90),
-        Question("train shapes", [shapes], 1, 40),
+        Question("kernels", [(*TEST, "tests/test_gpu.py", "-k", k) for k in KERNELS], 5, 60),
+        Question("capture", [(*ASK, "capture")], 1, 40),
+        Question("steps", [(*ASK, "steps", *race) for race in RACES[:2]], 2, 40),
+        Question("runs", [*tests, *compiled], 6, 100),
+        Question("laps", laps, 1, 40),
+        Question("compiled", compiled, 1, 45),
         *([short] if data else []),
-        Question("laps", [(*ASK, "lap", *map(str, lap)) for lap in (*LAPS, *COMPILED)], 1, 45),
-        Question("profile", [(*ASK, "profile", *lap) for lap in (
-            ("swin_cifar", "512"), ("swin_tiny", "64"))], 1, 40),
+        Question("profile", [(*ASK, "profile", *race) for race in RACES[:2]], 1, 40),
+        Question("train shapes", [(*shapes, *few)], 1, 40),
         Question("memory", [
             ("compute-sanitizer", "--tool", tool, sys.executable, "-m", "pytest", *sanitize)
             for tool in ("memcheck", "racecheck")], 2, 60),
@@ -94,7 +113,12 @@ class Book:
             self.write(name, command, "no time left", 0.0, "")
             return
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        setting = {"PYTHONUNBUFFERED": "1", "MINSWIN_REQUIRE_GPU": "1", "PYTHONPATH": path}
+        setting = {
+            "PYTHONUNBUFFERED": "1",
+            "MINSWIN_REQUIRE_GPU": "1",
+            "PYTHONPATH": path,
+            **CACHES,
+        }
         status, text = run(command, min(seconds, left - SPARE), {**os.environ, **setting})
         self.write(name, command, status, time.monotonic() - began, text)
 
@@ -117,20 +141,26 @@ class Book:
 
 
 def run(command: tuple[str, ...], seconds: float, environment: dict[str, str]) -> tuple[str, str]:
-    """How it ended and what it printed; stopped with its children after `seconds`."""
-    try:
-        work = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, errors="replace",
-            start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    except OSError as error:
-        return f"not started: {error}", ""
-    try:
-        text = work.communicate(timeout=seconds)[0]
-    except subprocess.TimeoutExpired:
-        os.killpg(work.pid, signal.SIGKILL)  # a session of its own: the process and its children
-        return f"stopped after {seconds:.0f} s", work.communicate()[0]
-    return f"exit {work.returncode}", text
+    """How it ended and what it printed; stopped with its children after `seconds`.
+
+    It prints into a file: a pipe would be held open by a child that has left its parent's session.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as printed:
+        try:
+            work = subprocess.Popen(
+                command, cwd=ROOT, env=environment, start_new_session=True,
+                stdout=printed, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        except OSError as error:
+            return f"not started: {error}", ""
+        try:
+            status = f"exit {work.wait(seconds)}"
+        except subprocess.TimeoutExpired:
+            os.killpg(work.pid, signal.SIGKILL)  # a session of its own: it and its children
+            work.wait()
+            status = f"stopped after {seconds:.0f} s"
+        printed.seek(0)
+        return status, printed.read()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,32 +2,31 @@
 
 environment                          versions, and the rates of copies, products and sums
 capture                              which operations of CuPy's a stream can record
-lap MODEL BATCH PRECISION WHO        milliseconds of a step of ours, eager, sdpa or compiled
+steps MODEL BATCH                    whether a replayed step equals a plain one, and the CPU's
+lap MODEL BATCH WHO PRECISION …      milliseconds of a step of ours, eager, sdpa or compiled
 profile MODEL BATCH                  the kernels of a step of ours that take longest
 train …                              `minswin train …`
 
 With MINSWIN_HOST_CUDA=1 they are tried where there is no GPU: CuPy on the CPU (host_cuda), where a
-lap computes nothing, and PyTorch on the CPU; their times say nothing then.
+lap computes nothing, training has a few images, and PyTorch is on the CPU, compiled without code of
+its own; their times say nothing then.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ON_HOST = os.environ.get("MINSWIN_HOST_CUDA") == "1"
-
-
-def answer(**row: object) -> None:
-    print("ANSWER " + json.dumps(row, default=str), flush=True)
+from on_device import ON_HOST
+from on_device_race import answer, lap, steps
 
 
 def environment() -> None:
@@ -109,75 +108,6 @@ def _refused(library: Any, work: Callable[[], object]) -> str:
     return why
 
 
-def lap(model: str, batch: str, precision: str, who: str) -> None:
-    from minswin.bench import gpu
-    from minswin.bench.setups import Setup
-    from minswin.devices import working_on
-
-    side, classes = (224, 1000) if model == "swin_tiny" else (32, 10)
-    setup = Setup(model, int(batch), side, classes)
-    if who == "minswin":
-        with working_on("gpu"), _computing_nothing_on_the_cpu():
-            row = gpu.ours(setup, precision)
-    else:
-        row = _torch_lap(setup, precision, who)
-    times = (getattr(row, part) for part in ("forward", "backward", "step"))
-    forward, backward, step = (round(t.median * 1e3, 3) for t in times)
-    answer(model=model, batch=batch, precision=precision, who=who, why=row.why,
-           forward=forward, backward=backward, step=step)  # fmt: skip
-
-
-def _torch_lap(setup: Any, precision: str, who: str) -> Any:
-    """transformers' model with SGD; bfloat16 is autocast."""
-    import torch
-
-    from minswin.bench import gpu
-    from minswin.bench.peers import of_transformers
-    from minswin.bench.setups import data
-
-    there = "cpu" if ON_HOST else "cuda"
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    model = of_transformers(setup, fused=who == "sdpa").to(there).train()
-    run = torch.compile(model) if who == "compiled" else model
-    images, labels = (torch.from_numpy(x).to(there) for x in data(setup))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-    def loss() -> Any:
-        with torch.autocast(there, torch.bfloat16, enabled=precision == "bfloat16"):
-            return torch.nn.functional.cross_entropy(run(images).logits, labels)
-
-    def forward() -> None:
-        with torch.no_grad():
-            loss()
-
-    def both() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss().backward()
-
-    def step() -> None:
-        both()
-        optimizer.step()
-
-    wait, often = torch.cuda.synchronize, {"calls": 8, "rounds": 3}
-    if ON_HOST:
-        wait, often = int, {"warm_up": 0, "calls": 1, "rounds": 1}
-    laps = [gpu.timed(work, wait, **often) for work in (forward, both, step)]
-    return gpu.Lap(who, setup, precision, *gpu._parts(*laps))
-
-
-@contextmanager
-def _computing_nothing_on_the_cpu() -> Iterator[None]:
-    if not ON_HOST:
-        yield
-        return
-    import host_cuda
-
-    with host_cuda.counted(computing=False) as counts:
-        yield
-    answer(asked=dict(counts))
-
-
 def profile(model: str, batch: str) -> None:
     """PyTorch's profiler sees every kernel of the process, so CuPy's too."""
     if ON_HOST:
@@ -219,11 +149,28 @@ def profile(model: str, batch: str) -> None:
 def train(*options: str) -> None:
     from minswin.cli import main
 
+    if ON_HOST and "cifar10" in options:
+        options = _few_images(list(options))
     sys.exit(main(["train", *options]))
 
 
+def _few_images(options: list[str], count: int = 16) -> tuple[str, ...]:
+    """The first images of each file of CIFAR-10, in a folder of their own."""
+    from minswin.data.cifar import LAYOUTS
+
+    layout, at = LAYOUTS["cifar10"], options.index("--data-dir") + 1
+    source = Path(options[at]) / layout.folder
+    options[at] = tempfile.mkdtemp()
+    layout.records.update(train=count, test=count)
+    for file in (layout.meta, *layout.files["train"], *layout.files["test"]):
+        some = None if file == layout.meta else count * (1 + 3 * 32 * 32)
+        (Path(options[at]) / file).write_bytes((source / file).read_bytes()[:some])
+    return (*options, "--holdout", str(count))
+
+
 QUESTIONS = {
-    "environment": environment, "capture": capture, "lap": lap, "profile": profile, "train": train,
+    "environment": environment, "capture": capture, "steps": steps, "lap": lap, "profile": profile,
+    "train": train,
 }  # fmt: skip
 
 if __name__ == "__main__":

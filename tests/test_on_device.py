@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 
 import host_cuda
 import numpy as np
 import on_device
 import on_device_questions
+import on_device_race
 import pack_cifar
 import pytest
 from gpu import require_gpu
@@ -42,6 +45,18 @@ def test_what_hangs_is_stopped_with_its_children_and_the_next_is_asked(tmp_path)
     assert [row["status"] for row in rows_of(tmp_path)] == ["stopped after 2 s", "exit 0"]
 
 
+def test_nobody_waits_for_a_child_that_has_left_the_session(tmp_path):
+    code = """import subprocess, sys, time
+child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+print('ANSWER {"pid": %d}' % child.pid, flush=True)
+time.sleep(600)"""
+    Book(tmp_path, 600).ask("leaves", command(code), 2)
+    (row,) = rows_of(tmp_path)
+    pid = row["answers"][0]["pid"]
+    os.kill(pid, signal.SIGKILL)  # it is still there
+    assert row["status"] == "stopped after 2 s"
+
+
 def test_without_time_nothing_is_begun_and_a_missing_program_is_said(tmp_path):
     Book(tmp_path, 0).ask("late", command("raise SystemExit(1)"), 60)
     Book(tmp_path, 60).ask("missing", ("no such program",), 60)
@@ -54,17 +69,39 @@ def test_every_kernel_is_asked_for_and_cifar_only_where_it_is():
     assert all(any(word in f"{name}-" for word in words) for name in NAMES if name != "attention")
     names = [[q.name for q in on_device.questions(data)] for data in (None, "folder")]
     assert set(names[1]) - set(names[0]) == {"train cifar 2", "train cifar"}
-    assert names[0][:3] == ["environment", "kernels", "capture"]
+    assert names[0][:4] == ["environment", "kernels", "capture", "steps"]
+    assert names[0].index("runs") < names[0].index("laps") < names[0].index("compiled")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["tf32", "float32", "bfloat16"])
 def test_a_lap_of_ours_runs_and_the_step_is_replayed(precision, monkeypatch, capsys):
     require_gpu()
-    monkeypatch.setattr(on_device_questions, "ON_HOST", host_cuda.entered() is not None)
-    on_device_questions.lap("swin_shapes", "2", precision, "minswin")
+    monkeypatch.setattr(on_device_race, "ON_HOST", host_cuda.entered() is not None)
+    on_device_race.lap("swin_shapes", "2", "minswin", precision)
     said = capsys.readouterr().out
-    assert '"who": "minswin", "why": ""' in said and '"graph"' in said
+    assert '"who": "minswin"' in said and '"why": ""' in said and '"graph"' in said
+
+
+@pytest.mark.gpu
+def test_steps_are_compared_with_their_replay_and_with_the_cpu(capsys):
+    require_gpu()
+    on_device_race.steps("swin_shapes", "2")
+    replayed, beside = (json.loads(x[7:]) for x in capsys.readouterr().out.splitlines())
+    assert replayed["equal"] and replayed["off"] == 0 and replayed["why"] == []
+    assert 0 < beside["off_the_cpu"] < 1e-3
+
+
+def test_a_lap_that_fails_takes_no_other_precision_away(monkeypatch, capsys):
+    def fails(setup, precision, who):
+        if precision == "tf32":
+            raise RuntimeError("out of memory")
+        return {"step": 1.5}
+
+    monkeypatch.setattr(on_device_race, "_torch_lap", fails)
+    on_device_race.lap("swin_cifar", "2", "eager", "tf32", "float32")
+    first, second = (json.loads(line[7:]) for line in capsys.readouterr().out.splitlines())
+    assert first["why"] == "RuntimeError: out of memory" and second["step"] == 1.5
 
 
 @pytest.mark.gpu
