@@ -18,7 +18,7 @@ from minswin.models import writing
 from minswin.models.deit import soft_distillation_loss
 from minswin.models.transformer import Transformer, sequence_loss
 from minswin.reference import updates
-from minswin.training import SGD, AdamW, WeightAverage, clip_gradients, evaluate, predict
+from minswin.training import SGD, AdamW, Muon, WeightAverage, clip_gradients, evaluate, predict
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_a_teachers_advice_is_taken_on_a_device(cupy):
 # ── training ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", [SGD, AdamW])
+@pytest.mark.parametrize("kind", [SGD, AdamW, Muon])
 def test_optimizer_clipping_and_average_work_where_the_model_is(cupy, kind):
     """Moved in the middle, with what the optimizer and the average have gathered."""
     results = []

@@ -85,7 +85,7 @@ def stop_after(monkeypatch, step, number=signal.SIGINT):
 # ── learning and keeping books ───────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adamw", 0.02)])
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adamw", 0.02), ("muon", 0.02)])
 def test_a_small_swin_learns_the_three_colours(tmp_path, optimizer, lr, capsys):
     plain = {"mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0, "epochs": 15, "ema": 0.0, "clip": 1.0}
     result = train(tiny_settings(tmp_path, optimizer=optimizer, lr=lr, **plain))
@@ -204,6 +204,16 @@ def test_a_run_stopped_after_any_step_ends_like_the_unbroken_one(tmp_path, monke
         assert read_checkpoint(folder).info["step"] == step
         assert resume(folder).interrupted is None
         assert_same_run(tmp_path / "whole", folder)
+
+
+def test_a_run_by_muon_continues_bit_for_bit(tmp_path, monkeypatch):
+    settings = {"epochs": 2, "optimizer": "muon"}
+    train(tiny_settings(tmp_path / "whole", **settings))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        train(tiny_settings(tmp_path / "stopped", **settings))
+    resume(tmp_path / "stopped")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_a_run_that_lost_its_newest_steps_repeats_them_without_logging_twice(tmp_path, monkeypatch):
@@ -539,7 +549,7 @@ def test_too_few_images_for_one_batch_is_said(tmp_path):
             {"data": "imagenet"},
             "data must be one of shapes, .*, or a folder .* class, got 'imagenet'",
         ),
-        ({"optimizer": "adam"}, "optimizer must be one of sgd, adamw; got 'adam'"),
+        ({"optimizer": "adam"}, "optimizer must be one of sgd, adamw, muon; got 'adam'"),
         ({"epochs": 0}, "epochs must be a whole number of 1 or more, got 0"),
         ({"batch_size": 2.5}, "batch_size must be a whole number of 1 or more, got 2.5"),
         ({"lr": float("nan")}, "lr must be a number of 0 or more, got nan"),

@@ -8,6 +8,7 @@ from minswin.training.ema import WeightAverage
 from minswin.training.evaluation import Evaluation, evaluate, predict
 from minswin.training.fit import Diverged, fit
 from minswin.training.loop import Result, resume, train
+from minswin.training.muon import Muon
 from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays, warmup_cosine
 from minswin.training.settings import RECIPES, Settings, recipe
 
@@ -17,6 +18,7 @@ __all__ = [
     "AdamW",
     "Diverged",
     "Evaluation",
+    "Muon",
     "Result",
     "Settings",
     "WeightAverage",

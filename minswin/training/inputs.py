@@ -12,6 +12,7 @@ from minswin import data
 from minswin.autograd import no_grad
 from minswin.models import create_model, list_models
 from minswin.models.registry import size_of
+from minswin.training.muon import Muon
 from minswin.training.optimizers import SGD, AdamW, Optimizer
 from minswin.training.settings import Settings
 
@@ -109,7 +110,10 @@ def _require_pieces(model: Model, settings: Settings) -> None:
 
 
 def new_optimizer(model: Model, settings: Settings) -> Optimizer:
-    named = model.named_parameters()
-    if settings.optimizer == "sgd":
-        return SGD(named, settings.lr, settings.momentum, settings.nesterov, settings.weight_decay)
-    return AdamW(named, settings.lr, weight_decay=settings.weight_decay)
+    named, s = model.named_parameters(), settings
+    if s.optimizer == "adamw":
+        return AdamW(named, s.lr, weight_decay=s.weight_decay)
+    if s.optimizer == "sgd":
+        return SGD(named, s.lr, s.momentum, s.nesterov, s.weight_decay)
+    decay, heads = s.weight_decay, model.head_names
+    return Muon(named, s.lr, s.momentum, s.nesterov, weight_decay=decay, heads=heads)

@@ -152,10 +152,10 @@ class Settings:
 
     epochs: int = setting(10, "times to go through the data", COUNT)
     batch_size: int = setting(64, "images of an update", COUNT)
-    optimizer: str = setting("adamw", "which", ("sgd", "adamw"))
+    optimizer: str = setting("adamw", "which", ("sgd", "adamw", "muon"))
     lr: float = setting(1e-3, "learning rate at its highest", REAL)
-    momentum: float = setting(0.9, "of SGD", SHARE)
-    nesterov: bool = setting(True, "Nesterov's momentum, in SGD")
+    momentum: float = setting(0.9, "of SGD and Muon", SHARE)
+    nesterov: bool = setting(True, "Nesterov's momentum, in SGD and Muon")
     weight_decay: float = setting(0.05, "pull of the weights to zero", REAL)
     warmup: float = setting(1.0, "epochs in which the learning rate rises", EPOCHS)
     start_lr: float = setting(0.01, "where the warm-up begins, as a share of lr", REAL)
