@@ -33,7 +33,9 @@ from minswin import Tensor, kernels, ops
 from minswin.arrays import to_numpy
 from minswin.kernels import FAST
 from minswin.kernels.gpu import launch, updates
+from minswin.kernels.gpu.batch_norm import follow_moments as follow_there
 from minswin.kernels.gpu.window_attention import shifted_window_attention
+from minswin.reference.normalize import follow_moments
 from minswin.reference.shape import roll
 from minswin.reference.windows import (
     attention_mask,
@@ -213,6 +215,20 @@ def test_a_kernel_takes_arrays_with_strides(name: str, layout: Any, host: Any) -
     laid_out = tuple(layout(x) for x in arrays)
     assert_equals_definition(name, through_host(FAST[name]["cupy"]), laid_out, settings)
     assert name in PRODUCTS or RawKernel.ran
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("C", [1, 5, 300])
+def test_running_statistics_follow_in_one_launch(C: int, dtype: type, host: Any) -> None:
+    rng = np.random.default_rng(C)
+    kept = [rng.standard_normal(C).astype(dtype) for _ in range(2)] + [np.array(7)]
+    seen, numbers = [rng.random(C).astype(dtype) for _ in range(2)], {"momentum": 0.3, "count": 4}
+    ours = [host.asarray(x.copy()) for x in kept]
+    follow_there(*ours, *map(host.asarray, seen), **numbers)
+    follow_moments(*kept, *seen, **numbers)
+    for x, y in zip(ours, kept, strict=True):
+        np.testing.assert_allclose(x.get(), y, rtol=0, atol=4 * np.finfo(dtype).eps)
+    assert kept[2] == 8 and len(RawKernel.ran) == 1
 
 
 @pytest.mark.parametrize("shape", [(6, 48), (2, 19, 33)])

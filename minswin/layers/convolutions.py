@@ -8,12 +8,11 @@ import numpy as np
 
 from minswin import ops
 from minswin.arguments import Pair, at_least_zero, fraction
-from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.kernels import fast
 from minswin.layers.base import Buffer, Layer
 from minswin.layers.parameters import Init
-from minswin.reference.normalize import batch_moments
+from minswin.reference.normalize import batch_moments, follow_moments
 
 
 class Filters(Layer):
@@ -103,19 +102,14 @@ class BatchNorm2d(Layer):
                 f"{type(self).__name__}: one value per channel has no variance, got x of shape "
                 f"{x.shape}; train with a larger batch or image, or call eval() first"
             )
-        kernel = fast("batch_norm", x.data)  # that of a GPU has fast moments too
+        kernel = fast("batch_norm", x.data)  # that of a GPU has fast functions for these too
         moments = getattr(kernel, "moments", batch_moments)(x.data)
-        self._follow(*moments, count=x.size // C)
+        kept = self.running_mean.data, self.running_var.data, self.num_batches_tracked.data
+        follow = getattr(kernel, "follow", follow_moments)
+        follow(*kept, *moments, momentum=self.momentum, count=x.size // C)
         return ops.batch_norm(x, self.weight, self.bias, eps=self.eps, moments=moments)
 
     def _by_running_statistics(self, x: Tensor) -> Tensor:
         scale = self.weight * (self.running_var.data + self.eps) ** -0.5  # (C,)
         shift = self.bias - scale * self.running_mean.data  # (C,)
         return x * scale.reshape(-1, 1, 1) + shift.reshape(-1, 1, 1)
-
-    def _follow(self, mean: Array, var: Array, *, count: int) -> None:
-        """Move the running statistics towards those of a batch, in place."""
-        unbiased = var * (count / (count - 1))
-        for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
-            running.data += self.momentum * (seen - running.data)
-        self.num_batches_tracked.data += 1

@@ -97,6 +97,26 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
     return mean, (centred * centred).mean(axis=(0, 2, 3), dtype="float64").astype(x.dtype)
 
 
+def follow_moments(
+    running_mean: Array,
+    running_var: Array,
+    batches: Array,
+    mean: Array,
+    var: Array,
+    *,
+    momentum: float,
+    count: int,
+) -> None:
+    """Move running statistics towards those of a batch, and count it, in place.
+
+    running_mean, running_var, mean, var (C,)   batches ()   count: numbers of a channel
+    The running variance is unbiased: it divides by one less than the count, as in PyTorch.
+    """
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (var * (count / (count - 1)) - running_var)
+    batches += 1
+
+
 def _over_maps(v: Array) -> Array:
     """One number for each channel (C,), to broadcast against maps (B, C, H, W)."""
     return v[:, None, None]

@@ -23,6 +23,22 @@ __global__ void batch_norm_moments(
         parts[blockIdx.y * C + c] = sum / ((double)images * places);
 }
 
+// Running statistics move towards those of a batch, and it is counted, all in place.
+//
+//   running_mean, running_var, mean, var (C,)   batches (1,)   any grid
+template <typename T>
+__global__ void batch_norm_follow(
+    T* running_mean, T* running_var, Index* batches, const T* mean, const T* var, Index C,
+    T momentum, T unbiased
+) {
+    Index first = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (first == 0) batches[0] += 1;
+    for (Index c = first; c < C; c += gridDim.x * (Index)blockDim.x) {
+        running_mean[c] += momentum * (mean[c] - running_mean[c]);
+        running_var[c] += momentum * (var[c] * unbiased - running_var[c]);
+    }
+}
+
 // x, y: `size` numbers in maps of `places` each   weight, bias, mean, var (C,)   any grid
 template <typename T>
 __global__ void batch_norm_forward(

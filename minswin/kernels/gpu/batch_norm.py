@@ -79,4 +79,27 @@ def batch_norm(
     return y, vjp
 
 
-batch_norm.moments = batch_moments  # type: ignore[attr-defined]  # what the layer asks first
+def follow_moments(
+    running_mean: Array,
+    running_var: Array,
+    batches: Array,
+    mean: Array,
+    var: Array,
+    *,
+    momentum: float,
+    count: int,
+) -> None:
+    """Equals reference.normalize.follow_moments, which runs for arrays with gaps; one launch."""
+    kept, dtype = (running_mean, running_var, batches), mean.dtype
+    dense = all(x.flags.c_contiguous for x in kept) and batches.dtype == np.int64
+    if not dense or not same_float(running_mean, running_var, mean, var):
+        return normalize.follow_moments(*kept, mean, var, momentum=momentum, count=count)
+    arrays = *kept, contiguous(mean), contiguous(var)
+    numbers = len(mean), dtype.type(momentum), dtype.type(count / (count - 1))
+    name, shape = f"batch_norm_follow<{c_name(dtype)}>", by_elements(len(mean))
+    launch("batch_norm.cu", name, *shape, *arrays, *numbers)
+
+
+# what the layer asks before and after
+batch_norm.moments = batch_moments  # type: ignore[attr-defined]
+batch_norm.follow = follow_moments  # type: ignore[attr-defined]
