@@ -39,7 +39,7 @@ WRONG = {
     **dict.fromkeys(("img_size", "patch_size", "window_size"), (0, -1, True, "4", (4, 0), (0, 4))),
     **dict.fromkeys(("embed_dim", "inner_dim", "width", "num_classes"), (0, -1, True, "4", 4.5)),
     **dict.fromkeys(("inner_num_heads", "inner_stride"), (0, -1, True, "4", 4.5)),
-    "depth": (-1, True, "4", 4.5),
+    **dict.fromkeys(("depth", "stem_depth"), (-1, True, "4", 4.5)),
     **dict.fromkeys(("drop_rate", "attn_drop_rate", "drop_path_rate"), (-0.1, 1.5, "0.1")),
     **dict.fromkeys(("block", "stem", "shortcut", "positions", "global_pool"), ("nothing",)),
     "mlp_ratio": (0, -1.0, "4"),

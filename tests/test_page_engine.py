@@ -219,6 +219,7 @@ MODELS = {
         "a representation": {"representation_size": 7, "positions": "learned"},
         "overlapping patches": {"stem": "overlapping"},
         "convolutions": {"stem": "convolutions"},
+        "many convolutions": {"stem": "convolutions", "stem_depth": 2},
     }.items()},
     "deit with two heads": ("deit_cifar_distilled", {**VIT, "positions": "learned"}),
 }  # fmt: skip

@@ -48,18 +48,20 @@ def test_tokens_are_made_by_the_embedding_that_was_chosen(seed: int) -> None:
         assert_same(model.embed(x), layer(Tensor(x)))
 
 
-@pytest.mark.parametrize("stem", STEMS)
-def test_with_any_embedding_the_stated_cost_is_that_of_its_operations(stem: str) -> None:
+@pytest.mark.parametrize(("stem", "depth"), [*((stem, 0) for stem in STEMS), ("convolutions", 1)])
+def test_with_any_embedding_the_stated_cost_is_that_of_its_operations(
+    stem: str, depth: int
+) -> None:
     rng = np.random.default_rng(0)
-    model, x = swin(rng, img_size=SIZE, patch_size=4, embed_dim=12, stem=stem), images(rng)[:1]
+    settings = {"img_size": SIZE, "patch_size": 4, "embed_dim": 12}
+    model, x = swin(rng, **settings, stem=stem, stem_depth=depth), images(rng)[:1]
     counts, rows = multiplications(model, x), model.summary()
-    of_norms = sum(conv.macs for conv in rows if conv.name == "norm, mean")
-    last = model.feature_maps(x)[-1].size
-    inside = [norm for norm in getattr(model.patch_embed, "norms", ())]
-    widths = [norm.weight.size for norm in inside]
-    areas = [SIZE[0] * SIZE[1] // 4 ** (i + 1) for i in range(len(inside))]
-    left_out = sum(a * w for a, w in zip(areas, widths, strict=True))  # norms of the convolutions
-    assert model.flops() == sum(counts.values()) - last + of_norms - left_out
+    final, last = rows[-2].macs, model.feature_maps(x)[-1].size  # stated as the original does
+    area, left_out = SIZE[0] * SIZE[1], 0  # of the norms between the convolutions
+    for conv in getattr(model.patch_embed, "convs", ()):
+        area //= conv.stride[0] * conv.stride[1]
+        left_out += area * conv.bias.size
+    assert model.flops() == sum(counts.values()) - last + final - left_out
     assert sum(row.parameters for row in rows) == model.parameter_count()
 
 

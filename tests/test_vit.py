@@ -183,6 +183,9 @@ def test_the_convolutional_stem_doubles_its_channels_up_to_those_of_the_tokens(
     assert [conv.weight.shape[0] for conv in stem.convs] == widths
     x = images(rng, size=(2 * patch, 3 * patch))
     assert stem(Tensor(x)).shape == (2, 2, 3, 12)
+    deep = ConvStem(12, (patch, patch), depth=1, rng=rng, dtype=np.float64)
+    assert [conv.weight.shape[0] for conv in deep.convs] == [n for n in widths for _ in range(2)]
+    assert deep(Tensor(x)).shape == (2, 2, 3, 12)
 
 
 # ── positions ────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from minswin import ops
-from minswin.arguments import Pair, one_of, pair
+from minswin.arguments import Pair, one_of, pair, whole
 from minswin.autograd import Tensor
 from minswin.devices import constant
 from minswin.layers.base import Layer
@@ -100,15 +100,22 @@ class PatchEmbed(Layer):
 class ConvStem(Layer):
     """A few 3×3 convolutions that halve the map instead of one p×p.      Xiao et al. 2021, §3
 
-    Learns   convs.i: Conv2d(3×3, stride 2) to C·2ⁱ⁺¹/p channels   norms.i: LayerNorm of as many
-             proj: Conv2d(C, C, 1×1)
+    Learns   convs.i: Conv2d(3×3, stride 2) to 2C/p, 4C/p, …, C channels, each followed by `depth`
+             of stride 1   norms.i: LayerNorm of as many   proj: Conv2d(C, C, 1×1)
     Takes    images (B, 3, H, W)        Gives a map (B, H/p, W/p, C);   p = 2, 4, 8, …
-    Halving, norm, GELU; the paper has batch norm and ReLU.
+    Convolution, norm, GELU; the paper has batch norm and ReLU.
     """
 
     def __init__(
-        self, channels: int, patch: int | Pair, *, image_channels: int = 3, init: Init
+        self,
+        channels: int,
+        patch: int | Pair,
+        *,
+        image_channels: int = 3,
+        depth: int = 0,
+        init: Init,
     ) -> None:
+        depth = whole(type(self).__name__, "depth", depth, 0)
         p, _ = patch = pair(type(self).__name__, "patch", patch)
         if patch != (p, p) or p < 2 or p & (p - 1) or channels % (p // 2):
             raise ValueError(
@@ -120,16 +127,18 @@ class ConvStem(Layer):
         self.norms: list[LayerNorm] = []
         inputs, outputs = image_channels, 2 * channels // p
         while outputs <= channels:
-            conv = Conv2d(inputs, outputs, 3, stride=2, padding=1, init=init)
-            self.convs.append(conv)
-            self.norms.append(LayerNorm(outputs, eps=1e-6, init=init))
-            inputs, outputs = outputs, 2 * outputs
+            for stride in (2, *[1] * depth):
+                conv = Conv2d(inputs, outputs, 3, stride=stride, padding=1, init=init)
+                self.convs.append(conv)
+                self.norms.append(LayerNorm(outputs, eps=1e-6, init=init))
+                inputs = outputs
+            outputs *= 2
         self.proj = Conv2d(channels, channels, 1, init=init)
 
     def __call__(self, x: Tensor) -> Tensor:
         check_divides(type(self).__name__, x, self.patch)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = conv(x).transpose(0, 2, 3, 1)  # (B, H/2, W/2, D)
+            x = conv(x).transpose(0, 2, 3, 1)  # (B, H/2, W/2, D); stride 1: (B, H, W, D)
             x = ops.gelu(norm(x)).transpose(0, 3, 1, 2)  # (B, D, H/2, W/2)
         return self.proj(x).transpose(0, 2, 3, 1)  # (B, H/p, W/p, C)
 
@@ -139,7 +148,7 @@ class ConvStem(Layer):
         products = area * self.proj.weight.size
         for conv in reversed(self.convs):
             products += area * conv.weight.size
-            area *= 4
+            area *= conv.stride[0] * conv.stride[1]
         return products
 
 
@@ -147,11 +156,16 @@ STEMS = ("patches", "overlapping", "convolutions")
 
 
 def patch_embedding(
-    who: str, stem: str, channels: int, patch: Pair, *, norm: bool, init: Init
+    who: str, stem: str, channels: int, patch: Pair, *, depth: int, norm: bool, init: Init
 ) -> PatchEmbed | ConvStem:
     """What makes tokens of an image, by its name; the convolutions have norms of their own."""
+    depth = whole(who, "stem_depth", depth, 0)
     if one_of(who, "stem", stem, STEMS) == "convolutions":
-        return ConvStem(channels, patch, init=init)
+        return ConvStem(channels, patch, depth=depth, init=init)
+    if depth:
+        raise ValueError(
+            f"{who}: stem_depth is for stem='convolutions', got {depth} for {stem!r}; leave it out"
+        )
     return PatchEmbed(channels, patch, norm=norm, overlap=stem == "overlapping", init=init)
 
 

@@ -117,8 +117,8 @@ class SwinTransformer(Model):
     img_size, patch_size, window_size: an int, or (height, width).
     recompute: backward runs each block again: the same numbers in more time and less memory.
     ape: learn an absolute position embedding besides the biases.
-    stem: "patches", "overlapping" (patches of side 2p−1), "convolutions" (see ConvStem; their
-    norms are their own, and patch_norm adds none).
+    stem: "patches", "overlapping" (patches of side 2p−1), "convolutions" (see ConvStem, whose
+    depth is stem_depth; their norms are their own, and patch_norm adds none).
     shift, relative_bias: False leaves them out, as rows of the paper's Table 4 do.
     The image may have another size at call time, except with `ape`. Only two things are made for
     `img_size`: that embedding, and the bias tables of windows that shrank to fit a small map.
@@ -146,6 +146,7 @@ class SwinTransformer(Model):
         ape: bool = False,
         patch_norm: bool = True,
         stem: str = "patches",
+        stem_depth: int = 0,
         shift: bool = True,
         relative_bias: bool = True,
         num_classes: int = 1000,
@@ -163,7 +164,7 @@ class SwinTransformer(Model):
         H, W = patch_grid(self.img_size, self.patch_size, who=who)
         self.absolute_pos_embed = init.normal(1, H * W, C, decays=False) if ape else None
         self.patch_embed = patch_embedding(
-            who, stem, C, self.patch_size, norm=patch_norm, init=init
+            who, stem, C, self.patch_size, depth=stem_depth, norm=patch_norm, init=init
         )
         self.pos_drop = Dropout(drop_rate, init=init)
         self.layers = self._stages(

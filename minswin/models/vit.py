@@ -106,7 +106,7 @@ class VisionTransformer(Model):
     positions: "learned" (a vector for each token), "learned_2d" (for each row and column),
     "sinusoidal" (the same, fixed), "relative" (a bias per displacement and head in each block),
     "none". Images of another size go through with "sinusoidal" and "none"; smaller, "relative".
-    stem: "patches", "overlapping" (patches of side 2p−1), "convolutions" (see ConvStem)
+    stem: "patches", "overlapping" (of side 2p−1), "convolutions" (ConvStem of depth stem_depth)
     recompute: backward runs each block again: the same numbers in more time and less memory
     """
 
@@ -127,6 +127,7 @@ class VisionTransformer(Model):
         global_pool: str = "token",
         positions: str = "learned",
         stem: str = "patches",
+        stem_depth: int = 0,
         representation_size: int | None = None,
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
@@ -146,7 +147,9 @@ class VisionTransformer(Model):
         self.stem = stem
         self.cls_token = init.normal(1, 1, C, decays=False) if global_pool == "token" else None
         self.pos_embed = self._position_embedding(C, init)
-        self.patch_embed = patch_embedding(who, stem, C, self.patch_size, norm=False, init=init)
+        self.patch_embed = patch_embedding(
+            who, stem, C, self.patch_size, depth=stem_depth, norm=False, init=init
+        )
         self.pos_drop = Dropout(drop_rate, init=init)
         self.blocks = self._blocks(
             depth, drop_path_rate, C, num_heads, mlp_width(who, mlp_ratio, C), qkv_bias=qkv_bias,

@@ -215,17 +215,19 @@ def test_the_distillation_losses_equal_torch(kind, soft_targets):
 # ── the convolutional stem ───────────────────────────────────────────────────────────────────────
 
 
-def test_the_convolutional_stem_equals_torchs_layers():
+@pytest.mark.parametrize("depth", [0, 2])
+def test_the_convolutional_stem_equals_torchs_layers(depth):
     rng = np.random.default_rng(5)
-    stem = ConvStem(12, (8, 8), rng=rng, dtype=np.float64)
+    stem = ConvStem(12, (8, 8), depth=depth, rng=rng, dtype=np.float64)
     randomise(stem, rng)
     images, x = rng.standard_normal((2, 3, 16, 24)), None
     mine = Tensor(images, requires_grad=True)
     other = x = tensor(images, requires_grad=True)
     weights = {n: tensor(a, requires_grad=True) for n, a in stem.state_dict().items()}
     F = torch.nn.functional
-    for i in range(3):
-        x = F.conv2d(x, weights[f"convs.{i}.weight"], weights[f"convs.{i}.bias"], 2, 1)
+    for i in range(3 * (1 + depth)):
+        stride = 1 if i % (1 + depth) else 2
+        x = F.conv2d(x, weights[f"convs.{i}.weight"], weights[f"convs.{i}.bias"], stride, 1)
         gain, bias = weights[f"norms.{i}.weight"], weights[f"norms.{i}.bias"]
         x = F.layer_norm(x.permute(0, 2, 3, 1), gain.shape, gain, bias, 1e-6)
         x = F.gelu(x).permute(0, 3, 1, 2)

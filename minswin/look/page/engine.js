@@ -427,12 +427,13 @@ function* vit({ settings, weights }, image, options = {}) {
   }
 }
 
-// Patches, overlapping ones, or a few 3×3 convolutions that halve the map.
+// Patches, overlapping ones, or 3×3 convolutions: those that change the channels halve the map.
 function* stem(image, weights, patch) {
   const at = "patch_embed.";
   if (!weights[at + "convs.0.weight"]) return yield* patchEmbed(image, weights, at, patch);
   for (let i = 0; weights[`${at}convs.${i}.weight`]; i++) {
-    const x = conv2d(image, weights, `${at}convs.${i}`, [2, 2], [1, 1]);
+    const [to, from] = weights[`${at}convs.${i}.weight`].shape, stride = i && to === from ? 1 : 2;
+    const x = conv2d(image, weights, `${at}convs.${i}`, [stride, stride], [1, 1]);
     image = channelsFirst(gelu(yield* show(`${at}norms.${i}`, layerNorm(x, weights, `${at}norms.${i}`, 1e-6))));
   }
   return yield* show(at + "proj", conv2d(image, weights, at + "proj", [1, 1]));
