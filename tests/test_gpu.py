@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import host_cuda
 import numpy as np
 import pytest
 from gpu import require_gpu
@@ -17,6 +18,7 @@ from minswin.arrays import to_numpy
 from minswin.kernels import FAST
 from minswin.kernels.gpu import updates
 from minswin.kernels.gpu.window_attention import shifted_window_attention
+from minswin.training.precision import computing
 
 pytestmark = pytest.mark.gpu
 
@@ -95,6 +97,30 @@ def test_windows_of_a_map_that_begins_anywhere_equal_their_definition(
         found.append([to_numpy(x) for x in (y, *vjp(place(g)))])
     for aligned, anywhere in zip(*found, strict=True):
         assert np.array_equal(aligned, anywhere)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_an_mlp_of_short_products_is_its_steps_and_rounds_each_array_once(
+    name: str, cupy: Any
+) -> None:
+    if host_cuda.entered() is None:
+        pytest.skip("what is asked of a real GPU is not counted")
+    rng = np.random.default_rng(3)
+    shapes = (2, 35, 16), (40, 16), (40,), (8, 40), (8,), (2, 35, 8)
+    *arrays, g = (cupy.asarray(rng.standard_normal(s).astype(np.float32)) for s in shapes)
+    exact, _ = FAST["mlp"]["cupy"](*arrays)
+    with computing(name, "gpu"):
+        with host_cuda.counted() as counts:
+            y, vjp = FAST["mlp"]["cupy"](*arrays)
+            gradients = vjp(g)
+        tensors = [Tensor(x, requires_grad=True) for x in arrays]
+        steps = ops.linear(ops.gelu(ops.linear(*tensors[:3])), *tensors[3:])
+        steps.backward(g)
+    assert counts["product"] == 6 and counts["kernel"] == 4 + 5  # x, w1, w2, g are rounded
+    assert np.array_equal(to_numpy(y), steps.numpy()) and not cupy.array_equal(y, exact)
+    for ours, tensor in zip(gradients, tensors, strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(to_numpy(ours), to_numpy(tensor.grad), rtol=2e-6, atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -2,6 +2,11 @@
 
 #include "rows.h"
 
+#if __has_include(<cuda_bf16.h>)  // CuPy brings them; the types of 16 bits that are written here
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
 // x Φ(x) and its derivative Φ(x) + x φ(x); with TANH, Φ is ½ (1 + tanh(k (x + c x³))).
 template <typename T, bool TANH>
 __device__ void gelu(T x, T& value, T& slope) {
@@ -41,28 +46,30 @@ __global__ void gelu_backward(const T* x, const T* g, T* dx, Index size) {
 
 // y = GELU(x + bias). A thread stays in its column, so that it reads the bias once.
 //
-//   x, y (rows, columns)   bias (columns,)   block (32, 8)   grid (columns / 32, chunks)
-template <typename T>
+//   x (rows, columns)   y the same, of T or of 16 bits, for the product that follows
+//   bias (columns,)   block (32, 8)   grid (columns / 32, chunks)
+template <typename T, typename S>
 __global__ void bias_gelu_forward(
-    const T* x, const T* bias, T* y, Index rows, Index columns, Index chunk
+    const T* x, const T* bias, S* y, Index rows, Index columns, Index chunk
 ) {
     Index column = blockIdx.x * (Index)WARP + threadIdx.x;
     Index start = blockIdx.y * chunk, end = start + chunk < rows ? start + chunk : rows;
     if (column >= columns) return;
     T b = bias[column];
     for (Index row = start + threadIdx.y; row < end; row += DEEP) {
-        T slope;
-        gelu<T, false>(x[row * columns + column] + b, y[row * columns + column], slope);
+        T value, slope;
+        gelu<T, false>(x[row * columns + column] + b, value, slope);
+        y[row * columns + column] = value;
     }
 }
 
-// y once more, dx = g · GELU'(x + bias), which may be g itself, and the sums of dx over the rows
+// y once more, dx = g · GELU'(x + bias), which may lie where g is, and the sums of dx over the rows
 // of each chunk, from which the bias has its gradient.
 //
 //   g, y, dx (rows, columns)   sums (chunks, columns)
-template <typename T>
+template <typename T, typename S>
 __global__ void bias_gelu_backward(
-    const T* x, const T* bias, const T* g, T* y, T* dx, double* sums,
+    const T* x, const T* bias, const T* g, S* y, S* dx, double* sums,
     Index rows, Index columns, Index chunk
 ) {
     Index column = blockIdx.x * (Index)WARP + threadIdx.x;

@@ -16,8 +16,10 @@ from minswin.kernels.gpu.launch import (
     same_float,
     sum_columns,
 )
-from minswin.kernels.gpu.products import product
+from minswin.kernels.gpu.products import product, short, short_dtype
 from minswin.reference import elementwise
+
+SHORT = {"float16": "__half", "bfloat16": "__nv_bfloat16"}  # what CUDA calls them
 
 
 @kernel("gelu", "cupy")
@@ -54,11 +56,16 @@ def _takes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> bool:
 
 @kernel("mlp", "cupy", _takes)
 def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
-    """Equals composites.mlp; keeps the first product, and computes GELU again in backward."""
-    xp, dtype, of, b1 = array_module(x), x.dtype, f"<{c_name(x.dtype)}>", contiguous(b1)
-    rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, C)
+    """Equals composites.mlp; keeps the first product, and computes GELU again in backward.
+
+    What goes into a product is written as short as the product reads it (products.short).
+    """
+    xp, dtype, written, b1 = array_module(x), x.dtype, short_dtype(x.dtype), contiguous(b1)
+    of = f"<{c_name(dtype)}, {SHORT.get(written.name) or c_name(written)}>"
+    shape, w1, w2 = x.shape, short(w1), short(w2)
+    rows = short(contiguous(x).reshape(-1, x.shape[-1]))  # (R, C)
     hidden = product(rows, w1.T)  # (R, 4C)
-    (R, columns), act = hidden.shape, xp.empty(hidden.shape, dtype)
+    (R, columns), act = hidden.shape, xp.empty(hidden.shape, written)
     chunk, count = chunks(R, columns)
     sizes, grid = (R, columns, chunk), by_columns(columns, count)
     launch("gelu.cu", "bias_gelu_forward" + of, *grid, hidden, b1, act, *sizes)
@@ -67,12 +74,14 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, C)
-        dh, act = product(g, w2), xp.empty(hidden.shape, dtype)  # (R, 4C)
+        db2, g = sum_columns(g, dtype), short(g)
+        dact, act = product(g, w2), xp.empty(hidden.shape, written)  # (R, 4C)
+        dh = dact if written == dtype else xp.empty(hidden.shape, written)
         sums = xp.empty((count, columns), np.float64)
-        arrays = hidden, b1, dh, act, dh, sums  # in place
+        arrays = hidden, b1, dact, act, dh, sums
         launch("gelu.cu", "bias_gelu_backward" + of, *grid, *arrays, *sizes)
-        db1, db2 = sum_columns(sums, dtype), sum_columns(g, dtype)
-        dx = product(dh, w1).reshape(x.shape)
+        db1 = sum_columns(sums, dtype)
+        dx = product(dh, w1).reshape(shape)
         return dx, product(dh.T, rows), db1, product(g.T, act), db2
 
-    return y.reshape(*x.shape[:-1], len(w2)), vjp
+    return y.reshape(*shape[:-1], len(w2)), vjp

@@ -9,7 +9,7 @@ import numpy as np
 from minswin.arrays import Array, Vjp, array_module
 from minswin.kernels import kernel
 from minswin.kernels.gpu.launch import contiguous, same_float, sum_columns
-from minswin.kernels.gpu.products import product
+from minswin.kernels.gpu.products import product, short
 from minswin.reference import linear as definitions
 from minswin.reference.elementwise import unbroadcast
 from minswin.reference.linear import swap
@@ -20,17 +20,17 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
     """Equals reference.linear, which runs for empty arrays and for 16 bits."""
     if not same_float(x, weight, bias) or 0 in (x.size, weight.size):
         return definitions.linear(x, weight, bias)
-    rows = x.reshape(-1, x.shape[-1])  # (R, K)
+    shape, rows, weight = x.shape, short(x.reshape(-1, x.shape[-1])), short(weight)  # (R, K)
     y = product(rows, weight.T)  # (R, M)
     if bias is not None:
         y += bias
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, M)
-        dx = product(g, weight).reshape(x.shape)
-        return dx, product(g.T, rows), None if bias is None else sum_columns(g, g.dtype)
+        dbias, g = None if bias is None else sum_columns(g, g.dtype), short(g)
+        return product(g, weight).reshape(shape), product(g.T, rows), dbias
 
-    return y.reshape(*x.shape[:-1], len(weight)), vjp
+    return y.reshape(*shape[:-1], len(weight)), vjp
 
 
 @kernel("matmul", "cupy")

@@ -59,19 +59,35 @@ def _compute_type(xp: Any, dtype: Any) -> int:
 # ── products ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def product(x: Array, y: Array) -> Array:
-    """x @ y for float32 or float64: x (N, K), y (K, M), or batches (B, N, K), (B, K, M).
+def short(x: Array) -> Array:
+    """What a product reads of x: a copy of 16 bits inside `rounding_to`, or else x itself.
 
-    A batch of one serves all. Gives (N, M) or (B, N, M).
+    Who multiplies the same array twice asks once, and keeps half as many bytes.
     """
-    xp, dtype, (N, K), M = array_module(x), x.dtype, x.shape[-2:], y.shape[-1]
+    return x.astype(short_dtype(x.dtype), copy=False)
+
+
+def short_dtype(dtype: Any) -> Any:
+    """The dtype of what `short` gives: a kernel that writes it saves that copy."""
+    return _state.short if _state.short is not None and dtype == np.float32 else dtype
+
+
+def product(x: Array, y: Array) -> Array:
+    """x @ y for float32, float64 or what `short` gives, whose product is float32.
+
+    x (N, K), y (K, M), or batches (B, N, K), (B, K, M), where a batch of one serves all.
+    Gives (N, M) or (B, N, M).
+    """
+    xp, (N, K), M = array_module(x), x.shape[-2:], y.shape[-1]
     lead = (max(x.shape[0], y.shape[0]),) if x.ndim == 3 else ()
-    z = xp.empty((*lead, N, M), dtype)
+    x, y = short(x), short(y)
+    if x.dtype != y.dtype:  # only one was made short: pulled back outside of the block
+        shorter = min(x.dtype, y.dtype, key=lambda dtype: dtype.itemsize)
+        x, y = x.astype(shorter), y.astype(shorter)
+    z = xp.empty((*lead, N, M), np.float32 if x.itemsize == 2 else x.dtype)
     if z.size and not K:
         z.fill(0)
     elif z.size:
-        if _state.short is not None and dtype == np.float32:
-            x, y = x.astype(_state.short), y.astype(_state.short)
         _multiply(x, y, z)
     return z
 
