@@ -174,9 +174,8 @@ def _examine(
 
 def _edits(search: Search) -> Iterator[Any]:
     """The known mistakes of what runs here, then the likely ones."""
-    yield from (e for e in search.classics() if not e.of_building)
-    likely = (e for e in search.singles(set()) if e.rank <= LIKELY)
-    yield from (e for e, _ in zip(likely, range(MANY), strict=False))
+    yield from search.classics_here()
+    yield from search.singles(set(), LIKELY)[:MANY]
 
 
 def _held_against(edit: Any, role: str, spots: Mapping[str, _Spot]) -> Hypothesis | None:

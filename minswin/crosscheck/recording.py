@@ -246,16 +246,18 @@ class _Place:
         self.geometry: dict[str, Any] = {}
         self.self: Any = None
         self.layer = ""
-        own = frame.f_locals.get("self")
-        prefix = f"{type(own).__name__}." if isinstance(own, Layer) else ""
-        self.function = prefix + frame.f_code.co_name
+        self.function = ""
         outer: FrameType | None = frame
         while outer is not None:
-            values, owner = outer.f_locals, outer.f_locals.get("self")
+            values = outer.f_locals  # a copy, each time that it is asked for
+            owner = values.get("self")
+            if not self.function:
+                prefix = f"{type(owner).__name__}." if isinstance(owner, Layer) else ""
+                self.function = prefix + frame.f_code.co_name
             if self.self is not None and owner is not self.self:
                 break  # above the calls of this layer
             if _is_text(outer):
-                known = {k: values[k] for k in GEOMETRY if _is_plain(values.get(k))}
+                known = {k: values[k] for k in GEOMETRY if k in values and _is_plain(values[k])}
                 self.geometry = {**known, **self.geometry}
             if id(owner) in layers:
                 self.self, self.layer = owner, layers[id(owner)]

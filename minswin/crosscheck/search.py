@@ -8,6 +8,7 @@ text in float32 against itself in float64. Edits that give equal numbers are one
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -190,27 +191,36 @@ class Search:
         answers = self.run(edits, what)
         return [(places[id(e)], a.value) for a in answers for e in a.edits]
 
-    def singles(self, seen: set[Any]) -> list[Edit]:
-        """All edits of the functions that ran, but for those of `seen`, the likeliest first."""
+    def singles(self, seen: set[Any], most: float = math.inf) -> list[Edit]:
+        """All edits of the functions that ran, but for those of `seen`, the likeliest first.
+
+        most: the rank up to which they are wanted
+        """
         functions = functions_of(lambda: self.site.run())
         texts = [Text(f) for f in functions if f not in seen]
         seen.update(functions)
         values = watch(texts, lambda: self.site.run(whole=True))
-        edits = [e for t in texts for e in edits_of(t, values)]
+        edits = [e for t in texts for e in edits_of(t, values, most=most)]
         for edit in edits:  # a layer's own text is told before a definition
             edit.rank += 0.2 * edit.text.name.startswith("reference")
-        return sorted(edits, key=lambda e: e.cost)
+        return sorted((e for e in edits if e.rank <= most), key=lambda e: e.cost)
 
     def classics(self) -> list[Edit]:
         """Edits that were met in public, of the functions that run here or build the model."""
-        build = self.site.ground.truth.build
-        texts = {t.name: t for t in map(Text, functions_of(lambda: self.site.run()))}
+        build, texts = self.site.ground.truth.build, self._texts()
         built = {t.name: t for t in map(Text, functions_of(lambda: build(np.dtype("float64"))))}
         edits = [*classic_edits(texts)]
         for edit in classic_edits({n: t for n, t in built.items() if n not in texts}):
             edit.of_building = True
             edits.append(edit)
         return edits
+
+    def classics_here(self) -> Iterator[Edit]:
+        """Those of the functions that run here."""
+        return classic_edits(self._texts())
+
+    def _texts(self) -> dict[str, Text]:
+        return {t.name: t for t in map(Text, functions_of(lambda: self.site.run()))}
 
     def of_building(self, seen: set[Any]) -> list[Edit]:
         """Edits of what ran while the model was built."""

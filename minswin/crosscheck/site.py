@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -301,6 +302,7 @@ def _step_of(record: Recording, x: Any) -> str:
     return behind[0] if step is not None and step.value.shape == x.shape else ""
 
 
+@cache  # a class is slow to make, and there is a stub in every run
 def _stub(kind: type) -> type:
     def call(self: Any, *arguments: Any, **settings: Any) -> Any:
         outputs = self.__dict__.get("_given_outputs")

@@ -25,7 +25,7 @@ from minswin.crosscheck.loop import loss, run_steps
 from minswin.crosscheck.precision import SINGLE
 from minswin.crosscheck.search import Search
 from minswin.crosscheck.site import DTYPES, limited
-from minswin.layers.base import Layer
+from minswin.layers.base import Layer, Parameter
 
 Array = np.ndarray
 TEXTS = ("optimizers.py", "updates.py", "losses.py", "ema.py", "crosscheck/loop.py")
@@ -36,11 +36,21 @@ OPEN = 1e-2  # of itself: a gradient that float32 leaves open by more is no evid
 class Remembered:
     """A model whose passes are computed once for equal weights: no edit here is of its text."""
 
-    def __init__(self, model: Layer, inner: Layer, passes: dict[bytes, Any]) -> None:
-        self.model, self.inner, self.passes = model, inner, passes
-        self.named_parameters, self.parameters = model.named_parameters, model.parameters
-        self.zero_grad = model.zero_grad
+    def __init__(self, model: Layer, inner: Layer) -> None:
+        self.inner = inner
+        self.passes: dict[bytes, Any] = {}
+        self.named = list(model.named_parameters())  # looked for once: a search runs thousands
         self.own = list(inner.parameters())
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        return iter(self.named)
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (p for _, p in self.named)
+
+    def zero_grad(self) -> None:
+        for p in self.parameters():
+            p.grad = None
 
     def __call__(self, x: Tensor) -> Tensor:
         def forward(*arrays: Array) -> tuple[Array, Any]:
@@ -90,7 +100,7 @@ class Training:
         self.truth, self.name, self.kind = truth, name, ""
         self.told = dict(truth.header["optimizer"])
         self.told.setdefault("planned", self.told["steps"])
-        self.models: dict[str, tuple[Layer, Layer, dict[bytes, Any]]] = {}
+        self.models: dict[str, Remembered] = {}
         self.chosen = sorted((n for n in have if n.startswith(AFTER)), key=lambda n: have[n].size)
         exact = next(iter(truth.arrays))
         ours = losses_of(truth, exact)[LOSSES]
@@ -135,16 +145,11 @@ class Training:
     def _model(self, dtype: str) -> Remembered:
         """The model before the first step."""
         if dtype not in self.models:
-            self.models[dtype] = model_of(self.truth, dtype), model_of(self.truth, dtype), {}
-        model, inner, passes = self.models[dtype]
-        for p, step in zip(model.parameters(), self._first, strict=True):
-            p.data, p.grad = step.astype(dtype), None
-        return Remembered(model, inner, passes)
-
-    @property
-    def _first(self) -> list[Array]:
-        own = next(iter(self.models.values()))[0]
-        return [self.truth.steps[n].value for n, _ in own.named_parameters()]
+            self.models[dtype] = Remembered(*(model_of(self.truth, dtype) for _ in range(2)))
+        model = self.models[dtype]
+        for name, p in model.named_parameters():
+            p.data, p.grad = self.truth.steps[name].value.astype(dtype), None
+        return model
 
     def _images(self, dtype: str) -> Array:
         return np.asarray(self.truth.steps["image"].value).astype(dtype)

@@ -8,6 +8,7 @@ moves data, and goes by its own name otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 
@@ -105,19 +106,24 @@ def word(
     """The row of a step, or None where it stays hidden."""
     if op == "window_merge" and not any(geometry.get("shift", ())):  # nothing is rolled back
         return VOCABULARY[_WINDOW_TEXT, "roll", 1]
+    return _row_of(function, op, nth, len(shape))
+
+
+@lru_cache(maxsize=4096)  # asked for at every operation
+def _row_of(function: str, op: str, nth: int, rank: int) -> Word | None:
     found = VOCABULARY.get((function, op, nth))
     if found is None and op not in MOVES and (function, op, nth) not in HIDDEN:
         found = Word(op if nth == 0 else f"{op}_{nth}", (), op)
-    return found and found._replace(axes=_axes(found, shape))
+    return found and found._replace(axes=_axes(found, rank))
 
 
-def _axes(found: Word, shape: tuple[int, ...]) -> tuple[str, ...]:
+def _axes(found: Word, rank: int) -> tuple[str, ...]:
     """The axes as they are: a linear layer takes vectors as well as maps."""
-    if len(found.axes) == len(shape):
+    if len(found.axes) == rank:
         return found.axes
-    if found.axes == MAP and len(shape) == 2:
+    if found.axes == MAP and rank == 2:
         return VECTOR
-    if found.axes == MAP and len(shape) == 3:
+    if found.axes == MAP and rank == 3:
         return ("image", "token", "channel")
     without_windows = tuple(axis for axis in found.axes if axis != "window")
-    return without_windows if len(without_windows) == len(shape) else ()
+    return without_windows if len(without_windows) == rank else ()

@@ -10,6 +10,7 @@ statements.py  whole statements
 from __future__ import annotations
 
 import ast
+import math
 from typing import Any
 
 from minswin.crosscheck.edits import moves, names, small
@@ -24,12 +25,22 @@ ARRAYS = (moves.orders, moves.interleaved, moves.places, moves.ranges, moves.hal
 
 
 def edits_of(
-    text: Text, seen: dict[Place, Any], *, of_arrays: bool = True, nested: bool = False
+    text: Text,
+    seen: dict[Place, Any],
+    *,
+    of_arrays: bool = True,
+    nested: bool = False,
+    most: float = math.inf,
 ) -> list[Edit]:
-    """All edits of what was run, one for each new text, the simplest first."""
+    """All edits of what was run, one for each new text, the simplest first.
+
+    most: the rank up to which they are wanted
+    """
     found: dict[str, Edit] = {}
 
     def enter(changes: list[Change], words: str, rank: float) -> None:
+        if rank > most:
+            return
         edit = Edit(text, changes, words, rank)
         if edit.source != text.source and rank < getattr(found.get(edit.source), "rank", 99):
             found[edit.source] = edit
@@ -43,7 +54,7 @@ def edits_of(
             continue
         spot = Spot(text, n, seen[key], seen)
         for words, rank, make in IN_ORDER:
-            if make in ARRAYS and not of_arrays:
+            if rank > most or (make in ARRAYS and not of_arrays):
                 continue
             for new in make(spot):
                 enter(new if isinstance(new, list) else [(*text.span(n), new)], words, rank)
