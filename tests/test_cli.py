@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_training
-from tiny_training import install, tiny_load
+from tiny_training import DRAW_CURVES, install, tiny_load
 
 import minswin
 import minswin.training.evaluation
@@ -23,6 +23,7 @@ from minswin import cli
 from minswin.cli.parsing import ELSEWHERE
 from minswin.look.tables import bars, fitted, shapes_table
 from minswin.models import create_model, list_models
+from minswin.training import loop
 from minswin.training.checkpoints import (
     LAST,
     load_trained_model,
@@ -67,7 +68,10 @@ def trained(tmp_path_factory):
 # ── train ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_training_prints_a_line_for_each_epoch_and_where_everything_is(capsys, tmp_path):
+def test_training_prints_a_line_for_each_epoch_and_where_everything_is(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "_draw_curves", DRAW_CURVES)
     assert cli.main(TRAIN) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()

@@ -95,7 +95,7 @@ def test_a_definition_reaches_what_it_calls() -> None:
 
 
 def test_operations_that_are_looked_up_give_the_same_numbers() -> None:
-    """Of every fifth edit of an attention, with the operations in front of it and without."""
+    """Of every twelfth edit of an attention, with the operations in front of it and without."""
     truth = score.truth("square")
     have = {n: np.array(x) for n, x in truth.arrays["float32"].items()}
     for name in [n for n in have if n.startswith("layers.0.blocks.1.attn.")]:
@@ -106,7 +106,7 @@ def test_operations_that_are_looked_up_give_the_same_numbers() -> None:
     have[target] = np.array(truth.arrays["float32"][target])
     site = Ground(truth, have).sites(target)[0]
     search = Search(site, 2.0**-24, Clock(60))
-    tried = search.singles(set())[::5]
+    tried = search.singles(set())[::12]
     quick = [search.value(e) for e in tried]
     compared = 0
     for edit, value in zip(tried, quick, strict=True):
@@ -118,7 +118,7 @@ def test_operations_that_are_looked_up_give_the_same_numbers() -> None:
         if value is not None and slow is not None:
             np.testing.assert_array_equal(value, slow)
             compared += 1
-    assert compared > 100
+    assert compared > 40
 
     def rounded(go: Any, definition: Any, inputs: Any, settings: Any) -> Any:
         result = go(definition, inputs, settings)

@@ -175,6 +175,7 @@ def write_toy(root: Path, tests: str) -> None:
 def mutate_toy(root: Path, jobs: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, "-m", "mutate", "--count", "99", "--jobs", jobs, "toy/area.py",
+         "--work", "0.3",  # of a test that loops for ever; the others take a millisecond
          "--root", str(root), "--package", "toy"],
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
         capture_output=True, text=True, timeout=HANG,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_data_folders import COLOURS, draw, pictures  # noqa: F401
-from tiny_training import MODEL
+from tiny_training import MODEL, no_curves
 
 from minswin import cli, create_model, data
 from minswin.models import SwinTransformer
@@ -37,6 +37,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A model called "tiny", of 8×8 images; the data are read as they are."""
     monkeypatch.setitem(MODELS, "tiny", {**MODEL, "drop_path_rate": 0.0})
     monkeypatch.setitem(CLASSES, "tiny", SwinTransformer)
+    monkeypatch.setattr(loop, "_draw_curves", no_curves)
     monkeypatch.chdir(tmp_path)
 
 

@@ -14,7 +14,7 @@ from minswin import data
 from minswin.data import Dataset
 from minswin.models import SwinTransformer
 from minswin.models.registry import CLASSES, MODELS
-from minswin.training import Settings, recipe
+from minswin.training import Settings, loop, recipe
 from minswin.training.progress import Journal
 
 MODEL = {
@@ -59,14 +59,26 @@ def tiny_settings(folder, **overrides) -> Settings:
     return recipe("shapes", out=str(folder), **{**settings, **overrides})
 
 
+DRAW_CURVES = loop._draw_curves
+
+
 def install(monkeypatch=None) -> None:
-    """Let the name "tiny" and the built-in data mean the above."""
+    """Let the name "tiny" and the built-in data mean the above.
+
+    And no run draws its curves, which takes longer than the run; DRAW_CURVES does.
+    """
     if monkeypatch is None:
         MODELS["tiny"], CLASSES["tiny"], data.load = MODEL, SwinTransformer, tiny_load
+        loop._draw_curves = no_curves
     else:
+        monkeypatch.setattr(loop, "_draw_curves", no_curves)
         monkeypatch.setitem(MODELS, "tiny", MODEL)
         monkeypatch.setitem(CLASSES, "tiny", SwinTransformer)
         monkeypatch.setattr(data, "load", tiny_load)
+
+
+def no_curves(run, progress) -> None:
+    """In the place of `_draw_curves`."""
 
 
 def stop_at(step: int, calls: int, number: int) -> None:

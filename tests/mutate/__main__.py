@@ -44,8 +44,8 @@ def describe(change: Change, root: Path, end: str = "", by: str = "") -> Result:
 class Run:
     """A seed's changes and what became of them, on disk as one line of JSON each."""
 
-    def __init__(self, root: Path, folder: Path, package: str) -> None:
-        self.root, self.copy, self.package = root, folder / "tree", package
+    def __init__(self, root: Path, folder: Path, package: str, work: float) -> None:
+        self.root, self.copy, self.package, self.work = root, folder / "tree", package, work
         self.record, self.map = folder / "results.jsonl", folder / "map"
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -79,7 +79,7 @@ class Run:
     def settle(self, change: Change) -> Result:
         from .running import try_change
 
-        verdict = try_change(change, self.tests_of, self.copy)
+        verdict = try_change(change, self.tests_of, self.copy, self.work)
         result = describe(change, self.copy, *verdict)
         line = {"key": self.key(change), "tests": self.tests, "result": list(result)}
         with self.record.open("a") as file:
@@ -147,13 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=100, help="changes to try; default: 100")
     parser.add_argument("--seed", type=int, default=0, help="which; default: 0")
     parser.add_argument("--jobs", type=int, default=1, help="processes; default: 1")
+    parser.add_argument("--work", type=float, default=5.0, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     parser.add_argument("--package", default="minswin", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     root = options.root.resolve()
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    run = Run(root, root / ".mutate", options.package)
+    run = Run(root, root / ".mutate", options.package, options.work)
     run.start(options.jobs)
     chosen = drawn(run.copy, targets(root, options.files), options.count, options.seed)
     results = settle_all(run, chosen, options.jobs)

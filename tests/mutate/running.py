@@ -21,7 +21,6 @@ from .tree import Map, Test
 
 FIRST = 60  # of the tests elsewhere, the cheapest this many come first
 HANG = 600  # seconds for all tests, in which something may wait for ever
-WORK = 5  # seconds of processor time that a test may take beyond 10 times what it took
 
 
 class Verdict(NamedTuple):
@@ -32,12 +31,15 @@ class Verdict(NamedTuple):
 
 
 class Chosen:
-    """A plugin of pytest: these tests alone, in this order; the first that fails is remembered."""
+    """A plugin of pytest: these tests alone, in this order; the first that fails is remembered.
 
-    def __init__(self, tests: Sequence[Test], note: Path) -> None:
+    work: seconds of processor time that a test may take beyond 10 times what it took
+    """
+
+    def __init__(self, tests: Sequence[Test], note: Path, work: float) -> None:
         self.order = {test.name: i for i, test in enumerate(tests)}
         self.seconds = {test.name: test.seconds for test in tests}
-        self.note = note
+        self.note, self.work = note, work
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -46,14 +48,14 @@ class Chosen:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """From here on a test that works for too long ends the process."""
-        signal.setitimer(signal.ITIMER_PROF, WORK + 10 * self.seconds[nodeid])
+        signal.setitimer(signal.ITIMER_PROF, self.work + 10 * self.seconds[nodeid])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self.note.write_text(report.nodeid)
 
 
-def try_change(change: Change, tests_of: Map, copy: Path) -> Verdict:
+def try_change(change: Change, tests_of: Map, copy: Path, work: float) -> Verdict:
     """Write the change into the copy, run tests until one fails, and take the change back."""
     tests = tests_of.tests_of(change)
     if not tests:
@@ -66,7 +68,7 @@ def try_change(change: Change, tests_of: Map, copy: Path) -> Verdict:
     path.write_bytes(change.apply(source))
     try:
         for end, stage in (("own", own), ("suite", others[:FIRST]), ("suite", others[FIRST:])):
-            if stage and (by := failure(stage, copy)):
+            if stage and (by := failure(stage, copy, work)):
                 return Verdict(end, by)
         return Verdict("survived")
     finally:
@@ -74,13 +76,13 @@ def try_change(change: Change, tests_of: Map, copy: Path) -> Verdict:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def failure(tests: Sequence[Test], copy: Path) -> str:
+def failure(tests: Sequence[Test], copy: Path, work: float) -> str:
     """The first of the tests that fails, "hangs" or "cannot be imported", or ""."""
     note = copy / ".failed"
     note.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
-        _child(tests, copy, note)
+        _child(tests, copy, note, work)
     status = _wait(child)
     if os.WIFSIGNALED(status):
         return f"{signal.Signals(os.WTERMSIG(status)).name}: crashes or hangs"
@@ -110,7 +112,7 @@ def _wait(child: int) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def _child(tests: Sequence[Test], copy: Path, note: Path) -> None:
+def _child(tests: Sequence[Test], copy: Path, note: Path, work: float) -> None:
     """Run the tests and leave with pytest's status; never returns."""
     code: int = pytest.ExitCode.INTERNAL_ERROR
     try:
@@ -127,7 +129,7 @@ def _child(tests: Sequence[Test], copy: Path, note: Path) -> None:
         files = list(dict.fromkeys(test.name.split("::")[0] for test in tests))
         quiet = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
         known = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        code = pytest.main([*files, *quiet, *known], plugins=[Chosen(tests, note)])
+        code = pytest.main([*files, *quiet, *known], plugins=[Chosen(tests, note, work)])
     finally:
         sys.stdout.flush()
         os._exit(int(code))
