@@ -277,6 +277,10 @@ def test_evaluate_prints_each_class_and_the_accuracy_of_the_run(capsys, trained)
     assert lines[3].endswith("(33 test images of shapes)")
     assert cli.main(["evaluate", str(trained), "--split", "train"]) == 0
     assert "(60 train images of shapes)" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(trained), "--flips"]) == 0
+    flipped = capsys.readouterr().out.splitlines()[3]
+    assert flipped.endswith("(33 test images of shapes, each with its mirror image)")
+    assert flipped.split()[3] != lines[3].split()[3]  # the loss
 
 
 def test_evaluate_knows_which_images_the_run_learnt_from_and_which_it_held_out(

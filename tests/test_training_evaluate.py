@@ -10,6 +10,7 @@ from tiny_models import batch, tiny_model
 
 from minswin import data_parallel
 from minswin.training import evaluate, predict
+from minswin.training.evaluation import mirrored
 
 
 def evaluate_oracle(model, x, labels):
@@ -36,6 +37,19 @@ def test_evaluation_counts_like_the_oracle_whatever_the_batches(threads):
         want = [r / s if s else math.nan for r, s in zip(right, seen, strict=True)]
         assert np.allclose(result.per_class, want, atol=1e-12, equal_nan=True)
         assert math.isnan(result.per_class[3])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_with_flips_an_image_is_classified_together_with_its_mirror_image(threads):
+    model, (x, labels) = tiny_model(), batch(11)
+    turned = np.stack([image[:, :, ::-1] for image in x])
+    logits = [model(images).data for images in (x, turned)]
+    mean = (logits[0] + logits[1]) / 2
+    result = evaluate(model, [(x, labels)], forward=mirrored(data_parallel(model, threads)))
+    right = mean.argmax(1) == labels
+    losses = [np.log(np.exp(row).sum()) - row[k] for row, k in zip(mean, labels, strict=True)]
+    assert result.accuracy == right.mean() and abs(result.loss - np.mean(losses)) < 1e-12
+    assert abs(result.loss - evaluate(model, [(x, labels)]).loss) > 1e-6
 
 
 def test_evaluation_is_without_dropout_and_leaves_the_model_in_its_mode():

@@ -78,6 +78,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             data_dir=options.data_dir,
             download=bool(options.download),
             threads=options.threads,
+            flips=options.flips,
             device=options.device,
             group=group,
         )
@@ -86,7 +87,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     show(bars(test.classes, test.result.per_class.tolist()))
     show(
         f"accuracy {test.result.accuracy:.2%}   loss {test.result.loss:.4f}   "
-        f"({test.images:,} {options.split} images of {test.name})"
+        f"({test.images:,} {options.split} images of {test.name}"
+        f"{', each with its mirror image' if options.flips else ''})"
     )
     return 0
 
@@ -227,6 +229,8 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--split", choices=splits, default="test", help=does)
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the CIFAR files")
     parser.add_argument("--download", action="store_true", help="fetch CIFAR first")
+    does = "classify each image together with its mirror image"
+    parser.add_argument("--flips", action="store_true", help=does)
     parser.add_argument("--threads", type=count, metavar="N", help="default: one per core")
     add_device(parser)
     _add_distributed(parser)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import data
-from minswin.arrays import Array, to_numpy
+from minswin.arrays import Array, array_module, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import like, working_on
 from minswin.distributed import Group
@@ -67,6 +67,15 @@ def evaluate(
     return Evaluation(float(losses.mean()), float(hit.mean()), per_class)
 
 
+def mirrored(forward: Forward) -> Forward:
+    """`forward` that answers for an image and its mirror image together: the mean of the logits."""
+
+    def both(x: Array) -> Tensor:
+        return (forward(x) + forward(array_module(x).ascontiguousarray(x[..., ::-1]))) * 0.5
+
+    return both
+
+
 def predict(model: Layer, images: Array) -> np.ndarray:
     """The probability of each class.        images (B, 3, H, W), normalised        gives (B, K)
 
@@ -118,6 +127,7 @@ def evaluate_checkpoint(
     data_dir: str | None = None,
     download: bool = False,
     threads: int | None = None,
+    flips: bool = False,
     device: str = "cpu",
     group: Group | None = None,
 ) -> Test:
@@ -125,6 +135,7 @@ def evaluate_checkpoint(
 
     split: "test", "train" or "held-out"; of the run's own data, train is what it learnt from, and
     held-out what it set aside to choose its best epoch.
+    flips: each image is classified together with its mirror image
     group: of ranks that all call this, with the same files, and share the images
     """
     group = group or Group()
@@ -146,7 +157,8 @@ def evaluate_checkpoint(
     mine = share_of(images, group)
     batches = evaluation_batches(mine, (trained_on["mean"], trained_on["std"]))
     with working_on(device):
-        forward = data_parallel(model.eval().to(device), threads, group)
+        forward: Forward = data_parallel(model.eval().to(device), threads, group)
+        forward = mirrored(forward) if flips else forward
         result = evaluate(model, feed(batches, device), forward=forward, group=group)
     if not math.isfinite(result.loss):
         raise ValueError(
