@@ -153,6 +153,20 @@ def test_muon_keeps_arrays_and_their_dtype(backend: str) -> None:
         assert p.data is arrays[name] and p.data.dtype == np.float32
 
 
+def test_threads_share_the_matrices_of_a_step() -> None:
+    stepped = []
+    for threads in (1, 2, 5):
+        parameters = parameters_of(11)
+        optimizer, rng = Muon(parameters.items(), 0.1, threads=threads), np.random.default_rng(12)
+        for _ in range(3):
+            give_gradients(parameters, rng)
+            optimizer.step()
+        stepped.append(np.concatenate([p.data.ravel() for p in parameters.values()]))
+    assert np.array_equal(stepped[0], stepped[1]) and np.array_equal(stepped[0], stepped[2])
+    with pytest.raises(ValueError, match="Muon: threads must be a positive int, got 0"):
+        Muon(parameters_of(11).items(), 0.1, threads=0)
+
+
 def test_muon_continues_from_its_saved_state() -> None:
     def run(restart_at: int | None) -> np.ndarray:
         parameters, rng = parameters_of(9), np.random.default_rng(10)

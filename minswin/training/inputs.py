@@ -12,6 +12,7 @@ from minswin import data
 from minswin.autograd import no_grad
 from minswin.models import create_model, list_models
 from minswin.models.registry import size_of
+from minswin.parallel import cores
 from minswin.training.muon import Muon
 from minswin.training.optimizers import SGD, AdamW, Optimizer
 from minswin.training.settings import Settings
@@ -115,5 +116,7 @@ def new_optimizer(model: Model, settings: Settings) -> Optimizer:
         return AdamW(named, s.lr, weight_decay=s.weight_decay)
     if s.optimizer == "sgd":
         return SGD(named, s.lr, s.momentum, s.nesterov, s.weight_decay)
-    decay, heads = s.weight_decay, model.head_names
-    return Muon(named, s.lr, s.momentum, s.nesterov, weight_decay=decay, heads=heads)
+    return Muon(
+        named, s.lr, s.momentum, s.nesterov, weight_decay=s.weight_decay, heads=model.head_names,
+        threads=1 if s.device != "cpu" else s.threads or cores(),
+    )  # fmt: skip

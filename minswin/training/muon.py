@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from minswin.arguments import below_one
+from minswin.arguments import below_one, whole
 from minswin.arrays import Array
 from minswin.reference.muon import muon_step
 from minswin.training.optimizers import AdamW, Optimizer, by_name, decays
@@ -19,6 +20,7 @@ class Muon(Optimizer):
     The first layer and the heads have a side that is no hidden channel, and vectors and tables have
     no singular values to speak of: all these move by AdamW, with the same rate and decay.
     heads: the layers whose matrices give an answer, or, as embeddings of words, take one
+    threads: that share the matrices of a step, each of which is one thread's; on a GPU 1
     """
 
     slots = ("momentum",)
@@ -32,6 +34,7 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.05,
         heads: Iterable[str] = ("head",),
+        threads: int = 1,
     ) -> None:
         named, heads = by_name("Muon", named_parameters), tuple(heads)
         hidden = {n: p for n, p in named.items() if is_hidden(n, p, heads)}
@@ -41,6 +44,7 @@ class Muon(Optimizer):
             )
         super().__init__(hidden.items(), lr, weight_decay)
         self.momentum, self.nesterov = below_one("Muon", "momentum", momentum), bool(nesterov)
+        self.threads = whole("Muon", "threads", threads)
         others = {n: p for n, p in named.items() if n not in hidden}
         self.rest = AdamW(others.items(), lr, betas, weight_decay=weight_decay) if others else None
 
@@ -51,9 +55,17 @@ class Muon(Optimizer):
             self.rest.step(self.lr if lr is None else lr)
 
     def _move(self, names: list[str], settings: dict[str, Any]) -> None:
-        for name in names:
+        def move(name: str) -> None:
             p, v = self.parameters[name], self.state["momentum"][name]
             muon_step(p.data, p.grad, v, decay=self.decay[name], **settings)
+
+        if self.threads == 1:
+            for name in names:
+                move(name)
+            return
+        largest_first = sorted(names, key=lambda name: -self.parameters[name].data.size)
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(move, largest_first))
 
     def settings(self, lr: float, t: int) -> dict[str, Any]:
         return {"lr": lr, "momentum": self.momentum, "nesterov": self.nesterov}
