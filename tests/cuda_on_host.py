@@ -213,4 +213,6 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Module:
     monkeypatch.setitem(sys.modules, "cupy", MODULE)
     monkeypatch.setattr(RawKernel, "ran", [])
     monkeypatch.setattr("minswin.kernels.gpu.products._multiply", multiply)
+    place = "minswin.kernels.gpu.products_with_bias._multiply_adding"
+    monkeypatch.setattr(place, lambda x, y, bias, z: False)
     return MODULE

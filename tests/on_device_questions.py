@@ -72,12 +72,14 @@ def capture() -> None:
     import minswin.kernels.gpu  # noqa: F401
     from minswin.devices import cupy
     from minswin.kernels.gpu.products import product
+    from minswin.kernels.gpu.products_with_bias import _plans, product_plus
 
     library = cupy()
     a, x = library.ones((64, 32), np.float32), library.ones((2, 3, 8, 8), np.float32)
     rows = library.asarray(np.zeros(9, np.int64))
     tries = {
         "our product": lambda: product(a, a.T), "CuPy's product": lambda: a @ a.T,
+        "our product and a bias": lambda: product_plus(a, a.T, a.reshape(-1)[:64]),
         "vdot": lambda: library.vdot(a, a), "sum": lambda: a.sum(),
         "sum of rows": lambda: a.sum(axis=0), "mean": lambda: x.mean((2, 3)),
         "argmax": lambda: a.argmax(1), "take": lambda: a[rows], "pad": lambda: library.pad(a, 1),
@@ -86,6 +88,7 @@ def capture() -> None:
     }  # fmt: skip
     for name, work in tries.items():
         answer(capture=name, error=_refused(library, work))
+    answer(bias_in_the_product=all(_plans.of.values()) and len(_plans.of) > 0)
 
 
 def _refused(library: Any, work: Callable[[], object]) -> str:

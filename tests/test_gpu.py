@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import host_cuda
@@ -16,7 +17,7 @@ from test_kernel_updates import SETTINGS, SHAPES, arrays_of
 from minswin import Tensor, kernels, ops
 from minswin.arrays import to_numpy
 from minswin.kernels import FAST
-from minswin.kernels.gpu import updates
+from minswin.kernels.gpu import products_with_bias, updates
 from minswin.kernels.gpu.window_attention import shifted_window_attention
 from minswin.training.precision import computing
 
@@ -99,6 +100,31 @@ def test_windows_of_a_map_that_begins_anywhere_equal_their_definition(
         assert np.array_equal(aligned, anywhere)
 
 
+@pytest.mark.parametrize("how", ["one pass", "not aligned", "no algorithm", "refused", "float64"])
+def test_a_bias_is_added_by_the_product_or_else_in_a_pass_of_its_own(
+    how: str, cupy: Any, monkeypatch: Any
+) -> None:
+    if host_cuda.entered() is None:
+        pytest.skip("what is asked of a real GPU is not counted")
+    rng, dtype = np.random.default_rng(5), np.float64 if how == "float64" else np.float32
+    x, weight, bias = (rng.standard_normal(s).astype(dtype) for s in ((7, 24), (9, 24), (9,)))
+    behind = 1 if how == "not aligned" else 0
+    monkeypatch.setattr(products_with_bias, "_plans", products_with_bias._Plans())
+    if how == "no algorithm":
+        monkeypatch.setattr(products_with_bias, "MOST_WORKSPACE", 99)
+    if how == "refused":
+        planned = products_with_bias._planned
+        broken = lambda *a: planned(*a)._replace(algorithm=(ctypes.c_uint64 * 8)())  # noqa: E731
+        monkeypatch.setattr(products_with_bias, "_planned", broken)
+    for factor in (1, -3):  # another one of the same size
+        b = factor * bias
+        there = cupy.asarray(np.append(b[:behind], b))[behind:]
+        with host_cuda.counted() as counts:
+            y = FAST["linear"]["cupy"](cupy.asarray(x), cupy.asarray(weight), there)[0]
+        assert counts["product"] == 1 and counts["kernel"] == (how != "one pass")
+        np.testing.assert_allclose(to_numpy(y), x @ weight.T + b, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_an_mlp_of_short_products_is_its_steps_and_rounds_each_array_once(
     name: str, cupy: Any
@@ -114,9 +140,10 @@ def test_an_mlp_of_short_products_is_its_steps_and_rounds_each_array_once(
             y, vjp = FAST["mlp"]["cupy"](*arrays)
             gradients = vjp(g)
         tensors = [Tensor(x, requires_grad=True) for x in arrays]
-        steps = ops.linear(ops.gelu(ops.linear(*tensors[:3])), *tensors[3:])
+        hidden = ops.linear(*tensors[:2], None) + tensors[2]
+        steps = ops.linear(ops.gelu(hidden), *tensors[3:])
         steps.backward(g)
-    assert counts["product"] == 6 and counts["kernel"] == 4 + 5  # x, w1, w2, g are rounded
+    assert counts["product"] == 6 and counts["kernel"] == 4 + 4  # x, w1, w2, g are rounded
     assert np.array_equal(to_numpy(y), steps.numpy()) and not cupy.array_equal(y, exact)
     for ours, tensor in zip(gradients, tensors, strict=True):
         assert ours.dtype == np.float32

@@ -109,6 +109,7 @@ def test_what_a_stream_can_record_is_what_is_known(capsys):
     require_gpu()
     on_device_questions.capture()
     lines = [json.loads(line[7:]) for line in capsys.readouterr().out.splitlines()]
+    assert lines.pop()["bias_in_the_product"] is True
     refused = {line["capture"] for line in lines if line["error"]}
     assert refused == {"CuPy's product", "copy from the CPU"}
 

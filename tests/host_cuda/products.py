@@ -29,6 +29,7 @@ class Product(ctypes.Structure):
         ("compute", ctypes.c_int),
         *((name, ctypes.c_longlong) for name in ("a", "b", "c", "step_a", "step_b", "step_c")),
         ("stream", ctypes.c_longlong),
+        ("bias", ctypes.c_longlong),  # 0: there is none
         ("alpha", ctypes.c_double),
         ("beta", ctypes.c_double),
     )
@@ -44,11 +45,11 @@ def enter(calls: Any, builder: Builder, cublas: Path) -> Any:
         re.findall(r"\bcublas\w+(?=\()", text)
     )
     text += "".join(f"int {name}() {{ return NOT_SUPPORTED; }}\n" for name in sorted(wanted))
-    for soname, code in (("libcublasLt.so.13", "int nothing;\n"), ("libcublas.so.13", text)):
-        path = builder.built(
-            "-xc", code, "-O1", "-w", f"-Wl,-soname,{soname},--default-symver", name=soname
-        )
-        library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)  # found by its soname from now on
+    libraries = []
+    for soname in ("libcublasLt.so.13", "libcublas.so.13"):  # both have all functions
+        flags = ("-O1", "-w", f"-Wl,-soname,{soname},--default-symver")
+        path = builder.built("-xc", text, *flags, name=soname)
+        libraries.append(ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL))  # now found by its soname
 
     def ask(asked: Any) -> int:
         product = Product.from_buffer_copy(asked.contents)
@@ -60,8 +61,9 @@ def enter(calls: Any, builder: Builder, cublas: Path) -> Any:
         return 0
 
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Product))(ask)
-    library.set_multiply(callback)
-    return library, callback  # to be kept
+    for library in libraries:
+        library.set_multiply(callback)
+    return libraries, callback  # to be kept
 
 
 def multiply(p: Product, memory: Any) -> None:
@@ -72,6 +74,8 @@ def multiply(p: Product, memory: Any) -> None:
         x, y = _tf32(x), _tf32(y)
     with np.errstate(all="ignore"):  # a GPU gives no warnings
         result = p.alpha * (x.astype(np.float64) @ y.astype(np.float64))
+        if p.bias:
+            result += view(p.bias, p.m * z.itemsize).view(z.dtype)[:, None]
         z[...] = result + p.beta * z.astype(np.float64) if p.beta else result
     memory.check(p.c, "a product")
 

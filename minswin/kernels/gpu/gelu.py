@@ -17,6 +17,7 @@ from minswin.kernels.gpu.launch import (
     sum_columns,
 )
 from minswin.kernels.gpu.products import product, short, short_dtype
+from minswin.kernels.gpu.products_with_bias import product_plus
 from minswin.reference import elementwise
 
 SHORT = {"float16": "__half", "bfloat16": "__nv_bfloat16"}  # what CUDA calls them
@@ -69,8 +70,7 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
     chunk, count = chunks(R, columns)
     sizes, grid = (R, columns, chunk), by_columns(columns, count)
     launch("gelu.cu", "bias_gelu_forward" + of, *grid, hidden, b1, act, *sizes)
-    y = product(act, w2.T)  # (R, C)
-    y += b2
+    y = product_plus(act, w2.T, b2)  # (R, C)
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, C)

@@ -10,6 +10,7 @@ from minswin.arrays import Array, Vjp, array_module
 from minswin.kernels import kernel
 from minswin.kernels.gpu.launch import contiguous, same_float, sum_columns
 from minswin.kernels.gpu.products import product, short
+from minswin.kernels.gpu.products_with_bias import product_plus
 from minswin.reference import linear as definitions
 from minswin.reference.elementwise import unbroadcast
 from minswin.reference.linear import swap
@@ -21,9 +22,7 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
     if not same_float(x, weight, bias) or 0 in (x.size, weight.size):
         return definitions.linear(x, weight, bias)
     shape, rows, weight = x.shape, short(x.reshape(-1, x.shape[-1])), short(weight)  # (R, K)
-    y = product(rows, weight.T)  # (R, M)
-    if bias is not None:
-        y += bias
+    y = product_plus(rows, weight.T, bias)  # (R, M)
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
         g = contiguous(g).reshape(-1, g.shape[-1])  # (R, M)

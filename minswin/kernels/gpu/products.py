@@ -48,7 +48,7 @@ def rounding_to(dtype: Any) -> Iterator[None]:
         _state.short = before
 
 
-def _compute_type(xp: Any, dtype: Any) -> int:
+def compute_type(xp: Any, dtype: Any) -> int:
     if dtype == np.float64:
         return FLOAT64
     routines = xp._core._routines_linalg
@@ -95,21 +95,21 @@ def product(x: Array, y: Array) -> Array:
 def _multiply(x: Array, y: Array, z: Array) -> None:
     """z = x y. cuBLAS counts column by column, so for it this is zᵀ = yᵀ xᵀ."""
     xp, (N, K), M = array_module(z), x.shape[-2:], y.shape[-1]
-    batch, compute = z.size // (N * M), _compute_type(xp, x.dtype)
-    (x, x_turned, x_leading), (y, y_turned, y_leading) = _readable(x), _readable(y)
+    batch, compute = z.size // (N * M), compute_type(xp, x.dtype)
+    (x, x_turned, x_leading), (y, y_turned, y_leading) = readable(x), readable(y)
     number = ctypes.c_double if compute == FLOAT64 else ctypes.c_float
     one, zero = number(1), number(0)
-    cublas, handle = _ready(xp)
+    cublas, handle, _ = ready(xp)
     status = cublas.cublasGemmStridedBatchedEx(
         handle, ctypes.c_int(y_turned), ctypes.c_int(x_turned),
         ctypes.c_int(M), ctypes.c_int(N), ctypes.c_int(K), ctypes.byref(one),
         *_described(y, y_leading), *_described(x, x_leading), ctypes.byref(zero),
         *_described(z, M), ctypes.c_int(batch), ctypes.c_int(compute), ctypes.c_int(-1),
     )  # fmt: skip
-    _check(status, "cublasGemmStridedBatchedEx")
+    check(status, "cublasGemmStridedBatchedEx")
 
 
-def _readable(x: Array) -> tuple[Array, int, int]:
+def readable(x: Array) -> tuple[Array, int, int]:
     """Matrices as cuBLAS can read them; whether they are transposed; numbers from row to row."""
     item, (rows, columns) = x.itemsize, x.shape[-2:]
     for turned, far, near, least in ((0, -2, -1, columns), (1, -1, -2, rows)):
@@ -151,23 +151,23 @@ class _Handles(threading.local):
 _handles = _Handles()
 
 
-def _ready(xp: Any) -> tuple[Any, ctypes.c_void_p]:
-    """The library and a handle that works on CuPy's current stream."""
+def ready(xp: Any) -> tuple[Any, ctypes.c_void_p, Any]:
+    """The library, a handle that works on CuPy's current stream, and the workspace of that."""
     library, device = _library(xp), xp.cuda.runtime.getDevice()
     stream = xp.cuda.get_current_stream()
     if device not in _handles.of_device:
         handle = ctypes.c_void_p()
-        _check(library.cublasCreate_v2(ctypes.byref(handle)), "cublasCreate")
+        check(library.cublasCreate_v2(ctypes.byref(handle)), "cublasCreate")
         _handles.of_device[device] = handle
     handle, workspace = _handles.of_device[device], _handles.workspaces.get(stream)
     if workspace is None:
         workspace = _handles.workspaces[stream] = xp.cuda.alloc(WORKSPACE)
-    _check(library.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)), "cublasSetStream")
+    check(library.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)), "cublasSetStream")
     place = ctypes.c_void_p(workspace.ptr), ctypes.c_size_t(WORKSPACE)
-    _check(library.cublasSetWorkspace_v2(handle, *place), "cublasSetWorkspace")
-    return library, handle
+    check(library.cublasSetWorkspace_v2(handle, *place), "cublasSetWorkspace")
+    return library, handle, workspace
 
 
-def _check(status: int, function: str) -> None:
+def check(status: int, function: str) -> None:
     if status:
         raise RuntimeError(f"cuBLAS: {function} gave the status {status}")
