@@ -56,11 +56,11 @@ LINES = [
     Line("convolutions", "swin_cifar_small", {"stem": "convolutions"}, "Swin",
          "convolutions before the tokens keep local detail, and help"),
     Line("no-shift", "swin_cifar_small", {"shift": False}, "Swin",
-         "without the shift windows never meet: worse"),
+         "windows that are never shifted never meet, and lose"),
     Line("no-bias", "swin_cifar_small", {"relative_bias": False}, "Swin",
-         "the relative position bias helps"),
+         "the relative position bias helps: without it something is lost"),
     Line("absolute", "swin_cifar_small", {"relative_bias": False, "ape": True}, "Swin",
-         "absolute positions instead of it are worse"),
+         "absolute positions instead of the bias are worse"),
     Line("ViT", "vit_cifar_small", VIT, None),
     Line("2-D", "vit_cifar_small", {**VIT, "positions": "learned_2d"}, "ViT",
          "the kind of position hardly matters"),
@@ -163,7 +163,7 @@ def show(lines):
     print(f"\nA difference (mean of two seeds, in points) has a standard error of {error:.1f}.")
     for line in lines:
         if gaps[line.name]:
-            print(f"{line.name:13} {verdict(gaps[line.name], deviation)}: {line.claim}")
+            print(f"{line.name:13} {verdict(gaps[line.name], deviation)}. Said: {line.claim}")
 
 
 def verdict(gap, deviation):

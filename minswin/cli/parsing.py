@@ -123,7 +123,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
-    does = "a setting of the model, such as depths='(2, 2)'; may be given several times"
+    does = "a setting of the model, such as depths='(2, 2)'; as often as needed; default: none"
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=does)
 
 
