@@ -37,10 +37,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Before `-m "not slow"` chooses."""
+    """Before `-m "not slow"` chooses: what is long is slow too."""
     slow = set(workers.slow_tests())
     for item in items:
-        if item.nodeid in slow or item.nodeid.split("[")[0] in slow:
+        named = item.nodeid in slow or item.nodeid.split("[")[0] in slow
+        if named or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
 
 

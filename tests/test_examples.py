@@ -38,9 +38,30 @@ def run(program: list[str], folder: Path | None = None) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in EXAMPLES if path != BUG], ids=lambda path: path.stem
-)
+def shortened(path: Path) -> str:
+    """The program of an example that has no --quick, with few steps, of which nothing is asked."""
+    text = path.read_text("utf-8")
+    for written, becomes in SHORT[path.stem]:
+        assert text.count(written) == 1
+        text = text.replace(written, becomes)
+    return text
+
+
+SHORT = {"06_train_by_hand": (("STEPS = 400", "STEPS = 8"), ("accuracy > 0.85", "accuracy > 0"))}
+RUN = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.long] * (path.stem in SHORT))
+    for path in EXAMPLES
+    if path != BUG
+]
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_an_example_runs_with_few_steps(name: str) -> None:
+    printed = run(["-c", shortened(ROOT / f"examples/{name}.py")])
+    assert "step   0   loss 0." in printed and "after 8 steps" in printed
+
+
+@pytest.mark.parametrize("path", RUN)
 def test_an_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
     text = path.read_text("utf-8")
     quick = ["--quick"] if '"--quick"' in text else []
@@ -85,6 +106,7 @@ def test_the_port_with_a_bug_is_right_once_its_line_is_mended() -> None:
 # ── the questions ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long  # each answer by itself: below
 def test_the_questions_run_as_a_reader_runs_them() -> None:
     assert run(["-m", "doctest", "examples/questions.md"], ROOT) == ""
 

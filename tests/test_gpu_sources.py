@@ -536,7 +536,7 @@ def test_a_forgotten_barrier_shows_in_the_other_order(host: Any, monkeypatch: An
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("target", ["sm_80", pytest.param("sm_90", marks=pytest.mark.long)])
 @pytest.mark.parametrize("file", SOURCES)
 def test_the_compiler_of_cuda_takes_every_kernel(file: str, target: str) -> None:
     code = launch.source(file)

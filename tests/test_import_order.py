@@ -9,7 +9,8 @@ import pytest
 from test_imports import ALLOWED, PACKAGE
 
 IMPORT_EACH = """
-import importlib, sys, types
+import gc, importlib, sys, types
+gc.disable()  # hundreds of imports leave much behind, and are over soon
 
 def forget():
     for name in [n for n in sys.modules if n == "minswin" or n.startswith("minswin.")]:

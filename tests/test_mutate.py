@@ -190,7 +190,7 @@ def test_tests_that_die_leave_no_verdict(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param("1", marks=pytest.mark.long), "2"])
 def test_a_planted_survivor_is_reported_and_a_killed_change_is_not(
     tmp_path: Path, jobs: str
 ) -> None:

@@ -77,10 +77,20 @@ def contents(folder):
     return found
 
 
+SHORT = ["--epochs", "6", "--piece-epochs", "3"]  # 30 steps
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
     finish(start(*options(folder)), 0)
+    return contents(folder)
+
+
+@pytest.fixture(scope="module")
+def short_and_unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "short"
+    finish(start(*options(folder), *SHORT), 0)
     return contents(folder)
 
 
@@ -107,27 +117,27 @@ def test_a_run_killed_ten_times_ends_with_the_bits_of_the_unbroken_one(tmp_path,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(tmp_path, unbroken, number):
+def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(tmp_path, short_and_unbroken, number):
     folder = tmp_path / "stopped"
-    out, err = finish(start(*options(folder), stop=(5, 100, number)), 128 + number)
+    out, err = finish(start(*options(folder), *SHORT, stop=(5, 100, number)), 128 + number)
     step = read_checkpoint(folder).info["step"]
     assert f"{number.name}: saved after step {step} in {folder}; continue with" in out
     assert f"minswin train --resume {folder}" in out and err == ""
     assert [r["step"] for r in read_journal(folder / "log.jsonl") if r["kind"] == "step"] == [
         *range(1, step + 1)
     ]
-    assert 5 <= step < 120
+    assert 5 <= step < 30
     finish(start("--resume", folder), 0)
-    assert_same(contents(folder), unbroken)
+    assert_same(contents(folder), short_and_unbroken)
 
 
 def test_with_the_usual_kernels_a_killed_run_ends_with_the_bits_of_the_unbroken_one(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "killed"
-    finish(start(*options(whole), "--epochs", "12", kernels=""), 0)
-    for step, arguments in ((7, [*options(folder), "--epochs", "12"]), (19, ["--resume", folder])):
+    finish(start(*options(whole), *SHORT, kernels=""), 0)
+    for step, arguments in ((7, [*options(folder), *SHORT]), (19, ["--resume", folder])):
         finish(start(*arguments, kernels="", stop=(step, 100, signal.SIGKILL)), -signal.SIGKILL)
         info = read_checkpoint(folder).info
-        assert step - 2 <= info["step"] < 60 and info["kernels"] == "numba"
+        assert step - 2 <= info["step"] < 30 and info["kernels"] == "numba"
     _, err = finish(start("--resume", folder, kernels="reference"), 2)
     assert "set MINSWIN_KERNELS=numba" in err
     finish(start("--resume", folder, kernels=""), 0)

@@ -23,7 +23,7 @@ from minswin.weights import read_weights
 from minswin.weights.files import pickles
 from minswin.weights.files.mapped import ALLOWANCE, EXPANSION
 
-FEW_AND_MANY = (100, pytest.param(1_000, marks=pytest.mark.slow))
+FEW_AND_MANY = (100, pytest.param(1_000, marks=pytest.mark.long))
 
 
 @pytest.mark.parametrize("count", FEW_AND_MANY)

@@ -94,6 +94,19 @@ def test_every_slow_test_is_there() -> None:
         )
 
 
+@pytest.mark.slow
+def test_a_long_test_is_left_out_unless_it_is_asked_for() -> None:
+    for chosen, found in (((), {"[2]"}), (("-m", "long"), {"[1]"}), (("-m", "not slow"), set())):
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-n", "0", *chosen]
+        done = subprocess.run(
+            [*command, "tests/test_mutate.py"],
+            cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=False,
+        )  # fmt: skip
+        name = "test_a_planted_survivor_is_reported_and_a_killed_change_is_not"
+        lines = [line.split(name)[1] for line in done.stdout.splitlines() if name in line]
+        assert set(lines) == found, done.stdout + done.stderr
+
+
 # ── kernels ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -246,7 +246,7 @@ class _Place:
         self.geometry: dict[str, Any] = {}
         self.self: Any = None
         self.layer = ""
-        self.function = ""
+        self.function, asked = "", ("shift",) if brief else GEOMETRY  # a shift decides on names
         outer: FrameType | None = frame
         while outer is not None:
             values = outer.f_locals  # a copy, each time that it is asked for
@@ -257,7 +257,7 @@ class _Place:
             if self.self is not None and owner is not self.self:
                 break  # above the calls of this layer
             if _is_text(outer):
-                known = {k: values[k] for k in GEOMETRY if k in values and _is_plain(values[k])}
+                known = {k: values[k] for k in asked if k in values and _is_plain(values[k])}
                 self.geometry = {**known, **self.geometry}
             if id(owner) in layers:
                 self.self, self.layer = owner, layers[id(owner)]
