@@ -12,9 +12,12 @@ from numba import njit
 
 from minswin.arrays import Array
 from minswin.kernels.cpu import matmul, simd
-from minswin.kernels.cpu.products import LINE, multiply, padded, panels, turn
+from minswin.kernels.cpu import rows as many
+from minswin.kernels.cpu.products import multiply, padded, panels, turn
 from minswin.kernels.cpu.simd import LANES
+from minswin.kernels.cpu.tiles import panel_width
 
+multiplied = njit(lambda A, B, D, C, *sizes: multiply(A, B, D, C, *sizes))
 OFFSET = 3  # of every array below, so that no start is aligned
 
 
@@ -35,15 +38,14 @@ def left(matrix: Array, transposed: bool) -> tuple[Any, ...]:
 
 def right(matrix: Array, packed: bool) -> tuple[Any, ...]:
     """The factor B: packed in panels, or as its rows lie."""
-    width = LINE // matrix.itemsize
     if packed:
-        return panels(matrix), 0, width, width * len(matrix)
+        return panels(matrix), 0, 0
     step = matrix.shape[1] + 5
-    return in_a_line(matrix, step), OFFSET, step, width
+    return in_a_line(matrix, step), OFFSET, step
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("columns", [8, 16, 24, 40])
+@pytest.mark.parametrize("columns", [8, 16, 24, 40, 48, 104])
 @pytest.mark.parametrize("depth", [1, 5, 16])
 def test_tiles_multiply_and_add_as_numpy_does(depth: int, columns: int, dtype: type) -> None:
     """C = D + A B for 1 to 20 rows; D is a matrix, one row, or C itself. Nothing else changes."""
@@ -57,7 +59,7 @@ def test_tiles_multiply_and_add_as_numpy_does(depth: int, columns: int, dtype: t
             c = in_a_line(d if start == "itself" else np.full_like(d, np.nan), step)
             other = in_a_line(d, step + 4), OFFSET, 0 if start == "row" else step + 4
             D = (c, OFFSET, step) if start == "itself" else other
-            multiply(
+            multiplied(
                 left(a, transposed), right(b, packed), D, (c, OFFSET, step), rows, depth, columns
             )
             before = d[:1] if start == "row" else d
@@ -72,24 +74,56 @@ def test_tiles_multiply_and_add_as_numpy_does(depth: int, columns: int, dtype: t
 def test_a_product_of_depth_0_is_what_it_is_added_to(dtype: type) -> None:
     d, nothing = np.arange(48, dtype=dtype), np.zeros(0, dtype)
     c = np.empty_like(d)
-    multiply((nothing, 0, 1, 1), (nothing, 0, 8, 8), (d, 0, 8), (c, 0, 8), 6, 0, 8)
+    multiplied((nothing, 0, 1, 1), (nothing, 0, 8), (d, 0, 8), (c, 0, 8), 6, 0, 8)
     assert np.array_equal(c, d)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 1), (3, 8), (5, 16), (2, 17), (7, 33), (4, 0)])
-def test_panels_hold_the_columns_and_zeros(shape: tuple[int, int], dtype: type) -> None:
-    matrix, width = (
-        np.random.default_rng(0).standard_normal(shape).astype(dtype),
-        LINE // dtype(0).itemsize,
-    )
+@pytest.mark.parametrize("deep", [None, 3, 8])
+@pytest.mark.parametrize("shape", [(1, 8), (3, 16), (5, 24), (17, 40), (9, 104), (4, 0)])
+def test_panels_hold_the_columns(shape: tuple[int, int], deep: int | None, dtype: type) -> None:
+    matrix = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     for layout in LAYOUTS:
         of = layout(matrix)
-        packed = panels(of)
-        assert packed.dtype == dtype and packed.flags.c_contiguous
-        rows = packed.reshape(-1, shape[0], width).transpose(1, 0, 2).reshape(shape[0], -1)
-        assert rows.shape[1] == padded(shape[1], width)
-        assert np.array_equal(rows[:, : shape[1]], of) and not rows[:, shape[1] :].any()
+        packed = panels(of, deep)
+        assert packed.dtype == dtype and packed.flags.c_contiguous and packed.size == matrix.size
+        for k in range(0, len(matrix), deep or len(matrix)):
+            piece, left = of[k : k + (deep or len(matrix))], 0
+            while left < shape[1]:
+                panel = piece[:, left : left + panel_width(shape[1] - left, matrix.itemsize)]
+                assert np.array_equal(packed[: panel.size].reshape(panel.shape), panel)
+                packed, left = packed[panel.size :], left + panel.shape[1]
+        assert packed.size == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("K", [8, 520, 1600])
+@pytest.mark.parametrize("M", [16, 600])
+def test_rows_meet_a_matrix_and_its_gradient(K: int, M: int, dtype: type) -> None:
+    """Wide rows are copied before they are read, and a deep matrix is cut; n is no multiple of 8.
+
+    Nothing before the first row or behind the last changes.
+    """
+    n, rng, skip = 203, np.random.default_rng(0), 3
+    x, g = (rng.standard_normal((skip + n + 2, w)).astype(dtype) for w in (K, M))
+    weight, bias = rng.standard_normal((M, K)).astype(dtype), np.arange(M, dtype=dtype)
+    room = many.scratch(n, K, M, dtype=dtype)
+    assert many.rows_of_a_part(n, max(K, M)) == n + -n % LANES
+    y = np.full((skip + n + 2, M), np.nan, dtype)
+    flat = [a.reshape(-1) for a in (x, g, y)]
+    matrix = many.packed(weight.T)
+    many.multiply_rows(flat[0], skip * K, matrix, bias, flat[2], skip * M, room, n, K, M)
+    eps, some, dsome = np.finfo(dtype).eps, x[skip : skip + n], g[skip : skip + n]
+    exact = bias + some.astype(np.float64) @ weight.T  # of BLAS, with an error of its own
+    bound = 2 * eps * (K + 2) * (bias + abs(some) @ abs(weight.T))
+    assert np.all(abs(y[skip : skip + n] - exact) <= bound)
+    assert np.isnan(y[:skip]).all() and np.isnan(y[skip + n :]).all()
+    of_weight, of_bias = np.ones((M, K), dtype), np.ones(M, dtype)
+    gradients = of_weight.reshape(-1), of_bias, np.ones(1, dtype)
+    many.add_gradient(flat[1], skip * M, flat[0], skip * K, *gradients, room, n, K, M)
+    exact = 1 + dsome.astype(np.float64).T @ some
+    assert np.all(abs(of_weight - exact) <= 2 * eps * (n + 2) * (1 + abs(dsome).T @ abs(some)))
+    assert np.all(abs(of_bias - 1 - dsome.sum(0)) <= eps * (n + 2) * (1 + abs(dsome).sum(0)))
 
 
 def test_padded_is_the_next_multiple() -> None:

@@ -1,8 +1,8 @@
 """numba kernels for NumPy arrays: importing this package enters them in the table.
 
-`compiled` says how a loop is compiled; `simd` has vectors of eight numbers, `products` tiles of
-matrix products and `heads` attention of one head, which the others are made of. Every other file is
-named after the definitions that it equals.
+`compiled` says how a loop is compiled; `simd` has vectors of eight numbers, `tiles` those of matrix
+products, `products` a product of them, `rows` one of many rows, and `heads` attention of one head,
+which the others are made of. Every other file is named after the definitions that it equals.
 """
 
 from __future__ import annotations

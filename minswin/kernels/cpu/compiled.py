@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numba.core import event
 from numba.core.bytecode import FunctionIdentity
 
@@ -64,10 +64,27 @@ def compiled(function: Callable[..., Any], *, allocates: bool = False) -> Any:
         return loop
     forget_stale_code(Path(__file__).parent, Path(loop._cache.cache_path))
     loop._cache.save_overload = _forgiving(loop._cache.save_overload, loop._cache.cache_path)
+    loop._cache.load_overload = _prepared(loop._cache.load_overload)
     return loop
 
 
 allocating = partial(compiled, allocates=True)
+
+
+before_loading: list[Callable[[Any], None]] = []  # called with each dtype, before its code comes
+
+
+def _prepared(load: Callable[..., Any]) -> Callable[..., Any]:
+    """numba's function that takes machine code from the disk; what it calls is there before."""
+
+    def load_when_ready(signature: Any, *others: Any) -> Any:
+        kinds = getattr(signature, "args", signature)
+        for dtype in {kind.dtype for kind in kinds if isinstance(kind, types.Array)}:
+            for prepare in before_loading:
+                prepare(dtype)
+        return load(signature, *others)
+
+    return load_when_ready
 
 
 def _forgiving(save: Callable[..., None], folder: str) -> Callable[..., None]:

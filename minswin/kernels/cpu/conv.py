@@ -19,7 +19,7 @@ from minswin.arguments import Pair
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
-from minswin.kernels.cpu.products import LINE, multiply, padded, panels
+from minswin.kernels.cpu.products import filled, multiply, padded, panels
 from minswin.reference import conv as reference
 
 SMALL = 2**18  # bytes of filters up to which they stay in the second cache from row to row
@@ -40,12 +40,12 @@ def conv2d(
     if not (overlap and same_float(x, weight, bias) and weight.nbytes <= SMALL and x.size):
         return reference.conv2d(x, weight, bias, stride=stride, padding=padding)
     maps = _channels_last(x, padding)  # (B, Hp, Wp, Cp)
-    filters = _filled(weight.transpose(2, 3, 1, 0), 2)  # (kh, kw, Cp, Dp)
-    start = _filled(np.zeros(D, x.dtype) if bias is None else bias, 1)  # (Dp,)
+    filters = filled(weight.transpose(2, 3, 1, 0), 2)  # (kh, kw, Cp, Dp)
+    start = filled(np.zeros(D, x.dtype) if bias is None else bias, 1)  # (Dp,)
     grid = [(n - k) // s + 1 for n, k, s in zip(maps.shape[1:3], side, stride, strict=True)]
     y = np.empty((len(x), *grid, len(start)), x.dtype)  # (B, H', W', Dp)
     sizes = maps.shape, filters.shape, stride, y.shape
-    packed = panels(filters.reshape(-1, len(start)))
+    packed = np.concatenate([panels(row.reshape(-1, len(start))) for row in filters])
     _forward(maps.reshape(-1), packed, start, y.reshape(-1), *sizes)
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
@@ -80,12 +80,6 @@ def _channels_last(x: Array, padding: Pair) -> Array:
     return room
 
 
-def _filled(x: Array, axes: int) -> Array:
-    """x with each of its last axes filled up with zeros to a multiple of 8."""
-    missing = [(0, 0)] * (x.ndim - axes) + [(0, -n % 8) for n in x.shape[-axes:]]
-    return contiguous(np.pad(x, missing))
-
-
 # ── the loops ────────────────────────────────────────────────────────────────────────────────────
 # maps (B, Hp, Wp, C)   filters (kh, kw, C, D)   grid (B, H', W', D)   C and D are multiples of 8
 
@@ -96,13 +90,13 @@ def _forward(
 ) -> None:
     """Row i of y = bias + Σᵤ patches of row i·sh + u of x · row u of the filters."""
     (_, Hp, Wp, C), (kh, kw, _, _), (sh, sw), (B, H, W, D) = maps, filters, stride, grid
-    line, depth = LINE // x.itemsize, kw * C
+    depth = kw * C
     for b in range(B):
         for i in range(H):
             to = y, (b * H + i) * W * D, D
             for u in range(kh):
                 patches = x, (b * Hp + i * sh + u) * Wp * C, sw * C, 1
-                right = packed, u * depth * line, line, kh * depth * line
+                right = packed, u * depth * D, 0
                 before = to if u else (bias, 0, 0)
                 multiply(patches, right, before, to, W, depth, D)
 
@@ -113,12 +107,12 @@ def _backward_filters(
 ) -> None:
     """Row u of dfilters = Σᵢ (patches of row i·sh + u of x)ᵀ · row i of g."""
     (_, Hp, Wp, C), (kh, kw, _, _), (sh, sw), (B, H, W, D) = maps, filters, stride, grid
-    line, rows = LINE // x.itemsize, kw * C
+    rows = kw * C
     of_image = np.zeros(kh * rows * D, x.dtype)
     for b in range(B):
         of_image[:] = 0
         for i in range(H):
-            right = g, (b * H + i) * W * D, D, line
+            right = g, (b * H + i) * W * D, D
             for u in range(kh):
                 patches = x, (b * Hp + i * sh + u) * Wp * C, 1, sw * C
                 to = of_image, u * rows * D, D
@@ -133,12 +127,12 @@ def _backward_maps(
 ) -> None:
     """To every sw-th pixel of row i·sh + u of dx, from v on: row i of g · filters[u, v]ᵀ."""
     (_, Hp, Wp, C), (kh, kw, _, _), (sh, sw), (B, H, W, D) = maps, filters, stride, grid
-    line, size = LINE // dx.itemsize, len(packed) // (kh * kw)
+    size = len(packed) // (kh * kw)
     for b in range(B):
         for i in range(H):
             left = g, (b * H + i) * W * D, D, 1
             for u in range(kh):
                 for v in range(kw):
-                    right = packed, (u * kw + v) * size, line, D * line
+                    right = packed, (u * kw + v) * size, 0
                     to = dx, ((b * Hp + i * sh + u) * Wp + v) * C, sw * C
                     multiply(left, right, to, to, W, D, C)

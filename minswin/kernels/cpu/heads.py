@@ -17,7 +17,7 @@ import numpy as np
 
 from minswin.arrays import Array
 from minswin.kernels.cpu.compiled import compiled
-from minswin.kernels.cpu.products import LINE, multiply, padded
+from minswin.kernels.cpu.products import multiply, padded
 from minswin.kernels.cpu.simd import LANES, load, splat, store
 from minswin.kernels.cpu.softmax import softmax_columns, undo_softmax_columns
 
@@ -49,13 +49,13 @@ def head_forward(
     Bt (array, offset, row stride)   pt: room for M × TILE logits   zero: a row of zeros
     d, e: channels of q and k, and of v
     """
-    line, nothing = LINE // pt.itemsize, (zero, 0, 0)
+    nothing = zero, 0, 0
     b, b0, br = Bt
     for i in range(0, N, TILE):
         width, queries = min(TILE, Np - i), min(TILE, N - i)
-        multiply((k, 0, dp, 1), (qt, i, Np, line), (b, b0 + i, br), (pt, 0, width), M, d, width)
+        multiply((k, 0, dp, 1), (qt, i, Np), (b, b0 + i, br), (pt, 0, width), M, d, width)
         softmax_columns(pt, M, width)
-        multiply((pt, 0, 1, width), (v, 0, ep, line), nothing, (y, i * ep, ep), queries, M, ep)
+        multiply((pt, 0, 1, width), (v, 0, ep), nothing, (y, i * ep, ep), queries, M, ep)
 
 
 @compiled
@@ -65,22 +65,22 @@ def head_backward(
     N: int, M: int, d: int, e: int, Np: int, dp: int, ep: int,
 ) -> None:  # fmt: skip
     """The gradients of q, k and v; that of B is added to dBt, unless its row stride is 0."""
-    line, nothing = LINE // pt.itemsize, (zero, 0, 0)
+    nothing = zero, 0, 0
     (b, b0, br), (db, db0, dbr) = Bt, dBt
     for i in range(0, N, TILE):
         width, queries = min(TILE, Np - i), min(TILE, N - i)
         of_k = (dk, 0, dp) if i else (zero, 0, 0)  # add to what the queries before gave
         of_v = (dv, 0, ep) if i else (zero, 0, 0)
-        multiply((k, 0, dp, 1), (qt, i, Np, line), (b, b0 + i, br), (pt, 0, width), M, d, width)
+        multiply((k, 0, dp, 1), (qt, i, Np), (b, b0 + i, br), (pt, 0, width), M, d, width)
         softmax_columns(pt, M, width)
-        multiply((v, 0, ep, 1), (dyt, i, Np, line), nothing, (dst, 0, width), M, e, width)
+        multiply((v, 0, ep, 1), (dyt, i, Np), nothing, (dst, 0, width), M, e, width)
         undo_softmax_columns(pt, dst, M, width)
         if dbr:  # somebody wants to know
             _add_rows(dst, M, width, db, db0 + i, dbr)
         # Y = P v, then q kᵀ
-        multiply((pt, 0, width, 1), (dy, i * ep, ep, line), of_v, (dv, 0, ep), M, queries, ep)
-        multiply((dst, 0, width, 1), (q, i * dp, dp, line), of_k, (dk, 0, dp), M, queries, dp)
-        multiply((dst, 0, 1, width), (k, 0, dp, line), nothing, (dq, i * dp, dp), queries, M, dp)
+        multiply((pt, 0, width, 1), (dy, i * ep, ep), of_v, (dv, 0, ep), M, queries, ep)
+        multiply((dst, 0, width, 1), (q, i * dp, dp), of_k, (dk, 0, dp), M, queries, dp)
+        multiply((dst, 0, 1, width), (k, 0, dp), nothing, (dq, i * dp, dp), queries, M, dp)
 
 
 @compiled

@@ -1,7 +1,8 @@
 """The linear layer and the MLP, over as many tokens at a time as stay in the cache.
 
-Bias, GELU and its derivative are applied to a block while it is still in the cache, so they cost no
-pass over the largest activations of the network.
+Bias, GELU and its derivative are applied to some rows while they are still in the cache, so they
+cost no pass over the largest activations of the network. One block of rows is one call of a
+compiled loop, which works on a part of it at a time.
 """
 
 from __future__ import annotations
@@ -17,22 +18,31 @@ from minswin.kernels.blas import threads
 from minswin.kernels.cpu.again import later
 from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
 from minswin.kernels.cpu.gelu import gelu_loop, gelu_vjp_loop
-from minswin.kernels.cpu.products import LINE, multiply, panels
+from minswin.kernels.cpu.products import filled
+from minswin.kernels.cpu.rows import (
+    add_gradient,
+    fits,
+    multiply_rows,
+    packed,
+    rows_of_a_part,
+    scratch,
+)
 from minswin.kernels.cpu.threads import in_threads
 from minswin.reference import linear as reference
 
-BLOCK = 2**20  # bytes of the widest rows that are worked on at a time,
-ROWS = 384  # but at least this many rows: they share the reading of the weights
+BLOCK = 2**22  # bytes of the widest rows of a block,
+ROWS = 768  # but at least this many rows: each block has a gradient of its own
 FEWEST = 64  # rows of a block that is made small so that each thread has one
 LARGE = 2**23  # multiply-adds of a product that is worth more than one thread
-TILED = 2**18  # bytes of a matrix up to which tiles are faster than BLAS
 
 
 def _blocks(*rows: Array, parts: int = 1) -> Iterator[slice]:
-    """Slices of as many rows as are worked on at a time, at least `parts` of them if possible."""
+    """Slices of about the same number of rows, at least `parts` of them if possible."""
+    count = len(rows[0])
     widest = max(r.shape[1] * r.itemsize for r in rows)
-    step = min(max(ROWS, BLOCK // widest), max(FEWEST, -(-len(rows[0]) // parts)))
-    return (slice(start, start + step) for start in range(0, len(rows[0]) or 1, step))
+    most = min(max(ROWS, BLOCK // widest), max(FEWEST, -(-count // parts)))
+    step = -(-count // max(1, -(-count // most)))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step or 1))
 
 
 def _parts(rows: Array, weight: Array) -> int:
@@ -46,64 +56,21 @@ def _run(work: Callable[[slice], None], blocks: Iterator[slice]) -> None:
         pass
 
 
-# ── the products ─────────────────────────────────────────────────────────────────────────────────
-
-
-def _times(matrix: Array, bias: Array | None = None) -> Callable[[Array, Array], None]:
-    """A function (x, y) that sets y = x matrix + bias, for blocks of rows.
-
-    GF/s on one core (AMD EPYC, AVX2), float32, 96 to 512 rows at a time:
-
-        (K, M)        BLAS    tiles
-        (48, 192)      66      91
-        (192, 48)      66      77
-        (96, 384)      82      94
-        (384, 96)      80      90
-        (192, 768)     91      97      but the packing of the panels costs as much
-    """
-    start = np.zeros(matrix.shape[1], matrix.dtype) if bias is None else contiguous(bias)
-    if matrix.nbytes > TILED or matrix.shape[1] % 8:
-
-        def with_blas(x: Array, y: Array) -> None:
-            np.matmul(x, matrix, out=y)
-            if bias is not None:
-                y += bias
-
-        return with_blas
-    packed = panels(matrix)
-
-    def with_tiles(x: Array, y: Array) -> None:
-        _multiply_rows(x.reshape(-1), packed, start, y.reshape(-1), *x.shape, y.shape[1])
-
-    return with_tiles
-
-
-@compiled
-def _multiply_rows(x: Any, packed: Any, bias: Any, y: Any, R: int, K: int, M: int) -> None:
-    step = 96  # rows: the part of x stays in the first cache
-    for i in range(0, R, step):
-        right = packed, 0, LINE // y.itemsize, LINE // y.itemsize * K
-        multiply((x, i * K, K, 1), right, (bias, 0, 0), (y, i * M, M), min(step, R - i), K, M)
-
-
-class _Gradient:
-    """The gradients of weight (M, K) and bias (M,), added up block by block."""
-
-    weight: Array | None = None
-    bias: Array | None = None
-
-    def add(self, of_weight: Array, of_bias: Array) -> None:
-        """Add those of a block, in the order of the blocks."""
-        if self.weight is None or self.bias is None:
-            self.weight, self.bias = of_weight, of_bias
+def _sums(blocks: Iterator[tuple[Array, ...]], *like: Array) -> list[Array]:
+    """The gradients of some weights, added up block by block, in the order of the blocks."""
+    totals: list[Array] = []
+    for of_block in blocks:
+        if not totals:
+            totals = list(of_block)
         else:
-            self.weight += of_weight
-            self.bias += of_bias
+            for total, gradient in zip(totals, of_block, strict=True):
+                total += gradient
+    return totals or [np.zeros_like(w) for w in like]
 
 
-def _of_block(g: Array, x: Array) -> tuple[Array, Array]:
-    """The gradients of weight and bias by some rows.        g (n, M)   x (n, K)"""
-    return g.T @ x, np.ones(len(g), g.dtype) @ g
+def _row(bias: Array | None, width: int, dtype: Any) -> Array:
+    """What a product is added to."""
+    return np.zeros(width, dtype) if bias is None else contiguous(bias)
 
 
 # ── the kernels ──────────────────────────────────────────────────────────────────────────────────
@@ -114,69 +81,149 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
     """Equals reference.linear, which runs for unequal dtypes and for no channels."""
     if not same_float(x, weight, bias) or 0 in weight.shape:
         return reference.linear(x, weight, bias)
+    if not fits(*weight.shape):
+        return _filled_up(linear, x, weight, bias)
     rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, K)
-    y = np.empty((len(rows), len(weight)), x.dtype)  # (R, M)
-    times = _times(weight.T, bias)
+    M, K = weight.shape
+    y = np.empty((len(rows), M), x.dtype)
+    matrix, start = packed(weight.T), _row(bias, M, x.dtype)
 
     def multiply_block(block: slice) -> None:
-        times(rows[block], y[block])
+        some, to = rows[block], y[block]
+        room = scratch(len(some), K, M, dtype=x.dtype)
+        multiply_rows(some.reshape(-1), 0, matrix, start, to.reshape(-1), 0, room, len(some), K, M)
 
     _run(multiply_block, _blocks(rows, y, parts=_parts(rows, weight)))
-    shape, inputs = x.shape, later(rows)  # a vjp that named x would keep it
+    shape, inputs, dtype = x.shape, later(rows), x.dtype  # a vjp that named x would keep it
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
-        g = contiguous(g).reshape(-1, g.shape[-1])  # (R, M)
-        dx, gradient, undo = np.empty(shape, g.dtype), _Gradient(), _times(weight)
-        drows = dx.reshape(-1, shape[-1])
+        g = contiguous(g).reshape(-1, M)  # (R, M)
+        dx, matrix = np.empty(shape, dtype), packed(weight)
+        drows = dx.reshape(-1, K)
 
-        def undo_block(block: slice) -> tuple[Array, Array]:
-            undo(g[block], drows[block])
-            return _of_block(g[block], inputs(block))
+        def undo_block(block: slice) -> tuple[Array, ...]:
+            dy, dsome, some = g[block], drows[block], inputs(block)
+            of_weight, of_bias = np.zeros(weight.shape, dtype), np.zeros(M, dtype)
+            room, numbers = scratch(len(dy), K, M, dtype=dtype), np.ones(1, dtype)
+            of = of_weight.reshape(-1), of_bias
+            to = dsome.reshape(-1), *of, numbers, np.zeros(K, dtype), room
+            _undo(dy.reshape(-1), some.reshape(-1), matrix, *to, len(dy), K, M)
+            return of_weight, of_bias
 
-        for of_block in in_threads(undo_block, _blocks(drows, g)):
-            gradient.add(*of_block)
-        dbias = None if bias is None else gradient.bias
-        return dx, gradient.weight, dbias
+        of_weight, of_bias = _sums(in_threads(undo_block, _blocks(drows, g)), weight, g[:0].sum(0))
+        return dx, of_weight, None if bias is None else of_bias
 
-    return y.reshape(*x.shape[:-1], len(weight)), vjp
+    return y.reshape(*x.shape[:-1], M), vjp
 
 
 @kernel("mlp", "numba")
 def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
     """Equals composites.mlp; keeps the input of the GELU, and computes GELU again in backward."""
-    rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, C)
-    hidden = np.empty((len(rows), len(w1)), x.dtype)  # (R, 4C)
-    y = np.empty((len(rows), len(w2)), x.dtype)  # (R, C)
-    first, second = _times(w1.T, b1), _times(w2.T, b2)
+    (H, C), M = w1.shape, len(w2)
+    if not fits(C, H, M):
+        return _filled_up(mlp, x, w1, b1, w2, b2)
+    rows = contiguous(x).reshape(-1, C)  # (R, C)
+    hidden = np.empty((len(rows), H), x.dtype)
+    y = np.empty((len(rows), M), x.dtype)
+    first, second = packed(w1.T), packed(w2.T)
+    starts = contiguous(b1), contiguous(b2)
 
     def multiply_block(block: slice) -> None:
-        h = hidden[block]
-        act = np.empty_like(h)
-        first(rows[block], h)
-        gelu_loop(h.reshape(-1), act.reshape(-1))
-        second(act, y[block])
+        some, h, to = rows[block], hidden[block], y[block]
+        act = np.empty(rows_of_a_part(len(some), H) * H, x.dtype)
+        room = scratch(len(some), C, H, M, dtype=x.dtype)
+        arrays = some.reshape(-1), first, second, *starts, h.reshape(-1), act, to.reshape(-1), room
+        _mlp(*arrays, len(some), C, H, M)
 
     _run(multiply_block, _blocks(hidden, parts=_parts(rows, w1)))
-    shape, inputs = x.shape, later(rows)
+    shape, inputs, dtype = x.shape, later(rows), x.dtype
 
     def vjp(g: Array) -> tuple[Array, ...]:
-        g = contiguous(g).reshape(-1, g.shape[-1])  # (R, M)
-        dx, of1, of2 = np.empty(shape, g.dtype), _Gradient(), _Gradient()
-        drows = dx.reshape(-1, shape[-1])
-        undo_first, undo_second = _times(w1), _times(w2)
+        g = contiguous(g).reshape(-1, M)  # (R, M)
+        dx = np.empty(shape, dtype)
+        drows = dx.reshape(-1, C)
+        first, second = packed(w1), packed(w2)
 
         def undo_block(block: slice) -> tuple[Array, ...]:
-            h, dy = hidden[block], g[block]
-            act, dh = np.empty_like(h), np.empty_like(h)
-            undo_second(dy, dh)
-            flat = dh.reshape(-1)
-            gelu_vjp_loop(h.reshape(-1), flat, act.reshape(-1), flat)
-            undo_first(dh, drows[block])
-            return *_of_block(dy, act), *_of_block(dh, inputs(block))
+            some, h, dy, to = inputs(block), hidden[block], g[block], drows[block]
+            of = [np.zeros(w.shape, dtype) for w in (w1, b1, w2, b2)]
+            part = rows_of_a_part(len(h), H) * H
+            rooms = (
+                *(np.empty(part, dtype) for _ in range(2)),
+                scratch(len(h), C, H, M, dtype=dtype),
+            )
+            sums = (*(a.reshape(-1) for a in of), np.ones(1, dtype), np.zeros(max(C, H), dtype))
+            arrays = (a.reshape(-1) for a in (some, h, dy, to))
+            _undo_mlp(*arrays, first, second, *sums, *rooms, len(h), C, H, M)
+            return tuple(of)
 
-        for gradients in in_threads(undo_block, _blocks(hidden)):
-            of2.add(*gradients[:2])
-            of1.add(*gradients[2:])
-        return dx, of1.weight, of1.bias, of2.weight, of2.bias
+        return dx, *_sums(in_threads(undo_block, _blocks(hidden)), w1, b1, w2, b2)
 
-    return y.reshape(*x.shape[:-1], len(w2)), vjp
+    return y.reshape(*x.shape[:-1], M), vjp
+
+
+def _filled_up(
+    kernel: Callable[..., tuple[Array, Vjp]], x: Array, *weights: Any
+) -> tuple[Array, Vjp]:
+    """The kernel on channels filled up with zeros to multiples of 8, which GELU(0) = 0 keeps."""
+    wide = [None if w is None else filled(w, w.ndim) for w in weights]
+    y, undo = kernel(filled(x, 1), *wide)
+    K, M = x.shape[-1], len(weights[-2])
+    shapes = [None if w is None else w.shape for w in weights]
+
+    def vjp(g: Array) -> tuple[Array | None, ...]:
+        dx, *gradients = undo(filled(g, 1))
+        cut = (
+            None if shape is None else np.ascontiguousarray(d[tuple(map(slice, shape))])
+            for d, shape in zip(gradients, shapes, strict=True)
+        )
+        return np.ascontiguousarray(dx[..., :K]), *cut
+
+    return np.ascontiguousarray(y[..., :M]), vjp
+
+
+# ── a block of rows ──────────────────────────────────────────────────────────────────────────────
+
+
+@compiled
+def _undo(
+    g: Any, x: Any, matrix: Any, dx: Any, of_weight: Any, of_bias: Any, one: Any, zero: Any,
+    room: Any, rows: int, K: int, M: int,
+) -> None:  # fmt: skip
+    """dx = g matrix, and what these rows add to the gradients of weight and bias."""
+    step = rows_of_a_part(rows, max(K, M))
+    for i in range(0, rows, step):
+        n = min(step, rows - i)
+        multiply_rows(g, i * M, matrix, zero, dx, i * K, room, n, M, K)
+        add_gradient(g, i * M, x, i * K, of_weight, of_bias, one, room, n, K, M)
+
+
+@compiled
+def _mlp(
+    x: Any, first: Any, second: Any, b1: Any, b2: Any, h: Any, act: Any, y: Any, room: Any,
+    rows: int, C: int, H: int, M: int,
+) -> None:  # fmt: skip
+    """h = b1 + x first        y = b2 + GELU(h) second"""
+    step = rows_of_a_part(rows, H)
+    for i in range(0, rows, step):
+        n = min(step, rows - i)
+        multiply_rows(x, i * C, first, b1, h, i * H, room, n, C, H)
+        gelu_loop(h[i * H : (i + n) * H], act)
+        multiply_rows(act, 0, second, b2, y, i * M, room, n, H, M)
+
+
+@compiled
+def _undo_mlp(
+    x: Any, h: Any, g: Any, dx: Any, first: Any, second: Any,
+    of_w1: Any, of_b1: Any, of_w2: Any, of_b2: Any, one: Any, zero: Any,
+    act: Any, dh: Any, room: Any, rows: int, C: int, H: int, M: int,
+) -> None:  # fmt: skip
+    """dx, and what these rows add to the gradients of the weights and biases."""
+    step = rows_of_a_part(rows, H)
+    for i in range(0, rows, step):
+        n = min(step, rows - i)
+        multiply_rows(g, i * M, second, zero, dh, 0, room, n, M, H)
+        gelu_vjp_loop(h[i * H : (i + n) * H], dh, act, dh)
+        multiply_rows(dh, 0, first, zero, dx, i * C, room, n, H, C)
+        add_gradient(g, i * M, act, 0, of_w2, of_b2, one, room, n, H, M)
+        add_gradient(dh, 0, x, i * C, of_w1, of_b1, one, room, n, C, H)

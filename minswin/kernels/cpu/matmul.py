@@ -21,7 +21,7 @@ import numpy as np
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
-from minswin.kernels.cpu.products import LINE, multiply
+from minswin.kernels.cpu.products import multiply
 from minswin.kernels.cpu.simd import load, store
 from minswin.reference import linear
 from minswin.reference.linear import swap
@@ -75,7 +75,6 @@ def tiled_matmul(x: Array, y: Array) -> Array:
 def _multiply_tiles(x: Any, y: Any, z: Any, batch: int, N: int, K: int, M: int) -> None:
     a, b = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE * TILE, x.dtype)
     total, zero = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE, x.dtype)
-    line = LINE // x.itemsize
     for item in range(batch):
         for i in range(0, N, TILE):
             for j in range(0, M, TILE):
@@ -86,7 +85,7 @@ def _multiply_tiles(x: Any, y: Any, z: Any, batch: int, N: int, K: int, M: int) 
                     _copy(x, item * N * K + i * K + k, K, a, 0, depth, rows, depth)
                     _copy(y, item * K * M + k * M + j, M, b, 0, width, depth, columns)
                     before = (total, 0, width) if k else (zero, 0, 0)
-                    left, right = (a, 0, depth, 1), (b, 0, width, line)
+                    left, right = (a, 0, depth, 1), (b, 0, width)
                     multiply(left, right, before, (total, 0, width), rows, depth, width)
                 _copy(total, 0, width, z, item * N * M + i * M + j, M, rows, columns)
 

@@ -111,7 +111,7 @@ def spread(builder: Any, kind: Any, number: Any) -> Any:
     """The number in every lane of a vector."""
     lane = ir.IntType(32)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, lane(0))
-    zeros = ir.Constant(ir.VectorType(lane, LANES), [0] * LANES)
+    zeros = ir.Constant(ir.VectorType(lane, kind.count), [0] * kind.count)
     return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
@@ -121,7 +121,7 @@ def spread(builder: Any, kind: Any, number: Any) -> Any:
 def call(builder: Any, name: str, *arguments: Any, gives: Any = None) -> Any:
     """Call one of LLVM's own functions, whose name ends in the type it is meant for."""
     kind = arguments[-1].type
-    suffix = f"v{LANES}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
+    suffix = f"v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
     function = ir.FunctionType(gives or kind, [a.type for a in arguments])
     return builder.call(
         cgutils.get_or_insert_function(builder.module, function, f"{name}.{suffix}"), arguments
