@@ -34,7 +34,8 @@ TEST = (
 )  # fmt: skip
 KERNELS = (
     "softmax", "layer_norm or batch_norm", "gelu or dropout", "cross_entropy", "mlp", "stepped",
-    "shifted", "bits or operation", "linear or matmul or conv2d or resize",
+    "shifted or begins_anywhere", "bits or operation",
+    "linear or matmul or conv2d or resize or bias",
 )  # fmt: skip
 ON_HOST = os.environ.get("MINSWIN_HOST_CUDA") == "1"
 RACES = (("swin_cifar", "512"), ("swin_tiny", "64"), ("swin_cifar", "128"))

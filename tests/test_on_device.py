@@ -14,6 +14,7 @@ import on_device_questions
 import on_device_race
 import pack_cifar
 import pytest
+import test_gpu
 from gpu import require_gpu
 from on_device import Book
 from test_gpu_sources import NAMES
@@ -67,6 +68,9 @@ def test_without_time_nothing_is_begun_and_a_missing_program_is_said(tmp_path):
 def test_every_kernel_is_asked_for_and_cifar_only_where_it_is():
     words = " or ".join(on_device.KERNELS).split(" or ")
     assert all(any(word in f"{name}-" for word in words) for name in NAMES if name != "attention")
+    for name in (n for n in vars(test_gpu) if n.startswith("test_")):
+        by_kernel = name == "test_a_kernel_equals_its_definition"
+        assert by_kernel or any(word in name for word in words), name
     names = [[q.name for q in on_device.questions(data)] for data in (None, "folder")]
     assert set(names[1]) - set(names[0]) == {"train cifar 2", "train cifar"}
     assert names[0][:4] == ["environment", "kernels", "capture", "steps"]
