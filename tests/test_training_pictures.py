@@ -119,6 +119,20 @@ def test_a_run_begins_with_the_weights_of_the_package_and_a_head_of_its_own(
     assert (info["data"]["mean"], info["data"]["std"]) == (list(mean), list(std))
 
 
+def test_a_run_that_begins_with_another_has_its_settings_of_the_model(
+    pictures: Path,  # noqa: F811
+) -> None:
+    common = {"epochs": 1, "lr": 0.0, "threads": 1}
+    own = {"stem": "overlapping", "depths": [1]}
+    first = started(recipe("pictures", model="tiny", model_settings=own, out="a", **common))
+    again = recipe("pictures", weights="a", out="b", **common)
+    assert (again.model, again.model_settings) == ("tiny", own)
+    state = started(again).state_dict()
+    assert np.array_equal(
+        state["patch_embed.proj.weight"], first.state_dict()["patch_embed.proj.weight"]
+    )
+
+
 def test_weights_of_other_implementations_and_of_runs_are_begun_with(
     pictures: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -133,7 +147,7 @@ def test_weights_of_other_implementations_and_of_runs_are_begun_with(
     assert np.array_equal(model.state_dict()[name], first.state_dict()[name])
     assert model.head.weight.shape[0] == 3
     assert read_checkpoint("a").info["data"]["mean"] == [0.485, 0.456, 0.406]  # ImageNet's
-    assert model_of("a") == "tiny"
+    assert model_of("a") == ("tiny", None)
     second = started(recipe("pictures", weights="a", seed=3, out="b", **common))
     assert second.name == "tiny"
     assert np.array_equal(second.state_dict()[name], first.state_dict()[name])

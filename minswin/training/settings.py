@@ -267,7 +267,8 @@ def recipe(data: str = "shapes", **overrides: Any) -> Settings:
     if overrides.get("weights"):
         from minswin.training.starting import model_of  # which needs Settings
 
-        usual["model"] = overrides.get("model") or model_of(overrides["weights"])
+        if not overrides.get("model"):
+            usual["model"], usual["model_settings"] = model_of(overrides["weights"])
     usual["warmup"] *= overrides.get("epochs", usual["epochs"]) / usual["epochs"]
     if overrides.get("count"):
         usual["holdout"] = min(usual.get("holdout", 0), max(0, overrides["count"] // 10))

@@ -28,22 +28,26 @@ def begin_with(model: Any, weights: Path | str, *, tell: Tell | None = None) -> 
     return statistics(model.name, in_our_names(source).dialect)
 
 
-def model_of(weights: Path | str) -> str:
-    """The name of the model that these weights are of; an error where several or none fit."""
+def model_of(weights: Path | str) -> tuple[str, dict[str, Any] | None]:
+    """The name of the model that these weights are of, and what else a run set of it.
+
+    An error where several named models fit, or none.
+    """
     source = read_source(find_trained(weights))
-    name = _noted(source)
-    if name is not None:
-        return name
+    noted = _noted(source)
+    if noted is not None:
+        return noted
     names = fitting(in_our_names(source))
     if len(names) != 1:
         fits = f"fits {', '.join(names)}" if names else "fits no named model"
         raise ValueError(f"train: {weights} {fits}; say which it is with --model")
-    return names[0]
+    return names[0], None
 
 
-def _noted(source: Source) -> str | None:
+def _noted(source: Source) -> tuple[str, dict[str, Any] | None] | None:
     """What a file of `minswin train` says of itself."""
     try:
-        return str(json.loads(source.metadata["minswin"])["model"]["name"])
+        info = json.loads(source.metadata["minswin"])
+        return str(info["model"]["name"]), info["settings"].get("model_settings")
     except (KeyError, TypeError, ValueError):
         return None
