@@ -100,7 +100,9 @@ def test_windows_of_a_map_that_begins_anywhere_equal_their_definition(
         assert np.array_equal(aligned, anywhere)
 
 
-@pytest.mark.parametrize("how", ["one pass", "not aligned", "no algorithm", "refused", "float64"])
+@pytest.mark.parametrize(
+    "how", ["one pass", "not aligned", "no library", "no algorithm", "refused", "float64"]
+)
 def test_a_bias_is_added_by_the_product_or_else_in_a_pass_of_its_own(
     how: str, cupy: Any, monkeypatch: Any
 ) -> None:
@@ -110,6 +112,8 @@ def test_a_bias_is_added_by_the_product_or_else_in_a_pass_of_its_own(
     x, weight, bias = (rng.standard_normal(s).astype(dtype) for s in ((7, 24), (9, 24), (9,)))
     behind = 1 if how == "not aligned" else 0
     monkeypatch.setattr(products_with_bias, "_plans", products_with_bias._Plans())
+    if how == "no library":
+        monkeypatch.setattr(products_with_bias, "_library", lambda xp: None)
     if how == "no algorithm":
         monkeypatch.setattr(products_with_bias, "MOST_WORKSPACE", 99)
     if how == "refused":

@@ -69,9 +69,9 @@ def _multiply_adding(x: Array, y: Array, bias: Array, z: Array) -> bool:
     """
     xp, (N, K), M = array_module(z), x.shape, y.shape[1]
     (x, x_turned, x_leading), (y, y_turned, y_leading) = readable(x), readable(y)
-    if any(a.data.ptr % ALIGNED for a in (x, y, bias, z)):
+    (_, handle, workspace), library = ready(xp), _library(xp)
+    if library is None or any(a.data.ptr % ALIGNED for a in (x, y, bias, z)):
         return False
-    library, (_, handle, workspace) = _library(xp), ready(xp)
     sides = (M, N, K), (y_turned, x_turned), (y_leading, x_leading)
     key = (handle.value, *sides, TYPES[x.dtype.name], compute_type(xp, x.dtype))
     address = ctypes.c_void_p(bias.data.ptr)
@@ -114,9 +114,11 @@ class _Found(ctypes.Structure):
 
 @cache
 def _library(xp: Any) -> Any:
-    """Part of cuBLAS, which `ready` has loaded."""
-    ready(xp)
-    return ctypes.CDLL(f"libcublasLt.so.{xp.cuda.runtime.runtimeGetVersion() // 1000}")
+    """Part of cuBLAS, which is loaded by now; None where it is not found by its name."""
+    try:
+        return ctypes.CDLL(f"libcublasLt.so.{xp.cuda.runtime.runtimeGetVersion() // 1000}")
+    except OSError:
+        return None
 
 
 def _planned(
