@@ -7,7 +7,7 @@ the last step; a seed chooses them, the weights and the order. So lines of one s
 same, and are compared by it. The test images decide nothing.
 
 Each run lies in a folder and goes on where it was stopped; what is finished is read. On one free
-core a line takes 9 minutes (Swin) to 20 (TNT). Later lines come after all first ones:
+core a line takes 9 minutes (Swin) to 21 (TNT); the second seed comes after all lines.
 Run: python examples/22_claims.py --data-dir DIR [--seeds 0 1] [--lines Swin] [--table] [--quick]
 Then read: minswin/layers/embeddings.py, minswin/training/settings.py
 """

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn import law
+from gpu import require_gpu
 from hypothesis import strategies as st
 
 from minswin import create_model, kernels
+from minswin.arrays import to_numpy
+from minswin.devices import to_device
 from minswin.reference.muon import COEFFICIENTS, muon_step, orthogonal
 from minswin.testing.claims import assert_close
 from minswin.testing.strategies import seeds
@@ -165,6 +168,23 @@ def test_threads_share_the_matrices_of_a_step() -> None:
     assert np.array_equal(stepped[0], stepped[1]) and np.array_equal(stepped[0], stepped[2])
     with pytest.raises(ValueError, match="Muon: threads must be a positive int, got 0"):
         Muon(parameters_of(11).items(), 0.1, threads=0)
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_gpu_is_that_of_the_cpu() -> None:
+    require_gpu()
+    stepped = []
+    for device in ("cpu", "gpu"):
+        parameters = parameters_of(13)
+        give_gradients(parameters, np.random.default_rng(14))
+        for p in parameters.values():
+            p.data, p.grad = (to_device(a, device) for a in (p.data, p.grad))
+        optimizer = Muon(parameters.items(), 0.1, weight_decay=0.2)
+        for _ in range(3):
+            optimizer.step()
+        stepped.append([to_numpy(p.data) for p in parameters.values()])
+    for ours, truth in zip(*stepped, strict=True):
+        assert_close(ours, truth, 1e-12)
 
 
 def test_muon_continues_from_its_saved_state() -> None:
