@@ -53,7 +53,7 @@ INTERNAL_NAMES = {
     "reference.elementwise": {"unbroadcast"},
     "reference.linear": {"swap"},
     "reference.maps": {"bilinear"},
-    "reference.normalize": {"batch_moments"},
+    "reference.normalize": {"batch_moments", "follow_moments"},
 }
 
 
