@@ -131,6 +131,19 @@ def test_a_model_is_trained_with_settings_of_its_own_and_found_again():
     assert cli.main(["train", "--resume", "here"]) == 0  # it is over; the model is built again
 
 
+def test_info_of_exported_weights_knows_the_settings_of_their_model(capsys):
+    own = ["--set", "depths=(1,)", "--set", "stem=convolutions"]
+    assert cli.main([*TRAIN, *own, "-o", "here"]) == 0
+    assert cli.main(["export", "here", "a.safetensors"]) == 0
+    capsys.readouterr()
+    assert cli.main(["info", "a.safetensors"]) == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert told["model"] == "tiny with depths=[1], stem=convolutions"
+    assert not told.keys() & {"settings", "fits", "unknown"}
+    model, _ = load_trained_model("here")
+    assert told["parameters"] == f"{model.parameter_count():,}"
+
+
 def test_every_option_of_train_is_a_setting():
     known = set(cli._parser().parse_args(["train"]).__dict__) - set(cli.NOT_SETTINGS)
     assert known <= set(minswin.training.Settings.__dataclass_fields__)

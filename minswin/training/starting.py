@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from minswin.training.checkpoints import find_trained
 from minswin.training.classifiers import Statistics, statistics
 from minswin.weights.load import Tell, in_our_names, load_source
 from minswin.weights.recognise import fitting
-from minswin.weights.state import Source, read_source
+from minswin.weights.state import read_source
 
 
 def begin_with(model: Any, weights: Path | str, *, tell: Tell | None = None) -> Statistics:
@@ -34,20 +33,10 @@ def model_of(weights: Path | str) -> tuple[str, dict[str, Any] | None]:
     An error where several named models fit, or none.
     """
     source = read_source(find_trained(weights))
-    noted = _noted(source)
-    if noted is not None:
-        return noted
+    if source.trained_model is not None:
+        return source.trained_model
     names = fitting(in_our_names(source))
     if len(names) != 1:
         fits = f"fits {', '.join(names)}" if names else "fits no named model"
         raise ValueError(f"train: {weights} {fits}; say which it is with --model")
     return names[0], None
-
-
-def _noted(source: Source) -> tuple[str, dict[str, Any] | None] | None:
-    """What a file of `minswin train` says of itself."""
-    try:
-        info = json.loads(source.metadata["minswin"])
-        return str(info["model"]["name"]), info["settings"].get("model_settings")
-    except (KeyError, TypeError, ValueError):
-        return None

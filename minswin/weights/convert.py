@@ -95,13 +95,14 @@ def describe(path: Path | str, *, key: str | None = None) -> str:
     """What a weight file is, line by line: size, kinds of numbers, whose names, which model."""
     file = read_file(path, key=key)
     state = weights_of_run(file.arrays)
+    source = Source(state, str(path), {}, file.metadata)
     stored = {name: file.stored.get(name, array.dtype.name) for name, array in state.items()}
     lines = [
         ("file", f"{file.format}, {file.size:,} bytes"),
         ("arrays", f"{len(state):,} with {_numbers(state):,} numbers ({_kinds(stored)})"),
     ]
     try:
-        lines += _description(known := recognise(state))
+        lines += _description(known := recognise(state), source.trained_model)
         prefix, strays = known.prefix, known.strays
     except ValueError as error:
         lines.append(("problem", str(error)))
@@ -114,16 +115,20 @@ def describe(path: Path | str, *, key: str | None = None) -> str:
         lines.insert(3, ("beside", listed(strays)))
     if file.foreign:
         lines.insert(3, ("foreign", f"{', '.join(file.foreign)}: left alone"))
-    data = Source(state, str(path), {}, file.metadata).training_data
+    data = source.training_data
     if data is not None:
         lines.append(("images", f"of {data.get('name')}, normalised by {statistics_text(data)}"))
     return "\n".join(f"{what:<11} {text}" for what, text in lines)
 
 
-def _description(known: Known) -> Iterator[tuple[str, str]]:
-    """Lines about the model that the weights are of."""
+def _description(
+    known: Known, trained: tuple[str, dict[str, Any] | None] | None
+) -> Iterator[tuple[str, str]]:
+    """Lines about the model that the weights are of; trained: what their run says of it."""
     family, buffers = FAMILIES[known.family], known.buffers
-    learnt = {n: x for n, x in known.weights.items() if not n.endswith(STATISTICS)}
+    own = (trained and trained[1]) or {}  # what shapes do not show, such as a stem
+    all_of_it = {**known.weights, **(known.unknown if own else {})}
+    learnt = {n: x for n, x in all_of_it.items() if not n.endswith(STATISTICS)}
     yield "names", f"of {known.dialect}"
     yield "family", family.paper
     yield "parameters", f"{_numbers(learnt):,}"
@@ -131,6 +136,10 @@ def _description(known: Known) -> Iterator[tuple[str, str]]:
         if buffers:
             known.facts()
             yield "buffers", f"{len(buffers)}, equal to those that minswin computes"
+        if trained is not None and own:
+            text = ", ".join(f"{k}={_short(k, v)}" for k, v in own.items())
+            yield "model", f"{trained[0]} with {text}"
+            return
         if known.unknown:
             yield "unknown", listed(known.unknown) + family.why_unknown(known.unknown)
         settings = settings_of(known)

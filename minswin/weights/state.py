@@ -36,6 +36,15 @@ class Source(NamedTuple):
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
+    @property
+    def trained_model(self) -> tuple[str, dict[str, Any] | None] | None:
+        """Of weights of `minswin train`: the name of the model, and what else the run set of it."""
+        try:
+            info = json.loads(self.metadata["minswin"])
+            return str(info["model"]["name"]), info["settings"].get("model_settings")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
 
 def read_source(weights: Weights, *, who: str = "load", key: str | None = None) -> Source:
     """The arrays of a file, of a dictionary, or of a model; those of a run without its optimizer.
