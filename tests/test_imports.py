@@ -27,7 +27,7 @@ ALLOWED = {
     "reference": {"arrays"},
     "devices": {"arrays"},
     "check": {"arrays", "reference"},
-    "kernels": {"arrays", "reference"},
+    "kernels": {"arrays", "autograd", "reference"},
     "lifting": {"arrays", "autograd", "devices", "reference", "kernels"},
     "ops": {"arrays", "autograd", "devices", "reference", "kernels", "lifting"},
     "around": {"arrays", "autograd"},

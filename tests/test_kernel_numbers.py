@@ -12,7 +12,8 @@ from table import definition_of
 
 from minswin.arrays import Array
 from minswin.kernels import FAST
-from minswin.kernels.cpu.simd import LANES, exp, load, store
+from minswin.kernels.cpu.functions import bell, exp, falling_exp
+from minswin.kernels.cpu.simd import LANES, load, store
 
 # ── numbers that are not ordinary ────────────────────────────────────────────────────────────────
 
@@ -146,6 +147,33 @@ def test_exp_is_accurate_from_the_smallest_to_half_of_the_largest_number(
     ends = np.array([0, -0.0, 1.001 * lowest, -np.inf, np.nan, -1e30, lowest - 5, 1], dtype)
     want = np.array([1, 1, 0, 0, np.nan, 0, 0, np.exp(dtype(1))], dtype)
     np.testing.assert_allclose(exp_of(ends), want, rtol=bound, atol=0)
+
+
+@njit
+def falling_of(x: Array, y: Array, z: Array) -> None:
+    for i in range(0, len(x), LANES):
+        store(y, i, falling_exp(load(x, i)))
+        store(z, i, bell(load(x, i)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_falling_exponentials_are_accurate_down_to_the_smallest_number(dtype: type) -> None:
+    """falling_exp to two roundings; bell to those of the square, the power of which it is."""
+    lowest, eps = 0.999 * math.log(np.finfo(dtype).tiny), np.finfo(dtype).eps
+    x = np.linspace(lowest, 0, 20_000).astype(dtype)
+    a = np.sqrt(-2 * x)
+    y, z = np.empty_like(x), np.empty_like(x)
+    falling_of(x, y, z)
+    assert abs(y / np.exp(x.astype(np.longdouble)) - 1).max() < 2 * eps
+    falling_of(a, np.empty_like(x), z)
+    wide = a.astype(np.longdouble)
+    assert np.all(abs(z / np.exp(-wide * wide / 2) - 1) < eps * (2 + wide * wide))
+    ends = np.array([0, -0.0, 1.001 * lowest / 0.999, -np.inf, np.nan, -1e30, 2 * lowest, 0], dtype)
+    y, z = np.empty_like(ends), np.empty_like(ends)
+    falling_of(ends, y, z)
+    np.testing.assert_array_equal(y, np.array([1, 1, 0, 0, np.nan, 0, 0, 1], dtype))
+    falling_of(np.array([0, 1e30, np.inf, np.nan, 1e3, 0, 0, 0], dtype), y, z)
+    np.testing.assert_array_equal(z, np.array([1, 0, 0, 0, 0, 1, 1, 1], dtype))
 
 
 @pytest.mark.parametrize(("dtype", "last"), [(np.float32, -12.0), (np.float64, -36.0)])

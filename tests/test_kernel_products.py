@@ -13,6 +13,7 @@ from numba import njit
 from minswin.arrays import Array
 from minswin.kernels.cpu import matmul, simd
 from minswin.kernels.cpu import rows as many
+from minswin.kernels.cpu.functions import polynomial
 from minswin.kernels.cpu.products import multiply, padded, panels, turn
 from minswin.kernels.cpu.simd import LANES
 from minswin.kernels.cpu.tiles import panel_width
@@ -160,7 +161,7 @@ def test_the_tiled_product_equals_the_product(shape: tuple[int, ...], dtype: typ
 
 # ── vectors ──────────────────────────────────────────────────────────────────────────────────────
 
-_cubic = simd.polynomial(single=(1.0, -2.0, 0.0, 3.0), double=(1.0, -2.0, 0.0, 4.0))
+_cubic = polynomial(single=(1.0, -2.0, 0.0, 3.0), double=(1.0, -2.0, 0.0, 4.0))
 
 
 @njit

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 
+from minswin.autograd import no_grad
 from minswin.kernels import FAST, blas, using
 from minswin.kernels.cpu.threads import in_threads
 
@@ -70,6 +71,21 @@ def test_the_number_of_threads_changes_no_bit_of_the_gradients(name, rows, monke
             )
         for a, b in zip(gradients, other_gradients, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * abs(a).max())
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_an_mlp_that_nobody_records_gives_the_same_bits(rows):
+    """It keeps nothing of the size of its hidden values, and computes them again if it must."""
+    rng = np.random.default_rng(rows)
+    shapes = [(rows, 16), (512, 16), (512,), (24, 512), (24,)]
+    inputs = [rng.standard_normal(s).astype(np.float32) for s in shapes]
+    value, vjp = FAST["mlp"]["numba"](*inputs)
+    with no_grad():
+        again, vjp_again = FAST["mlp"]["numba"](*inputs)
+    assert np.array_equal(again, value)
+    g = np.cos(value)
+    for a, b in zip(vjp(g), vjp_again(g), strict=True):
+        assert np.array_equal(a, b)
 
 
 PROGRAM = """

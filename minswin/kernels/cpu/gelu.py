@@ -11,16 +11,15 @@ import numpy as np
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.functions import bell, exp, polynomial
 from minswin.kernels.cpu.simd import (
     LANES,
     absolute,
     broadcast,
-    exp,
     first,
     fma,
     full,
     load,
-    polynomial,
     smaller,
     store,
     where_negative,
@@ -51,10 +50,10 @@ _K, _C = math.sqrt(2 / math.pi), 0.044715
 def _gelu(x: Any) -> Any:
     """x Φ(x) and its derivative Φ(x) + x φ(x), of a vector."""
     a = smaller(absolute(x), full(x, 40.0))  # beyond, Φ is 0 or 1; ∞ would make NaN
-    bell = exp(a * a * full(x, -0.5))  # √(2π) φ(x)
-    tail = bell * _tail((a - full(x, 3.0)) / (a + full(x, 3.0)))  # Φ(−|x|)
+    density = bell(a)  # √(2π) φ(x)
+    tail = density * _tail((a - full(x, 3.0)) / (a + full(x, 3.0)))  # Φ(−|x|)
     cdf = where_negative(x, tail, full(x, 1.0) - tail)
-    return x * cdf, fma(x * bell, full(x, _PEAK), cdf)
+    return x * cdf, fma(x * density, full(x, _PEAK), cdf)
 
 
 @compiled

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minswin.arrays import Array, Vjp
+from minswin.autograd import is_recording
 from minswin.kernels import kernel
 from minswin.kernels.blas import threads
 from minswin.kernels.cpu.again import later
@@ -36,11 +37,10 @@ FEWEST = 64  # rows of a block that is made small so that each thread has one
 LARGE = 2**23  # multiply-adds of a product that is worth more than one thread
 
 
-def _blocks(*rows: Array, parts: int = 1) -> Iterator[slice]:
+def _blocks(rows: Array, *, widest: int, parts: int = 1) -> Iterator[slice]:
     """Slices of about the same number of rows, at least `parts` of them if possible."""
-    count = len(rows[0])
-    widest = max(r.shape[1] * r.itemsize for r in rows)
-    most = min(max(ROWS, BLOCK // widest), max(FEWEST, -(-count // parts)))
+    count = len(rows)
+    most = min(max(ROWS, BLOCK // (widest * rows.itemsize)), max(FEWEST, -(-count // parts)))
     step = -(-count // max(1, -(-count // most)))
     return (slice(start, min(start + step, count)) for start in range(0, count, step or 1))
 
@@ -93,7 +93,7 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
         room = scratch(len(some), K, M, dtype=x.dtype)
         multiply_rows(some.reshape(-1), 0, matrix, start, to.reshape(-1), 0, room, len(some), K, M)
 
-    _run(multiply_block, _blocks(rows, y, parts=_parts(rows, weight)))
+    _run(multiply_block, _blocks(rows, widest=max(K, M), parts=_parts(rows, weight)))
     shape, inputs, dtype = x.shape, later(rows), x.dtype  # a vjp that named x would keep it
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
@@ -110,7 +110,9 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
             _undo(dy.reshape(-1), some.reshape(-1), matrix, *to, len(dy), K, M)
             return of_weight, of_bias
 
-        of_weight, of_bias = _sums(in_threads(undo_block, _blocks(drows, g)), weight, g[:0].sum(0))
+        of_weight, of_bias = _sums(
+            in_threads(undo_block, _blocks(g, widest=max(K, M))), weight, g[:0].sum(0)
+        )
         return dx, of_weight, None if bias is None else of_bias
 
     return y.reshape(*x.shape[:-1], M), vjp
@@ -118,25 +120,41 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
 
 @kernel("mlp", "numba")
 def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
-    """Equals composites.mlp; keeps the input of the GELU, and computes GELU again in backward."""
+    """Equals composites.mlp; keeps the input of the GELU, and computes GELU again in backward.
+
+    Where nothing is recorded, it keeps only a part at a time; should backward follow all the same,
+    it computes a block again.
+    """
     (H, C), M = w1.shape, len(w2)
     if not fits(C, H, M):
         return _filled_up(mlp, x, w1, b1, w2, b2)
     rows = contiguous(x).reshape(-1, C)  # (R, C)
-    hidden = np.empty((len(rows), H), x.dtype)
+    kept = is_recording()
+    hidden = np.empty((len(rows), H if kept else 0), x.dtype)
     y = np.empty((len(rows), M), x.dtype)
     first, second = packed(w1.T), packed(w2.T)
     starts = contiguous(b1), contiguous(b2)
 
     def multiply_block(block: slice) -> None:
-        some, h, to = rows[block], hidden[block], y[block]
-        act = np.empty(rows_of_a_part(len(some), H) * H, x.dtype)
+        some, to = rows[block], y[block]
+        part = rows_of_a_part(len(some), H) * H
+        act = np.empty(part, x.dtype)
+        h = hidden[block] if kept else np.empty(part, x.dtype)
         room = scratch(len(some), C, H, M, dtype=x.dtype)
         arrays = some.reshape(-1), first, second, *starts, h.reshape(-1), act, to.reshape(-1), room
         _mlp(*arrays, len(some), C, H, M)
 
-    _run(multiply_block, _blocks(hidden, parts=_parts(rows, w1)))
+    _run(multiply_block, _blocks(rows, widest=H, parts=_parts(rows, w1)))
     shape, inputs, dtype = x.shape, later(rows), x.dtype
+
+    def before_gelu(block: slice, some: Array) -> Array:
+        if kept:
+            return hidden[block]
+        h, room = np.empty((len(some), H), dtype), scratch(len(some), C, H, dtype=dtype)
+        multiply_rows(
+            some.reshape(-1), 0, packed(w1.T), starts[0], h.reshape(-1), 0, room, len(some), C, H
+        )
+        return h
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = contiguous(g).reshape(-1, M)  # (R, M)
@@ -145,7 +163,8 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
         first, second = packed(w1), packed(w2)
 
         def undo_block(block: slice) -> tuple[Array, ...]:
-            some, h, dy, to = inputs(block), hidden[block], g[block], drows[block]
+            some, dy, to = inputs(block), g[block], drows[block]
+            h = before_gelu(block, some)
             of = [np.zeros(w.shape, dtype) for w in (w1, b1, w2, b2)]
             part = rows_of_a_part(len(h), H) * H
             rooms = (
@@ -157,7 +176,7 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
             _undo_mlp(*arrays, first, second, *sums, *rooms, len(h), C, H, M)
             return tuple(of)
 
-        return dx, *_sums(in_threads(undo_block, _blocks(hidden)), w1, b1, w2, b2)
+        return dx, *_sums(in_threads(undo_block, _blocks(drows, widest=H)), w1, b1, w2, b2)
 
     return y.reshape(*x.shape[:-1], M), vjp
 
@@ -203,12 +222,16 @@ def _mlp(
     x: Any, first: Any, second: Any, b1: Any, b2: Any, h: Any, act: Any, y: Any, room: Any,
     rows: int, C: int, H: int, M: int,
 ) -> None:  # fmt: skip
-    """h = b1 + x first        y = b2 + GELU(h) second"""
+    """h = b1 + x first        y = b2 + GELU(h) second
+
+    h may have room for one part only.
+    """
     step = rows_of_a_part(rows, H)
     for i in range(0, rows, step):
         n = min(step, rows - i)
-        multiply_rows(x, i * C, first, b1, h, i * H, room, n, C, H)
-        gelu_loop(h[i * H : (i + n) * H], act)
+        h0 = i * H if len(h) >= rows * H else 0
+        multiply_rows(x, i * C, first, b1, h, h0, room, n, C, H)
+        gelu_loop(h[h0 : h0 + n * H], act)
         multiply_rows(act, 0, second, b2, y, i * M, room, n, H, M)
 
 

@@ -13,8 +13,9 @@ from numba.extending import register_jitable
 
 from minswin.arrays import Array
 from minswin.kernels.cpu.compiled import compiled, contiguous
-from minswin.kernels.cpu.simd import LANES, load, store, transpose
+from minswin.kernels.cpu.simd import LANES, load, store
 from minswin.kernels.cpu.tiles import multiply_panels, panel_width
+from minswin.kernels.cpu.turning import transpose
 
 
 @register_jitable

@@ -13,7 +13,6 @@ contiguous, indices are not checked, and an index must not be negative.
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -23,6 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 8
+LINE = 64  # bytes of a line of the cache
 
 
 class Vector(types.Type):
@@ -73,6 +73,15 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.none(array, types.intp, vector), build
 
 
+def prefetch_line(builder: Any, place: Any) -> None:
+    """Ask for a line of the cache to write into; it may lie outside of the array."""
+    whole, text = ir.IntType(32), ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [text, whole, whole, whole])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    numbers = whole(1), whole(3), whole(1)  # to write, and keep it near; data
+    builder.call(function, [builder.bitcast(place, text), *numbers])
+
+
 @intrinsic
 def broadcast(typing: Any, array: Any, index: Any) -> Any:
     """array[index], eight times"""
@@ -113,6 +122,11 @@ def spread(builder: Any, kind: Any, number: Any) -> Any:
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, lane(0))
     zeros = ir.Constant(ir.VectorType(lane, kind.count), [0] * kind.count)
     return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def constant(kind: Any, number: float) -> Any:
+    """A number known beforehand, in every lane of a vector."""
+    return ir.Constant(kind, [number] * LANES)
 
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
@@ -167,12 +181,12 @@ def larger(typing: Any, a: Any, b: Any) -> Any:
     """The larger of each pair; b where a is NaN"""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _larger(builder, *arguments)
+        return larger_of(builder, *arguments)
 
     return a(a, b), build
 
 
-def _larger(builder: Any, a: Any, b: Any) -> Any:
+def larger_of(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
@@ -207,7 +221,7 @@ def total(typing: Any, vector: Any) -> Any:
 def largest(typing: Any, vector: Any) -> Any:
     """The largest of the eight numbers; NaN when one is NaN"""
 
-    return vector.dtype(vector), _by_halves(_larger)
+    return vector.dtype(vector), _by_halves(larger_of)
 
 
 def _by_halves(join: Any) -> Any:
@@ -256,111 +270,6 @@ def where_negative(typing: Any, test: Any, a: Any, b: Any) -> Any:
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         test, a, b = arguments
-        return builder.select(builder.fcmp_ordered("<", test, _constant(test.type, 0.0)), a, b)
+        return builder.select(builder.fcmp_ordered("<", test, constant(test.type, 0.0)), a, b)
 
     return a(test, a, b), build
-
-
-# ── functions ────────────────────────────────────────────────────────────────────────────────────
-
-
-def _constant(kind: Any, number: float) -> Any:
-    return ir.Constant(kind, [number] * LANES)
-
-
-def _horner(builder: Any, coefficients: tuple[float, ...], x: Any) -> Any:
-    value = _constant(x.type, coefficients[-1])
-    for c in coefficients[-2::-1]:
-        value = call(builder, "llvm.fma", value, x, _constant(x.type, c))
-    return value
-
-
-def polynomial(single: tuple[float, ...], double: tuple[float, ...]) -> Any:
-    """The function Σ c[k] xᵏ of a vector, with its coefficients for float32 and for float64."""
-
-    @intrinsic
-    def evaluate(typing: Any, vector: Any) -> Any:
-        coefficients = single if vector.dtype == types.float32 else double
-
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return _horner(builder, coefficients, arguments[0])
-
-        return vector(vector), build
-
-    return evaluate
-
-
-_LN2_HIGH = 0.693359375  # ln 2 cut off so short that a whole number times it is exact
-_LN2_LOW = math.log(2) - _LN2_HIGH + 2.3190468138462996e-17  # a float64 lacks these digits
-
-
-@intrinsic
-def exp(typing: Any, vector: Any) -> Any:
-    """eˣ = 2ⁿ eʳ with x = n ln 2 + r, |r| ≤ ln 2/2, and Taylor's polynomial for eʳ. NaN stays NaN.
-
-    Where the result would be subnormal it is 0: such numbers slow processors down. Within a factor
-    of two of the largest number it is ∞.
-    """
-    single = vector.dtype == types.float32
-    degree, bits, mantissa = (7, 32, 23) if single else (13, 64, 52)
-    low, high = (-87.3, 88.7) if single else (-708.3, 709.7)
-    bias = 2 ** (bits - mantissa - 2) - 1
-    taylor = tuple(1 / math.factorial(k) for k in range(degree + 1))
-
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (x,) = arguments
-        kind, whole = x.type, ir.VectorType(ir.IntType(bits), LANES)
-        inside = _larger(builder, x, _constant(kind, low))  # NaN becomes a number: n must be one
-        above = builder.fcmp_ordered(">", inside, _constant(kind, high))
-        inside = builder.select(above, _constant(kind, high), inside)
-        scaled = builder.fmul(inside, _constant(kind, 1 / math.log(2)))
-        n = call(builder, "llvm.rint", scaled)
-        r = call(builder, "llvm.fma", n, _constant(kind, -_LN2_HIGH), x)
-        r = call(builder, "llvm.fma", n, _constant(kind, -_LN2_LOW), r)
-        exponent = builder.add(builder.fptosi(n, whole), ir.Constant(whole, [bias] * LANES))
-        power = builder.shl(exponent, ir.Constant(whole, [mantissa] * LANES))  # the bits of 2ⁿ
-        y = builder.fmul(_horner(builder, taylor, r), builder.bitcast(power, kind))
-        below = builder.fcmp_ordered("<", x, _constant(kind, low))
-        return builder.select(below, _constant(kind, 0.0), y)
-
-    return vector(vector), build
-
-
-# ── eight vectors ────────────────────────────────────────────────────────────────────────────────
-
-
-@intrinsic
-def transpose(typing: Any, a: Any, a0: Any, ar: Any, b: Any, b0: Any, br: Any) -> Any:
-    """b[b0 + j·br + i] = a[a0 + i·ar + j] for i, j = 0…7: turn a block of 8×8 numbers over"""
-
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        a, a0, ar, b, b0, br = arguments
-        a_kind, b_kind = signature.args[0], signature.args[3]
-        kind = context.get_value_type(Vector(a_kind.dtype))
-        size = a_kind.dtype.bitwidth // 8
-
-        def row(array_kind: Any, array: Any, start: Any, step: Any, i: int) -> Any:
-            index = builder.add(start, builder.mul(step, ir.Constant(step.type, i)))
-            number = address(context, builder, array_kind, array, index)
-            return builder.bitcast(number, kind.as_pointer())
-
-        rows = [builder.load(row(a_kind, a, a0, ar, i), align=size) for i in range(LANES)]
-        for half in (4, 2, 1):  # swap the off-diagonal quarters of ever smaller blocks
-            for i in range(LANES):
-                if not i & half:
-                    rows[i], rows[i + half] = _swap_quarters(builder, rows[i], rows[i + half], half)
-        for j in range(LANES):
-            builder.store(rows[j], row(b_kind, b, b0, br, j), align=size)
-        return context.get_dummy_value()
-
-    index = types.intp
-    return types.none(a, index, index, b, index, index), build
-
-
-def _swap_quarters(builder: Any, x: Any, y: Any, half: int) -> tuple[Any, Any]:
-    """Exchange the lanes of x whose number has the bit `half` with those of y that have not."""
-    upper = [LANES + (j ^ half) if j & half else j for j in range(LANES)]
-    lower = [LANES + j if j & half else j | half for j in range(LANES)]
-    masks = (ir.Constant(ir.VectorType(ir.IntType(32), LANES), m) for m in (upper, lower))
-    first, second = (builder.shuffle_vector(x, y, mask) for mask in masks)
-    return first, second

@@ -9,8 +9,9 @@ import numpy as np
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
 from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
+from minswin.kernels.cpu.functions import exp, falling_exp
 from minswin.kernels.cpu.products import padded
-from minswin.kernels.cpu.simd import LANES, exp, fma, larger, largest, load, splat, store, total
+from minswin.kernels.cpu.simd import LANES, fma, larger, largest, load, splat, store, total
 from minswin.reference import normalize
 
 # ── columns in the cache: vectors down the rows, nothing across; their width is a multiple of 8 ──
@@ -25,7 +26,7 @@ def softmax_columns(p: Any, rows: int, width: int) -> None:
         for j in range(column, end, width):
             top = larger(load(p, j), top)
         for j in range(column, end, width):
-            power = exp(load(p, j) - top)
+            power = falling_exp(load(p, j) - top)
             each = each + power
             store(p, j, power)
         share = splat(p.dtype.type(1)) / each
@@ -53,7 +54,7 @@ def softmax_rows(p: Any, rows: int, width: int) -> None:
     """p = softmax(p), for rows one after the other.  All exponentials at once: none waits."""
     _subtract_largest(p, rows, width)
     for j in range(0, rows * width, LANES):
-        store(p, j, exp(load(p, j)))
+        store(p, j, falling_exp(load(p, j)))
     for row in range(0, rows * width, width):
         sums = splat(p.dtype.type(0))
         for j in range(row, row + width, LANES):
@@ -82,7 +83,7 @@ def log_softmax_rows(y: Any, rows: int, width: int) -> None:
     for row in range(0, rows * width, width):
         sums = splat(y.dtype.type(0))
         for j in range(row, row + width, LANES):
-            sums = sums + exp(load(y, j))
+            sums = sums + falling_exp(load(y, j))
         log_total = splat(np.log(total(sums)))
         for j in range(row, row + width, LANES):
             store(y, j, load(y, j) - log_total)

@@ -25,7 +25,7 @@ from numba.experimental.function_type import _get_wrapper_address
 from numba.extending import intrinsic, register_jitable
 
 from minswin.kernels.cpu.compiled import before_loading, compiled
-from minswin.kernels.cpu.simd import call, spread
+from minswin.kernels.cpu.simd import LINE, call, prefetch_line, spread
 
 
 def _has_avx512() -> bool:
@@ -100,8 +100,8 @@ def _write_tile(builder: Any, arguments: Any, height: int, nbytes: int) -> None:
             builder.store(builder.load(place(row, s), align=size), sums[i, s])
     for i in range(height, 2 * height):
         row = builder.gep(c, [along(c0, cr, i)])
-        for s in range(0, nbytes // size, 64 // size):
-            _prefetch(builder, builder.gep(row, [depth.type(s)]))
+        for s in range(0, nbytes // size, LINE // size):
+            prefetch_line(builder, builder.gep(row, [depth.type(s)]))
     in_a = cgutils.alloca_once_value(builder, builder.gep(a, [a0]))
     in_b = cgutils.alloca_once_value(builder, builder.gep(b, [b0]))
     rows_of_a = [builder.mul(ar, ar.type(i)) for i in range(height)]
@@ -139,14 +139,6 @@ def _loop(builder: Any, count: Any) -> Iterator[None]:
     loop.operands = loop, rule  # LLVM knows a loop by a node that names itself
     back.set_metadata("llvm.loop", loop)
     builder.position_at_end(end)
-
-
-def _prefetch(builder: Any, place: Any) -> None:
-    """Ask for the line of the cache that is written next: it may lie far away."""
-    whole, text = ir.IntType(32), ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [text, whole, whole, whole])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    builder.call(function, [builder.bitcast(place, text), whole(1), whole(3), whole(1)])
 
 
 def _panel(nbytes: int) -> Any:
