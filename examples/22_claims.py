@@ -13,8 +13,10 @@ Then read: minswin/layers/embeddings.py, minswin/training/settings.py
 """
 
 import argparse
+import json
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +79,7 @@ LINES = [
     Line("DeiT-taught", "deit_cifar_distilled", DEIT, "DeiT",
          "a teacher that is a ConvNet helps", "ResNet"),
 ]  # fmt: skip
+OF_A_MACHINE = ("data_dir", "threads", "out", "teacher")
 BY_NAME = {line.name: line for line in LINES}
 EPOCHS = 1 if args.quick else 5
 if args.quick:
@@ -110,9 +113,16 @@ def settings(line, seed):
 
 
 def record(line, seed):
-    """What the last checkpoint of a run says, or None."""
+    """What the last checkpoint of a run says, or None; an error where it is of other settings."""
     file = folder(line.name, seed) / LAST
-    return read_checkpoint(file).info if file.exists() else None
+    if not file.exists():
+        return None
+    info = read_checkpoint(file).info
+    wanted = json.loads(json.dumps(asdict(settings(line, seed))))
+    other = [k for k in wanted if k not in OF_A_MACHINE and wanted[k] != info["settings"].get(k)]
+    if other:
+        sys.exit(f"{file.parent} is a run with another {', '.join(other)}; choose another --out")
+    return info
 
 
 def run(line, seed):
@@ -159,8 +169,9 @@ def show(lines):
         if gap:
             row += f"{np.mean(gap):+12.1f}   {line.base}"
         print(row)
-    error = deviation / np.sqrt(2)
-    print(f"\nA difference (mean of two seeds, in points) has a standard error of {error:.1f}.")
+    if several:
+        error = deviation / np.sqrt(2)
+        print(f"\nA difference (mean of two seeds, in points) has a standard error of {error:.1f}.")
     for line in lines:
         if gaps[line.name]:
             print(f"{line.name:13} {verdict(gaps[line.name], deviation)}. Said: {line.claim}")
@@ -168,7 +179,7 @@ def show(lines):
 
 def verdict(gap, deviation):
     """Whether a difference is larger than twice its standard error."""
-    if len(gap) < 2 or np.isnan(deviation):
+    if len(gap) < 2:
         return "one seed, which shows nothing by itself"
     if abs(np.mean(gap)) < 2 * deviation / np.sqrt(len(gap)):
         return "not to be told from 0 here"
