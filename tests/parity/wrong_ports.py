@@ -48,6 +48,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }  # fmt: skip
+# Window 3x4 divides neither map: 10x14 and 5x7.
+MODELS["V1 padded"] = ("swin_tiny", {**MODELS["V1"][1], "img_size": (20, 28)})
 IMAGES = 3
 
 
@@ -121,7 +123,7 @@ def theirs(family: str) -> Any:
 
     _, own = MODELS[family]
     more = {key: value for key, value in own.items() if key not in ("inner_stride",)}
-    if family == "V1":
+    if family.startswith("V1"):
         from timm.models.swin_transformer import SwinTransformer as kind
     elif family == "V2":
         from timm.models.swin_transformer_v2 import SwinTransformerV2 as kind
@@ -248,7 +250,11 @@ def _clip(parameters: list[Any], longest: float | None, wrong: str) -> None:
 
     if longest is None:
         return
-    if "element by element" in wrong:
+    if "stretched" in wrong:
+        length = torch.stack([p.grad.norm() for p in parameters]).norm()
+        for p in parameters:
+            p.grad *= longest / length
+    elif "element by element" in wrong:
         torch.nn.utils.clip_grad_value_(parameters, longest)
     elif "each gradient by itself" in wrong:
         for p in parameters:
@@ -279,7 +285,7 @@ def _average(mean: Any, parameters: Any, decay: float, t: int, wrong: str) -> No
 
 def _sgd(p: Any, momentum: Any, lr: float, wrong: str) -> None:
     momentum.mul_(0.9).add_(0.1 * p.grad if "is a mean" in wrong else p.grad)
-    p -= lr * momentum
+    p -= lr * (p.grad + 0.9 * momentum if "Nesterov" in wrong else momentum)
 
 
 def _adamw(p: Any, m: Any, v: Any, lr: float, rate: float, t: int, wrong: str) -> None:
@@ -287,6 +293,8 @@ def _adamw(p: Any, m: Any, v: Any, lr: float, rate: float, t: int, wrong: str) -
     beta1, beta2, eps = 0.9, 0.99 if "β₂" in wrong else 0.999, 1e-8
     if "part of the gradient" in wrong:
         g = g + rate * p
+    elif "corrected like the start" in wrong:
+        p *= 1 - lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t) * rate
     else:
         p *= 1 - (rate if "without the learning rate" in wrong else lr * rate)
     m.mul_(beta1).add_((1 - beta1) * g)
