@@ -24,7 +24,7 @@ from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import Run, Tensor, wrap_vjp
 from minswin.composites import spelled_out
 from minswin.crosscheck.bounds import EXACT
-from minswin.crosscheck.vocabulary import CONSTANTS, word
+from minswin.crosscheck.vocabulary import CONSTANTS, Word, axes_of, word
 from minswin.layers.base import Layer
 from minswin.watch import Operation
 
@@ -122,23 +122,27 @@ class Recording:
     ) -> Tensor:
         before = self._count
         op = getattr(definition, "__name__", "operation")
-        place = _Place(sys._getframe(1), self._layers, self._brief)
+        place = _Place(sys._getframe(1), self._layers)
         nth = self._calls[id(place.frame), op]
         inputs = tuple(self._constant(place, op, i, x) for i, x in enumerate(inputs))
-        known = self._known.get(self._name(place, op, nth) or "") if self._known else None
+        found = word(place.function, op, nth, lambda: place.geometry.get("shift", ()))
+        name = ""
+        if found is not None:
+            name = self._unused(".".join(part for part in (place.layer, found.name) if part)) or op
+        known = self._known.get(name)
         result = go(definition, inputs, settings) if known is None else Tensor(known)
         if self._count == before:  # else its own operations have been recorded
             self._count += 1
             self._calls[id(place.frame), op] += 1
             self._alive.append(place.frame)  # so that its id is not given to another call
-            self._record(place, nth, Operation(op, place.layer, inputs, settings, result))
+            operation = Operation(op, place.layer, inputs, settings, result)
+            self._record(place, name, found, operation)
         return result
 
-    def _record(self, place: _Place, nth: int, operation: Operation) -> None:
+    def _record(self, place: _Place, name: str, found: Word | None, operation: Operation) -> None:
         op, inputs, settings, result = operation.name, *operation[2:]
         self._alive += [result, result.data]
         behind = tuple(dict.fromkeys(s for x in inputs for s in self._behind(x)))
-        found = word(place.function, op, nth, result.shape, place.geometry)
         scaled = op == "multiply" and any(np.size(x) == 1 for x in operation.arrays)
         rough = op not in EXACT and not scaled
         rough = rough or any(id(x) in self.rough for x in operation.arrays)
@@ -146,12 +150,11 @@ class Recording:
             self._sources[id(result.data)] = behind
             self.rough |= {id(result.data)} if rough else set()
             return
-        kind = found.name or type(place.self).__name__
-        plain = {k: v for k, v in settings.items() if _is_plain(v)}
-        step = Step(
-            self._name(place, op, nth) or op, kind, op, result.data, behind, found.axes,
-            found.formula, place.line, place.code, plain, place.geometry,
-        )  # fmt: skip
+        step = Step(name, found.name or type(place.self).__name__, op, result.data, behind)
+        if not self._brief:
+            step.axes, step.formula = axes_of(found, result.shape), found.formula
+            step.line, step.code, step.geometry = place.line, place.code, place.geometry
+            step.settings = {k: v for k, v in settings.items() if _is_plain(v)}
         held = self._hold(step, operation) if self._hold is not None else None
         if held is not None:
             result.data = held
@@ -161,12 +164,6 @@ class Recording:
         self._enter(step)
         self._sources[id(result.data)] = (step.name,)
         wrap_vjp(result, partial(self._seeing_gradient, step))
-
-    def _name(self, place: _Place, op: str, nth: int) -> str | None:
-        found = word(place.function, op, nth, (), place.geometry)
-        if found is None:
-            return None
-        return self._unused(".".join(part for part in (place.layer, found.name) if part))
 
     def _seeing_gradient(self, step: Step, vjp: Vjp) -> Vjp:
         def pull(g: Array) -> tuple[Any, ...]:
@@ -183,7 +180,7 @@ class Recording:
         name = self._unused(f"{place.layer}.{constant.name}".lstrip("."))
         step = Step(
             name, constant.name, "constant", x, (), constant.axes, constant.formula,
-            place.line, place.code, {}, place.geometry,
+            *(() if self._brief else (place.line, place.code, {}, place.geometry)),
         )  # fmt: skip
         held = self._hold(step, None) if self._hold is not None else None
         self._enter(step)
@@ -235,33 +232,49 @@ def spell_out(
 class _Place:
     """Where an operation stands: the layer, the function of the model's text, the line."""
 
-    def __init__(self, frame: FrameType | None, layers: dict[int, str], brief: bool) -> None:
+    def __init__(self, frame: FrameType | None, layers: dict[int, str]) -> None:
         while frame is not None and not _is_text(frame):
             frame = frame.f_back
         assert frame is not None  # somebody calls the operations
         self.frame = frame
-        file, line = frame.f_code.co_filename, frame.f_lineno
-        self.line = "" if brief else f"{_short(file)}:{line}"
-        self.code = "" if brief else linecache.getline(file, line).strip()
-        self.geometry: dict[str, Any] = {}
+        own = frame.f_locals.get("self")
+        prefix = f"{type(own).__name__}." if isinstance(own, Layer) else ""
+        self.function = prefix + frame.f_code.co_name
         self.self: Any = None
         self.layer = ""
-        self.function, asked = "", ("shift",) if brief else GEOMETRY  # a shift decides on names
         outer: FrameType | None = frame
         while outer is not None:
-            values = outer.f_locals  # a copy, each time that it is asked for
-            owner = values.get("self")
-            if not self.function:
-                prefix = f"{type(owner).__name__}." if isinstance(owner, Layer) else ""
-                self.function = prefix + frame.f_code.co_name
-            if self.self is not None and owner is not self.self:
-                break  # above the calls of this layer
-            if _is_text(outer):
-                known = {k: values[k] for k in asked if k in values and _is_plain(values[k])}
-                self.geometry = {**known, **self.geometry}
+            owner = own if outer is frame else outer.f_locals.get("self")
             if id(owner) in layers:
                 self.self, self.layer = owner, layers[id(owner)]
+                break
             outer = outer.f_back
+
+    @property
+    def line(self) -> str:
+        return f"{_short(self.frame.f_code.co_filename)}:{self.frame.f_lineno}"
+
+    @property
+    def code(self) -> str:
+        return linecache.getline(self.frame.f_code.co_filename, self.frame.f_lineno).strip()
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """Grid, window, shift and heads, as the texts of this layer know them."""
+        found: dict[str, Any] = {}
+        outer: FrameType | None = self.frame
+        met = False  # a text of this layer
+        while outer is not None:
+            values = outer.f_locals
+            owner = values.get("self")
+            if met and owner is not self.self:
+                break  # above the calls of this layer
+            if _is_text(outer):
+                known = {k: values[k] for k in GEOMETRY if _is_plain(values.get(k))}
+                found = {**known, **found}
+            met = met or (self.self is not None and owner is self.self)
+            outer = outer.f_back
+        return found
 
 
 def _is_text(frame: FrameType) -> bool:

@@ -7,9 +7,8 @@ moves data, and goes by its own name otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 
 class Word(NamedTuple):
@@ -100,30 +99,23 @@ CONSTANTS: dict[tuple[str, str, int], Word] = {
 }
 
 
-def word(
-    function: str, op: str, nth: int, shape: tuple[int, ...], geometry: Mapping[str, Any]
-) -> Word | None:
-    """The row of a step, or None where it stays hidden."""
-    if op == "window_merge" and not any(geometry.get("shift", ())):  # nothing is rolled back
+def word(function: str, op: str, nth: int, shift: Callable[[], tuple[int, ...]]) -> Word | None:
+    """The row of a step, or None where it stays hidden. shift: asked where it matters."""
+    if op == "window_merge" and not any(shift()):  # nothing is rolled back
         return VOCABULARY[_WINDOW_TEXT, "roll", 1]
-    return _row_of(function, op, nth, len(shape))
-
-
-@lru_cache(maxsize=4096)  # asked for at every operation
-def _row_of(function: str, op: str, nth: int, rank: int) -> Word | None:
     found = VOCABULARY.get((function, op, nth))
     if found is None and op not in MOVES and (function, op, nth) not in HIDDEN:
         found = Word(op if nth == 0 else f"{op}_{nth}", (), op)
-    return found and found._replace(axes=_axes(found, rank))
+    return found
 
 
-def _axes(found: Word, rank: int) -> tuple[str, ...]:
+def axes_of(found: Word, shape: tuple[int, ...]) -> tuple[str, ...]:
     """The axes as they are: a linear layer takes vectors as well as maps."""
-    if len(found.axes) == rank:
+    if len(found.axes) == len(shape):
         return found.axes
-    if found.axes == MAP and rank == 2:
+    if found.axes == MAP and len(shape) == 2:
         return VECTOR
-    if found.axes == MAP and rank == 3:
+    if found.axes == MAP and len(shape) == 3:
         return ("image", "token", "channel")
     without_windows = tuple(axis for axis in found.axes if axis != "window")
-    return without_windows if len(without_windows) == rank else ()
+    return without_windows if len(without_windows) == len(shape) else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,48 @@ def _caches() -> list[Any]:
     return [v for m in modules for v in vars(m).values() if hasattr(v, "cache_clear")]
 
 
-def forget() -> None:
-    """Empty what functions have kept for the next call: it may be of the other text."""
+def forget(edited: types.FunctionType | None = None) -> None:
+    """Empty what functions have kept for the next call, where it may be of the other text.
+
+    edited: the function whose text changes; without it everything is emptied
+    """
     for cached in _caches():
-        cached.cache_clear()
+        if edited is None or reaches(cached.__wrapped__, edited):
+            cached.cache_clear()
+
+
+# ── which functions a function calls ─────────────────────────────────────────────────────────────
+
+_REACHED: dict[Any, set[Any]] = {}
+
+
+def reaches(function: Any, other: types.FunctionType) -> bool:
+    """Whether a function is, or calls by a name, another one of ours."""
+    if function not in _REACHED:
+        found: set[Any] = set()
+        waiting = [function]
+        while waiting:
+            f = waiting.pop()
+            if f not in found:
+                found.add(f)
+                waiting += _called(f)
+        _REACHED[function] = found
+    return other in _REACHED[function]
+
+
+def _called(f: Any) -> Iterator[Any]:
+    """The functions of ours whose names stand in the code of f."""
+    modules = [m for m in f.__globals__.values() if isinstance(m, types.ModuleType)]
+    modules = [m for m in modules if m.__name__.startswith("minswin")]
+    for name in _names(f.__code__):
+        for value in (f.__globals__.get(name), *(getattr(m, name, None) for m in modules)):
+            value = getattr(value, "__wrapped__", value)
+            if isinstance(value, types.FunctionType) and value.__module__.startswith("minswin."):
+                yield value
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import math
 import re
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minswin.autograd import Tensor
+from minswin.reference.elementwise import gelu
 
 FREE = {"number": 1.0}  # what e_free multiplies by, while one number is looked for
 
@@ -103,6 +105,18 @@ def e_normalized(x: Any) -> Any:
 
 
 @on_arrays
+def e_clipped(x: Any, low: float, high: float) -> Any:
+    return np.clip(x, low, high)
+
+
+@on_arrays
+def e_causal(x: Any, behind: bool = False) -> Any:
+    """Logits (..., N, N) of which a token sees none behind it, or none in front of it."""
+    seen = np.tri(x.shape[-2], x.shape[-1], dtype=bool)
+    return np.where(seen[::-1, ::-1] if behind else seen, x, x.dtype.type(-1e9))
+
+
+@on_arrays
 def e_unary(x: Any, name: str) -> Any:
     with np.errstate(all="ignore"):
         return np.asarray(_UNARY[name](x), getattr(x, "dtype", float))
@@ -117,10 +131,12 @@ def _sigmoid(x: Any) -> Any:
 
 
 _UNARY: dict[str, Callable[[Any], Any]] = {
+    "gelu": lambda x: gelu(x)[0],
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "gelu_sigmoid": lambda x: x * _sigmoid(1.702 * x),
     "silu": lambda x: x * _sigmoid(x),
     "relu": lambda x: np.maximum(x, 0),
+    "min_0": lambda x: np.minimum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
     "leaky": lambda x: np.where(x > 0, x, 0.01 * x),
     "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
@@ -133,6 +149,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "square": np.square,
     "abs": np.abs,
     "exp": np.exp,
+    "exp2": np.exp2,
     "log": np.log,
     "log1p": np.log1p,
     "log10": np.log10,
@@ -161,13 +178,15 @@ def e_reduced(x: Any, name: str, axis: Any = None, keepdims: bool = False) -> An
 
 
 @helper
-def e_softmax(x: Any, axis: int, sigmoid: bool = False) -> Any:
+def e_softmax(x: Any, axis: int, otherwise: str = "") -> Any:
+    """Over another axis, or otherwise: "sigmoid"; "quiet": with one more key of logit 0."""
     data = x.data if isinstance(x, Tensor) else x
-    if sigmoid:
+    if otherwise == "sigmoid":
         p = _sigmoid(data)
     else:
-        p = np.exp(data - data.max(axis=axis, keepdims=True))
-        p = p / p.sum(axis=axis, keepdims=True)
+        top = np.maximum(data.max(axis=axis, keepdims=True), -np.inf if not otherwise else 0)
+        p = np.exp(data - top)
+        p = p / (p.sum(axis=axis, keepdims=True) + (np.exp(-top) if otherwise else 0))
     return Tensor(p) if isinstance(x, Tensor) else p
 
 
@@ -222,14 +241,26 @@ SAID: dict[str, str | Callable[..., str]] = {
     "e_normalized": "({} - mean) / std",
     "e_unary": lambda x, name: f"{name[1:-1]}({x})",
     "e_reduced": lambda x, name, *more: f"{x}.{name[1:-1]}({', '.join(more)})",
-    "e_softmax": lambda x, i, *sigmoid: f"sigmoid({x})" if sigmoid else f"softmax({x}, axis={i})",
+    "e_softmax": lambda x, i, *other: (
+        f"{other[0][1:-1]}({x})" if other == ("'sigmoid'",) else
+        f"softmax({x}, axis={i})" + (" with one more key of logit 0" if other else "")
+    ),
+    "e_clipped": "clip({}, {}, {})",
+    "e_causal": lambda x, *other: f"{x} where key {'≥' if other else '≤'} query, else −∞",
     "e_as_shape": "{}.reshape({}.shape)",
     "e_bump": lambda t, i, d: f"({'…, ' * int(i)}{t}[{i}] {d[0] if d[0] == '-' else '+'} 1, …)",
     "e_cast": lambda f, to, x, *more: said(f"{to}({f}({', '.join((f'{to}({x})', *more))}))"),
-    "e_free": "c * {}",
+    "e_free": lambda x: f"c * ({x})" if _is_a_sum(x) else f"c * {x}",
     "e_clamped": "clip({}.grad, ±{})",
     "e_detached": "{}.detach()",
 }
+
+
+def _is_a_sum(text: str) -> bool:
+    try:
+        return isinstance(ast.parse(text, mode="eval").body, (ast.BinOp, ast.UnaryOp))
+    except SyntaxError:
+        return True
 
 
 def said(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,25 @@ def loadings(layer: Any) -> Iterator[Loaded]:
     for name, shape in shapes.items():
         for words, change, rank in _changes(shape):
             yield Loaded(layer, name, words, change, rank)
+        if "pos" in name:
+            for words, change in _grids(shape):
+                yield Loaded(layer, name, words, change, 2.5)
+
+
+def _grids(shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    """Positions (..., N, C) of a grid that are counted by columns; a class token in front stays."""
+    for first in (0, 1):
+        N = shape[-2] - first if len(shape) > 1 else 0
+        for rows in range(2, N):
+            if N % rows == 0 and N > rows:
+                said = f"positions of {rows} rows counted by columns"
+                yield said, partial(_by_columns, first=first, rows=rows)
+
+
+def _by_columns(x: Array, first: int, rows: int) -> Array:
+    *lead, N, C = x.shape
+    grid = x[..., first:, :].reshape(*lead, rows, -1, C).swapaxes(-2, -3)
+    return np.concatenate([x[..., :first, :], grid.reshape(*lead, N - first, C)], axis=-2)
 
 
 def _changes(shape: tuple[int, ...]) -> Iterator[tuple[str, Any, float]]:

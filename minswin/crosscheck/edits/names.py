@@ -73,6 +73,18 @@ def added(s: Spot) -> Yields:
             yield f"({s.written} + self.{name})"
 
 
+@operator("normed once more", 4)
+def normed(s: Spot) -> Yields:
+    """x -> self.norm(x), for the norms that the layer has and that fit x's last axis."""
+    owner = next((v for n, (_, v) in names_before(s).items() if n == "self"), None)
+    if not isinstance(owner, Layer) or not is_float_array(s.value) or not is_named_array(s):
+        return
+    for name, layer in vars(owner).items():
+        weight = getattr(layer, "weight", None)
+        if isinstance(layer, Layer) and getattr(weight, "shape", ()) == s.value.shape[-1:]:
+            yield f"self.{name}({s.written})"
+
+
 @operator("another attribute", 2)
 def attributes(s: Spot) -> Yields:
     n = s.node
@@ -115,9 +127,9 @@ def earlier(s: Spot) -> Yields:
 SIBLINGS = {
     "gelu": ("gelu_tanh", "relu", "silu", "gelu_sigmoid", "tanh", "sigmoid", "elu", "softplus",
              "mish", "leaky", "relu6", "hard_swish"),
-    "relu": ("abs", "silu", "leaky", "relu6", "sigmoid", "tanh", "elu", "softplus", "square"),
+    "relu": ("min_0", "abs", "silu", "leaky", "relu6", "sigmoid", "tanh", "elu", "softplus", "square"),
     "tanh": ("sigmoid", "relu"), "sigmoid": ("tanh", "hard_sigmoid", "exp", "softplus"),
-    "exp": ("softplus", "sigmoid", "square"), "sqrt": ("square", "log1p", "abs"),
+    "exp": ("exp2", "softplus", "sigmoid", "square"), "sqrt": ("square", "log1p", "abs"),
     "log2": ("log", "log10", "log1p", "sqrt"), "log": ("log2", "log10", "log1p"),
     "sign": ("tanh", "abs"), "erf": ("tanh",), "cos": ("line",),
 }  # fmt: skip
@@ -146,7 +158,9 @@ def siblings(s: Spot) -> Yields:
     if name == "softmax" and n.args and is_array(s.value):
         x = s.text.of(n.args[0])
         yield from (f"e_softmax({x}, {axis})" for axis in range(s.value.ndim - 1))
-        yield f"e_softmax({x}, -1, True)"
+        yield from (f"e_softmax({x}, -1, {other!r})" for other in ("sigmoid", "quiet"))
+        if s.value.shape[-1] == s.value.shape[-2]:
+            yield from (f"ops.softmax(e_causal({x}))", f"ops.softmax(e_causal({x}, True))")
     if name == "transpose" and isinstance(n.func, ast.Attribute):
         yield f"e_as_shape({s.text.of(n.func.value)}, {s.written})"
 

@@ -15,7 +15,12 @@ from typing import Any
 
 from minswin.crosscheck.edits import moves, names, small
 from minswin.crosscheck.edits.spots import OPERATORS, Spot
-from minswin.crosscheck.edits.statements import mirrored, statements, throughout
+from minswin.crosscheck.edits.statements import (
+    mirrored,
+    of_defaults,
+    statements,
+    throughout,
+)
 from minswin.crosscheck.edits.texts import Change, Edit, Text
 from minswin.crosscheck.edits.watching import Place, place
 
@@ -58,6 +63,7 @@ def edits_of(
                 continue
             for new in make(spot):
                 enter(new if isinstance(new, list) else [(*text.span(n), new)], words, rank)
-    for changes, words, rank in (*statements(text), *throughout(text), *mirrored(text)):
+    whole = (*statements(text), *throughout(text), *mirrored(text), *of_defaults(text))
+    for changes, words, rank in whole:
         enter(changes, words, rank)
     return sorted(found.values(), key=lambda e: e.cost)

@@ -6,13 +6,13 @@ right run, so it gives the same arrays; it is looked up, unless it runs the text
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minswin.autograd import Run, Tensor
+from minswin.crosscheck.edits.functions import reaches
 from minswin.crosscheck.edits.texts import EDITED
 
 MOST = 2**28  # bytes that are kept of one run
@@ -65,37 +65,3 @@ class Repeats:
 
 def _content(x: np.ndarray) -> Any:
     return x.shape, x.dtype.str, x.tobytes()
-
-
-_REACHED: dict[Any, set[Any]] = {}
-
-
-def reaches(definition: Any, function: types.FunctionType) -> bool:
-    """Whether a definition is, or calls, this function."""
-    if definition not in _REACHED:
-        found: set[Any] = set()
-        waiting = [definition]
-        while waiting:
-            f = waiting.pop()
-            if f not in found:
-                found.add(f)
-                waiting += _called(f)
-        _REACHED[definition] = found
-    return function in _REACHED[definition]
-
-
-def _called(f: Any) -> Iterator[Any]:
-    """The functions of our definitions whose names stand in the code of f."""
-    modules = [m for m in f.__globals__.values() if isinstance(m, types.ModuleType)]
-    for name in _names(f.__code__):
-        for value in (f.__globals__.get(name), *(getattr(m, name, None) for m in modules)):
-            value = getattr(value, "__wrapped__", value)
-            if isinstance(value, types.FunctionType) and value.__module__.startswith(REFERENCE):
-                yield value
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield from _names(inner)

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from minswin.crosscheck.edits.spots import (
     Spot,
     Yields,
@@ -175,3 +177,44 @@ def twice(s: Spot) -> Yields:
     if isinstance(n, ast.BinOp) and is_float_array(s.value):
         sign = s.text.source[s.text.span(n.left)[1] : s.text.span(n.right)[0]]
         yield f"({s.written}{sign}({s.text.of(n.right)}))"
+
+
+# ── what is there once more ──────────────────────────────────────────────────────────────────────
+
+LIMITS = (1, 5, 10, 50, 100)
+
+
+@operator("cut off", 3.5)
+def clipped(s: Spot) -> Yields:
+    """x -> clip(x, ±c), where that changes anything."""
+    if not isinstance(s.node, (ast.BinOp, ast.Call)) or not is_float_array(s.value):
+        return
+    x = np.asarray(getattr(s.value, "data", s.value))
+    largest = float(np.max(np.abs(x), initial=0))
+    yield from (f"e_clipped({s.written}, -{c}, {c})" for c in LIMITS if c < largest)
+    if x.min(initial=0) < 0:
+        yield f"e_clipped({s.written}, 0, np.inf)"
+    if x.max(initial=0) > 1 and x.min(initial=0) >= 0:
+        yield f"e_clipped({s.written}, 0, 1)"
+
+
+@operator("an activation once more", 4)
+def activated(s: Spot) -> Yields:
+    if isinstance(s.node, ast.Call) and is_float_array(s.value) and s.in_a_layer:
+        yield from (f"e_unary({s.written}, {f!r})" for f in ("gelu", "tanh", "sigmoid"))
+
+
+@operator("a residual once more", 3.5)
+def added_to_itself(s: Spot) -> Yields:
+    """f(x) -> x + f(x), where both have one shape."""
+    n = s.node
+    if isinstance(n, ast.Call) and n.args and is_float_array(s.value):
+        x = s.value_of(n.args[0])
+        if is_float_array(x) and x.shape == s.value.shape:
+            yield f"({s.text.of(n.args[0])} + {s.written})"
+
+
+@operator("one more, or less", 4)
+def one_more(s: Spot) -> Yields:
+    if isinstance(s.node, (ast.BinOp, ast.Call)) and is_float_array(s.value) and not s.in_a_layer:
+        yield from (f"({s.written} + 1)", f"({s.written} - 1)")

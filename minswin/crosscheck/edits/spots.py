@@ -33,6 +33,11 @@ class Spot(NamedTuple):
     def up(self) -> Any:
         return self.text.parents.get(self.node)
 
+    @property
+    def in_a_layer(self) -> bool:
+        """Whether it is a text on Tensors, not a definition."""
+        return not self.text.name.startswith("reference")
+
     def value_of(self, node: Any) -> Any:
         return self.seen.get(place(self.text, node))
 

@@ -91,3 +91,20 @@ def mirrored(text: Text) -> Iterator[tuple[list[Change], str, float]]:
     if changes:
         rest = [s for s in slices if not any(c[0] <= s[0] and s[1] <= c[1] for c in changes)]
         yield changes + rest, "everything from the other end", 4
+
+
+def of_defaults(text: Text) -> Iterator[tuple[list[Change], str, float]]:
+    """Other axes where nobody gives them: a default that is a tuple of whole numbers."""
+    arguments = text.tree.args
+    for default in (*arguments.defaults, *arguments.kw_defaults):
+        if not isinstance(default, ast.Tuple):
+            continue
+        try:
+            value = ast.literal_eval(default)
+        except ValueError:
+            continue
+        if value and all(type(v) is int for v in value):
+            moved = [tuple(v + d for v in value) for d in (-1, 1)]
+            for new in (value[::-1], *moved, tuple(v - 3 for v in value), (value[0],)):
+                if new != value:
+                    yield [(*text.span(default), repr(new))], "other axes", 3

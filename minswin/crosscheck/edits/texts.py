@@ -131,11 +131,11 @@ class Edit:
         """Inside this block minswin has the edited text. Not for several threads at once."""
         try:
             self.text.put(self.source)
-            forget()
+            forget(self.text.function)
             yield
         finally:
             self.text.restore()
-            forget()
+            forget(self.text.function)
 
     @cached_property
     def _hunks(self) -> list[tuple[list[str], list[str]]]:
