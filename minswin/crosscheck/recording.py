@@ -71,7 +71,8 @@ class Recording:
     It is a step around operations (see autograd.around). hold: is shown each named step as it is
     made, with its operation, None for constants; what it gives back stands in the place of the
     step's value from there on. hold_gradient: the same for a cotangent, before it is handed back.
-    known: values of steps, which are not computed where they would be. brief: no lines of text.
+    known: values of steps, which are not computed where they would be. brief: steps have a name
+    and a value, and nothing else.
     """
 
     watches = True  # so that no layer is computed, and recorded, twice: see watch.is_watched
@@ -93,6 +94,7 @@ class Recording:
         self._alive: list[Any] = []  # nothing that is known by its id may go
         self._calls: Counter[tuple[int, str]] = Counter()
         self._tensors: list[tuple[Step, Tensor]] = []
+        self._places: dict[int, _Place] = {}  # by the ids of frames
         self._count, self._brief = 0, brief
         if brief:
             return
@@ -122,7 +124,7 @@ class Recording:
     ) -> Tensor:
         before = self._count
         op = getattr(definition, "__name__", "operation")
-        place = _Place(sys._getframe(1), self._layers)
+        place = self._place(sys._getframe(1))
         nth = self._calls[id(place.frame), op]
         inputs = tuple(self._constant(place, op, i, x) for i, x in enumerate(inputs))
         found = word(place.function, op, nth, lambda: place.geometry.get("shift", ()))
@@ -134,13 +136,27 @@ class Recording:
         if self._count == before:  # else its own operations have been recorded
             self._count += 1
             self._calls[id(place.frame), op] += 1
-            self._alive.append(place.frame)  # so that its id is not given to another call
             operation = Operation(op, place.layer, inputs, settings, result)
             self._record(place, name, found, operation)
         return result
 
+    def _place(self, frame: FrameType | None) -> _Place:
+        """Of the text that an operation stands in; it keeps the frame, so that its id stays."""
+        while frame is not None and not _is_text(frame):
+            frame = frame.f_back
+        assert frame is not None  # somebody calls the operations
+        if id(frame) not in self._places:
+            self._places[id(frame)] = _Place(frame, self._layers)
+        return self._places[id(frame)]
+
     def _record(self, place: _Place, name: str, found: Word | None, operation: Operation) -> None:
         op, inputs, settings, result = operation.name, *operation[2:]
+        if self._brief:
+            if found is not None:
+                self.steps[name] = step = Step(name, found.name, op, result.data)
+                held = self._hold(step, operation) if self._hold is not None else None
+                result.data = result.data if held is None else held
+            return
         self._alive += [result, result.data]
         behind = tuple(dict.fromkeys(s for x in inputs for s in self._behind(x)))
         scaled = op == "multiply" and any(np.size(x) == 1 for x in operation.arrays)
@@ -150,11 +166,12 @@ class Recording:
             self._sources[id(result.data)] = behind
             self.rough |= {id(result.data)} if rough else set()
             return
-        step = Step(name, found.name or type(place.self).__name__, op, result.data, behind)
-        if not self._brief:
-            step.axes, step.formula = axes_of(found, result.shape), found.formula
-            step.line, step.code, step.geometry = place.line, place.code, place.geometry
-            step.settings = {k: v for k, v in settings.items() if _is_plain(v)}
+        kind = found.name or type(place.self).__name__
+        plain = {k: v for k, v in settings.items() if _is_plain(v)}
+        step = Step(
+            name, kind, op, result.data, behind, axes_of(found, result.shape), found.formula,
+            place.line, place.code, plain, place.geometry,
+        )  # fmt: skip
         held = self._hold(step, operation) if self._hold is not None else None
         if held is not None:
             result.data = held
@@ -178,10 +195,9 @@ class Recording:
         if constant is None or isinstance(x, Tensor):
             return x
         name = self._unused(f"{place.layer}.{constant.name}".lstrip("."))
-        step = Step(
-            name, constant.name, "constant", x, (), constant.axes, constant.formula,
-            *(() if self._brief else (place.line, place.code, {}, place.geometry)),
-        )  # fmt: skip
+        step = Step(name, constant.name, "constant", x, (), constant.axes, constant.formula)
+        if not self._brief:
+            step.line, step.code, step.geometry = place.line, place.code, place.geometry
         held = self._hold(step, None) if self._hold is not None else None
         self._enter(step)
         if held is None:
@@ -232,20 +248,17 @@ def spell_out(
 class _Place:
     """Where an operation stands: the layer, the function of the model's text, the line."""
 
-    def __init__(self, frame: FrameType | None, layers: dict[int, str]) -> None:
-        while frame is not None and not _is_text(frame):
-            frame = frame.f_back
-        assert frame is not None  # somebody calls the operations
+    def __init__(self, frame: FrameType, layers: dict[int, str]) -> None:
         self.frame = frame
-        own = frame.f_locals.get("self")
+        own = _self_of(frame)
         prefix = f"{type(own).__name__}." if isinstance(own, Layer) else ""
         self.function = prefix + frame.f_code.co_name
         self.self: Any = None
         self.layer = ""
         outer: FrameType | None = frame
         while outer is not None:
-            owner = own if outer is frame else outer.f_locals.get("self")
-            if id(owner) in layers:
+            owner = _self_of(outer)
+            if owner is not None and id(owner) in layers:
                 self.self, self.layer = owner, layers[id(owner)]
                 break
             outer = outer.f_back
@@ -275,6 +288,12 @@ class _Place:
             met = met or (self.self is not None and owner is self.self)
             outer = outer.f_back
         return found
+
+
+def _self_of(frame: FrameType) -> Any:
+    code = frame.f_code
+    named = "self" in code.co_varnames or "self" in code.co_freevars
+    return frame.f_locals.get("self") if named else None
 
 
 def _is_text(frame: FrameType) -> bool:

@@ -27,14 +27,15 @@ from minswin.crosscheck.edits.texts import Edit, Several, Text
 from minswin.crosscheck.edits.watching import watch
 from minswin.crosscheck.masked import KINDS, MASK, MASKED, lifted
 from minswin.crosscheck.precision import SINGLE
-from minswin.crosscheck.site import frozen
+from minswin.crosscheck.site import frozen, unchecked
 from minswin.layers.base import Layer
 
 Array = np.ndarray
 Tell = Callable[[str], None]
 EQUAL = 1e-10  # of the size: two edits that are nearer give equal numbers
 WORSE = 64  # times: how much larger than ours the rounding of an edited text may count
-ASIDE = ("registry", "initialize", "arguments")  # they build nothing that a port has
+# they build nothing that a port has
+ASIDE = ("registry", "initialize", "arguments", ".base", "building", "parameters")
 NEAREST = 12  # single edits on top of which a second one is tried
 
 
@@ -130,7 +131,8 @@ class Search:
     def _built(self, dtype: str) -> Any:
         build = self.site.ground.truth.build
         assert build is not None
-        model = build(np.dtype(dtype)).eval()
+        with unchecked():
+            model = build(np.dtype(dtype)).eval()
         weights = {n: p.data for n, p in self.site.ground.models[dtype].named_parameters()}
         own = dict(model.named_parameters())
         for name, array in weights.items():

@@ -349,13 +349,16 @@ def _frozen(x: Array) -> Array:
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """Inside this block an index may be negative, and counts from the end, as in most ports."""
-    before = checks._indices
-    checks._indices = lambda *_: None
+    """Inside this block an index may be negative, and counts from the end, as in most ports.
+
+    Nor is it asked of a layer whether it is built as layers must be, which takes long.
+    """
+    before = checks._indices, Layer._check
+    checks._indices, Layer._check = lambda *_: None, lambda *_: None  # type: ignore[method-assign]
     try:
         yield
     finally:
-        checks._indices = before
+        checks._indices, Layer._check = before  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Mistakes that were written down before the search existed: found, named, and none named wrongly.
 
-python -m tests.parity.test_unseen first TABLE.md        writes the table of a list: first, later
+python -m tests.parity.test_unseen first TABLE.md        the table of a list: first, later, third
+python -m tests.parity.test_unseen third TABLE.md alone  the same from image and logits alone
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from minswin.models import create_model
 
 from .unseen_later import LATER
 from .unseen_mistakes import MISTAKES
+from .unseen_third import THIRD
 from .wrong_ports import IMAGES, LR, MODELS, STEPS, Mistake, seen, trained
 
 pytestmark = pytest.mark.parity
@@ -94,7 +96,7 @@ def test_a_right_loop_is_right(optimizer: str, settings: dict[str, Any]) -> None
     assert found.passed, found.first
 
 
-@pytest.mark.parametrize("mistake", MISTAKES + LATER, ids=lambda m: f"{m.family}: {m.name}")
+@pytest.mark.parametrize("mistake", MISTAKES + LATER + THIRD, ids=lambda m: f"{m.family}: {m.name}")
 def test_a_mistake_is_found_and_not_called_something_else(mistake: Mistake) -> None:
     found = outcome(mistake)
     assert found.first
@@ -105,8 +107,8 @@ def test_a_mistake_is_found_and_not_called_something_else(mistake: Mistake) -> N
 def main() -> None:
     rows = ["| family | mistake | met in | first wrong tensor | named | in CPU s | added later |",
             "|---|---|---|---|---|---|---|"]  # fmt: skip
-    for mistake in {"first": MISTAKES, "later": LATER}[sys.argv[1]]:
-        o = outcome(mistake)
+    for mistake in {"first": MISTAKES, "later": LATER, "third": THIRD}[sys.argv[1]]:
+        o = outcome(mistake, alone="alone" in sys.argv)
         rows.append(
             f"| {mistake.family} | {mistake.name} | {mistake.met} | `{o.first}` | {o.verdict} | "
             f"{o.seconds:.0f} | {mistake.later} |"

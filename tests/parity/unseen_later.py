@@ -19,7 +19,8 @@ LATER: list[Mistake] = [
         "x = torch.nn.functional.layer_norm("
         "x, x.shape[-1:], self.norm.weight, self.norm.bias, 1e-3)", r"eps|ε|1e-0?[35]"),
     one("V1", "GELU again behind the second layer of the MLP", "porting", MLP,
-        "x = self.fc2(x)", "x = self.act(self.fc2(x))", r"gelu|fc2", known=False),
+        "x = self.fc2(x)", "x = self.act(self.fc2(x))", r"gelu|fc2",
+        later="an activation once more"),
     one("V1", "the position bias is added after the softmax", "porting",
         f"{SWIN}:WindowAttention.forward",
         "attn = attn + self._get_rel_pos_bias()\n"

@@ -242,8 +242,9 @@ SAID: dict[str, str | Callable[..., str]] = {
     "e_unary": lambda x, name: f"{name[1:-1]}({x})",
     "e_reduced": lambda x, name, *more: f"{x}.{name[1:-1]}({', '.join(more)})",
     "e_softmax": lambda x, i, *other: (
-        f"{other[0][1:-1]}({x})" if other == ("'sigmoid'",) else
-        f"softmax({x}, axis={i})" + (" with one more key of logit 0" if other else "")
+        f"{other[0][1:-1]}({x})"
+        if other == ("'sigmoid'",)
+        else f"softmax({x}, axis={i})" + (" with one more key of logit 0" if other else "")
     ),
     "e_clipped": "clip({}, {}, {})",
     "e_causal": lambda x, *other: f"{x} where key {'≥' if other else '≤'} query, else −∞",

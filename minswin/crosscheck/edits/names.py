@@ -127,7 +127,8 @@ def earlier(s: Spot) -> Yields:
 SIBLINGS = {
     "gelu": ("gelu_tanh", "relu", "silu", "gelu_sigmoid", "tanh", "sigmoid", "elu", "softplus",
              "mish", "leaky", "relu6", "hard_swish"),
-    "relu": ("min_0", "abs", "silu", "leaky", "relu6", "sigmoid", "tanh", "elu", "softplus", "square"),
+    "relu": ("min_0", "abs", "silu", "leaky", "relu6", "sigmoid", "tanh", "elu", "softplus",
+             "square"),
     "tanh": ("sigmoid", "relu"), "sigmoid": ("tanh", "hard_sigmoid", "exp", "softplus"),
     "exp": ("exp2", "softplus", "sigmoid", "square"), "sqrt": ("square", "log1p", "abs"),
     "log2": ("log", "log10", "log1p", "sqrt"), "log": ("log2", "log10", "log1p"),
