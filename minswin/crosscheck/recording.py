@@ -156,6 +156,8 @@ class Recording:
                 self.steps[name] = step = Step(name, found.name, op, result.data)
                 held = self._hold(step, operation) if self._hold is not None else None
                 result.data = result.data if held is None else held
+                if self._hold_gradient is not None:
+                    wrap_vjp(result, partial(self._seeing_gradient, step))
             return
         self._alive += [result, result.data]
         behind = tuple(dict.fromkeys(s for x in inputs for s in self._behind(x)))
