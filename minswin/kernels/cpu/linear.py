@@ -31,7 +31,7 @@ from minswin.kernels.cpu.rows import (
 from minswin.kernels.cpu.threads import in_threads
 from minswin.reference import linear as reference
 
-BLOCK = 2**22  # bytes of the widest rows of a block,
+BLOCK = 2**21  # bytes of the widest rows of a block,
 ROWS = 768  # but at least this many rows: each block has a gradient of its own
 FEWEST = 64  # rows of a block that is made small so that each thread has one
 LARGE = 2**23  # multiply-adds of a product that is worth more than one thread

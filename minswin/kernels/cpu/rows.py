@@ -47,9 +47,12 @@ def _even(rows: int, least: int) -> int:
 
 
 def scratch(rows: int, *widths: int, dtype: Any) -> Array:
-    """Room for the copies that the two loops below make."""
-    part = rows_of_a_part(rows, max(widths))
-    return np.empty(max(2 * HIGH * (DEEP + LANES), part * (max(widths) + WIDE)), dtype)
+    """Room for the copies that the two loops below make; none, where all rows are short."""
+    widest = max(widths)
+    if widest <= FAR:
+        return np.empty(0, dtype)
+    of_part = rows_of_a_part(rows, widest) * (widest + WIDE)
+    return np.empty(max(of_part, 2 * HIGH * (DEEP + LANES) if widest > DEEP else 0), dtype)
 
 
 @compiled
