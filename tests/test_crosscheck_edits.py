@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import tiny_model
 
 from minswin.around import around
+from minswin.autograd import Tensor
 from minswin.crosscheck import score
-from minswin.crosscheck.edits.helpers import SAID, e_interleaved, said
+from minswin.crosscheck.edits.functions import forget, reaches
+from minswin.crosscheck.edits.helpers import SAID, e_causal, e_interleaved, e_softmax, said
+from minswin.crosscheck.edits.loading import _by_columns
 from minswin.crosscheck.edits.operators import edits_of
-from minswin.crosscheck.edits.repeats import reaches
 from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.edits.watching import watch
 from minswin.crosscheck.search import Clock, Search
 from minswin.crosscheck.site import Ground
 from minswin.reference.elementwise import gelu
 from minswin.reference.linear import linear
+from minswin.reference.windows import attention_mask, relative_position_index, shift_regions
 
 
 def joined(x: Any, y: Any, self: Any = None) -> Any:
@@ -133,3 +138,39 @@ def test_operations_that_are_looked_up_give_the_same_numbers() -> None:
 
     with around(rounded):
         assert np.abs(site.value() - search.right).max() > 1e-3  # nothing of the right run
+
+
+def test_logits_are_hidden_behind_a_token_or_in_front_of_it() -> None:
+    x = np.ones((2, 3, 3))
+    np.testing.assert_array_equal(e_causal(x) == 1, np.broadcast_to(np.tri(3) == 1, x.shape))
+    np.testing.assert_array_equal(e_causal(x, True) == 1, np.swapaxes(e_causal(x) == 1, 1, 2))
+
+
+def test_a_quiet_softmax_has_one_more_key_of_logit_0() -> None:
+    x = np.array([[1.0, -2.0, 0.5], [-30.0, -40.0, -50.0]])
+    p = np.exp(np.concatenate([x, np.zeros((2, 1))], axis=1))
+    expected = (p / p.sum(axis=1, keepdims=True))[:, :3]
+    np.testing.assert_allclose(e_softmax(x, -1, "quiet"), expected, rtol=1e-14)
+
+
+def test_positions_are_counted_by_columns_behind_the_class_token() -> None:
+    x = np.arange(7.0).reshape(1, 7, 1)
+    assert _by_columns(x, first=1, rows=2).ravel().tolist() == [0, 1, 4, 2, 5, 3, 6]
+
+
+def test_an_edit_empties_the_tables_that_its_function_makes_and_no_others() -> None:
+    window = (2, 3)
+    mask, index = attention_mask((4, 6), window, (1, 1)), relative_position_index(window)
+    forget(inspect.unwrap(shift_regions))
+    assert attention_mask((4, 6), window, (1, 1)) is not mask
+    assert relative_position_index(window) is index
+
+
+def test_a_norm_more_and_a_limit_are_among_the_edits_of_a_layer() -> None:
+    block = tiny_model("vit_cifar", dtype=np.float64).blocks[0]
+    text = Text(type(block).__call__)
+    x = Tensor(3 * np.random.default_rng(0).standard_normal((1, 5, block.norm1.weight.size)))
+    written = {e.source for e in edits_of(text, watch([text], lambda: block(x, (2, 2))))}
+    gelu_again = "e_unary(self.mlp(self.norm2(x)), 'gelu')"
+    for new in ("self.norm1(x)", gelu_again, "self.norm2(x) + self.mlp(", "e_clipped("):
+        assert any(source.count(new) > text.source.count(new) for source in written), new
