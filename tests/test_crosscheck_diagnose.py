@@ -15,10 +15,10 @@ from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
 from minswin.crosscheck.edits.functions import known_functions
 from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text
+from minswin.crosscheck.number import closed_form
 from minswin.crosscheck.observations import observe
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.recording import Step
-from minswin.crosscheck.search import closed_form
 
 BLOCK = "layers.0.blocks.1.attn."
 TWICE = "ops.gelu(ops.gelu(ops.linear(x, w1, b1)))"

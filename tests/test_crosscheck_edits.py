@@ -18,8 +18,9 @@ from minswin.crosscheck.edits.loading import _by_columns
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.edits.watching import watch
+from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.search import Clock, Search
-from minswin.crosscheck.site import Ground
+from minswin.crosscheck.site import sites_of
 from minswin.reference.elementwise import gelu
 from minswin.reference.linear import linear
 from minswin.reference.windows import attention_mask, relative_position_index, shift_regions
@@ -115,7 +116,7 @@ def test_operations_that_are_looked_up_give_the_same_numbers() -> None:
     have = {n: x for n, x in have.items() if not n.startswith(("cotangent/", "after/"))}
     target = "layers.0.blocks.1.attn.proj"
     have[target] = np.array(truth.arrays["float32"][target])
-    site = Ground(truth, have).sites(target)[0]
+    site = sites_of(Ground(truth, have), target)[0]
     search = Search(site, 2.0**-24, Clock(60))
     tried = search.singles(set())[::12]
     quick = [search.value(e) for e in tried]

@@ -10,73 +10,41 @@ nevertheless true of their tensor is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from minswin.crosscheck.causes import (
+    Cause,
+    Diagnosis,
+    cause_of,
+    cause_of_answer,
+    float_array,
+    observed,
+)
 from minswin.crosscheck.compare import GOOD, Comparison, Finding
+from minswin.crosscheck.diagnose_training import of_a_derivative, of_training
 from minswin.crosscheck.doubts import role_of
 from minswin.crosscheck.edits import helpers
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
-from minswin.crosscheck.masked import KINDS, legible, masked_pairs
-from minswin.crosscheck.observations import observe
+from minswin.crosscheck.ground import Ground
+from minswin.crosscheck.masked import KINDS
+from minswin.crosscheck.number import numbers
 from minswin.crosscheck.precision import SINGLE
-from minswin.crosscheck.search import Answer, Clock, Search, Tell, closed_form
-from minswin.crosscheck.site import Ground, Site
-from minswin.crosscheck.slopes import slopes
-from minswin.crosscheck.training import Training, TrainingSearch
+from minswin.crosscheck.search import Answer, Clock, Search, Tell
+from minswin.crosscheck.site import Site, sites_of
 
 __all__ = ["Cause", "Diagnosis", "diagnose"]
 
 Array = np.ndarray
 SECONDS = 60.0  # of CPU time, for all of a diagnosis
-QUICK = 10.0
 LOW = -1e9  # stands for −∞, which no sum can be told from
 DROPPED = "dropout is active"
 ALIKE = 8  # edits of equal numbers that are tried elsewhere
 MOST = 4  # causes that are told
 OTHERS = 3  # wrong tensors elsewhere that an edit is tried on as well
-
-
-@dataclass
-class Cause:
-    """A mistake that gives exactly their numbers."""
-
-    name: str  # in words
-    edit: Any
-    remedy: str = ""
-    threads: tuple[str, ...] = ()
-    others: list[str] = field(default_factory=list)  # further edits that give the same numbers
-    explains: int = 0  # wrong tensors elsewhere
-    of: int = 0  # that were tried
-
-    @property
-    def place(self) -> str:
-        """Where our line stands."""
-        return str(getattr(self.edit, "place", "") or self.edit.line)
-
-    @property
-    def diff(self) -> str:
-        """Our line, and what gives their numbers; "" where no edit does."""
-        return str(getattr(self.edit, "diff", ""))
-
-
-@dataclass
-class Diagnosis:
-    """What was found out about the first wrong tensor."""
-
-    finding: Finding
-    causes: list[Cause]  # what gives their tensor
-    observations: list[str]  # what else is true of their tensor, where nothing fits
-    tried: int  # hypotheses that were tried
-    unfinished: bool = False  # the time ran out
-
-    @property
-    def named(self) -> bool:
-        return bool(self.causes)
 
 
 def diagnose(
@@ -91,83 +59,18 @@ def diagnose(
     if finding is None:
         return None
     if comparison.doubts is not None and (known := comparison.doubts.wrong[finding.name]):
-        causes = [_cause_of(h.edit) for h in known[:MOST]]
+        causes = [cause_of(h.edit) for h in known[:MOST]]
         return Diagnosis(finding, causes, [], comparison.doubts.tried)
     match = comparison.aligned.get(finding.name)
     if finding.name.startswith(AFTER) or finding.name == LOSSES:
-        return _of_training(truth, comparison, Clock(seconds), tell)
+        return of_training(truth, comparison, Clock(seconds), tell)
     if match is None or not _can_be_diagnosed(finding, match.array):
         return Diagnosis(finding, [], [], 0)
     if truth.build is None:
-        return Diagnosis(finding, [], _observed(truth, comparison, finding), 0)
+        return Diagnosis(finding, [], observed(truth, comparison, finding), 0)
     if finding.name.startswith(COTANGENT):
-        return _of_a_derivative(truth, comparison, Clock(seconds), tell)
+        return of_a_derivative(truth, comparison, Clock(seconds), tell)
     return _Value(truth, comparison, Clock(seconds), tell).diagnosis()
-
-
-def _of_a_derivative(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) -> Diagnosis:
-    """The edit of a vjp that gives their cotangent, from those nearer to the loss."""
-    finding = comparison.first
-    assert finding is not None
-    have = {
-        n: m.array
-        for n, m in comparison.aligned.items()
-        if not n.startswith(AFTER) and n != LOSSES and np.isfinite(m.array).all()
-        if m.array.shape == next(iter(truth.arrays.values()))[n].shape
-    }
-    precision = dict(comparison.precision)
-    causes: list[Cause] = []
-    tried = 0
-    for site in slopes(truth, have, precision, finding.name):
-        search = Search(site, precision[finding.name].u, clock, tell)
-        answers = search.run(site.edits(), "edits of derivatives")
-        tried += search.count
-        causes = [_plain_cause(a) for a in answers[:3]]
-        if causes or clock.over:
-            break
-    seen = [] if causes else _observed(truth, comparison, finding)
-    return Diagnosis(finding, causes, seen, tried, clock.over and not causes)
-
-
-def _of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) -> Diagnosis:
-    """All gradients are right: the edit of the optimizer, or of the loop, that gives the rest."""
-    finding = comparison.first
-    assert finding is not None
-    seen = list(_of_the_optimizer(comparison))
-    if truth.build is None or "optimizer" not in truth.header:
-        return Diagnosis(finding, [], seen, 0)
-    have = {n: m.array for n, m in comparison.aligned.items() if n.startswith(AFTER) or n == LOSSES}
-    site = Training(truth, have, finding.name)
-    u = max(comparison.precision[finding.name].u, SINGLE.u)
-    search = TrainingSearch(site, u, clock, tell)
-    known, edits = site.edits()
-    answers = search.run(known, "known mistakes") or search.run(edits, "edits of the training")
-    if not answers:
-        numbers = Search(site.of_all_losses(), u, clock, tell).numbers(site.texts)
-        answers = [*islice(numbers, 1)]
-    causes = [_plain_cause(a) for a in answers[:3]]
-    return Diagnosis(finding, causes, [] if causes else seen, search.count, clock.over)
-
-
-def _cause_of(edit: Any) -> Cause:
-    return Cause(edit.words, edit, getattr(edit, "remedy", ""), getattr(edit, "threads", ()))
-
-
-def _plain_cause(answer: Answer) -> Cause:
-    cause = _cause_of(answer.edit)
-    if answer.number is not None:
-        form = closed_form(answer.number)
-        cause.name = f"this term × {answer.number:.7g}" + (f" = {form}" if form else "")
-    cause.others = [f"{e.words}: {e.diff}" for e in answer.edits[1:4]]
-    return cause
-
-
-def _truth_of(truth: Trace, finding: Finding) -> Array:
-    return _float(next(iter(truth.arrays.values()))[finding.name])
-
-
-def _float(x: Array) -> Array:
-    return np.asarray(x, np.float64)
 
 
 def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
@@ -203,7 +106,7 @@ class _Value:
         ground = self._ground()
         answers = self._answers(ground) if ground is not None else []
         causes = [self._cause(answer) for answer in answers[:3]]
-        seen = [] if causes else _observed(self.truth, self.comparison, self.finding)
+        seen = [] if causes else observed(self.truth, self.comparison, self.finding)
         return Diagnosis(self.finding, causes, seen, self.tried, self.clock.over and not causes)
 
     def _is_dropped(self) -> bool:
@@ -218,7 +121,7 @@ class _Value:
         x = self.have.get(step.inputs[0])
         if x is None or x.shape != follows.value.shape:
             return False
-        branch, theirs = follows.value - x, _float(self.have[self.name]) - x
+        branch, theirs = follows.value - x, float_array(self.have[self.name]) - x
         none = np.abs(theirs) <= 1e-5 * np.max(np.abs(branch))
         if not 0.001 < none.mean() < 0.9:
             return False
@@ -234,7 +137,7 @@ class _Value:
             return Ground(self.truth, self.have)  # of all images
         with np.errstate(all="ignore"):
             one = Ground(self.truth, self.have, images=1)
-            sites = one.sites(self.name)
+            sites = sites_of(one, self.name)
             if sites and self.name in one.have:
                 search = Search(sites[0], self.u, self.clock)
                 if search.off > 64 * search.least:
@@ -243,7 +146,7 @@ class _Value:
 
     def _answers(self, ground: Ground) -> list[Answer]:
         """The answers that explain most of what is wrong, from the first stages that have one."""
-        sites = ground.sites(self.name)
+        sites = sites_of(ground, self.name)
         if not sites:
             return []
         if (known := self._classics(ground)) is not None:
@@ -271,7 +174,7 @@ class _Value:
     def _classics(self, ground: Ground) -> list[Answer] | None:
         """The answers among what was met in public, of all images: some mistakes need several."""
         whole = ground if ground.images is None else Ground(self.truth, self.have)
-        for site in whole.sites(self.name):
+        for site in sites_of(whole, self.name):
             search = Search(site, self.u, self.clock, self.tell)
             answers = search.run(search.classics(), "known mistakes")
             self.tried += search.count
@@ -312,7 +215,7 @@ class _Value:
             return answers
 
         yield True, building
-        yield True, lambda: [*islice(searches[0].numbers(), 1)]
+        yield True, lambda: [*islice(numbers(searches[0]), 1)]
         yield True, lambda: [a for s in searches for a in s.run(s.pairs(), "pairs")]
 
     def _witnesses(self, ground: Ground) -> list[Search]:
@@ -331,13 +234,13 @@ class _Value:
         right = list({role_of(n): n for n in right}.values())  # one of each role
         found = []
         for name in [*(alike or wrong)[-OTHERS:], *right[:OTHERS]]:
-            sites = ground.sites(name)
+            sites = sites_of(ground, name)
             if sites:
                 found.append(Search(sites[0], self.comparison.precision[name].u, self.clock))
         return found
 
     def _cause(self, answer: Answer) -> Cause:
-        cause = _plain_cause(answer)
+        cause = cause_of_answer(answer)
         cause.explains, cause.of = len(answer.sites), self.count_of_witnesses
         return cause
 
@@ -375,29 +278,3 @@ def _gives(witness: Search, edit: Any, number: float | None) -> bool:
         return value is not None and witness.equals(edit, value)
     finally:
         helpers.FREE["number"] = 1.0
-
-
-def _observed(truth: Trace, comparison: Comparison, finding: Finding) -> list[str]:
-    if finding.verdict == "shape":
-        return []
-    step, y = finding.step, _float(comparison.aligned[finding.name].array)
-    follows = comparison.follows.get(finding.name)
-    right = _truth_of(truth, finding) if follows is None else follows.value
-    if step.kind in KINDS:
-        y = legible(y, right, masked_pairs(step, truth.steps))
-    return list(observe(step, y, right, finding.limit))
-
-
-def _of_the_optimizer(comparison: Comparison) -> Iterator[str]:
-    """All gradients are right, so the step is not: whose weights are wrong?"""
-    weights = [f for f in comparison.findings if f.name.startswith(AFTER) and f.theirs]
-    wrong = [f for f in weights if f.verdict not in GOOD]
-    if not weights:
-        yield "the weights after the steps, named after/…, would tell more"
-        return
-    yield f"{len(wrong)} of {len(weights)} weights are wrong after the steps"
-    vectors = {f.name for f in weights if len(f.shape) == 1}
-    if wrong and {f.name for f in wrong} <= vectors:
-        yield "all of these have one axis: do norms and biases decay? they must not"
-    elif len(wrong) == len(weights):
-        yield "all of them: look at the learning rate, the momentum, whether gradients are reset"

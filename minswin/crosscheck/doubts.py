@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.crosscheck.folder import Trace
+from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.held import Have, Held
 from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import GIVEN
 from minswin.crosscheck.rounding import draws, rounded_weights
 from minswin.crosscheck.search import Clock, Search, Tell, rms
-from minswin.crosscheck.site import Ground, Site
+from minswin.crosscheck.site import Site, sites_of
 
 Array = np.ndarray
 SECONDS = 60.0  # of CPU time for all hypotheses
@@ -108,7 +109,7 @@ def doubts(
         chosen = [names[j] for j in np.linspace(0, len(names) - 1, PLACES).round().astype(int)]
         spots = {}
         for name in dict.fromkeys(chosen):
-            sites = ground.sites(name)
+            sites = sites_of(ground, name)
             if sites and len(ground.between(name)) > 0:
                 with np.errstate(all="ignore"):
                     spot = _Spot(sites[0], kind)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,18 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from minswin.autograd import Tensor
-from minswin.crosscheck.edits import helpers
+from minswin.crosscheck.building import forked, shape_of
 from minswin.crosscheck.edits.classics import classic_edits
 from minswin.crosscheck.edits.functions import functions_of
 from minswin.crosscheck.edits.loading import Loaded, loadings
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.texts import Edit, Several, Text
 from minswin.crosscheck.edits.watching import watch
+from minswin.crosscheck.ground import frozen, unchecked
 from minswin.crosscheck.masked import KINDS, MASK, MASKED, lifted
 from minswin.crosscheck.precision import SINGLE
-from minswin.crosscheck.site import frozen, unchecked
-from minswin.layers.base import Layer
 
 Array = np.ndarray
 Tell = Callable[[str], None]
@@ -62,25 +59,6 @@ class Clock:
     @property
     def over(self) -> bool:
         return time.process_time() > self.end
-
-
-def _shape_of(model: Any) -> str:
-    """All of a model but the values of its weights."""
-
-    def told(x: Any) -> str:
-        if isinstance(x, (Tensor, Layer)):
-            return f"{type(x).__name__} {getattr(x, 'shape', '')}"
-        if isinstance(x, (list, tuple)):
-            return f"({', '.join(map(told, x))})"
-        if isinstance(x, np.ndarray):
-            return str((x.dtype, x.shape, x.tobytes()))
-        plain = isinstance(x, (int, float, str, type(None), np.dtype))
-        return repr(x) if plain else getattr(x, "__qualname__", type(x).__name__)
-
-    return "; ".join(
-        f"{path} {type(layer).__name__} {[(n, told(x)) for n, x in vars(layer).items()]}"
-        for path, layer in model.named_layers()
-    )
 
 
 def rms(x: Array) -> float:
@@ -118,7 +96,7 @@ class Search:
                 if not getattr(edit, "of_building", False):
                     return self.site.value(dtype)
                 model = self._built(dtype)
-                key = dtype, _shape_of(model)
+                key = dtype, shape_of(model)
                 if key not in self.by_shape:  # what was built alike computes alike
                     self.by_shape[key] = self.site.value(dtype, model)
                 return self.by_shape[key]
@@ -269,65 +247,6 @@ class Search:
     def loadings(self) -> list[Loaded]:
         return sorted(loadings(self._layer("float64")), key=lambda e: e.cost)
 
-    # ── one free number ──────────────────────────────────────────────────────────────────────────
-
-    def numbers(self, texts: list[Text] | None = None) -> Iterator[Answer]:
-        """Terms that give their numbers when they are multiplied by one number."""
-        texts = texts or [Text(f) for f in functions_of(lambda: self.site.run())]
-        values = watch(texts, lambda: self.site.run(whole=True))
-        for text in texts:
-            for edit in _free(text, values):
-                if self.clock.over:
-                    return
-                number = self._solved(edit)
-                if number is None:
-                    continue
-                helpers.FREE["number"] = number
-                value = self.value(edit)
-                good = value is not None and self.fits(edit, value)
-                helpers.FREE["number"] = 1.0
-                if good and value is not None:
-                    yield Answer([edit], value, number)
-
-    def _solved(self, edit: Edit) -> float | None:
-        """The number at which an edit is nearest to their numbers, if it comes near."""
-
-        def at(number: float) -> Array | None:
-            helpers.FREE["number"] = number
-            try:
-                value = self.value(edit)
-            finally:
-                helpers.FREE["number"] = 1.0
-            return value if value is not None and value.shape == self.site.theirs.shape else None
-
-        if (start := at(1.01)) is None or rms(start - self.right) <= 1e-11 * rms(self.right):
-            return None
-        best, distance = 1.0, self.off
-        for number in (2.0, 0.5, -1.0, 0.1, 8.0):
-            value = at(number)
-            if value is not None and rms(value - self.site.theirs) < distance:
-                best, distance = number, rms(value - self.site.theirs)
-        for _ in range(7):  # Gauss and Newton
-            step = max(1e-6 * abs(best), 1e-9)
-            a, b = at(best), at(best + step)
-            if a is None or b is None:
-                return None
-            slope, left = (b - a) / step, self.site.theirs - a
-            if not (length := float((slope * slope).sum())):
-                return None
-            move = float((slope * left).sum()) / length
-            best += move
-            value = at(best)
-            if value is None:
-                return None
-            now = rms(value - self.site.theirs)
-            if now > 0.7 * distance and now > 1e-3 * self.off and _ >= 2:
-                return None
-            distance = min(now, distance)
-            if abs(move) <= 1e-9 * abs(best):
-                break
-        return best
-
     # ── pairs ────────────────────────────────────────────────────────────────────────────────────
 
     def pairs(self) -> Iterator[Several]:
@@ -353,27 +272,6 @@ class Search:
                 yield Several(first, second)
 
 
-def forked(work: Callable[[], Any]) -> Any:
-    """What a function gives in a copy of this process, where there is such a thing."""
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return work()
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-
-    def send() -> None:
-        there.send(work())
-
-    child = context.Process(target=send, daemon=True)
-    child.start()
-    there.close()
-    try:
-        return here.recv()
-    except EOFError:  # it went down with an edited text
-        return []
-    finally:
-        child.join()
-
-
 def _overlap(a: Any, b: Any) -> bool:
     if not (isinstance(a, Edit) and isinstance(b, Edit)):
         return isinstance(a, Loaded) or isinstance(b, Loaded)
@@ -383,46 +281,3 @@ def _overlap(a: Any, b: Any) -> bool:
         return True
     spans = itertools.product(a.changes, b.changes)
     return any((x[0] < y[1] and y[0] < x[1]) or x[:2] == y[:2] for x, y in spans)
-
-
-def _free(text: Text, values: dict[Any, Any]) -> Iterator[Edit]:
-    """Every factor and term of a text times the number that is looked for."""
-    import ast
-
-    from minswin.crosscheck.edits.spots import is_float_array
-    from minswin.crosscheck.edits.watching import place
-
-    for n in text.parents:
-        if not isinstance(n, ast.expr) or isinstance(n, (ast.Constant, ast.Tuple)):
-            continue
-        value = values.get(place(text, n))
-        up = text.parents.get(n)
-        holders = (ast.BinOp, ast.UnaryOp, ast.Return, ast.Call, ast.Assign, ast.keyword)
-        inside = isinstance(up, holders)
-        callee = isinstance(up, ast.Call) and up.func is n
-        if inside and not callee and (type(value) is float or is_float_array(value)):
-            yield Edit(text, [(*text.span(n), f"e_free({text.of(n)})")], "one number", 4)
-
-
-CLOSED: dict[str, float] = {}
-
-
-def closed_form(x: float) -> str:
-    """ln 8 for 2.0794…: the simplest expression that is this number to six digits, or ""."""
-    if not CLOSED:
-        for a in range(1, 65):
-            CLOSED.setdefault(str(a), float(a))
-            CLOSED.setdefault(f"1/{a}", 1 / a)
-            CLOSED.setdefault(f"√{a}", a**0.5)
-            CLOSED.setdefault(f"1/√{a}", a**-0.5)
-            if a > 1:
-                CLOSED.setdefault(f"ln {a}", float(np.log(a)))
-                CLOSED.setdefault(f"1/ln {a}", 1 / float(np.log(a)))
-                CLOSED.setdefault(f"log₂ {a}", float(np.log2(a)))
-        for a, b in itertools.product(range(1, 20), range(2, 20)):
-            CLOSED.setdefault(f"{a}/{b}", a / b)
-            CLOSED.setdefault(f"√({a}/{b})", (a / b) ** 0.5)
-        CLOSED["π"] = float(np.pi)
-    near = [name for name, value in CLOSED.items() if abs(value / abs(x) - 1) < 2e-6] if x else []
-    sign = "−" if x < 0 else ""
-    return sign + min(near, key=len) if near else ""

@@ -18,10 +18,11 @@ from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.edits.watching import place, watch
 from minswin.crosscheck.folder import COTANGENT, Trace
+from minswin.crosscheck.ground import Call, Ground
 from minswin.crosscheck.held import Have, Held
 from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import Recording, Step, spell_out
-from minswin.crosscheck.site import Call, Ground, Site
+from minswin.crosscheck.site import Site
 from minswin.layers.base import Layer
 from minswin.watch import Operation
 

@@ -20,11 +20,11 @@ from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.edits.watching import watch
 from minswin.crosscheck.folder import AFTER, LOSSES, Trace
+from minswin.crosscheck.ground import DTYPES, limited
 from minswin.crosscheck.held import model_of
 from minswin.crosscheck.loop import loss, run_steps
 from minswin.crosscheck.precision import SINGLE
 from minswin.crosscheck.search import Search
-from minswin.crosscheck.site import DTYPES, limited
 from minswin.layers.base import Layer, Parameter
 
 Array = np.ndarray

@@ -1,0 +1,191 @@
+"""A forward pass on their tensors, with the calls of all its layers; edited texts run in bounds."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minswin import kernels
+from minswin.around import around
+from minswin.autograd import Tensor, no_grad
+from minswin.crosscheck.folder import Trace
+from minswin.crosscheck.held import Have, model_of
+from minswin.crosscheck.recording import Recording, Step, spell_out
+from minswin.crosscheck.trace import loss
+from minswin.layers.base import Layer
+from minswin.lifting import checks
+from minswin.watch import Operation
+
+Array = np.ndarray
+DTYPES = ("float64", "float32")
+
+
+LONGEST = 3.0  # seconds for one run of an edited text
+
+
+class Call(NamedTuple):
+    """A layer was called: with what, and which steps were made in it."""
+
+    path: str
+    arguments: tuple[Any, ...]
+    first: int  # the number of the first step
+    end: int  # behind the last
+    output: str  # the step that it gave, if it is one
+    given: tuple[str, ...] = ()  # the steps that its arguments are, "" where they are none
+
+
+class Ground:
+    """A forward pass on their tensors, with the calls of all its layers."""
+
+    def __init__(self, truth: Trace, have: Have, *, images: int | None = None) -> None:
+        self.truth, self.have, self.images = truth, dict(have), images
+        self.layers: dict[str, dict[str, Layer]] = {}
+        self.models = {dtype: frozen(model_of(truth, dtype, have)) for dtype in DTYPES}
+        self.layers = {dtype: dict(model.named_layers()) for dtype, model in self.models.items()}
+        self.values: dict[str, dict[str, Array]] = {dtype: {} for dtype in DTYPES}
+        if images is not None:
+            self._take(images)
+        self.calls: list[Call] = []
+        self.order: list[str] = []
+        self.inputs: dict[str, tuple[str, ...]] = {}
+        self._record()
+
+    def image(self, dtype: Any) -> Array:
+        image = self.have.get("image", self.truth.steps["image"].value)
+        return np.asarray(image)[: self.images].astype(dtype)
+
+    def _take(self, images: int) -> None:
+        """Their tensors of the first images only: a run is then faster."""
+        record = Recording(self.models["float64"])
+        with kernels.using("reference"), no_grad(), around(record), around(spell_out):
+            logits = self.models["float64"](Tensor(self.image("float64")))
+            loss(lambda x: x, logits, self.truth.steps["labels"].value[:images])
+        batch = len(self.truth.steps["image"].value)
+        for name, x in list(self.have.items()):
+            step = record.steps.get(name)
+            if step is None or step.value.shape == x.shape:
+                continue
+            if x.ndim and step.value.shape[0] * batch == x.shape[0] * images:
+                self.have[name] = x[: step.value.shape[0]]
+            else:
+                del self.have[name]
+
+    def held(self, name: str, dtype: str) -> Array:
+        """A tensor of theirs in this dtype."""
+        values = self.values[dtype]
+        if name not in values:
+            x = self.have[name]
+            values[name] = np.ascontiguousarray(x, dtype if x.dtype.kind == "f" else x.dtype)
+        return values[name]
+
+    def _record(self) -> None:
+        model = self.models["float64"]
+        paths = {id(layer): path for path, layer in model.named_layers()}
+        record = Recording(model, hold=self._hold)
+        stack: list[tuple[FrameType, str, tuple[Any, ...], int]] = []
+
+        def see(frame: FrameType, event: str, result: Any) -> None:
+            code = frame.f_code
+            if code.co_name != "__call__" or not code.co_argcount:
+                return
+            names, values = code.co_varnames[: code.co_argcount], frame.f_locals
+            path = paths.get(id(values.get(names[0])))
+            if path is None:
+                return
+            if event == "call":
+                stack.append((frame, path, tuple(values[n] for n in names[1:]), len(self.order)))
+            elif event == "return" and stack and stack[-1][0] is frame:
+                _, path, arguments, first = stack.pop()
+                output = _step_of(record, result)
+                given = tuple(_step_of(record, x) for x in arguments)
+                self.calls.append(Call(path, arguments, first, len(self.order), output, given))
+
+        with kernels.using("reference"), no_grad(), around(record), around(spell_out):
+            before = sys.getprofile()
+            sys.setprofile(see)
+            try:
+                logits = model(Tensor(self.image("float64")))
+                sys.setprofile(before)
+                loss(lambda x: x, logits, self.truth.steps["labels"].value[: self.images])
+            finally:
+                sys.setprofile(before)
+        self.inputs = {name: step.inputs for name, step in record.steps.items()}
+
+    def _hold(self, step: Step, operation: Operation | None) -> Array | None:
+        self.order.append(step.name)
+        theirs = self.have.get(step.name)
+        if theirs is None or theirs.shape != step.value.shape:
+            return None
+        return np.ascontiguousarray(theirs, step.value.dtype)
+
+    def between(self, target: str) -> list[str]:
+        """The steps from the nearest tensors of theirs to the target."""
+        found, waiting = {target}, [target]
+        while waiting:
+            for name in self.inputs.get(waiting.pop(), ()):
+                if name not in found and name not in self.have and name in self.inputs:
+                    found.add(name)
+                    waiting.append(name)
+        return [name for name in self.order if name in found]
+
+
+def _step_of(record: Recording, x: Any) -> str:
+    """The step that a Tensor is, or ""."""
+    behind = record._sources.get(id(x.data), ()) if isinstance(x, Tensor) else ()
+    step = record.steps.get(behind[0]) if len(behind) == 1 else None
+    return behind[0] if step is not None and step.value.shape == x.shape else ""
+
+
+def _frozen(x: Array) -> Array:
+    x.setflags(write=False)  # an edited text may write into what it was given
+    return x
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Inside this block an index may be negative, and counts from the end, as in most ports.
+
+    Nor is it asked of a layer whether it is built as layers must be, which takes long.
+    """
+    before = checks._indices, Layer._check
+    checks._indices, Layer._check = lambda *_: None, lambda *_: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        checks._indices, Layer._check = before  # type: ignore[method-assign]
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """An edited text may loop for ever; only the main thread can be interrupted.
+
+    What counts is the time of the processor: a busy machine interrupts nothing.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGPROF"):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def frozen(model: Layer) -> Layer:
+    """The model, with weights that nobody can write into."""
+    for p in model.parameters():
+        p.data.setflags(write=False)
+    return model

@@ -1,0 +1,116 @@
+"""One free number: a term of our text that gives their numbers when it is multiplied by it."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minswin.crosscheck.edits import helpers
+from minswin.crosscheck.edits.functions import functions_of
+from minswin.crosscheck.edits.spots import is_float_array
+from minswin.crosscheck.edits.texts import Edit, Text
+from minswin.crosscheck.edits.watching import place, watch
+from minswin.crosscheck.search import Answer, Search, rms
+
+Array = np.ndarray
+
+
+def numbers(search: Search, texts: list[Text] | None = None) -> Iterator[Answer]:
+    """Terms that give their numbers when they are multiplied by one number."""
+    texts = texts or [Text(f) for f in functions_of(lambda: search.site.run())]
+    values = watch(texts, lambda: search.site.run(whole=True))
+    for text in texts:
+        for edit in _free(text, values):
+            if search.clock.over:
+                return
+            number = _solved(search, edit)
+            if number is None:
+                continue
+            helpers.FREE["number"] = number
+            value = search.value(edit)
+            good = value is not None and search.fits(edit, value)
+            helpers.FREE["number"] = 1.0
+            if good and value is not None:
+                yield Answer([edit], value, number)
+
+
+def _solved(search: Search, edit: Edit) -> float | None:
+    """The number at which an edit is nearest to their numbers, if it comes near."""
+
+    def at(number: float) -> Array | None:
+        helpers.FREE["number"] = number
+        try:
+            value = search.value(edit)
+        finally:
+            helpers.FREE["number"] = 1.0
+        return value if value is not None and value.shape == search.site.theirs.shape else None
+
+    if (start := at(1.01)) is None or rms(start - search.right) <= 1e-11 * rms(search.right):
+        return None
+    best, distance = 1.0, search.off
+    for number in (2.0, 0.5, -1.0, 0.1, 8.0):
+        value = at(number)
+        if value is not None and rms(value - search.site.theirs) < distance:
+            best, distance = number, rms(value - search.site.theirs)
+    for _ in range(7):  # Gauss and Newton
+        step = max(1e-6 * abs(best), 1e-9)
+        a, b = at(best), at(best + step)
+        if a is None or b is None:
+            return None
+        slope, left = (b - a) / step, search.site.theirs - a
+        if not (length := float((slope * slope).sum())):
+            return None
+        move = float((slope * left).sum()) / length
+        best += move
+        value = at(best)
+        if value is None:
+            return None
+        now = rms(value - search.site.theirs)
+        if now > 0.7 * distance and now > 1e-3 * search.off and _ >= 2:
+            return None
+        distance = min(now, distance)
+        if abs(move) <= 1e-9 * abs(best):
+            break
+    return best
+
+
+def _free(text: Text, values: dict[Any, Any]) -> Iterator[Edit]:
+    """Every factor and term of a text times the number that is looked for."""
+    for n in text.parents:
+        if not isinstance(n, ast.expr) or isinstance(n, (ast.Constant, ast.Tuple)):
+            continue
+        value = values.get(place(text, n))
+        up = text.parents.get(n)
+        holders = (ast.BinOp, ast.UnaryOp, ast.Return, ast.Call, ast.Assign, ast.keyword)
+        inside = isinstance(up, holders)
+        callee = isinstance(up, ast.Call) and up.func is n
+        if inside and not callee and (type(value) is float or is_float_array(value)):
+            yield Edit(text, [(*text.span(n), f"e_free({text.of(n)})")], "one number", 4)
+
+
+CLOSED: dict[str, float] = {}
+
+
+def closed_form(x: float) -> str:
+    """ln 8 for 2.0794…: the simplest expression that is this number to six digits, or ""."""
+    if not CLOSED:
+        for a in range(1, 65):
+            CLOSED.setdefault(str(a), float(a))
+            CLOSED.setdefault(f"1/{a}", 1 / a)
+            CLOSED.setdefault(f"√{a}", a**0.5)
+            CLOSED.setdefault(f"1/√{a}", a**-0.5)
+            if a > 1:
+                CLOSED.setdefault(f"ln {a}", float(np.log(a)))
+                CLOSED.setdefault(f"1/ln {a}", 1 / float(np.log(a)))
+                CLOSED.setdefault(f"log₂ {a}", float(np.log2(a)))
+        for a, b in itertools.product(range(1, 20), range(2, 20)):
+            CLOSED.setdefault(f"{a}/{b}", a / b)
+            CLOSED.setdefault(f"√({a}/{b})", (a / b) ** 0.5)
+        CLOSED["π"] = float(np.pi)
+    near = [name for name, value in CLOSED.items() if abs(value / abs(x) - 1) < 2e-6] if x else []
+    sign = "−" if x < 0 else ""
+    return sign + min(near, key=len) if near else ""
