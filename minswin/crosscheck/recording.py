@@ -6,14 +6,12 @@ call stack which layer and which line of the model's code an operation stands in
 
 from __future__ import annotations
 
-import linecache
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -24,22 +22,10 @@ from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import Run, Tensor, wrap_vjp
 from minswin.composites import spelled_out
 from minswin.crosscheck.bounds import EXACT
+from minswin.crosscheck.frames import Place, is_plain, is_text
 from minswin.crosscheck.vocabulary import CONSTANTS, Word, axes_of, word
 from minswin.layers.base import Layer
 from minswin.watch import Operation
-
-PACKAGE = Path(__file__).parents[1]
-MACHINERY = {
-    "around.py",
-    "autograd.py",
-    "lifting",
-    "ops.py",
-    "watch.py",
-    "kernels",
-    "reference",
-}  # all other files are texts
-GEOMETRY = ("grid", "window", "shift", "heads", "table_window", "H", "W")
-
 
 GIVEN = ("input", "parameter", "constant")  # known to both sides
 
@@ -94,7 +80,7 @@ class Recording:
         self._alive: list[Any] = []  # nothing that is known by its id may go
         self._calls: Counter[tuple[int, str]] = Counter()
         self._tensors: list[tuple[Step, Tensor]] = []
-        self._places: dict[int, _Place] = {}  # by the ids of frames
+        self._places: dict[int, Place] = {}  # by the ids of frames
         self._count, self._brief = 0, brief
         if brief:
             return
@@ -140,16 +126,16 @@ class Recording:
             self._record(place, name, found, operation)
         return result
 
-    def _place(self, frame: FrameType | None) -> _Place:
+    def _place(self, frame: FrameType | None) -> Place:
         """Of the text that an operation stands in; it keeps the frame, so that its id stays."""
-        while frame is not None and not _is_text(frame):
+        while frame is not None and not is_text(frame):
             frame = frame.f_back
         assert frame is not None  # somebody calls the operations
         if id(frame) not in self._places:
-            self._places[id(frame)] = _Place(frame, self._layers)
+            self._places[id(frame)] = Place(frame, self._layers)
         return self._places[id(frame)]
 
-    def _record(self, place: _Place, name: str, found: Word | None, operation: Operation) -> None:
+    def _record(self, place: Place, name: str, found: Word | None, operation: Operation) -> None:
         op, inputs, settings, result = operation.name, *operation[2:]
         if self._brief:
             if found is not None:
@@ -169,7 +155,7 @@ class Recording:
             self.rough |= {id(result.data)} if rough else set()
             return
         kind = found.name or type(place.self).__name__
-        plain = {k: v for k, v in settings.items() if _is_plain(v)}
+        plain = {k: v for k, v in settings.items() if is_plain(v)}
         step = Step(
             name, kind, op, result.data, behind, axes_of(found, result.shape), found.formula,
             place.line, place.code, plain, place.geometry,
@@ -191,7 +177,7 @@ class Recording:
 
         return pull
 
-    def _constant(self, place: _Place, op: str, position: int, x: Any) -> Any:
+    def _constant(self, place: Place, op: str, position: int, x: Any) -> Any:
         """An input, named where it is a constant, and as it is held where it is."""
         constant = CONSTANTS.get((place.function, op, position))
         if constant is None or isinstance(x, Tensor):
@@ -245,81 +231,3 @@ def spell_out(
     if getattr(definition, "__name__", "") == "attention":
         return spelled_out(*inputs)
     return go(definition, inputs, settings)
-
-
-class _Place:
-    """Where an operation stands: the layer, the function of the model's text, the line."""
-
-    def __init__(self, frame: FrameType, layers: dict[int, str]) -> None:
-        self.frame = frame
-        own = _self_of(frame)
-        prefix = f"{type(own).__name__}." if isinstance(own, Layer) else ""
-        self.function = prefix + frame.f_code.co_name
-        self.self: Any = None
-        self.layer = ""
-        outer: FrameType | None = frame
-        while outer is not None:
-            owner = _self_of(outer)
-            if owner is not None and id(owner) in layers:
-                self.self, self.layer = owner, layers[id(owner)]
-                break
-            outer = outer.f_back
-
-    @property
-    def line(self) -> str:
-        return f"{_short(self.frame.f_code.co_filename)}:{self.frame.f_lineno}"
-
-    @property
-    def code(self) -> str:
-        return linecache.getline(self.frame.f_code.co_filename, self.frame.f_lineno).strip()
-
-    @property
-    def geometry(self) -> dict[str, Any]:
-        """Grid, window, shift and heads, as the texts of this layer know them."""
-        found: dict[str, Any] = {}
-        outer: FrameType | None = self.frame
-        met = False  # a text of this layer
-        while outer is not None:
-            values = outer.f_locals
-            owner = values.get("self")
-            if met and owner is not self.self:
-                break  # above the calls of this layer
-            if _is_text(outer):
-                known = {k: values[k] for k in GEOMETRY if _is_plain(values.get(k))}
-                found = {**known, **found}
-            met = met or (self.self is not None and owner is self.self)
-            outer = outer.f_back
-        return found
-
-
-def _self_of(frame: FrameType) -> Any:
-    code = frame.f_code
-    named = "self" in code.co_varnames or "self" in code.co_freevars
-    return frame.f_locals.get("self") if named else None
-
-
-def _is_text(frame: FrameType) -> bool:
-    return _is_file_of_texts(frame.f_code.co_filename)
-
-
-@lru_cache
-def _is_file_of_texts(name: str) -> bool:
-    file = Path(name)
-    if not file.is_relative_to(PACKAGE):
-        return True
-    return file.relative_to(PACKAGE).parts[0] not in MACHINERY and file != Path(__file__)
-
-
-@lru_cache
-def _short(file: str) -> str:
-    """The path of a file of minswin from the package on; of any other file the name."""
-    path = Path(file)
-    return (
-        path.relative_to(PACKAGE.parent).as_posix() if path.is_relative_to(PACKAGE) else path.name
-    )
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(_is_plain(part) for part in value)
-    return isinstance(value, (int, float, str)) and not isinstance(value, np.generic)
