@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin import create_model
+from minswin import create_model, data
 from minswin.training import recipe
 from minswin.training.checkpoints import LAST, read_checkpoint
 from minswin.training.loop import resume, train
@@ -84,6 +84,7 @@ BY_NAME = {line.name: line for line in LINES}
 EPOCHS = 1 if args.quick else 5
 if args.quick:
     args.seeds, args.lines = [0], ["DeiT-taught"]
+    data.COUNTS["test"] = 50  # images, instead of 2,000, which each run would draw and judge
 
 
 def chosen():
@@ -102,7 +103,7 @@ def folder(name, seed):
 
 def settings(line, seed):
     """The same for all lines, but for the model and its teacher."""
-    few = {"count": 128, "batch_size": 32} if args.quick else {"batch_size": 64, "holdout": 5000}
+    few = {"count": 64, "batch_size": 32} if args.quick else {"batch_size": 64, "holdout": 5000}
     taught = {"teacher": str(folder(line.teacher, seed))} if line.teacher else {}
     return recipe(
         "shapes" if args.quick else "cifar10", data_dir=args.data_dir, model=line.model,

@@ -5,6 +5,7 @@ Hypothesis draws the same examples every time where CI is set, new ones elsewher
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -15,6 +16,10 @@ from hypothesis import HealthCheck, settings
 
 for variable in workers.THREADS:  # read when NumPy, numba and torch are imported: not yet
     os.environ.setdefault(variable, "1")
+
+# Thousands of collected tests stay alive: to look through them at every 700 new objects, as Python
+# does, is a twelfth of all time. Not gc.freeze: the cross-check looks for functions among objects.
+gc.set_threshold(50_000, 20, 20)
 
 package = importlib.util.find_spec("minswin")  # installed or not, programs find the same one
 paths = [Path(package.origin).parents[1], os.environ.get("PYTHONPATH")]
