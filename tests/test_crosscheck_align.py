@@ -179,3 +179,10 @@ def test_tensors_come_from_npy_files_in_folders_and_of_both_byte_orders(tmp_path
     assert found["deep/a.b"].dtype == np.float32
     assert np.array_equal(found["deep/a.b"], x.astype("f4"))
     assert found["n"].shape == () and found["n"] == 3.5 and found["e"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["grad/head", "head.grad", "cotangent_head", "after/head"])
+def test_the_only_tensor_of_a_shape_is_no_value_if_its_name_says_gradient(name: str) -> None:
+    mine, theirs = np.random.default_rng(0).standard_normal((2, 3, 7))
+    assert align({"head": mine}, {"logits": theirs})["head"].name == "logits"
+    assert not align({"head": mine}, {name: theirs})
