@@ -9,8 +9,10 @@ import pytest
 from test_imports import ALLOWED, PACKAGE
 
 IMPORT_EACH = """
-import gc, importlib, sys, types
+import functools, gc, importlib.machinery, sys, types
 gc.disable()  # hundreds of imports leave much behind, and are over soon
+Loader = importlib.machinery.SourceFileLoader
+Loader.get_code = functools.cache(Loader.get_code)  # each file is read once, and run each time
 
 def forget():
     for name in [n for n in sys.modules if n == "minswin" or n.startswith("minswin.")]:
