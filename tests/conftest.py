@@ -21,6 +21,8 @@ for variable in workers.THREADS:  # read when NumPy, numba and torch are importe
 # does, is a twelfth of all time. Not gc.freeze: the cross-check looks for functions among objects.
 gc.set_threshold(50_000, 20, 20)
 
+os.fsync = lambda file: None  # no test cuts the power: what is written need not reach the disk
+
 package = importlib.util.find_spec("minswin")  # installed or not, programs find the same one
 paths = [Path(package.origin).parents[1], os.environ.get("PYTHONPATH")]
 os.environ["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths if path)
