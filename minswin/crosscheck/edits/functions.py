@@ -64,6 +64,7 @@ def known_functions(also: tuple[str, ...] = ()) -> dict[types.CodeType, types.Fu
 @lru_cache(maxsize=4)
 def _functions(modules: frozenset[Any], also: tuple[str, ...]) -> list[types.FunctionType]:
     """Looked for once while the same modules are loaded: to go through all objects takes long."""
+    gc.collect()  # texts that were tried before and given up are functions as well
     everything = (f for f in gc.get_objects() if type(f) is types.FunctionType)
     return [
         f
