@@ -27,7 +27,7 @@ from minswin.crosscheck.causes import (
 from minswin.crosscheck.compare import GOOD, Comparison, Finding
 from minswin.crosscheck.diagnose_training import of_a_derivative, of_training
 from minswin.crosscheck.doubts import role_of
-from minswin.crosscheck.edits import helpers
+from minswin.crosscheck.fingerprints import looked_up
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.masked import KINDS
@@ -35,6 +35,7 @@ from minswin.crosscheck.number import numbers
 from minswin.crosscheck.precision import SINGLE
 from minswin.crosscheck.search import Answer, Clock, Search, Tell
 from minswin.crosscheck.site import Site, sites_of
+from minswin.crosscheck.weighing import from_the_image, weigh
 
 __all__ = ["Cause", "Diagnosis", "diagnose"]
 
@@ -42,7 +43,6 @@ Array = np.ndarray
 SECONDS = 60.0  # of CPU time, for all of a diagnosis
 LOW = -1e9  # stands for −∞, which no sum can be told from
 DROPPED = "dropout is active"
-ALIKE = 8  # edits of equal numbers that are tried elsewhere
 MOST = 4  # causes that are told
 OTHERS = 3  # wrong tensors elsewhere that an edit is tried on as well
 
@@ -149,18 +149,21 @@ class _Value:
         sites = sites_of(ground, self.name)
         if not sites:
             return []
-        if (known := self._classics(ground)) is not None:
+        known, singles = self._looked_up(ground, sites[0])
+        if known is None:
+            known = self._classics(ground)
+        if known is not None:
             return known
         witnesses = self._witnesses(ground)
         self.count_of_witnesses = len(witnesses)
-        logits = _from_the_image(ground, self.clock, self.u)
+        logits = from_the_image(ground, self.clock, self.u)
         found: list[Answer] = [*self.partly]
-        for last, stage in self._stages(sites):
+        for last, stage in self._stages(sites, singles):
             if last and self.finding.verdict == "shape":
                 break
             answers = stage()
             for answer in answers:
-                _weigh(answer, witnesses, logits)
+                weigh(answer, witnesses, logits)
             found += answers
             best = max((len(a.sites) for a in found), default=-1)
             if best == len(witnesses) or (found and last) or self.clock.over:
@@ -171,30 +174,54 @@ class _Value:
         good = sorted((a for a in found if len(a.sites) == best), key=lambda a: a.edit.cost)
         return list({a.edit.words + a.edit.diff: a for a in reversed(good)}.values())[::-1]
 
+    def _looked_up(self, ground: Ground, site: Site) -> tuple[list[Answer] | None, bool]:
+        """The answers of a table, and whether it has all single edits of this model."""
+        if site.call.path or self.finding.verdict == "shape":
+            return None, False  # something nearer than the image is theirs
+        whole = self._whole(ground)
+        search = Search(sites_of(whole, self.name)[0], self.u, self.clock, self.tell)
+        answers = looked_up(search)
+        self.tried += search.count
+        return (self._explaining_all(whole, answers) if answers else None), answers is not None
+
     def _classics(self, ground: Ground) -> list[Answer] | None:
         """The answers among what was met in public, of all images: some mistakes need several."""
-        whole = ground if ground.images is None else Ground(self.truth, self.have)
+        whole = self._whole(ground)
         for site in sites_of(whole, self.name):
             search = Search(site, self.u, self.clock, self.tell)
             answers = search.run(search.classics(), "known mistakes")
             self.tried += search.count
             if answers:
-                witnesses = self._witnesses(whole)
-                self.count_of_witnesses = len(witnesses)
-                logits = _from_the_image(whole, self.clock, self.u)
-                for answer in answers:
-                    _weigh(answer, witnesses, logits)
-                best = max(len(a.sites) for a in answers)
-                if best == len(witnesses):
-                    return [a for a in answers if len(a.sites) == best]
-                self.partly += answers
-                break
+                if (known := self._explaining_all(whole, answers)) is None:
+                    self.partly += answers
+                return known
         return None
 
-    def _stages(self, sites: list[Site]) -> Iterator[tuple[bool, Callable[[], list[Answer]]]]:
-        """Where to look, one place after the other; True where an answer is enough."""
+    def _whole(self, ground: Ground) -> Ground:
+        """Of all images."""
+        return ground if ground.images is None else Ground(self.truth, self.have)
+
+    def _explaining_all(self, whole: Ground, answers: list[Answer]) -> list[Answer] | None:
+        """Those answers that explain all that is wrong, if there are any."""
+        witnesses = self._witnesses(whole)
+        self.count_of_witnesses = len(witnesses)
+        logits = from_the_image(whole, self.clock, self.u)
+        for answer in answers:
+            weigh(answer, witnesses, logits)
+        return [a for a in answers if len(a.sites) == len(witnesses)] or None
+
+    def _stages(
+        self, sites: list[Site], no_singles: bool
+    ) -> Iterator[tuple[bool, Callable[[], list[Answer]]]]:
+        """Where to look, one place after the other; True where an answer is enough.
+
+        no_singles: a table says that no single edit fits; they are run for the pairs alone
+        """
         seen: set[Any] = set()
         searches: list[Search] = []
+        if no_singles:
+            whole = Search(sites[0], self.u, self.clock, self.tell)
+            yield True, lambda: [*islice(numbers(whole), 1)]
 
         def singles(site: Site) -> list[Answer]:
             search = Search(site, self.u, self.clock, self.tell)
@@ -215,7 +242,8 @@ class _Value:
             return answers
 
         yield True, building
-        yield True, lambda: [*islice(numbers(searches[0]), 1)]
+        if not no_singles:
+            yield True, lambda: [*islice(numbers(searches[0]), 1)]
         yield True, lambda: [a for s in searches for a in s.run(s.pairs(), "pairs")]
 
     def _witnesses(self, ground: Ground) -> list[Search]:
@@ -243,38 +271,3 @@ class _Value:
         cause = cause_of_answer(answer)
         cause.explains, cause.of = len(answer.sites), self.count_of_witnesses
         return cause
-
-
-def _from_the_image(ground: Ground, clock: Clock, u: float) -> Search | None:
-    """The logits from the image alone, where they are given: what tells equal edits apart."""
-    logits = ground.inputs.get("loss", ("",))[0]
-    root = next((c for c in ground.calls if not c.path), None)
-    if logits not in ground.have or root is None:
-        return None
-    site = Site(ground, root, logits, set(ground.order))
-    site.known, site.stubs = {}, {}
-    return Search(site, u, clock)
-
-
-def _weigh(answer: Answer, witnesses: list[Search], whole: Search | None) -> None:
-    """Put the edit first that gives most of the other tensors, wrong ones and right ones.
-
-    Edits that are one at one place need not be so everywhere: a norm left out here, or in all.
-    """
-    most, first = (-1, False), answer.edit
-    for edit in answer.edits[:ALIKE]:
-        given = [w.site.target for w in witnesses if _gives(w, edit, answer.number)]
-        several = len(answer.edits) > 1 and whole is not None
-        logits = several and whole is not None and _gives(whole, edit, answer.number)
-        if (len(given), logits) > most:
-            most, first, answer.sites = (len(given), logits), edit, given
-    answer.edits = [first, *(e for e in answer.edits if e is not first)]
-
-
-def _gives(witness: Search, edit: Any, number: float | None) -> bool:
-    helpers.FREE["number"] = 1.0 if number is None else number
-    try:
-        value = witness.value(edit)
-        return value is not None and witness.equals(edit, value)
-    finally:
-        helpers.FREE["number"] = 1.0

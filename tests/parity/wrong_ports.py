@@ -13,43 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.crosscheck import recipe
+from minswin.crosscheck.fingerprints import TINY as MODELS
 from minswin.models import create_model
 from minswin.weights.rename import rename
 from tests.parity.peers import load_timm
 
-# Sizes that all differ, with their sums and products: an edit that fits by chance is a wrong name.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "V1": (
-        "swin_tiny",
-        {
-            "img_size": (24, 32), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
-            "num_heads": (2, 4), "window_size": (3, 4), "num_classes": 7,
-        },
-    ),
-    "V2": (
-        "swinv2_cifar",
-        {
-            "img_size": (24, 32), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
-            "num_heads": (2, 4), "window_size": (3, 4), "num_classes": 7,
-        },
-    ),
-    "ViT": (
-        "vit_tiny",
-        {
-            "img_size": (12, 20), "patch_size": 4, "embed_dim": 22, "depth": 2, "num_heads": 2,
-            "num_classes": 7,
-        },
-    ),
-    "TNT": (
-        "tnt_small",
-        {
-            "img_size": (16, 40), "patch_size": 8, "embed_dim": 22, "inner_dim": 12, "depth": 2,
-            "num_heads": 2, "inner_num_heads": 3, "inner_stride": 2, "num_classes": 7,
-        },
-    ),
-}  # fmt: skip
-# Window 3x4 divides neither map: 10x14 and 5x7.
-MODELS["V1 padded"] = ("swin_tiny", {**MODELS["V1"][1], "img_size": (20, 28)})
 IMAGES = 3
 
 

@@ -68,7 +68,7 @@ def scaled(s: Spot) -> Yields:
 @operator("left out", 2)
 def dropped(s: Spot) -> Yields:
     n = s.node
-    if isinstance(n, ast.BinOp):
+    if isinstance(n, ast.BinOp) and not isinstance(n.op, ast.MatMult):
         yield from (f"({s.text.of(n.left)})", f"({s.text.of(n.right)})")
     if isinstance(n, ast.Call) and n.args and not isinstance(n.args[0], ast.Starred):
         yield s.text.of(n.args[0])
@@ -78,6 +78,13 @@ def dropped(s: Spot) -> Yields:
         yield f"({s.text.of(n.operand)})"
     if isinstance(n, ast.Subscript) and is_array(s.value):
         yield s.text.of(n.value)
+
+
+@operator("a matrix product left out", 2.5)
+def products(s: Spot) -> Yields:
+    n = s.node
+    if isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult):
+        yield from (f"({s.text.of(n.left)})", f"({s.text.of(n.right)})")
 
 
 @operator("an argument left out", 2.5)

@@ -1,0 +1,131 @@
+"""Tables of fingerprints: up to date, and a mistake is named by them from the logits alone."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minswin.autograd import Tensor, no_grad
+from minswin.crosscheck import fingerprints as prints
+from minswin.crosscheck.compare import compare
+from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.edits.classics import Classic, classics, planted
+from minswin.crosscheck.edits.texts import Text
+from minswin.crosscheck.search import Search, rms
+
+FAMILIES = list(prints.TINY)
+SOME = 40
+
+
+@cache
+def search_of(family: str) -> Search:
+    return prints.search_of(family)
+
+
+def table_of(family: str) -> prints.Table:
+    table = prints.read(family)
+    assert table is not None, f"there is no table of {family}"
+    return table
+
+
+def logits_of(search: Search) -> np.ndarray:
+    """The logits of a right port in float32."""
+    truth = search.site.ground.truth
+    assert truth.build is not None
+    model = truth.build(np.dtype("float32")).eval()
+    model.load_state_dict(search.site.ground.models["float32"].state_dict())
+    with no_grad():
+        return np.asarray(model(Tensor(truth.steps["image"].value.astype("f4"))).data)
+
+
+# ── the tables ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_table_is_of_the_present_texts(family: str) -> None:
+    """If not: python -m minswin.crosscheck.fingerprints --write"""
+    search, table = search_of(family), table_of(family)
+    assert prints.digest(search) == table.digest
+    for row in random.Random(0).sample(range(len(table.rows)), SOME):
+        value = prints.changed(search, table.edit(row, search))
+        assert value is not None
+        expected = np.clip(value[: prints.LOGITS], -prints.HUGE, prints.HUGE)
+        np.testing.assert_allclose(table.values[row], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_table_has_what_the_present_edits_give(family: str) -> None:
+    """If not: python -m minswin.crosscheck.fingerprints --write"""
+    search, table = search_of(family), table_of(family)
+    every = [edit for edit, _ in prints.hypotheses(search)]
+    for edit in random.Random(1).sample(every, SOME):
+        value = prints.changed(search, edit)
+        if value is not None:
+            expected = np.clip(value[: prints.LOGITS], -prints.HUGE, prints.HUGE)
+            off = np.abs(table.values - expected).max(axis=1)
+            assert off.min() <= 1e-6 * max(1, rms(expected)), edit.words
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_edit_of_a_table_can_be_told(family: str) -> None:
+    search, table = search_of(family), table_of(family)
+    for row in range(len(table.rows)):
+        edit = table.edit(row, search)
+        assert edit.diff and edit.words and edit.place
+
+
+def test_a_stale_table_is_not_used(monkeypatch: Any) -> None:
+    search = search_of("ViT")
+    assert prints.table_of(search) is not None
+    source = Text.__init__
+
+    def changed(self: Text, function: Any) -> None:
+        source(self, function)
+        self.source += "    # another line" * (self.name == "composites.mlp")
+
+    monkeypatch.setattr(Text, "__init__", changed)
+    assert prints.table_of(search) is None and prints.looked_up(search) is None
+
+
+def test_another_model_has_no_table(monkeypatch: Any) -> None:
+    name, settings = prints.TINY["ViT"]
+    monkeypatch.setitem(prints.TINY, "other", (name, {**settings, "depth": 1}))
+    assert prints.table_of(prints.search_of("other")) is None
+
+
+# ── what they name ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_right_answer_is_right_and_nothing_is_named(family: str) -> None:
+    search = prints.search_of(family, images=3)
+    search.site.theirs = logits_of(search).astype("f8")
+    assert compare(search.site.ground.truth, {"head": logits_of(search)}).passed
+    assert prints.looked_up(search) == []
+
+
+def in_the_table(one: Classic) -> str:
+    """The first family in whose model the function of a classic runs, or ""."""
+    if not one.words or one.first.startswith(("cotangent", "after", "error")):
+        return ""
+    tables = {family: prints.read(family) for family in FAMILIES}
+    return next((f for f, t in tables.items() if t and one.function in t.functions), "")
+
+
+@pytest.mark.parametrize("one", [*filter(in_the_table, classics())], ids=lambda one: one.name)
+def test_a_classic_is_named_from_the_answer_alone(one: Classic) -> None:
+    search = search_of(in_the_table(one))
+    with planted(one):
+        theirs = search.site.value("float32")
+    if theirs is None or rms(theirs - search.right) < 1e-4 * rms(search.right):
+        pytest.skip("it cannot run here, or changes nothing")
+    truth = search.site.ground.truth
+    found = diagnose(truth, compare(truth, {"head": theirs.astype("f4")}))
+    assert found is not None and found.named
+    assert found.tried <= prints.MOST  # nothing was searched
+    told = (found.causes[0].name, *found.causes[0].others)
+    assert any(words.startswith(one.words) for words in told), told
