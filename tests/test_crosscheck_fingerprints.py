@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from minswin.autograd import Tensor, no_grad
+from minswin.cli import main
 from minswin.crosscheck import fingerprints as prints
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
@@ -50,8 +52,9 @@ def test_a_table_is_of_the_present_texts(family: str) -> None:
     """If not: python -m minswin.crosscheck.fingerprints --write"""
     search, table = search_of(family), table_of(family)
     assert prints.digest(search) == table.digest
-    for row in random.Random(0).sample(range(len(table.rows)), SOME):
-        value = prints.changed(search, table.edit(row, search))
+    rows = random.Random(0).sample(range(len(table.rows)), SOME)
+    for row, edit in zip(rows, table.edits(search, rows), strict=True):
+        value = prints.changed(search, edit)
         assert value is not None
         expected = np.clip(value[: prints.LOGITS], -prints.HUGE, prints.HUGE)
         np.testing.assert_allclose(table.values[row], expected, rtol=1e-6, atol=1e-6)
@@ -73,8 +76,9 @@ def test_a_table_has_what_the_present_edits_give(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_edit_of_a_table_can_be_told(family: str) -> None:
     search, table = search_of(family), table_of(family)
-    for row in range(len(table.rows)):
-        edit = table.edit(row, search)
+    edits = table.edits(search)
+    assert len(edits) == len(table.rows) == len(table.values)
+    for edit in edits:
         assert edit.diff and edit.words and edit.place
 
 
@@ -88,7 +92,7 @@ def test_a_stale_table_is_not_used(monkeypatch: Any) -> None:
         self.source += "    # another line" * (self.name == "composites.mlp")
 
     monkeypatch.setattr(Text, "__init__", changed)
-    assert prints.table_of(search) is None and prints.looked_up(search) is None
+    assert prints.table_of(search) is None
 
 
 def test_another_model_has_no_table(monkeypatch: Any) -> None:
@@ -105,7 +109,21 @@ def test_a_right_answer_is_right_and_nothing_is_named(family: str) -> None:
     search = prints.search_of(family, images=3)
     search.site.theirs = logits_of(search).astype("f8")
     assert compare(search.site.ground.truth, {"head": logits_of(search)}).passed
-    assert prints.looked_up(search) == []
+    assert prints.looked_up(table_of(family), search) == []
+
+
+def test_a_port_that_gives_its_logits_alone_is_told_its_mistake(tmp_path: Any, capsys: Any) -> None:
+    """From the command that is printed to the line of ours."""
+    truth, theirs = str(tmp_path / "truth"), str(tmp_path / "theirs.npz")
+    command = shlex.split(prints.command("ViT"))
+    main([*command[1:-1], truth])
+    search = prints.search_of("ViT", images=2)
+    one = next(c for c in classics() if in_the_table(c) and c.function == "composites.spelled_out")
+    with planted(one):
+        np.savez(theirs, head=search.site.value("float32").astype("f4"))
+    capsys.readouterr()
+    assert main(["compare", truth, theirs]) == 1
+    assert one.words in capsys.readouterr().out
 
 
 def in_the_table(one: Classic) -> str:

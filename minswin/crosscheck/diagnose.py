@@ -27,7 +27,7 @@ from minswin.crosscheck.causes import (
 from minswin.crosscheck.compare import GOOD, Comparison, Finding
 from minswin.crosscheck.diagnose_training import of_a_derivative, of_training
 from minswin.crosscheck.doubts import role_of
-from minswin.crosscheck.fingerprints import looked_up
+from minswin.crosscheck.fingerprints import Table, looked_up, table_of
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.masked import KINDS
@@ -149,16 +149,14 @@ class _Value:
         sites = sites_of(ground, self.name)
         if not sites:
             return []
-        known, singles = self._looked_up(ground, sites[0])
-        if known is None:
-            known = self._classics(ground)
-        if known is not None:
+        table, known = self._looked_up(ground, sites[0])
+        if known := known or self._classics(ground):
             return known
         witnesses = self._witnesses(ground)
         self.count_of_witnesses = len(witnesses)
         logits = from_the_image(ground, self.clock, self.u)
         found: list[Answer] = [*self.partly]
-        for last, stage in self._stages(sites, singles):
+        for last, stage in self._stages(sites, table):
             if last and self.finding.verdict == "shape":
                 break
             answers = stage()
@@ -174,15 +172,17 @@ class _Value:
         good = sorted((a for a in found if len(a.sites) == best), key=lambda a: a.edit.cost)
         return list({a.edit.words + a.edit.diff: a for a in reversed(good)}.values())[::-1]
 
-    def _looked_up(self, ground: Ground, site: Site) -> tuple[list[Answer] | None, bool]:
-        """The answers of a table, and whether it has all single edits of this model."""
+    def _looked_up(self, ground: Ground, site: Site) -> tuple[Table | None, list[Answer] | None]:
+        """The table of this model, if it has one, and the answers that it gives."""
         if site.call.path or self.finding.verdict == "shape":
-            return None, False  # something nearer than the image is theirs
+            return None, None  # something nearer than the image is theirs
         whole = self._whole(ground)
         search = Search(sites_of(whole, self.name)[0], self.u, self.clock, self.tell)
-        answers = looked_up(search)
+        if (table := table_of(search)) is None:
+            return None, None
+        answers = looked_up(table, search)
         self.tried += search.count
-        return (self._explaining_all(whole, answers) if answers else None), answers is not None
+        return table, self._explaining_all(whole, answers) if answers else None
 
     def _classics(self, ground: Ground) -> list[Answer] | None:
         """The answers among what was met in public, of all images: some mistakes need several."""
@@ -211,25 +211,27 @@ class _Value:
         return [a for a in answers if len(a.sites) == len(witnesses)] or None
 
     def _stages(
-        self, sites: list[Site], no_singles: bool
+        self, sites: list[Site], table: Table | None
     ) -> Iterator[tuple[bool, Callable[[], list[Answer]]]]:
         """Where to look, one place after the other; True where an answer is enough.
 
-        no_singles: a table says that no single edit fits; they are run for the pairs alone
+        table: of all single edits, of which none fits
         """
         seen: set[Any] = set()
         searches: list[Search] = []
-        if no_singles:
-            whole = Search(sites[0], self.u, self.clock, self.tell)
-            yield True, lambda: [*islice(numbers(whole), 1)]
 
         def singles(site: Site) -> list[Answer]:
             search = Search(site, self.u, self.clock, self.tell)
             searches.append(search)
-            edits: list[Any] = [*search.singles(seen), *search.loadings()]
-            answers = search.run(sorted(edits, key=lambda e: e.cost), "edits")
+            edits: list[Any] = (
+                table.edits(search)
+                if table is not None
+                else [*search.singles(seen), *search.loadings()]
+            )
+            here = [e for e in edits if not getattr(e, "of_building", False)]
+            answers = search.run(sorted(here, key=lambda e: e.cost), "edits")
             self.tried += search.count
-            return answers
+            return answers if table is None else []  # they are run for the pairs
 
         for site in sites:
             yield False, partial(singles, site)
@@ -241,9 +243,9 @@ class _Value:
             self.tried += search.count - before
             return answers
 
-        yield True, building
-        if not no_singles:
-            yield True, lambda: [*islice(numbers(searches[0]), 1)]
+        if table is None:
+            yield True, building
+        yield True, lambda: [*islice(numbers(searches[0]), 1)]
         yield True, lambda: [a for s in searches for a in s.run(s.pairs(), "pairs")]
 
     def _witnesses(self, ground: Ground) -> list[Search]:

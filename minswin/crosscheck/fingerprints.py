@@ -3,9 +3,10 @@
 Where a port gives its logits and nothing else, each edit has to be run in all blocks at once, from
 the image to the end. For the recipe's weights and image and the models of `TINY` that was done
 once. A row of a table is the simplest edit that gives an answer, or the next of another kind, and
-the first logits of the first image under it. What is found there is run once more on all their images before it is
-told, so that a table can leave a mistake unnamed, but cannot name one wrongly.
+the first logits of the first image under it. What is found there is run once more on all their
+images before it is told, so that a table can leave a mistake unnamed, but not name one wrongly.
 
+    python -m minswin.crosscheck.fingerprints              how these models are traced
     python -m minswin.crosscheck.fingerprints --write      makes all tables again (4 CPU minutes)
 
 A table holds the digest of the texts it was made from. If one of them was changed since, the table
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.crosscheck import recipe
-from minswin.crosscheck.edits.classics import classics, edit_of
+from minswin.crosscheck.edits.classics import Classic, classics, edit_of
 from minswin.crosscheck.edits.functions import functions_of, known_functions
 from minswin.crosscheck.edits.loading import Loaded
 from minswin.crosscheck.edits.texts import Edit, Text
@@ -92,18 +93,29 @@ class Table(NamedTuple):
     rows: list[Any]  # (function, of building, number of its words, rank, changes)
     values: Array  # (rows, LOGITS)
 
-    def edit(self, row: int, search: Search) -> Edit | Loaded:
-        """The edit of a row; of a classic with its remedy and threads."""
-        function, of_building, words, rank, changes = self.rows[row]
-        if function == LOADED:
-            return search.loadings()[changes]
-        name = self.functions[function]
-        text = Text(_functions()[name])
-        edit = Edit(text, [(a, b, new) for a, b, new in changes], self.words[words], rank)
-        known = (edit_of(c, text) for c in classics() if c.words and c.function == name)
-        edit = next((c for c in known if c.source == edit.source), edit)
-        edit.of_building = bool(of_building)
-        return edit
+    def edits(self, search: Search, rows: Iterable[int] | None = None) -> list[Edit | Loaded]:
+        """The edits of these rows, or of all; of a classic with its remedy and threads."""
+        loaded, functions = search.loadings(), _functions()
+        texts = {name: Text(functions[name]) for name in self.functions}
+        known = {(c.function, e.source): e for c, e in _classics(texts)}
+        found: list[Edit | Loaded] = []
+        for row in range(len(self.rows)) if rows is None else rows:
+            number, of_building, words, rank, changes = self.rows[row]
+            if number == LOADED:
+                found.append(loaded[changes])
+                continue
+            name = self.functions[number]
+            edit = Edit(texts[name], [tuple(c) for c in changes], self.words[words], rank)
+            edit = known.get((name, edit.source), edit)
+            edit.of_building = bool(of_building)
+            found.append(edit)
+        return found
+
+
+def _classics(texts: Mapping[str, Text]) -> Iterator[tuple[Classic, Edit]]:
+    for one in classics():
+        if one.words and one.function in texts:
+            yield one, edit_of(one, texts[one.function])
 
 
 def _functions() -> dict[str, Any]:
@@ -114,19 +126,16 @@ def _functions() -> dict[str, Any]:
 # ── looking up ───────────────────────────────────────────────────────────────────────────────────
 
 
-def looked_up(search: Search) -> list[Answer] | None:
-    """The edits that give their logits; None where there is no table of the model.
+def looked_up(table: Table, search: Search) -> list[Answer]:
+    """The edits that give their logits.
 
     search: at the call of the whole model, of all their images
     """
     theirs = search.site.theirs
-    table = table_of(search) if theirs.shape == search.right.shape else None
-    if table is None:
-        return None
     off = np.abs(table.values - theirs[0, :LOGITS]).max(axis=1)
     near = np.flatnonzero(off <= max(NEAR, 16 * search.u) * rms(theirs))
     near = np.sort(near[np.argsort(off[near], kind="stable")[:MOST]])
-    edits = [table.edit(int(row), search) for row in near]
+    edits = table.edits(search, near)
     here = [e for e in edits if not getattr(e, "of_building", False)]
     building = [e for e in edits if getattr(e, "of_building", False)]
     answers = search.run(here, "answers that are known")
@@ -136,6 +145,8 @@ def looked_up(search: Search) -> list[Answer] | None:
 def table_of(search: Search) -> Table | None:
     """The table of this model, weights and image, if it was made from the present texts."""
     right = search.right
+    if search.site.call.path or right.shape != search.site.theirs.shape:
+        return None
     for table in filter(None, map(read, TINY)):
         if right.ndim != 2 or right[0].shape != table.right.shape:
             continue
@@ -250,13 +261,24 @@ def write(family: str, table: Table) -> None:
         )
 
 
+def command(family: str) -> str:
+    """How the model of a family is traced."""
+    name, settings = TINY[family]
+    given = " ".join(f'--set "{n}={x}"' for n, x in settings.items())
+    return f"minswin trace --model {name} {given} --no-grad -o truth"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the tables of fingerprints again.")
-    parser.add_argument("--write", nargs="*", choices=[*TINY], help="these, or all", required=True)
-    for family in parser.parse_args().write or TINY:
+    parser = argparse.ArgumentParser(description="Tiny models whose answers are looked up.")
+    parser.add_argument("--write", nargs="*", choices=[*TINY], help="make these tables, or all")
+    families = parser.parse_args().write
+    if families is None:
+        print("\n\n".join(map(command, TINY)))
+        return
+    for family in families or TINY:
         table = made(family, lambda line: print(line, flush=True))
         write(family, table)
-        print(f"{family}: {len(table.rows):,} answers, {_file(family).stat().st_size:,} bytes")
+        print(f"{family}: {len(table.rows):,} edits, {_file(family).stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
