@@ -76,6 +76,7 @@ def test_heads_are_taken_apart_the_other_way() -> None:
         ("e_free(f(x) * g(b))", "c * (f(x) * g(b))"),
         ("e_free(f(x))", "c * f(x)"),
         ("return e_before + x", "return before + x"),
+        ("return e_cast(f, e_half, ", "return cast(f, half, "),
     ],
 )
 def test_helpers_are_told_in_our_words(text: str, expected: str) -> None:
