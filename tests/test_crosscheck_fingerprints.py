@@ -16,8 +16,10 @@ from minswin.crosscheck import fingerprints as prints
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.edits.classics import Classic, classics, planted
-from minswin.crosscheck.edits.texts import Text
+from minswin.crosscheck.edits.loading import Loaded
+from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.search import Search, rms
+from minswin.layers import PatchEmbed
 
 FAMILIES = list(prints.TINY)
 SOME = 40
@@ -124,6 +126,20 @@ def test_a_port_that_gives_its_logits_alone_is_told_its_mistake(tmp_path: Any, c
     capsys.readouterr()
     assert main(["compare", truth, theirs]) == 1
     assert one.words in capsys.readouterr().out
+
+
+def test_of_equal_edits_that_of_a_text_is_told_before_that_of_weights() -> None:
+    """Patches counted by columns are positions counted by columns: attention knows no order."""
+    search = search_of("ViT")
+    text = Text(PatchEmbed.__call__)
+    at = text.source.index("(0, 2, 3, 1)")
+    with Edit(text, [(at, at + 12, "(0, 3, 2, 1)")], "", 1).planted():
+        theirs = search.site.value("float32")
+    assert theirs is not None
+    search = prints.search_of("ViT")
+    search.site.theirs = theirs
+    (answer,) = prints.looked_up(table_of("ViT"), search)
+    assert isinstance(answer.edit, Edit) and any(isinstance(e, Loaded) for e in answer.edits)
 
 
 def in_the_table(one: Classic) -> str:

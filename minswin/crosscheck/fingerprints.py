@@ -139,7 +139,10 @@ def looked_up(table: Table, search: Search) -> list[Answer]:
     here = [e for e in edits if not getattr(e, "of_building", False)]
     building = [e for e in edits if getattr(e, "of_building", False)]
     answers = search.run(here, "answers that are known")
-    return answers or (search.apart(building, "answers that are known") if building else [])
+    answers = answers or (search.apart(building, "answers that are known") if building else [])
+    for answer in answers:  # weights that a formula makes are seldom wrong
+        answer.edits.sort(key=lambda e: isinstance(e, Loaded))
+    return answers
 
 
 def table_of(search: Search) -> Table | None:
