@@ -22,6 +22,7 @@ from minswin.crosscheck.masked import KINDS, MASKED
 from minswin.crosscheck.names import resolve
 from minswin.crosscheck.precision import SINGLE, is_half, precisions
 from minswin.crosscheck.recording import GIVEN, Step
+from minswin.crosscheck.rounding import PRODUCTS
 
 __all__ = ["Comparison", "Finding", "compare"]
 
@@ -103,7 +104,8 @@ class _Judge:
         given = {n for n, step in self.steps.items() if step.op in (*GIVEN, *EXACT)}
         numbers = {n for n, x in exact.items() if x.size == 1 or n == LOSSES}
         computed = exact.keys() - given - numbers
-        self.precision, self.least = precisions(have, exact, computed, numbers)
+        products = {n for n, step in self.steps.items() if step.op in PRODUCTS}
+        self.precision, self.least = precisions(have, exact, computed, numbers, products)
         for name, precision in self.precision.items():
             y = have[name]
             if y.dtype.kind == "f" and precision.u > max(np.finfo(y.dtype).eps, SINGLE.u):

@@ -66,21 +66,27 @@ def _has_many(x: Array) -> bool:
 
 
 def precisions(
-    theirs: Mapping[str, Array], exact: Mapping[str, Array], computed: set[str], numbers: set[str]
+    theirs: Mapping[str, Array],
+    exact: Mapping[str, Array],
+    computed: set[str],
+    numbers: set[str],
+    products: Iterable[str] = (),
 ) -> tuple[dict[str, Precision], Precision]:
     """The precision of each of their tensors, by our names, and the least that they passed through.
 
     computed: names of what is neither given nor only moved; they show what is usual, and a tensor
-    is narrower than its file says only if many of these are. numbers: names of single numbers, the
-    losses; Python keeps them in float64, whatever they came from. With mixed precision a tensor in
-    float32 comes from products in half precision: the second result says so.
+    is narrower than its file says only if many of these are, or all products. numbers: names of
+    single numbers, the losses; Python keeps them in float64, whatever they came from. products:
+    names of what matrix products give. With mixed precision a tensor in float32 comes from products
+    in half precision: the second result says so.
     """
     least = DOUBLE
     found = {name: stored(x) for name, x in theirs.items()}
     floats = {n: x for n, x in theirs.items() if x.dtype.kind == "f"}
     shown = [n for n, x in floats.items() if n in computed and x.size > 1]
     narrow = {n: kind for n in shown if (kind := _narrow(floats[n], exact[n])) is not None}
-    if narrow and SHARE * len(narrow) >= len(shown):
+    multiplied = [n in narrow for n in shown if n in products and _has_many(floats[n])]
+    if narrow and (SHARE * len(narrow) >= len(shown) or (all(multiplied) and len(multiplied) > 2)):
         ((least, _),) = Counter(narrow.values()).most_common(1)
         found |= {n: least for n, x in floats.items() if least.holds(x)} | narrow
     if shown:
