@@ -92,14 +92,19 @@ def one_of(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
+_VALUES = {"true": True, "false": False, "none": None}  # as Python and as JSON write them
+
+
 def settings_in(who: str, texts: Iterable[str]) -> dict[str, Any]:
-    """Settings of a model from texts name=value: a number, a tuple, True, or a plain word."""
+    """Settings of a model from texts name=value: a number, a tuple, true, or a plain word."""
     settings: dict[str, Any] = {}
     for text in texts:
         name, _, value = (part.strip() for part in text.partition("="))
         try:
-            word = value.isidentifier() and value not in ("True", "False", "None")
-            settings[name] = value if word else ast.literal_eval(value)
+            if value.lower() in _VALUES:
+                settings[name] = _VALUES[value.lower()]
+            else:
+                settings[name] = value if value.isidentifier() else ast.literal_eval(value)
         except (ValueError, SyntaxError):
             raise ValueError(
                 f"{who}: --set needs name=value with a Python value or a word, got {text!r}"

@@ -125,6 +125,7 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         (((1030, 2), (3, 2), (3,), (4, 3), (4,)), {}),  # two blocks and a bit
         (((2, 7, 3), (5, 3), (5,), (4, 5), (4,)), {}),
         (((2, 70, 16), (32, 16), (32,), (8, 32), (8,)), {}),  # in tiles
+        (((686, 768), (192, 768), (192,), (768, 192), (768,)), {}),  # the hidden layer is narrow
     ],
     "shifted_window_attention": [
         # qkv (B, H, W, 3C) and table; heads, window, shift, the window of the table

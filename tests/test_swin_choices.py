@@ -9,6 +9,7 @@ import pytest
 from drawn import fill, law, swin
 from test_costs import multiplications
 
+from minswin.arguments import settings_in
 from minswin.autograd import Tensor
 from minswin.layers.embeddings import STEMS, ConvStem, PatchEmbed
 from minswin.models import SwinTransformer, SwinTransformerV2
@@ -108,3 +109,14 @@ def test_a_bias_that_was_left_out_is_not_learnt(family: Any) -> None:
     AdamW(model.named_parameters(), 0.1).step()
     for name, p in model.named_parameters():
         assert np.array_equal(p.data, frozen[name]) if name in frozen else p.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("shift=false", False), ("shift=True", True), ("stem=none", None), ("size=4,2", (4, 2)),
+        ("stem=convolutions", "convolutions"), ("mlp_ratio=.5", 0.5),
+    ],
+)  # fmt: skip
+def test_a_setting_is_read_as_python_or_json_write_it(text: str, value: Any) -> None:
+    assert settings_in("train", [text]) == {text.partition("=")[0]: value}

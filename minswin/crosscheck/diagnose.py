@@ -90,7 +90,9 @@ class _Value:
         self.finding, self.name = first, first.name
         self.u = comparison.precision.get(first.name, SINGLE).u
         self.have = {
-            n: np.where(m.array == -np.inf, LOW, m.array) if m.array.dtype.kind == "f" else m.array
+            n: np.where(m.array == -np.inf, LOW, float_array(m.array))
+            if m.array.dtype.kind == "f"
+            else m.array
             for n, m in comparison.given.items()
             if n in truth.steps
             if m.array.shape == truth.steps[n].value.shape or n == first.name
@@ -177,8 +179,8 @@ class _Value:
         if site.call.path or self.finding.verdict == "shape":
             return None, None  # something nearer than the image is theirs
         whole = self._whole(ground)
-        search = Search(sites_of(whole, self.name)[0], self.u, self.clock, self.tell)
-        if (table := table_of(search)) is None:
+        search = from_the_image(whole, self.clock, self.u)
+        if search is None or search.site.target != self.name or (table := table_of(search)) is None:
             return None, None
         answers = looked_up(table, search)
         self.tried += search.count

@@ -34,7 +34,8 @@ def numbers(search: Search, texts: list[Text] | None = None) -> Iterator[Answer]
             value = search.value(edit)
             good = value is not None and search.fits(edit, value)
             helpers.FREE["number"] = 1.0
-            if good and value is not None:
+            told = search.site.theirs.size > 1 or closed_form(number)  # any one number fits one
+            if good and told and value is not None:
                 yield Answer([edit], value, number)
 
 

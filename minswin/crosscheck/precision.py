@@ -99,6 +99,7 @@ def precisions(
 def _narrow(x: Array, exact: Array) -> Precision | None:
     """The half precision that a tensor is in, if numbers of the truth would not fit into it."""
     for narrow in NARROW:
-        if narrow.holds(x) and not narrow.holds(exact) and len(np.unique(x)) >= DISTINCT:
+        many = x.dtype.itemsize == 2 or len(np.unique(x)) >= DISTINCT  # or the file says it
+        if many and narrow.holds(x) and not narrow.holds(exact):
             return narrow
     return None

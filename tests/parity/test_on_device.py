@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import on_device_questions
+import json
+
+import on_device_race
 import pytest
 
 from .peers import torch  # noqa: F401  skips where it is missing
@@ -12,6 +14,8 @@ pytestmark = pytest.mark.parity
 
 @pytest.mark.parametrize("who", ["eager", "sdpa"])
 def test_a_lap_of_pytorch_runs(who, monkeypatch, capsys):
-    monkeypatch.setattr(on_device_questions, "ON_HOST", True)
-    on_device_questions.lap("swin_cifar", "1", "bfloat16", who)
-    assert f'"who": "{who}", "why": ""' in capsys.readouterr().out
+    monkeypatch.setattr(on_device_race, "ON_HOST", True)
+    on_device_race.lap("swin_cifar", "1", who, "bfloat16")
+    answer = json.loads(capsys.readouterr().out.removeprefix("ANSWER "))
+    assert (answer["who"], answer["precision"]) == (who, "bfloat16")
+    assert "why" not in answer and answer["step"] > 0

@@ -118,7 +118,11 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
     return y.reshape(*x.shape[:-1], M), vjp
 
 
-@kernel("mlp", "numba")
+def _takes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> bool:
+    return 0 not in (*w1.shape, *w2.shape)
+
+
+@kernel("mlp", "numba", _takes)
 def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
     """Equals composites.mlp; keeps the input of the GELU, and computes GELU again in backward.
 
@@ -137,7 +141,7 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
 
     def multiply_block(block: slice) -> None:
         some, to = rows[block], y[block]
-        part = rows_of_a_part(len(some), H) * H
+        part = rows_of_a_part(len(some), max(C, H, M)) * H
         act = np.empty(part, x.dtype)
         h = hidden[block] if kept else np.empty(part, x.dtype)
         room = scratch(len(some), C, H, M, dtype=x.dtype)
@@ -166,7 +170,7 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
             some, dy, to = inputs(block), g[block], drows[block]
             h = before_gelu(block, some)
             of = [np.zeros(w.shape, dtype) for w in (w1, b1, w2, b2)]
-            part = rows_of_a_part(len(h), H) * H
+            part = rows_of_a_part(len(h), max(C, H, M)) * H
             rooms = (
                 *(np.empty(part, dtype) for _ in range(2)),
                 scratch(len(h), C, H, M, dtype=dtype),
@@ -226,7 +230,7 @@ def _mlp(
 
     h may have room for one part only.
     """
-    step = rows_of_a_part(rows, H)
+    step = rows_of_a_part(rows, max(C, H, M))
     for i in range(0, rows, step):
         n = min(step, rows - i)
         h0 = i * H if len(h) >= rows * H else 0
@@ -242,7 +246,7 @@ def _undo_mlp(
     act: Any, dh: Any, room: Any, rows: int, C: int, H: int, M: int,
 ) -> None:  # fmt: skip
     """dx, and what these rows add to the gradients of the weights and biases."""
-    step = rows_of_a_part(rows, H)
+    step = rows_of_a_part(rows, max(C, H, M))
     for i in range(0, rows, step):
         n = min(step, rows - i)
         multiply_rows(g, i * M, second, zero, dh, 0, room, n, M, H)

@@ -39,7 +39,7 @@ def panels(matrix: Array, deep: int | None = None) -> Array:
     K, M = matrix.shape
     filled, deep = np.empty(K * M, matrix.dtype), deep or K
     if matrix.flags.f_contiguous:
-        numbers = matrix.T.reshape(-1)
+        numbers = contiguous(matrix.T).reshape(-1)
         for k in range(0, K, deep):
             _pack_columns(numbers, k, K, filled, k * M, min(deep, K - k), M)
     else:
