@@ -46,6 +46,15 @@ def logits_of(search: Search) -> np.ndarray:
         return np.asarray(model(Tensor(truth.steps["image"].value.astype("f4"))).data)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_right_port_in_float64_may_hand_out_float32(family: str) -> None:
+    """Each tensor is rounded when it is handed out, and nothing is computed from it."""
+    truth = search_of(family).site.ground.truth
+    given = {n: x for n, x in truth.arrays["float64"].items() if truth.steps[n].op != "parameter"}
+    theirs = {n: x.astype("f4") if x.dtype.kind == "f" else x for n, x in given.items()}
+    assert compare(truth, theirs).passed
+
+
 # ── the tables ───────────────────────────────────────────────────────────────────────────────────
 
 

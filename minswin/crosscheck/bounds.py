@@ -80,7 +80,17 @@ def add(a: Array, b: Array) -> Array:
     return np.abs(a) + np.abs(b)
 
 
-@bound("one operation on each element", "multiply", "divide", "relu", "sqrt", "maximum", "negative")
+@bound("3 u |a b|: a and b may have been rounded only when they were handed out", "multiply")
+def multiply(a: Array, b: Array) -> Array:
+    return 2 * np.abs(a * b)
+
+
+@bound("3 u |a / b|: a and b may have been rounded only when they were handed out", "divide")
+def divide(a: Array, b: Array) -> Array:
+    return 2 * np.abs(a / b)
+
+
+@bound("one operation on each element", "relu", "sqrt", "maximum", "negative")
 def elementwise(*_: Any, **__: Any) -> float:
     return 0.0
 

@@ -35,6 +35,15 @@ class Cause:
         return str(getattr(self.edit, "place", "") or self.edit.line)
 
     @property
+    def also(self) -> str:
+        """What it gives besides the tensor that it was found by; "" where there was nothing."""
+        if not self.of:
+            return ""
+        doubt = ": something else is wrong too, or it is another mistake"
+        gives = f"{self.explains} of {self.of} other tensors that were tried"
+        return gives + (doubt if self.explains < self.of else "")
+
+    @property
     def diff(self) -> str:
         """Our line, and what gives their numbers; "" where no edit does."""
         return str(getattr(self.edit, "diff", ""))

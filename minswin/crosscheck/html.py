@@ -154,8 +154,11 @@ def _diagnosis(found: Data | None) -> Iterator[str]:
         threads = ", ".join(
             f'<a href="{escape(link(t))}">{escape(t)}</a>' for t in cause["threads"]
         )
-        also = f"{cause['explains']} of {cause['of']} other tensors" if cause["of"] else ""
-        rows = [("remedy", escape(cause["remedy"])), ("met in", threads), ("also gives", also)]
+        rows = [
+            ("remedy", escape(cause["remedy"])),
+            ("met in", threads),
+            ("also gives", escape(cause["also"])),
+        ]
         yield _pairs([*rows, ("the same", escape("; ".join(cause["the same"])))])
     if found["observations"]:
         yield f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in found['observations'])}</ul>"

@@ -255,7 +255,7 @@ def _cause(cause: Cause) -> Iterator[str]:
         yield f"    remedy    {cause.remedy}"
     if cause.threads:
         yield f"    met in    {', '.join(cause.threads)}"
-    if cause.of:
-        yield f"    also      gives {cause.explains} of {cause.of} other tensors that were tried"
+    if cause.also:
+        yield f"    also      gives {cause.also}"
     if cause.others:
         yield f"    the same  {'; '.join(' '.join(o.split()) for o in cause.others)}"

@@ -161,6 +161,7 @@ def _diagnosis(diagnosis: Diagnosis | None) -> dict[str, Any] | None:
             "remedy": cause.remedy,
             "threads": list(cause.threads),
             "explains": cause.explains,
+            "also": cause.also,
             "of": cause.of,
             "the same": [" ".join(other.split()) for other in cause.others],
         }
