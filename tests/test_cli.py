@@ -30,6 +30,7 @@ from minswin.training.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
+from minswin.training.classifiers import load_published
 
 TRAIN = ["train", "--model", "tiny", "--epochs", "2", "--batch-size", "8", "--threads", "1"]
 TRAIN += ["--holdout", "0"]
@@ -142,6 +143,8 @@ def test_info_of_exported_weights_knows_the_settings_of_their_model(capsys):
     assert not told.keys() & {"settings", "fits", "unknown"}
     model, _ = load_trained_model("here")
     assert told["parameters"] == f"{model.parameter_count():,}"
+    published = load_published("tiny", "a.safetensors").model  # its name alone says less
+    assert published.parameter_count() == model.parameter_count()
 
 
 def test_every_option_of_train_is_a_setting():

@@ -127,6 +127,9 @@ def test_a_run_that_begins_with_another_has_its_settings_of_the_model(
     first = started(recipe("pictures", model="tiny", model_settings=own, out="a", **common))
     again = recipe("pictures", weights="a", out="b", **common)
     assert (again.model, again.model_settings) == ("tiny", own)
+    more = recipe("pictures", weights="a", model="tiny", model_settings={"shift": False})
+    assert more.model_settings == {**own, "shift": False}  # what is said adds to it
+    assert recipe("pictures", weights="a", model="swin_shapes").model_settings is None
     state = started(again).state_dict()
     assert np.array_equal(
         state["patch_embed.proj.weight"], first.state_dict()["patch_embed.proj.weight"]

@@ -129,6 +129,8 @@ def load_published(
     ]
     classes = next((len(head) for head in heads if head is not None), None)
     settings: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if source.trained_model is not None and source.trained_model[0] == model:
+        settings = {**(source.trained_model[1] or {}), **settings}
     net = create_model(model, **settings)
     try:
         load_source(net, source, tell=tell)

@@ -267,8 +267,9 @@ def recipe(data: str = "shapes", **overrides: Any) -> Settings:
     if overrides.get("weights"):
         from minswin.training.starting import model_of  # which needs Settings
 
-        if not overrides.get("model"):
-            usual["model"], usual["model_settings"] = model_of(overrides["weights"])
+        usual["model"], own = model_of(overrides["weights"], overrides.get("model"))
+        both = {**(own or {}), **(overrides.pop("model_settings", None) or {})}
+        usual["model_settings"] = both or None
     usual["warmup"] *= overrides.get("epochs", usual["epochs"]) / usual["epochs"]
     if overrides.get("count"):
         usual["holdout"] = min(usual.get("holdout", 0), max(0, overrides["count"] // 10))

@@ -27,14 +27,17 @@ def begin_with(model: Any, weights: Path | str, *, tell: Tell | None = None) -> 
     return statistics(model.name, in_our_names(source).dialect)
 
 
-def model_of(weights: Path | str) -> tuple[str, dict[str, Any] | None]:
+def model_of(weights: Path | str, named: str | None = None) -> tuple[str, dict[str, Any] | None]:
     """The name of the model that these weights are of, and what else a run set of it.
 
-    An error where several named models fit, or none.
+    named: a model that is wanted; another than the run's has nothing of its settings.
+    An error where none is named and several fit, or none.
     """
     source = read_source(find_trained(weights))
-    if source.trained_model is not None:
+    if source.trained_model is not None and named in (None, source.trained_model[0]):
         return source.trained_model
+    if named:
+        return named, None
     names = fitting(in_our_names(source))
     if len(names) != 1:
         fits = f"fits {', '.join(names)}" if names else "fits no named model"
