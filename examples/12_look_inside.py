@@ -9,12 +9,12 @@ from pathlib import Path
 
 from minswin import data
 from minswin.look import attention, canvas, masks, windows
-from minswin.training.checkpoints import load_trained_model
+from minswin.training.checkpoints import DEFAULT, load_trained_model
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/look")
 folder.mkdir(parents=True, exist_ok=True)
 
-model, info = load_trained_model("swin_cifar_small")
+model, info = load_trained_model(DEFAULT)
 pixels = data.load("shapes", split="test", count=16).images[15]  # (3, 32, 32): a heart
 x = data.normalize(pixels, mean=info["data"]["mean"], std=info["data"]["std"])
 seen = attention.attention_maps(model, x)  # one record for every block
@@ -22,7 +22,7 @@ seen = attention.attention_maps(model, x)  # one record for every block
 # Stage 0: the image, its windows, shifted windows, and what the shift costs: a mask.
 grid, window, shift = seen[1].grid, seen[1].window, seen[1].shift
 figure, (top, below) = canvas.figure(4, 2, height=2.4)
-windows.draw_patches(top[0], pixels, (2, 2))
+windows.draw_patches(top[0], pixels, model.patch_size)
 windows.draw_windows(top[1], pixels, grid, window, (0, 0))
 windows.draw_windows(top[2], pixels, grid, window, shift)
 windows.draw_rolled(top[3], pixels, grid, window, shift)

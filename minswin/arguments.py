@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, wraps
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+F = TypeVar("F", bound=Callable[..., Any])
 Pair = tuple[int, int]
 Drawing = np.random.SeedSequence | np.random.BitGenerator | np.random.Generator
 Seed = Drawing | int | Sequence[int] | None  # what np.random.default_rng takes
@@ -92,7 +95,69 @@ def one_of(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
+def switch(who: str, name: str, value: Any) -> bool:
+    """A bool from one of Python's or NumPy's, or from 1 or 0: a word such as 'no' is refused."""
+    known = isinstance(value, (bool, np.bool_, int, np.integer))
+    if not known or value not in (0, 1):
+        raise ValueError(f"{who}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+@cache
+def switches_of(function: Callable[..., Any]) -> frozenset[str]:
+    """The arguments of a function, or of the constructors of a class, annotated as a bool.
+
+    What two constructors have by one name is what the lower class says it is.
+    """
+    functions = [function]
+    if isinstance(function, type):
+        own = (vars(base).get("__init__") for base in function.__mro__)
+        functions = [f for f in own if f is not None]
+    kinds: dict[str, Any] = {}
+    for each in functions:
+        for p in signature(each).parameters.values():
+            kinds.setdefault(p.name, p.annotation)
+    return frozenset(name for name, kind in kinds.items() if kind in (bool, "bool"))
+
+
+def read_switches(who: str, names: Iterable[str], settings: dict[str, Any]) -> None:
+    """Make bools of those of `settings` that are switches, in place."""
+    for name in names:
+        if name in settings:
+            settings[name] = switch(who, name, settings[name])
+
+
+def checks_switches(function: F) -> F:
+    """Decorator: what is annotated as a bool, and given by keyword, is one before anything runs."""
+    who = function.__qualname__.removesuffix(".__init__")
+
+    @wraps(function)
+    def checked(*inputs: Any, **settings: Any) -> Any:
+        read_switches(who, switches_of(function), settings)
+        return function(*inputs, **settings)
+
+    return cast(F, checked)
+
+
+def plain(value: Any) -> Any:
+    """Numbers of NumPy's as Python's, which JSON can hold, in tuples and lists too."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(plain, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
 _VALUES = {"true": True, "false": False, "none": None}  # as Python and as JSON write them
+NO_SETTINGS = {  # of a model, though create_model takes them
+    "name": "which model it is says --model",
+    "rng": "random numbers are no setting of a model",
+    "dtype": "the precision is no setting of a model",
+}
+_INSTEAD = {  # what a command has for them
+    ("train", "rng"): "; minswin train has --seed for them",
+    ("train", "dtype"): "; minswin train has --precision for it",
+    ("trace", "rng"): "; minswin trace draws none, its weights are the recipe's or of --weights",
+    ("trace", "dtype"): "; minswin trace computes in float64, and with --float32 in both",
+}
 
 
 def settings_in(who: str, texts: Iterable[str]) -> dict[str, Any]:
@@ -100,7 +165,12 @@ def settings_in(who: str, texts: Iterable[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for text in texts:
         name, _, value = (part.strip() for part in text.partition("="))
+        if name in NO_SETTINGS:
+            why = NO_SETTINGS[name] + _INSTEAD.get((who, name), "")
+            raise ValueError(f"{who}: --set {name}: {why}, got {text!r}")
         try:
+            if not name.isidentifier():
+                raise ValueError
             if value.lower() in _VALUES:
                 settings[name] = _VALUES[value.lower()]
             else:

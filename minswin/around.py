@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 from minswin.arrays import Definition
@@ -27,15 +28,49 @@ Step = Callable[[Run, Definition, Sequence[Any], dict[str, Any]], Tensor]
 class Around:
     """A step that stands around every operation, and what it goes on to: a step further out."""
 
-    __slots__ = ("outer", "step")
+    __slots__ = ("fusible", "outer", "step")
 
     def __init__(self, step: Step, outer: Around | None) -> None:
         self.step, self.outer = step, outer
+        # whether sums and norms may run as one kernel, since nobody looks at them one by one
+        only_products = getattr(step, "only_products", False)
+        self.fusible: bool = only_products and (outer is None or outer.fusible)
 
     def __call__(
         self, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         return self.step(self.outer or run, definition, inputs, settings)
+
+
+class _Running:
+    """An operation that is running, as one of the steps around it knows it."""
+
+    def __init__(self, step: object, outer: _Running | None) -> None:
+        self.step, self.outer, self.ran_others = step, outer, False
+
+
+_RUNNING: ContextVar[_Running | None] = ContextVar("running", default=None)
+
+
+def goes_alone(
+    step: object, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+) -> tuple[Tensor, bool]:
+    """The result of `go`, and whether it ran no operation that `step` stood around in its turn.
+
+    So a step reports each operation once: those that a definition runs, and not the definition.
+    They may run in other threads, which take the context of this one over (parallel.py).
+    """
+    running = _Running(step, _RUNNING.get())
+    token = _RUNNING.set(running)
+    try:
+        result = go(definition, inputs, settings)
+    finally:
+        _RUNNING.reset(token)
+    outer = running.outer
+    while outer is not None:  # all of them: one in between may end in an error
+        outer.ran_others |= outer.step is step
+        outer = outer.outer
+    return result, not running.ran_others
 
 
 @contextmanager

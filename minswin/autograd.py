@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import switch
 from minswin.arrays import Array, Definition, Vjp, array_module, as_array, to_numpy
 from minswin.operators import Operators
 
@@ -43,13 +44,15 @@ class Tensor(Operators):
     compared through `.data`. One of a single element is a number to float(), int(), bool(), f"{}".
     """
 
-    __slots__ = ("__weakref__", "_node", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_node", "data", "grad", "made", "requires_grad")
     __array_ufunc__ = None  # let `array + tensor` reach Tensor.__radd__
     __hash__ = object.__hash__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             raise TypeError("Tensor: data is already a Tensor; use it, or its .data")
+        if requires_grad is not False:
+            requires_grad = switch("Tensor", "requires_grad", requires_grad)
         self.data: Array = data if type(data) is np.ndarray else as_array(data)
         if self.data is not data and self.data.dtype.kind not in "biufc":
             raise TypeError(f"Tensor: data must be numbers, got {type(data).__name__}")
@@ -61,6 +64,7 @@ class Tensor(Operators):
         self.requires_grad = requires_grad
         self.grad: Array | None = None
         self._node: Node | None = None  # None for a leaf
+        self.made = False  # whether an operation made it, recorded or not
 
     shape: tuple[int, ...] = property(attrgetter("data.shape"))  # type: ignore[assignment]
     ndim: int = property(attrgetter("data.ndim"))  # type: ignore[assignment]
@@ -196,23 +200,26 @@ def run(definition: Definition, inputs: Sequence[Any], settings: dict[str, Any])
     return record(getattr(definition, "__name__", "operation"), inputs, value, vjp)
 
 
-def record(name: str, inputs: Sequence[Any], value: Array, vjp: Vjp) -> Tensor:
+def record(name: str, inputs: Sequence[Any], value: Array | Tensor, vjp: Vjp) -> Tensor:
     """The result of an operation as a Tensor, with a node if a gradient goes through it.
 
-    A node does not hold the Tensors that it made, so an array that no vjp keeps is freed at once.
+    value: also a Tensor that is made already, and gets its node here. A node does not hold the
+    Tensors that it made, so an array that no vjp keeps is freed at once.
     """
-    result = Tensor(value)
-    if state.recording and result.data.dtype.kind == "f":  # integers have no gradient
-        sources: list[Node | Tensor | None] = []
-        for x in inputs:
-            if isinstance(x, Tensor) and x.requires_grad:
-                sources.append(x if x._node is None else x._node)
-                result.requires_grad = True
-            else:
-                sources.append(None)
-        if result.requires_grad:
-            node = result._node = Node()
-            node.name, node.vjp, node.sources = name, vjp, tuple(sources)
+    result = value if isinstance(value, Tensor) else Tensor(value)
+    result.made = True
+    if not state.recording or result.dtype.kind != "f":  # integers have no gradient
+        return result
+    sources: list[Node | Tensor | None] = []
+    for x in inputs:
+        if isinstance(x, Tensor) and x.requires_grad:
+            sources.append(x if x._node is None else x._node)
+            result.requires_grad = True
+        else:
+            sources.append(None)
+    if result.requires_grad:
+        node = result._node = Node()
+        node.name, node.vjp, node.sources = name, vjp, tuple(sources)
     return result
 
 
@@ -248,7 +255,8 @@ def _backward(result: Tensor, g: Array, each: Callable[[Tensor], None] | None = 
     root = result if result._node is None else result._node
     consumers = _count_consumers(root)
     cotangents: dict[Node | Tensor, Array] = {root: g}
-    shared = {id(g)}  # arrays that somebody else may hold
+    first = g  # held to the end: else another array may get its number, and be copied for nothing
+    shared = {id(first)}  # arrays that somebody else may hold
     ready = [root]
     while ready:
         node = ready.pop()

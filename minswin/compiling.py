@@ -15,7 +15,7 @@ def begin(name: str) -> None:
     """A function is being compiled from now on. On a terminal the first one is told."""
     NOW.append(name)
     if not _told and sys.stderr.isatty():
-        line = "minswin: compiling the kernels, once for all runs; a first run takes half a minute"
+        line = "minswin: compiling the kernels, once for all runs; a first run takes ten seconds"
         print(f"{line} longer ...", file=sys.stderr, flush=True)
         keep_silent()
 

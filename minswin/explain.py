@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import data
+from minswin.arguments import checks_switches
 from minswin.bench.attention_cost import attention_cost
 from minswin.data.pictures import read_image
 from minswin.look.canvas import enlarge
@@ -40,6 +41,7 @@ class _Loaded(NamedTuple):
     set: str  # what it was trained on, as far as we know
 
 
+@checks_switches
 def explain(
     image: Path | str | None,
     out: Path | str,
@@ -62,7 +64,7 @@ def explain(
     beside: runs of other models, or weights of the package, whose features are drawn beside
     tell: is given what is being done
     """
-    require_replaceable(out, who="explain")
+    require_replaceable(out, who="explain", besides=(image, weights, *beside))
     tell("reading the model and the images")
     try:
         loaded, read = _load(model, weights, key)

@@ -51,7 +51,7 @@ def data_parallel(
     """
     group, joint = group or Group(), _needing_the_whole_batch(model)
     if threads is None:
-        threads = 1 if joint else max(1, cores() // group.ranks_here)
+        threads = 1 if joint else cores_of_a_rank(group)
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f"data_parallel: threads must be 1 or more, or None, got {threads!r}")
     if joint and threads * group.size > 1:
@@ -71,6 +71,11 @@ def _not_split(layer: str, threads: int, ranks: int) -> ValueError:
     return ValueError(
         f"data_parallel: {layer} needs the whole batch, which {among} would split; use {instead}"
     )
+
+
+def cores_of_a_rank(group: Group | None) -> int:
+    """The cores of this machine for each of the ranks that run on it."""
+    return max(1, cores() // (group or Group()).ranks_here)
 
 
 def cores() -> int:

@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,6 +31,15 @@ def replacing(path: Path | str, *, who: str = "replacing") -> Iterator[Path]:
         if path.exists():
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
+
+
+def write_text(path: Path | str, text: str, *, who: str) -> None:
+    """Write a whole file of text in UTF-8, or leave the old one; raises as `replacing` does.
+
+    Names of files that are no UTF-8 have characters that UTF-8 has not: they stand as \\udce9.
+    """
+    with replacing(path, who=who) as temporary:
+        temporary.write_text(text, "utf-8", "backslashreplace")
 
 
 @contextmanager
@@ -60,13 +69,19 @@ def replacing_folder(path: Path | str, *, who: str = "replacing_folder") -> Iter
         shutil.rmtree(old, ignore_errors=True)
 
 
-def require_replaceable(path: Path | str, *, who: str = "replacing") -> Path:
+def require_replaceable(
+    path: Path | str, *, who: str = "replacing", besides: Iterable[Path | str | None] = ()
+) -> Path:
     """Raise for what would keep `replacing` from writing; before a long work, not after it.
 
     Gives the file that will be written: a symbolic link is followed, not replaced.
-    Raises IsADirectoryError, FileNotFoundError (no folder for it) or OSError (read-only, disk full)
+    besides: files that are read for it, or written too; the path may be none of them
+    Raises IsADirectoryError, FileNotFoundError (no folder for it), OSError (read-only, disk full)
+    or ValueError (one of `besides`)
     """
     target = Path(os.path.realpath(path))
+    if str(target) in {os.path.realpath(other) for other in besides if other is not None}:
+        raise ValueError(f"{who}: {path} is named twice, and would be lost; name another file")
     if os.path.isdir(target):
         raise IsADirectoryError(f"{who}: {path} is a folder; name a file in it")
     if not os.path.isdir(target.parent):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from minswin.around import around, surroundings
+from minswin.around import around, goes_alone, surroundings
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import Run, Tensor, wrap_vjp
 
@@ -84,15 +84,12 @@ class _Watch:
 
     def __init__(self, report: Callable[[Operation], Any], paths: dict[int, str]) -> None:
         self.report, self.paths = report, paths
-        self.count = 0
 
     def __call__(
         self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
-        before = self.count
-        result = go(definition, inputs, settings)
-        if self.count == before:  # else its own operations have been reported
-            self.count += 1
+        result, alone = goes_alone(self, go, definition, inputs, settings)
+        if alone:  # else its own operations have been reported
             name = getattr(definition, "__name__", "operation")
             self.report(Operation(name, self._layer(), inputs, settings, result))
         return result

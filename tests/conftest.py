@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
+import warm
 import workers
 from hypothesis import HealthCheck, settings
 
@@ -56,3 +57,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Before pytest-xdist starts the workers, which would all compile the same kernels."""
     if workers.distributed(session.config) and workers.folders(session.config):
         workers.compile_kernels(session.config)
+
+
+def pytest_sessionfinish() -> None:
+    warm.stop()

@@ -22,6 +22,9 @@
 #define __launch_bounds__(n) __attribute__((noinline))
 #define __CUDACC__
 
+static inline float __fmul_rn(float x, float y) { return x * y; }
+static inline double __dmul_rn(double x, double y) { return x * y; }
+
 struct Three {
     unsigned x, y, z;
 };

@@ -8,12 +8,15 @@ cuda_on_host.h says how a block runs. Around every array lies a guard, and new a
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import types
+from contextlib import nullcontext
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -21,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from minswin.replacing import replacing
 
 HEADER = Path(__file__).with_suffix(".h")
 GUARD = 64  # bytes before and behind an array
@@ -52,22 +57,34 @@ def instantiations(code: str) -> list[str]:
 # ── compiling and running ────────────────────────────────────────────────────────────────────────
 
 
+KEPT = HEADER.parent / "__pycache__"
+FLAGS = ["-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-fno-extern-tls-init", "-w"]
+FLAGS += ["-fno-gnu-unique", "-fPIC", "-shared"]  # each has shared memory of its own
+
+
 @cache
 def library(code: str) -> ctypes.CDLL:
-    """All instantiations of a source, compiled."""
+    """All instantiations of a source, compiled, and kept for other processes and later runs."""
     table = "".join(f'    host::entry("{name}", {name}),\n' for name in instantiations(code))
     text = f"{code}\nhost::Entry entries[] = {{\n{table}    {{0, 0, 0, 0, 0}},\n}};\n"
-    with tempfile.TemporaryDirectory() as folder:
-        source, built = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
-        source.write_text(text, "utf-8")
-        flags = ["-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-fno-extern-tls-init", "-w"]
-        flags += ["-fno-gnu-unique", "-fPIC", "-shared"]  # each has shared memory of its own
-        command = [compiler(), *flags, "-include", str(HEADER), str(source), "-o", str(built)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[:3000]
-        loaded = ctypes.CDLL(str(built))
+    made_of = text, HEADER.read_text("utf-8"), FLAGS, compiler(), os.stat(compiler()).st_mtime_ns
+    built = KEPT / f"kernels-{hashlib.sha256(repr(made_of).encode()).hexdigest()}.so"
+    if not built.exists():
+        KEPT.mkdir(exist_ok=True)
+        with replacing(built, who="cuda_on_host") as temporary:
+            _compile(text, temporary)
+    loaded = ctypes.CDLL(str(built))
     loaded.launch.restype = loaded.letters_of.restype = ctypes.c_char_p
     return loaded
+
+
+def _compile(text: str, built: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernels.cpp")
+        source.write_text(text, "utf-8")
+        command = [compiler(), *FLAGS, "-include", str(HEADER), str(source), "-o", str(built)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
 
 
 class RawModule:
@@ -127,6 +144,15 @@ def boxed(x: Any) -> np.ndarray:
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────
 
 
+class Device(nullcontext):  # type: ignore[type-arg]
+    """The one that there is, also as what is current in a block."""
+
+    id = 0
+
+
+STREAM = nullcontext()  # the one that there is
+
+
 class ndarray(np.ndarray):
     """An array "on the GPU"."""
 
@@ -136,7 +162,7 @@ class ndarray(np.ndarray):
 
     @property
     def device(self) -> Any:
-        return types.SimpleNamespace(id=0)
+        return Device()
 
     def get(self) -> np.ndarray:
         return np.array(self)
@@ -193,7 +219,10 @@ class Module(types.ModuleType):
             as_strided=partial(np.lib.stride_tricks.as_strided, subok=True)
         )
     )
-    cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDevice=lambda: 0))
+    cuda = types.SimpleNamespace(
+        runtime=types.SimpleNamespace(getDevice=lambda: 0),
+        get_current_stream=lambda device: STREAM,
+    )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)

@@ -72,13 +72,14 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 def start_watching() -> None:
     """Have Python report every import, every code that is run, and every process, once for all."""
+    if getattr(sys, "_minswin_watched", False):
+        return
     with tempfile.TemporaryDirectory() as folder:  # imports what the readers import at first
         for form, content in whole().items():
             judge(Path(folder) / form, content)
     b"\xe9".decode("cp437")  # the names of a zip file; Python imports the code page at first use
-    if not getattr(sys, "_minswin_watched", False):
-        sys._minswin_watched = True  # type: ignore[attr-defined]
-        sys.addaudithook(_watch)
+    sys._minswin_watched = True  # type: ignore[attr-defined]
+    sys.addaudithook(_watch)
 
 
 def resident(line: str) -> int:

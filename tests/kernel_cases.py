@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from minswin.kernels.cpu import losses
 
 losses.FEWEST = 1  # small cases run the loops too
 DTYPES = (np.float32, np.float64)
-SPELLED_OUT = ("drop", "mask_value", "attend")  # settings that no kernel takes: the definition runs
+SPELLED_OUT = ("mask_value", "attend")  # settings that no kernel takes: the definition runs
 NAMES = sorted(name for name, row in FAST.items() if "numba" in row and name not in UPDATES)
 
 
@@ -54,11 +55,13 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         *(((shape,), {"axis": 1}) for shape in ((2, 5, 3), (3, 8), (2, 7, 0))),
         (((2, 2100, 3),), {}),  # more than a block
         (((4, 3, 2),), {"axis": 0}),
+        (((4, 3, 2),), {"axis": (0, 2)}),  # at once, and below all
         (((0, 4),), {}),
     ],
     "log_softmax": [
         *(((shape,), {}) for shape in ((), (1,), (2, 3, 5), (4, 100), (0, 3))),
         (((2, 5, 3),), {"axis": -2}),
+        (((2, 5, 3),), {"axis": None}),
         (((3, 1030),), {}),
     ],
     "gelu": [((shape,), {}) for shape in ((), (1,), (0, 3), (7, 5), (2, 3, 33))],
@@ -172,6 +175,19 @@ def typical_case(name: str, dtype: type) -> Case:
 
 
 # ── the walker ───────────────────────────────────────────────────────────────────────────────────
+
+
+def assert_takes_what_its_definition_takes(name: str, backend: str) -> None:
+    """A kernel has the arguments of its definition: names, kinds and defaults, in this order."""
+    kernel, definition = (
+        [
+            (p.name, p.kind, p.default)
+            for p in signature(f).parameters.values()
+            if p.name not in SPELLED_OUT
+        ]
+        for f in (FAST[name][backend], definition_of(name))
+    )
+    assert kernel == definition
 
 
 def assert_equals_definition(

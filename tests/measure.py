@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minswin.bench.machine import machine
-from minswin.replacing import replacing
+from minswin.replacing import write_text
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "examples" / "numbers.md"
@@ -164,8 +164,7 @@ def main() -> None:
     if failed:
         sys.exit(f"measure: {len(failed)} of {len(new)} commands failed; nothing was written")
     if options.write:
-        with replacing(DOCUMENT, who="measure") as temporary:
-            temporary.write_text(document, "utf-8")
+        write_text(DOCUMENT, document, who="measure")
 
 
 if __name__ == "__main__":

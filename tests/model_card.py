@@ -2,14 +2,16 @@
 
     python tests/model_card.py RUN NAME --data-dir DIR --seconds 3412 --cpu "two cores of …"
 
-writes NAME.safetensors, NAME.json and NAME.md into minswin/pretrained (or --folder). The weights of
-the file are tested, not those of the run. This is the one place where the test images are asked:
-do it once, of a run that held-out images chose. `minswin train` prints the seconds.
+writes NAME.safetensors, NAME.json and NAME.md into minswin/pretrained (or --folder). Where NAME is
+a named model and the run one with the same settings, the file is of that name. The weights of the
+file are tested, not those of the run. This is the one place where the test images are asked: do it
+once, of a run that held-out images chose. `minswin train` prints the seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -18,15 +20,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import data, data_parallel, no_grad
-from minswin.replacing import replacing
+from minswin.models.registry import CLASSES, MODELS
+from minswin.replacing import write_text
 from minswin.training import load_trained_model, recipe
-from minswin.training.checkpoints import FOLDER, export
+from minswin.training.checkpoints import FOLDER, export, read_checkpoint, save_exported
 from minswin.training.evaluation import evaluate_checkpoint, mirrored
 from minswin.training.folder import LOG
 from minswin.training.inputs import evaluation_batches
 from minswin.training.progress import read_journal
+from minswin.weights.recognise import full_settings
 
 OF_A_MACHINE = ("data", "data_dir", "download", "device", "threads", "workers", "out")
+OF_THE_DATA = ("img_size", "num_classes", "dtype", "rng")
 BINS = 10  # of confidence
 CURVE = 12  # lines of it, about
 
@@ -95,15 +100,36 @@ def command(settings: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
+def under_the_name(name: str, info: dict[str, Any]) -> dict[str, Any]:
+    """What a run is, told as a named model where `name` is one; it must be the same model."""
+    run = info["model"]
+    if name not in MODELS or name == run["name"]:
+        return info
+    made, wanted = (
+        {**full_settings(n), **s} for n, s in ((run["name"], run["settings"]), (name, {}))
+    )
+    compared = wanted.keys() - {*OF_THE_DATA, "recompute"}
+    other = sorted(k for k in compared if json.dumps(made.get(k)) != json.dumps(wanted[k]))
+    if other or CLASSES[name] is not CLASSES[run["name"]]:
+        raise SystemExit(
+            f"model_card: the run is of another model than {name}: {', '.join(other)} differ; "
+            "choose another name, or mend minswin/models/registry.py"
+        )
+    kept = {k: v for k, v in run["settings"].items() if k in OF_THE_DATA}
+    settings = {**info["settings"], "model": name, "model_settings": None}
+    return {**info, "model": {"name": name, "settings": kept}, "settings": settings}
+
+
 def card(
-    name: str, info: dict[str, Any], tested: Tested, images: int, held_out: float,
+    name: str, file: Path, info: dict[str, Any], tested: Tested, images: int, held_out: float,
     journal: list[dict[str, Any]], seconds: float, cpu: str,
 ) -> str:  # fmt: skip
     """The text of the model card."""
-    model, _ = load_trained_model(info["file"])
+    model, told = load_trained_model(file)
     settings, trained_on = info["settings"], info["data"]
     classes, (_, height, width) = trained_on["classes"], trained_on["image"]
-    chosen = ", ".join(f"{k} {v}" for k, v in (settings.get("model_settings") or {}).items())
+    own = {**MODELS[model.name], **(told["settings"].get("model_settings") or {})}
+    made = ", ".join(f"{k} {v}" for k, v in own.items() if k not in ("img_size", "num_classes"))
     kept = f"{settings['holdout']:,} training images that chose the epoch"
     facts = {
         f"test accuracy ({images:,} images, nothing was chosen by them)": f"{tested.accuracy:.1%}",
@@ -117,7 +143,7 @@ def card(
     }
     return f"""# {name}, trained on {trained_on["name"]}
 
-A {info["model"]["name"]}{f" with {chosen}" if chosen else ""} for {height}×{width} images:
+A {model.name} for {height}×{width} images ({made}):
 {model.parameter_count():,} parameters, {model.flops() / 1e6:.0f} million multiply-adds an image.
 Trained from scratch by minswin, on {cpu}, without a GPU.
 
@@ -172,13 +198,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER)
     chosen = parser.parse_args(arguments)
     file = chosen.folder / f"{chosen.name}.safetensors"
-    info = {**export(chosen.run, file), "file": file}
+    info = export(chosen.run, file)  # whose command the card shows
+    named = under_the_name(chosen.name, info)
+    if named is not info:
+        save_exported(file, named, read_checkpoint(file).weights)
     held = evaluate_checkpoint(file, split="held-out", data_dir=chosen.data_dir).result.accuracy
     tested, images = test(file, chosen.data_dir)
     journal = read_journal(chosen.run / LOG)
-    text = card(chosen.name, info, tested, images, held, journal, chosen.seconds, chosen.cpu)
-    with replacing(file.with_suffix(".md"), who="model_card") as temporary:
-        temporary.write_text(text, "utf-8")
+    text = card(chosen.name, file, info, tested, images, held, journal, chosen.seconds, chosen.cpu)
+    write_text(file.with_suffix(".md"), text, who="model_card")
     print(f"{file}: {file.stat().st_size:,} bytes; test {tested.accuracy:.1%}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+QUICK = ("-G",)  # the same front end, and nothing is optimized: a tenth of the time
 INSTALL = "pip install nvidia-cuda-nvrtc-cu12"
 
 

@@ -76,9 +76,9 @@ def questions(data: str | None) -> list[Question]:
     long = Question(
         "train cifar", [(*cifar, "--epochs", "60", *size, "-o", "/tmp/on_device/60")], 1, 200
     )
-    runs = ("test_capture", "test_device_runs", "test_devices")
+    runs = ("test_capture", "test_device_runs", "test_devices", "test_residual")
     tests = [(*TEST, f"tests/{name}.py") for name in runs]
-    compiled = [(*ASK, "lap", *race, "compiled", *PRECISIONS[:2]) for race in RACES]
+    compiled = [(*ASK, "lap", *race, "compiled", *PRECISIONS) for race in RACES]
     laps = [
         (*ASK, "lap", *race, w, *PRECISIONS) for race in RACES for w in ("minswin", "eager", "sdpa")
     ]
@@ -88,9 +88,9 @@ def questions(data: str | None) -> list[Question]:
         Question("kernels", [(*TEST, "tests/test_gpu.py", "-k", k) for k in KERNELS], 5, 60),
         Question("capture", [(*ASK, "capture")], 1, 40),
         Question("steps", [(*ASK, "steps", *race) for race in RACES[:2]], 2, 40),
-        Question("runs", [*tests, *compiled], 6, 100),
+        Question("runs", [*tests, *compiled], 7, 100),
         Question("laps", laps, 1, 40),
-        Question("compiled", compiled, 1, 45),
+        Question("compiled", compiled, 1, 60),
         *([short] if data else []),
         Question("profile", [(*ASK, "profile", *race) for race in RACES[:2]], 1, 40),
         Question("train shapes", [(*shapes, *few)], 1, 40),

@@ -87,43 +87,22 @@ def _ms(times: Any) -> float:
 
 
 def _torch_lap(setup: Any, precision: str, who: str) -> dict[str, Any]:
-    """transformers' model with SGD; bfloat16 is autocast. Compiled: a step alone, compiled once."""
+    """PyTorch's times. Compiled: of a step alone, which is compiled once."""
     import torch
 
     from minswin.bench import gpu
-    from minswin.bench.peers import of_transformers
-    from minswin.bench.setups import data
 
-    there, how = ("cpu", {"backend": "aot_eager"}) if ON_HOST else ("cuda", {})
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    model = of_transformers(setup, fused=who == "sdpa").to(there).train()
-    run = torch.compile(model, **how) if who == "compiled" else model
-    images, labels = (torch.from_numpy(x).to(there) for x in data(setup))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-    def loss() -> Any:
-        with torch.autocast(there, torch.bfloat16, enabled=precision == "bfloat16"):
-            return torch.nn.functional.cross_entropy(run(images).logits, labels)
-
-    def forward() -> None:
-        with torch.no_grad():
-            loss()
-
-    def both() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss().backward()
-
-    def step() -> None:
-        both()
-        optimizer.step()
-
-    wait, often = torch.cuda.synchronize, {"calls": 8, "rounds": 3}
+    there, wait, often, how = "cuda", torch.cuda.synchronize, {"calls": 8, "rounds": 3}, {}
     if ON_HOST:
-        wait, often = int, {"warm_up": 0, "calls": 1, "rounds": 1}
+        there, wait, often = "cpu", int, {"warm_up": 0, "calls": 1, "rounds": 1}
+        how = {"backend": "aot_eager"}
+    compile_with = how if who == "compiled" else None
+    works = gpu.torch_works(
+        setup, precision, fused=who == "sdpa", compile_with=compile_with, device=there
+    )
     if who == "compiled":
-        return {"step": _ms(gpu.timed(step, wait, **often))}
-    parts = gpu._parts(*(gpu.timed(work, wait, **often) for work in (forward, both, step)))
+        return {"step": _ms(gpu.timed(works[-1], wait, **often))}
+    parts = gpu.parts(*(gpu.timed(work, wait, **often) for work in works))
     return dict(zip(("forward", "backward", "step"), map(_ms, parts), strict=True))
 
 

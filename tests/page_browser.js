@@ -5,13 +5,17 @@
 
 const { chromium } = require("playwright-core");
 const [, , executablePath, folder] = process.argv;
-const [livePage, recordedPage, workerPage, picture] = ["live.html", "recorded.html", "worker.html", "odd.png"].map((name) => `${folder}/${name}`);
+const [livePage, recordedPage, otherPage, picture] = ["live.html", "recorded.html", "other.html", "odd.png"].map((name) => `${folder}/${name}`);
 const QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
 
 const steps = (page) => page.evaluate(() => [...minswin.steps().get("head").data]);
 const pins = (page) => page.evaluate(() => minswin.state.pins);
-const settled = (page) => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 120)))));
+// Drawn, and nothing is being computed any more: two frames, and whatever a worker is at.
+const settled = (page) => page.evaluate(() => new Promise((done) => {
+  const wait = () => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => (minswin.busy() ? wait() : done()), 120)));
+  wait();
+}));
 
 // The picture as the page has it, (3, H, W) bytes.
 const pixels = (page) => page.evaluate(() => {
@@ -250,10 +254,10 @@ async function open(browser, file, settings, heard) {
     };
     await page.close();
   }
-  const slow = await open(browser, workerPage, {}, heard);
-  await answered(slow, () => slow.locator("#mask").click());
-  results.worker = await steps(slow);
-  await slow.close();
+  const other = await open(browser, otherPage, {}, heard);
+  await answered(other, () => other.locator("#mask").click());
+  results.other = await steps(other);
+  await other.close();
   const page = await open(browser, recordedPage, {}, heard);
   await page.keyboard.press("Escape");
   results.recorded = await page.evaluate(() => minswin.blocks().map((block) => [...Array(block.grid[0] * block.grid[1]).keys()].map((token) => {

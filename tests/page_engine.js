@@ -56,11 +56,13 @@ const CALLS = {
   block: batched((x, params, window, shifted, heads) =>
     result(engine.swinBlock(x, params, "", { window, shifted, heads }))),
   model: batchedModel((settings, weights, image) => result(engine.run({ settings, weights }, image))),
-  // not of the protocol: all steps of a model by name, and the loading of weights
+  // not of the protocol: all steps of a model by name, the last one alone, and the loading of weights
   steps: (settings, weights, batch, options) => {
     const all = images(batch).map((image) => [...engine.run({ settings, weights }, image, options)]);
     return Object.fromEntries(all[0].map(({ name }, i) => [name, stacked(all.map((steps) => steps[i]))]));
   },
+  logits: (settings, weights, batch, options) =>
+    stacked(images(batch).map((image) => result(engine.run({ settings, weights }, image, options)))),
   load: (file) => engine.load(file).weights,
 };
 CALLS.build_model = (settings, weights, batches) => batches.map((x) => CALLS.model(settings, weights, x));

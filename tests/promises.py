@@ -50,7 +50,7 @@ def signatures() -> Iterator[str]:
         module = load(name)
         for public in module.__all__:
             value = getattr(module, public)
-            if not _is_ours(value):
+            if not is_ours(value):
                 continue
             yield f"{module.__name__}.{public}{_arguments(value)}"
             if isinstance(value, type):
@@ -71,7 +71,7 @@ def _argument(p: inspect.Parameter) -> str:
     return f"{stars}{p.name}{default}"
 
 
-def _is_ours(value: object) -> bool:
+def is_ours(value: object) -> bool:
     """Whether it is a function or a class of minswin: names for types, as Array, are not."""
     return callable(value) and str(getattr(value, "__module__", "")).startswith("minswin")
 

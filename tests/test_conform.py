@@ -14,8 +14,8 @@ from minswin.crosscheck import own, report
 from minswin.crosscheck.adapter import FUNCTIONS, adapter_of, protocol
 from minswin.crosscheck.conform import conform, examine, questions
 from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict, judge
-from minswin.crosscheck.junit import junit_xml
 from minswin.crosscheck.probes import Probe, pack
+from minswin.crosscheck.report import junit_xml
 
 PROBES = {probe.name: probe for probe in pack()}
 OWN = {name: getattr(own, name) for name in FUNCTIONS}

@@ -16,6 +16,7 @@ from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.names import resolve
 from minswin.crosscheck.printed import report
+from minswin.crosscheck.results import data_of
 from minswin.weights import save_weights
 
 
@@ -52,6 +53,17 @@ def test_what_is_left_over_goes_to_the_only_one_of_its_shape() -> None:
     ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal(7)}
     found = align(ours, {"x": np.zeros((2, 3)), "y": ours["b"]})
     assert found["a"].name == "x" and found["a"].note == "the only one of this shape"
+
+
+def test_what_has_the_name_of_a_layer_is_what_its_last_step_gives() -> None:
+    """A block is no step. A copy of what is paired, as of what was written into, is nothing."""
+    x, y = (np.random.default_rng(i).standard_normal((2, 3)) for i in (0, 1))
+    ours = {"a.weight": x[0], "a.add": x, "a.relu": y, "b.relu": 2 * y}
+    theirs = {"a": y + 1, "sum": x}
+    found = align(ours, theirs, known=["a.weight"])
+    assert {n: m.name for n, m in found.items()} == {"a.add": "sum", "a.relu": "a"}
+    found = align(ours, {"sum": x, "a": x.copy()}, known=["a.weight"])
+    assert list(found) == ["a.add"]
 
 
 def test_what_a_map_leaves_out_stays_out_and_no_gradient_is_guessed() -> None:
@@ -128,7 +140,7 @@ def test_a_transposed_square_weight_is_a_finding() -> None:
     theirs[name] = theirs[name].T.copy()
     found = compare(truth, theirs)
     assert found.first is not None and found.first.name == name
-    assert "exchanging its axes" in report(truth, found, diagnose(truth, found, seconds=2))
+    assert "exchanging its axes" in report(data_of(truth, found, diagnose(truth, found, seconds=2)))
 
 
 def test_square_weights_are_turned_where_all_others_are() -> None:

@@ -10,15 +10,27 @@ import numpy as np
 import pytest
 
 from minswin.composites import mlp, spelled_out
-from minswin.crosscheck import score
-from minswin.crosscheck.compare import compare
-from minswin.crosscheck.diagnose import Diagnosis, diagnose
+from minswin.crosscheck import fingerprints as prints
+from minswin.crosscheck import recipe, score
+from minswin.crosscheck.compare import Comparison, Finding, compare
+from minswin.crosscheck.diagnose import Cause, Diagnosis, diagnose
 from minswin.crosscheck.edits.functions import known_functions
+from minswin.crosscheck.edits.operators import edits_of
+from minswin.crosscheck.edits.spots import watch
+from minswin.crosscheck.edits.statements import terms
 from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text
-from minswin.crosscheck.number import closed_form
-from minswin.crosscheck.observations import observe
-from minswin.crosscheck.printed import report
+from minswin.crosscheck.folder import builder
+from minswin.crosscheck.further import further_on
+from minswin.crosscheck.ground import Ground
+from minswin.crosscheck.number import closed_form, on_top
+from minswin.crosscheck.observations import REORDERED, observe
+from minswin.crosscheck.printed import report, why
 from minswin.crosscheck.recording import Step
+from minswin.crosscheck.results import _diagnosis, data_of
+from minswin.crosscheck.search import Clock, Search
+from minswin.crosscheck.site import sites_of
+from minswin.crosscheck.trace import trace
+from minswin.models.swin import SwinBlock
 
 BLOCK = "layers.0.blocks.1.attn."
 TWICE = "ops.gelu(ops.gelu(ops.linear(x, w1, b1)))"
@@ -54,11 +66,10 @@ def test_a_right_trace_has_no_diagnosis() -> None:
 
 
 def test_a_mistake_is_named_with_its_line_and_what_to_do() -> None:
-    truth = score.truth("square")
-    d = truth.steps[BLOCK + "q"].value.shape[-1]
-    found = diagnosed(**{BLOCK + "scores": lambda s: s * np.sqrt(d)})
+    truth, comparison = wrong_port(spelled_out.function, "q.shape[-1] ** -0.5", "1.0")
+    found = diagnose(truth, comparison, seconds=3)
     assert [cause.name for cause in found.causes] == ["q kᵀ is not scaled"]
-    text = report(truth, compare(truth, truth.arrays["float32"]), found)
+    text = report(data_of(truth, comparison, found))
     assert "✗ q kᵀ is not scaled" in text and "remedy    scores = (q / √d) kᵀ" in text
     assert "minswin/composites.py:" in text
     assert "      - logits = (q * q.shape[-1] ** -0.5) @ k.transpose(*swapped)" in text
@@ -96,12 +107,104 @@ def test_what_no_classic_describes_is_named_by_an_edit(
     )
 
 
+def told(name: str, explains: int, of: int, remedy: str = "") -> tuple[bool, str]:
+    """Whether a cause is named, and what is printed of it."""
+    cause = Cause(name, step((), ()), remedy, explains=explains, of=of)
+    found = Diagnosis(Finding("x", step((), ()), "wrong"), [cause], [], 9)
+    return found.named, "\n".join(why(_diagnosis(found)))
+
+
+def test_an_edit_that_gives_few_of_the_other_tensors_is_told_as_what_may_be() -> None:
+    named, text = told("an operation comes later", 3, 6)
+    assert not named and "✗" not in text and "  ? an operation comes later" in text
+    assert "not sure: this edit gives the first wrong tensor, and not all of the others" in text
+    assert told("an operation comes later", 6, 6)[0] and told("one number", 0, 0)[0]
+    assert told("met before", 2, 4, "do this")[0] and not told("met before", 1, 4, "do this")[0]
+
+
+def test_what_two_statements_add_may_stand_in_the_other_order() -> None:
+    text = Text(SwinBlock.__call__)
+    ((changes, _, _),) = terms(text)
+    lines = Edit(text, changes, "", 1).source.splitlines()
+    assert lines[-2:] == [
+        "    x = x + self.drop_path(self.mlp(self.norm2(x)))",
+        "    return x + self.drop_path(self.attn(self.norm1(x)))",
+    ]
+
+
+def test_an_edit_of_a_block_gives_norms_elsewhere_whose_inputs_are_given() -> None:
+    """The MLP before attention: a norm is made in the call of a norm, where the edit is not."""
+    truth, text = prints.search_of("V1").site.ground.truth, Text(SwinBlock.__call__)
+    ((changes, words, _),) = terms(text)
+    x, labels = (truth.steps[name].value for name in ("image", "labels"))
+    with Edit(text, changes, words, 1).planted():
+        steps = trace(truth.build, x, labels, grad=False, dtypes=("float32",)).steps
+    ends = ("norm1", "norm2", "qkv", "proj", "fc1", "fc2", "norm", "reduction")
+    kept = {n: s.value for n, s in steps.items() if s.op != "parameter" and n.endswith(ends)}
+    found = diagnose(truth, compare(truth, kept), seconds=20)
+    assert found is not None and found.named
+    assert [cause.name for cause in found.causes] == [words]
+    assert found.causes[0].explains == found.causes[0].of == 6
+
+
 def test_from_blocks_alone_the_layer_between_them_is_searched() -> None:
-    blocks = ("image", "head", *(f"layers.{i}.blocks.{j}.output" for i in (0, 1) for j in (0, 1)))
-    truth, comparison = wrong_port(mlp.function, "ops.gelu(", "ops.relu(", blocks)
-    found = diagnose(truth, comparison, seconds=20)
+    """Of a ViT, of which there are half as many edits as of a Swin."""
+    settings = {"img_size": (8, 12), "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 3}
+    build = builder("vit_tiny", {**settings, "num_classes": 5})
+    x, labels = recipe.images(2, 3, (8, 12)), recipe.labels(2, 5)
+    truth, text = trace(build, x, labels, grad=False), Text(mlp.function)
+    a = text.source.index("ops.gelu(")
+    with Edit(text, [(a, a + 8, "ops.relu")], "planted", 0).planted():
+        steps = trace(build, x, labels, grad=False, dtypes=("float32",)).arrays["float32"]
+    blocks = ("image", "blocks.0.add_1", "blocks.1.add_1", "head")
+    found = diagnose(truth, compare(truth, {n: steps[n] for n in blocks}), seconds=20)
     assert found is not None and "relu" in found.causes[0].edit.diff
     assert found.causes[0].explains == found.causes[0].of > 1
+
+
+def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> None:
+    def wrong(name: str, verdict: str = "wrong") -> Finding:
+        return Finding(name, step((), ()), verdict)
+
+    rows = [wrong("a"), wrong("right", "right"), wrong("b", "shape"), wrong("c"), wrong("d")]
+    given: dict[str, Any] = {f.name: None for f in rows}
+    whole = Comparison(rows, rows[0], given, given, {})
+    asked: list[Comparison] = []
+    sure = Cause("rolled", None, explains=1, of=1)
+
+    def diagnosed(comparison: Comparison) -> Diagnosis:
+        asked.append(comparison)
+        return Diagnosis(comparison.first, [sure] if comparison.first is rows[4] else [], [], 2)
+
+    for first, seen in ((rows[0], [REORDERED]), (rows[2], [])):
+        found = further_on(whole, Diagnosis(first, [], seen, 5), diagnosed)
+        assert [c.name for c in found.causes] == ["rolled"] and found.tried == 5 + 2 * 2
+        assert found.finding is first
+    assert [c.first for c in asked] == [rows[3], rows[4]] * 2
+    assert [sorted(c.given) for c in asked[:2]] == [["c", "d", "right"], ["d", "right"]]
+    for plain in (Diagnosis(rows[0], [], ["it is zero"], 5), Diagnosis(rows[2], [sure], [], 5)):
+        assert further_on(whole, plain, diagnosed) is plain and plain.tried == 5
+    assert len(asked) == 4
+
+
+def test_an_edit_and_one_number() -> None:
+    """Scores are not scaled, and probabilities are divided by √5."""
+    mine = Text(spelled_out.function)
+    scaled, rest = "q * q.shape[-1] ** -0.5", "@ v  #"
+    a, b = mine.source.index(scaled), mine.source.index(rest)
+    middle = mine.source[a + len(scaled) : b]
+    truth, comparison = wrong_port(
+        spelled_out.function, mine.source[a:b], f"q{middle}* (1 / 5**0.5) ",
+        tuple(BLOCK + name for name in ("q", "k", "v", "merged")),
+    )  # fmt: skip
+    ground = Ground(truth, {n: m.array for n, m in comparison.given.items()}, images=1)
+    search = Search(sites_of(ground, BLOCK + "merged")[0], 2.0**-24, Clock(30))
+    (mine,) = [text for text in search.site.texts if text.function is mine.function]
+    edits = edits_of(mine, watch([mine], lambda: search.site.run(whole=True)), most=2.5)
+    assert not search.run(edits, "edits")
+    (found,) = on_top(search)
+    assert found.number == pytest.approx(5**-0.5, rel=1e-6)
+    assert "+ logits = ((q)) @ k.transpose(*swapped)" in found.edit.diff
 
 
 def test_a_function_of_a_module_that_comes_later_can_be_edited(monkeypatch: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,29 @@ from tiny_models import tiny_model
 from minswin.around import around
 from minswin.autograd import Tensor
 from minswin.crosscheck import score
+from minswin.crosscheck.building import forked
+from minswin.crosscheck.edits.classics import classic_edits, classics, edit_of
 from minswin.crosscheck.edits.functions import forget, reaches
-from minswin.crosscheck.edits.helpers import SAID, e_causal, e_interleaved, e_softmax, said
-from minswin.crosscheck.edits.loading import _by_columns
+from minswin.crosscheck.edits.helpers import (
+    e_causal,
+    e_far_apart,
+    e_interleaved,
+    e_masked_late,
+    e_padded,
+    e_softmax,
+)
+from minswin.crosscheck.edits.loading import _by_columns, shared
 from minswin.crosscheck.edits.operators import edits_of
+from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.texts import Edit, Text
-from minswin.crosscheck.edits.watching import watch
+from minswin.crosscheck.edits.told import SAID, said
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.search import Clock, Search
 from minswin.crosscheck.site import sites_of
+from minswin.reference.conv import max_pool2d
 from minswin.reference.elementwise import gelu
 from minswin.reference.linear import linear
+from minswin.reference.normalize import softmax
 from minswin.reference.windows import attention_mask, relative_position_index, shift_regions
 
 
@@ -55,10 +68,142 @@ def test_the_other_end_and_each_by_itself_are_edits() -> None:
     assert any("[sum_of([each]) for each in [z, z]]" in source for source in found)
 
 
+def grouped(x: Any, y: Any) -> Any:
+    size = x.shape[0], y.shape[1]
+    z = (x - y) * (x + y) / np.sqrt(x + 10)
+    return (z - y) * size[0] / x, size
+
+
+def test_an_edit_of_grouped_numbers_keeps_them_together() -> None:
+    """A tuple without brackets, a sum in brackets, a sum that was the argument of a function."""
+    x = np.arange(1.0, 7).reshape(2, 3)
+    found = edits(grouped, x, x[::-1])
+    for source, words in found.items():
+        compile(source, words, "exec")
+    for new in (
+        "size = e_bump((x.shape[0], y.shape[1]), 1, -1)\n",  # off by one
+        "z = ((x + y) * (x - y)) / np.sqrt(x + 10)\n",  # exchanged
+        "z = (((x - y) * (x + y)) * (x + y)) / np.sqrt(x + 10)\n",  # twice
+        "z = (x - y) * (x + y) / (x + 10)\n",  # left out
+        "return (((z - y) / x) * (size[0])), size\n",  # later, in a tuple
+        "return ((z * (size[0])) - y) / x, size\n",  # earlier
+    ):
+        assert any(new in source for source in found), new
+
+
 def test_heads_are_taken_apart_the_other_way() -> None:
     x = np.arange(12.0).reshape(1, 12)
     expected = x.reshape(1, 3, 4).transpose(0, 2, 1).reshape(1, 12)
     np.testing.assert_array_equal(e_interleaved(x, 3), expected)
+
+
+def sisters(x: Any, mask: Any, self: Any = None) -> Any:
+    x = x + np.tanh(x.mean(axis=-1, keepdims=True))
+    index = (3 + x) * 5 + (mask - 1)
+    return x + np.tanh(index.mean(axis=-1, keepdims=True)) + mask
+
+
+def test_what_is_written_twice_is_edited_at_both_places() -> None:
+    x = np.arange(6.0).reshape(3, 2)
+    found = edits(sisters, x, np.where(x > 3, -100.0, 0.0))
+    both = [s for s, w in found.items() if w == "a reduction over another axis, at 2 places"]
+    assert any(s.count("axis=0, keepdims") == 2 for s in both)
+    sums = [s for s, w in found.items() if w == "a residual counted twice, at 2 places"]
+    assert any("x = x + x + np.tanh(" in s and "return x + x + np.tanh(" in s for s in sums)
+    assert any("index = (x + mask)\n" in s for s, w in found.items() if w == "its numbers left out")
+    masked = [s for s, w in found.items() if w == "0 where it is masked"]
+    assert any("return e_unmasked(x + np.tanh(" in s and "+ mask)" in s for s in masked)
+
+
+SIDE = 1
+
+
+def cut(x: Any, attend: Any, f: Any) -> Any:
+    x = f(x, 1, padding=(2, 2))
+    x = f(x, f(x, x.shape[-1], side=SIDE), side=SIDE)
+    axes = (2, 0, 3, 1, 4)
+    y = x.transpose(*axes)
+    return attend(y * y.shape[-1] ** -0.5 + np.where(y > 0, -100.0, 0.0))
+
+
+def test_sides_axes_arguments_and_transpositions_are_edits() -> None:
+    x = np.arange(2 * 3 * 3 * 2 * 4.0).reshape(2, 3, 3, 2, 4) - 7
+    found = edits(cut, x, np.tanh, lambda x, y, side=0, padding=0: x)
+    for new, words in (
+        ("e_padded(f, 0, x, 1, padding=(2, 2))", "padded at the bottom and the right"),
+        ("e_padded(f, 1, x, 1, padding=(2, 2))", "padded at the bottom and the right"),
+        ("y.shape[-3] ** -0.5", "another axis of a shape"),
+        ("x = f(x, f(x, x.shape[-1], side=0), side=0)", "another constant, at 2 places"),
+        ("e_as_shape(x.transpose(0, 2, 3, 1, 4), x.transpose(*axes))", PARTLY),
+        ("e_as_shape(x.transpose(2, 0, 1, 3, 4), x.transpose(*axes))", PARTLY),
+        ("return e_masked_late(attend, y * y.shape[-1]", "masked behind the softmax"),
+    ):
+        assert any(new in source for source, w in found.items() if w == words), new
+
+
+PARTLY = "a reshape in the place of a part of a transposition"
+
+
+def defined(f: Any) -> Any:
+    one = f(3, stride=2)
+    return one, f(4)
+
+
+def test_an_argument_of_one_call_is_that_of_another() -> None:
+    found = edits(defined, lambda size, stride=1: size * stride)
+    new = [s for s, words in found.items() if words == "an argument of another call"]
+    assert len(new) == 1 and "one = f(3)\n" in new[0] and "f(4, stride=2)" in new[0]
+
+
+def test_a_map_is_padded_at_the_bottom_and_the_right_as_tensorflow_does() -> None:
+    x = np.random.default_rng(0).standard_normal((1, 2, 6, 8)) - 5
+    side = {"kernel": (3, 3), "stride": (2, 2)}
+    behind = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-np.inf)
+    expected = max_pool2d(behind, **side)[0]
+    given = e_padded(max_pool2d, 0, x, **side, padding=(1, 1))[0]
+    np.testing.assert_array_equal(given, expected)
+
+
+def test_a_mask_behind_the_softmax_is_added_or_sets_to_0() -> None:
+    x = np.array([[1.0, 2.0, -99.0], [0.5, -0.5, 0.0]])
+    p = softmax(np.array([[1.0, 2.0, 1.0], [0.5, -0.5, 0.0]]))[0]
+    mask = np.array([[0.0, 0.0, -100.0], [0.0, 0.0, 0.0]])
+    added = e_masked_late(lambda x: softmax(x)[0], x, True)
+    np.testing.assert_allclose(added, p + mask, rtol=1e-13)
+    zero = e_masked_late(lambda x: softmax(x)[0], x, False)
+    np.testing.assert_allclose(zero, np.where(mask == 0, p, 0), rtol=1e-13)
+
+
+def test_all_classics_of_what_runs_are_tried_with_words_or_without() -> None:
+    texts = {one.function: edit_of(one).text for one in classics()}
+    tried = {e.words for e in classic_edits(texts)}
+    assert {"the mask of V2 added twice", "the rate drops after the warm-up"} <= tried
+    after = {e.words for e in classic_edits(texts, of="after")}
+    assert {"ε stands under the root", "losses are added up instead of averaged"} <= after
+    assert not tried & {e.words for e in classic_edits(texts, of="cotangent")}
+
+
+def test_blocks_of_elements_that_stand_far_apart() -> None:
+    """As einops says it: b c (p1 h) (p2 w), where b c (h p1) (w p2) is meant."""
+    x = np.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
+    expected = np.empty_like(x)
+    for i in range(4):
+        for j in range(6):
+            (h, p), (w, r) = divmod(i, 2), divmod(j, 3)
+            expected[:, :, i, j] = x[:, :, p * 2 + h, r * 2 + w]
+    np.testing.assert_array_equal(e_far_apart(x, 2, 2, 3), expected)
+
+
+def test_a_layer_stands_in_the_place_of_the_others_and_goes_again() -> None:
+    model = tiny_model("vit_cifar")
+    before = {n: p.data for n, p in model.named_parameters()}
+    found = {(s.donor, *s.places): s for s in shared(model)}
+    with found["blocks.1.mlp", "blocks.0.mlp"].planted():
+        now = {n: p.data for n, p in model.named_parameters()}
+    moved = {n for n, x in now.items() if x is not before[n]}
+    assert moved == {n for n in before if n.startswith("blocks.0.mlp.")}
+    assert all(now[n] is before[n.replace(".0.", ".1.")] for n in moved)
+    assert all(p.data is before[n] for n, p in model.named_parameters())
 
 
 @pytest.mark.parametrize(
@@ -70,7 +215,10 @@ def test_heads_are_taken_apart_the_other_way() -> None:
         ("e_cast(f, e_half, x, w)", "f(x.astype(float16), w).astype(float16)"),
         ("e_softmax(x, -1, 'sigmoid')", "sigmoid(x)"),
         ("e_softmax(x, -1, 'quiet')", "softmax(x, axis=-1) with one more key of logit 0"),
+        ("e_clipped(f(x), 0, np.inf)", "relu(f(x))"),
         ("e_clipped(q @ k, -1, 1)", "clip(q @ k, -1, 1)"),
+        ("e_padded(f, 0, x, k=3)", "f(x, k=3) with none of the padding in front"),
+        ("e_masked_late(f, x, True)", "f(x without its mask) + mask"),
         ("softmax(e_causal(x))", "softmax(x where key ≤ query, else −∞)"),
         ("e_free(x + b)", "c * (x + b)"),
         ("e_free(f(x) * g(b))", "c * (f(x) * g(b))"),
@@ -176,3 +324,27 @@ def test_a_norm_more_and_a_limit_are_among_the_edits_of_a_layer() -> None:
     gelu_again = "e_unary(self.mlp(self.norm2(x)), 'gelu')"
     for new in ("self.norm1(x)", gelu_again, "self.norm2(x) + self.mlp(", "e_clipped("):
         assert any(source.count(new) > text.source.count(new) for source in written), new
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def burn(seconds: float = 0.05) -> None:
+    """Use so many CPU seconds."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_the_time_of_another_process_counts() -> None:
+    clock = Clock(10)
+    forked(burn)
+    assert clock.left < 10 - 0.05 + 0.02  # of a child, hundredths are counted
+
+
+def test_another_process_has_no_more_time_than_is_left() -> None:
+    search = Search.__new__(Search)
+    burn()
+    search.clock, search.count, search.tell, search.site = Clock(0), 7, print, None
+    assert search.apart([object()], "edits of building") == []
+    assert search.count == 7  # nothing was tried

@@ -17,9 +17,13 @@ from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.edits.classics import Classic, classics, planted
 from minswin.crosscheck.edits.loading import Loaded
+from minswin.crosscheck.edits.statements import mirrored
 from minswin.crosscheck.edits.texts import Edit, Text
+from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.search import Search, rms
+from minswin.crosscheck.trace import trace
 from minswin.layers import PatchEmbed
+from minswin.models.tnt import Block
 
 FAMILIES = list(prints.TINY)
 SOME = 40
@@ -151,9 +155,33 @@ def test_of_equal_edits_that_of_a_text_is_told_before_that_of_weights() -> None:
     assert isinstance(answer.edit, Edit) and any(isinstance(e, Loaded) for e in answer.edits)
 
 
+@pytest.mark.parametrize("change", [1, 1.5])
+def test_where_a_nearer_tensor_is_wrong_too_the_answer_is_looked_up(
+    change: float, monkeypatch: Any
+) -> None:
+    """Words of TNT tell the token before; what is found must give both tensors."""
+    search, text = search_of("TNT"), Text(Block.__call__)
+    ((changes, words, _),) = mirrored(text)
+    truth = search.site.ground.truth
+    with Edit(text, changes, words, 1).planted():
+        steps = trace(truth.build, *inputs_of(truth), grad=False, dtypes=("float32",)).steps
+    monkeypatch.setattr(Search, "classics", lambda _: [])  # nothing is searched
+    monkeypatch.setattr("minswin.crosscheck.diagnose._Value._stages", lambda *_: iter(()))
+    theirs = {"norm": steps["norm"].value * np.float32(change), "head": steps["head"].value}
+    comparison = compare(truth, theirs)
+    assert comparison.first is not None and comparison.first.name == "norm"
+    found = diagnose(truth, comparison)
+    assert found is not None and found.tried <= prints.MOST
+    assert [cause.name for cause in found.causes] == ([words] if change == 1 else [])
+
+
+def inputs_of(truth: Trace) -> tuple[np.ndarray, np.ndarray]:
+    return truth.steps["image"].value, truth.steps["labels"].value
+
+
 def in_the_table(one: Classic) -> str:
-    """The first family in whose model the function of a classic runs, or ""."""
-    if not one.words or one.first.startswith(("cotangent", "after", "error")):
+    """The first family in whose model the function of a classic runs that Swin shows, or ""."""
+    if not (one.words and one.first) or one.first.startswith(("cotangent", "after", "error")):
         return ""
     tables = {family: prints.read(family) for family in FAMILIES}
     return next((f for f, t in tables.items() if t and one.function in t.functions), "")

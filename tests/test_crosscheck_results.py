@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from minswin.crosscheck import folder, score
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
 from minswin.crosscheck.edits.classics import classics, planted
+from minswin.crosscheck.findings import coverage, unseen_layers
 from minswin.crosscheck.html import page_of
 from minswin.crosscheck.recording import GIVEN
-from minswin.crosscheck.results import coverage, data_of, unseen_layers
+from minswin.crosscheck.results import data_of
 
 
 @cache
@@ -49,6 +51,9 @@ def test_the_command_writes_data_and_a_page_that_say_what_it_prints(
     assert data["rests on"]["layers not seen"] == ["patch_embed", "layers"]
     page = (tmp_path / "a.html").read_text("utf-8")
     assert page == page_of(data) and data["first"]["our line"].split()[0] in page
+    first, values = data["first"], data["rests on"]["values"]["in words"]
+    for line in (*data["summary"], first["where"], first["how much"], first["judged"], values):
+        assert line in printed and escape(line) in page
 
 
 def test_all_that_is_wrong_stands_in_the_data_with_numbers_of_json() -> None:
@@ -124,6 +129,9 @@ def test_a_verdict_says_how_much_it_rests_on() -> None:
     assert "layers.0" in missing and "layers.1.blocks.1" in missing
     assert not any(name.startswith(("layers.1.blocks.0.attn", "layers.0.")) for name in missing)
     assert coverage(found, gradients=True).seen == 0
+    short = compare(truth, {"head": truth.arrays["float32"]["head"][:, :2]})
+    words = data_of(truth, short, None)["rests on"]["values"]["in words"]
+    assert words == f"1 of {c.of} seen (1 by name, 0 by their values)"  # and nothing is judged
     both = compare(truth, truth.arrays["float32"])
     parameters = [s for s in truth.steps.values() if s.cotangent is not None]
     given = [s for s in parameters if s.op in GIVEN]

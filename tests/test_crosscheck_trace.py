@@ -186,7 +186,7 @@ def test_a_write_that_is_interrupted_leaves_the_old_trace(tmp_path: Path, monkey
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder, "_write_arrays", stop)
+    monkeypatch.setattr(folder, "write_arrays", stop)
     with pytest.raises(KeyboardInterrupt):
         folder.write(found, out)
     assert [p.name for p in tmp_path.iterdir()] == ["t"]
@@ -270,6 +270,15 @@ def test_weights_are_written_apart_by_the_names_of_others(tmp_path: Path, capsys
     assert "classifier.weight" in read_weights(out / "weights.safetensors", prefixes=())
     assert main([*command, "nobody"]) == 2
     assert "--weights-to is 'nobody', expected minswin, " in capsys.readouterr().err
+
+
+def test_weights_of_what_the_model_is_built_without_are_zero_there(tmp_path: Path) -> None:
+    command = ["trace", *TINY, "--set", "relative_bias=false", "--no-grad"]
+    assert main([*command, "--weights-to", "minswin", "-o", str(tmp_path / "t")]) == 0
+    given = read_weights(tmp_path / "t" / "weights.safetensors")
+    tables = [name for name in given if name.endswith("relative_position_bias_table")]
+    steps = folder.read(tmp_path / "t").steps
+    assert tables and not any(given[n].any() or np.any(steps[n].value) for n in tables)
 
 
 def test_a_table_of_names_is_printed_and_nothing_written(tmp_path: Path, capsys: Any) -> None:

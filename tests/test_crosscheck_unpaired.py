@@ -15,6 +15,7 @@ from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.edits.classics import classics, planted
 from minswin.crosscheck.printed import report
+from minswin.crosscheck.results import data_of
 
 Arrays = dict[str, np.ndarray]
 OUTPUTS = ["layers.0.blocks.0.output", "layers.0.blocks.1.output", "layers.1.blocks.1.output"]
@@ -39,7 +40,7 @@ def own_names(arrays: Arrays, names: list[str]) -> Arrays:
 def told(theirs: Arrays, names: dict[str, str] | None = None) -> tuple[Comparison, str]:
     truth = score.truth("square")
     found = compare(truth, theirs, names)
-    return found, report(truth, found, diagnose(truth, found, seconds=2))
+    return found, report(data_of(truth, found, diagnose(truth, found, seconds=2)))
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────

@@ -121,7 +121,7 @@ def test_what_cannot_be_a_set_is_refused_in_words(pictures: Path, tmp_path: Path
     with pytest.raises(ValueError, match="it has only 'red'"):
         list_pictures(pictures)
     draw(pictures / "yellow" / "1.png", (220, 220, 20), 0)
-    with pytest.raises(ValueError, match="yellow has 1 pictures, expected 2 or more"):
+    with pytest.raises(ValueError, match="yellow has 1 picture, expected 2 or more"):
         list_pictures(pictures)
     (pictures / "yellow" / "1.png").write_text("a")
     (pictures / "yellow" / "2.png").write_text("b")

@@ -7,11 +7,16 @@ import os
 import re
 import struct
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
 
+from minswin.data import pictures
 from minswin.data.pictures import read_image
 
 Image = pytest.importorskip("PIL.Image")
@@ -280,6 +285,26 @@ def test_a_huge_picture_is_one_clear_error(tmp_path, monkeypatch, limit):
         read_image(tmp_path / "a.png", height=5, width=7)
     assert f"a.png has more than {limit} pixels; make it smaller first" in str(error.value)
     assert seen == []
+
+
+def test_two_threads_leave_the_filters_of_warnings_as_they_were(tmp_path, monkeypatch):
+    """Where both were inside, they could put them back in another order than they took them."""
+    Image.fromarray(pixels(3)).save(tmp_path / "a.png")
+    both, met = threading.Barrier(2), []
+    turn = pictures._upright
+
+    def meeting(picture, library):
+        with suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.2)
+            met.append(picture)
+        return turn(picture, library)
+
+    monkeypatch.setattr(pictures, "_upright", meeting)
+    before = list(warnings.filters)
+    read = partial(read_image, tmp_path / "a.png", height=5, width=7)
+    with ThreadPoolExecutor(2) as pool:
+        one, two = (job.result() for job in [pool.submit(read) for _ in range(2)])
+    assert np.array_equal(one, two) and not met and warnings.filters == before
 
 
 def test_a_missing_pillow_is_said(tmp_path, monkeypatch):

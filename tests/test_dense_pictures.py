@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from limits import HANG
+import warm
 
 from minswin.data.scenes import IGNORED
 from minswin.dense.detection import Detections
@@ -150,8 +148,7 @@ def test_where_no_picture_can_be_is_said_before_one_is_drawn(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["13_segment.py", "14_detect.py"])
 def test_an_example_asks_where_its_picture_goes_before_it_learns(name: str, tmp_path: Path) -> None:
-    program = [sys.executable, str(EXAMPLES / name), "--quick", "-o", str(tmp_path / "none/a")]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=HANG)
+    done = warm.run([str(EXAMPLES / name), "--quick", "-o", str(tmp_path / "none/a")])
     assert done.returncode == 1
     assert "there is no folder" in done.stderr.splitlines()[-1]
     assert done.stdout == ""  # its first line comes before the training

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_training_loop import assert_same_run, stop_after
+from tiny_runs import assert_same_run, stop_after
 from tiny_training import install, tiny_load, tiny_settings
 
 from minswin import cli, data, no_grad

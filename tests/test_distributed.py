@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import ranks
+from limits import HANG
 from tiny_models import batch, tiny_model
 
 from minswin import data_parallel, ops
@@ -99,7 +100,7 @@ def test_an_mpiexec_of_another_mpi_is_an_error_that_says_so():
     code = "from minswin.distributed import world; world()"
     foreign = ranks.environment(OMPI_COMM_WORLD_RANK="1", OMPI_COMM_WORLD_SIZE="4")
     done = subprocess.run(
-        [sys.executable, "-c", code], env=foreign, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env=foreign, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 1
     assert "started 4 processes, but MPICH" in done.stderr and "mpiexec" in done.stderr
@@ -273,7 +274,7 @@ def test_a_rank_that_failed_alone_ends_all():
         "if g.rank: print('alone', not g.all_failed(0.2), flush=True); g.abort(3)\n"
         "g.barrier()"
     )
-    done = ranks.start(2, "-c", code, timeout=60)
+    done = ranks.start(2, "-c", code, timeout=HANG)
     assert done.returncode == 3 and "alone True" in done.stdout
 
 
@@ -286,9 +287,9 @@ def test_signals_are_handled_while_a_rank_waits_for_another():
         "    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()\n"
         "    g.barrier()\n"
         "else:\n"
-        "    threading.Event().wait(50)"
+        "    threading.Event().wait(2000)"
     )
-    done = ranks.start(2, "-c", code, timeout=40)
+    done = ranks.start(2, "-c", code, timeout=HANG)
     assert "noted" in done.stdout
 
 
@@ -298,6 +299,6 @@ def test_mpi_is_a_group_of_one_for_a_process_that_was_started_alone():
         "from minswin.distributed import world; g = world('mpi'); print(type(g).__name__, g.size)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=ranks.environment(), capture_output=True, timeout=60
+        [sys.executable, "-c", code], env=ranks.environment(), capture_output=True, timeout=HANG
     )
     assert done.stdout.split() == [MPIGroup.__name__.encode(), b"1"], os.fsdecode(done.stderr)

@@ -8,10 +8,10 @@ from typing import Any
 import host_cuda
 import numpy as np
 import pytest
+from cuda_cases import GEOMETRIES, NAMES, case_of
 from gpu import require_gpu
 from kernel_cases import DTYPES, assert_equals_definition, cases, typical_case, windows_of
 from table import UPDATES, definition_of
-from test_gpu_sources import GEOMETRIES, NAMES
 from test_kernel_updates import SETTINGS, SHAPES, arrays_of
 
 from minswin import Tensor, kernels, ops
@@ -66,12 +66,7 @@ def test_a_kernel_equals_its_definition(
 def test_shifted_windows_of_every_size_equal_their_definition(
     geometry: Any, dtype: type, cupy: Any
 ) -> None:
-    shape, heads, d, window, shift, table_window = geometry
-    rng = np.random.default_rng(d)
-    qkv = 2 * rng.standard_normal((*shape, 3 * heads * d))
-    rows = (2 * table_window[0] - 1) * (2 * table_window[1] - 1)
-    arrays = qkv.astype(dtype), rng.standard_normal((rows, heads)).astype(dtype)
-    settings = windows_of(heads, window, shift, table_window)
+    arrays, settings = case_of(geometry, dtype)
     function = on_gpu(shifted_window_attention, cupy)
     assert_equals_definition("shifted_window_attention", function, arrays, settings)
 

@@ -80,6 +80,8 @@ def test_a_key_that_is_masked_for_all_gets_no_weight_and_no_gradient():
         ((10, 3), (5, 3), (2, 0), 3, 24),
         ((22, 11), (11, 11), (5, 5), 2, 16),  # 121 tokens: two tiles of queries
         ((7, 7), (7, 7), (0, 0), 4, 32),
+        ((4, 8), (4, 4), (2, 2), 15, 240),  # eight heads at a time, then seven
+        ((4, 8), (2, 4), (0, 1), 3, 48),  # 8 tokens
     ],
 )
 def test_shifted_windows_equal_their_definition(grid, window, shift, heads, C, dtype):

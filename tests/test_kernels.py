@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ from kernel_cases import (
     DTYPES,
     LAYOUTS,
     NAMES,
-    SPELLED_OUT,
     Case,
     assert_equals_definition,
+    assert_takes_what_its_definition_takes,
     cases,
     change_layout,
     typical_case,
 )
-from table import definition_of
 
 from minswin.arrays import Array
 from minswin.kernels import FAST
@@ -37,16 +35,7 @@ def test_all_kernels_have_cases() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kernel_has_the_arguments_of_its_definition(name: str) -> None:
-    definition = definition_of(name)
-    ours, truth = (
-        [
-            (p.name, p.kind, p.default)
-            for p in signature(f).parameters.values()
-            if p.name not in SPELLED_OUT
-        ]
-        for f in (FAST[name]["numba"], definition)
-    )
-    assert ours == truth
+    assert_takes_what_its_definition_takes(name, "numba")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

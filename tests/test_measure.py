@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import measure
-import numpy as np
 import pytest
 
 from minswin import check, create_model
 from minswin.arguments import generator
 from minswin.bench import report
 from minswin.bench.machine import processor
+from minswin.training.checkpoints import load_trained_model, pretrained
 
 NUMBERS = measure.DOCUMENT.read_text("utf-8")
 README = (measure.ROOT / "README.md").read_text("utf-8")
@@ -127,9 +127,15 @@ def test_the_cost_of_a_picture_is_what_the_models_count() -> None:
         assert re.search(rf"{name} +{' +'.join(map(re.escape, shown))}\n", told)
 
 
-def test_the_trained_model_is_the_one_of_the_table() -> None:
-    count = create_model("swin_cifar_small", rng=np.random.default_rng(0)).parameter_count()
-    card = (measure.ROOT / "minswin/pretrained/swin_cifar_small.md").read_text("utf-8")
-    assert all(f"{count:,} parameters" in text for text in (NUMBERS, README, card))
-    (accuracy,) = re.findall(r"chosen by them\) \| ([\d.]+ %)", card)
-    assert f"**{accuracy}**" in NUMBERS and f"| {accuracy} of the test images |" in README
+@pytest.mark.parametrize("name", sorted(pretrained()))
+def test_a_trained_model_is_the_one_of_the_table(name: str) -> None:
+    model, _ = load_trained_model(name)
+    card = pretrained()[name].with_suffix(".md").read_text("utf-8")
+    count = model.parameter_count()
+    (accuracy,) = re.findall(r"chosen by them\) \| ([\d.]+) ?%", card)
+    assert f"{count:,} parameters" in card
+    assert re.search(rf"{count:,} .*\*\*{re.escape(accuracy)} %\*\*", NUMBERS)
+    size = f"({count:,} parameters|{count / 1e6:.2g} M)"
+    assert re.search(
+        rf"CIFAR-10.* {size}.*\|.* {re.escape(accuracy)} %.* of the test images", README
+    )

@@ -12,6 +12,7 @@ from tiny_training import install, tiny_settings
 
 from minswin import cli
 from minswin.arguments import settings_in
+from minswin.models.registry import CLASSES, MODELS
 from minswin.training import load_trained_model, recipe, train
 from minswin.training.evaluation import evaluate_checkpoint
 
@@ -29,7 +30,7 @@ def test_a_run_becomes_weights_and_a_card_that_tells_what_they_do(
     text, file = (tmp_path / "mine.md").read_text("utf-8"), tmp_path / "mine.safetensors"
     model, _ = load_trained_model(file)
     known = evaluate_checkpoint(file)
-    assert f"{model.parameter_count():,} parameters" in text and "with depths [1]" in text
+    assert f"{model.parameter_count():,} parameters" in text and "depths [1]" in text
     assert f"nothing was chosen by them) | {known.result.accuracy:.1%} |" in text
     flipped = evaluate_checkpoint(file, flips=True).result.accuracy
     assert f"with its mirror image | {flipped:.1%} |" in text
@@ -41,6 +42,29 @@ def test_a_run_becomes_weights_and_a_card_that_tells_what_they_do(
         assert f"| {name} | {share:.1%} |" in text
     assert "of 2 epochs" in text and "1,234 s" in text and "on one core" in text
     assert text.count("| 1 | ") == text.count("| 2 | ") == 1  # the curve
+
+
+def test_a_run_that_is_a_named_model_by_its_settings_gets_the_name(
+    tmp_path: Any, monkeypatch: Any
+) -> None:
+    install(monkeypatch)
+    monkeypatch.setitem(MODELS, "short", {**MODELS["tiny"], "depths": (1,)})
+    monkeypatch.setitem(MODELS, "long", {**MODELS["tiny"], "depths": (3,)})
+    for name in ("short", "long"):
+        monkeypatch.setitem(CLASSES, name, CLASSES["tiny"])
+    run = {"model_settings": {"depths": [1]}, "holdout": 20, "epochs": 1, "ema": 0.0}
+    train(tiny_settings(tmp_path / "run", **run), quiet=True)
+    options = ["--seconds", "1", "--folder", str(tmp_path)]
+    model_card.main([str(tmp_path / "run"), "short", *options])
+    model, info = load_trained_model(tmp_path / "short.safetensors")
+    assert model.name == "short" == info["settings"]["model"]
+    assert "depths" not in model.settings and len(model.layers[0].blocks) == 1
+    text = (tmp_path / "short.md").read_text("utf-8")
+    assert "A short for" in text and "--model tiny" in text and "'depths=[1]'" in text
+    same = load_trained_model(tmp_path / "run")[0].state_dict()["head.bias"].astype(np.float16)
+    assert np.array_equal(model.state_dict()["head.bias"], same)
+    with pytest.raises(SystemExit, match=r"another model than long: depths differ"):
+        model_card.main([str(tmp_path / "run"), "long", *options])
 
 
 def test_the_command_of_a_card_has_the_settings_of_the_run(tmp_path: Any) -> None:

@@ -10,14 +10,17 @@ import pytest
 from drawn import law
 from gpu import require_gpu
 from hypothesis import strategies as st
+from tiny_models import tiny_model
 
 from minswin import create_model, kernels
 from minswin.arrays import to_numpy
 from minswin.devices import to_device
+from minswin.distributed import Group
 from minswin.reference.muon import COEFFICIENTS, muon_step, orthogonal
 from minswin.testing.claims import assert_close
 from minswin.testing.strategies import seeds
-from minswin.training import AdamW, Muon
+from minswin.training import AdamW, Muon, Settings
+from minswin.training.inputs import new_optimizer
 from minswin.training.muon import is_hidden
 
 SHAPES = {
@@ -74,6 +77,13 @@ def test_a_matrix_of_zeros_stays_and_nothing_is_written_into() -> None:
     before = x.copy()
     orthogonal(x)
     assert np.array_equal(x, before)
+
+
+@pytest.mark.parametrize("power", [64, 120, -20])
+def test_the_length_of_a_gradient_of_float32_does_not_matter(power: int) -> None:
+    x = np.random.default_rng(15).standard_normal((4, 6)).astype(np.float32)
+    far = orthogonal(x * np.float32(2.0**power))  # squares of 2⁶⁴ are beyond float32
+    assert far.dtype == np.float32 and np.array_equal(far, orthogonal(x))
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -220,3 +230,25 @@ def test_muon_of_nothing_hidden_is_an_error() -> None:
     muon = Muon(only.items(), 0.1)
     muon.step()
     assert (only["in.weight"].data != 1).all() and "rest.steps" not in muon.state_dict()
+
+
+# ── in a run ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "given", "momentum"),
+    [("muon", None, 0.95), ("sgd", None, 0.9), ("muon", 0.9, 0.9), ("sgd", 0.0, 0.0)],
+)
+def test_the_momentum_of_a_run_suits_its_optimizer_unless_another_is_given(
+    optimizer: str, given: float | None, momentum: float
+) -> None:
+    chosen = Settings(optimizer=optimizer, momentum=given)
+    assert new_optimizer(tiny_model("swin_shapes"), chosen).momentum == momentum
+
+
+def test_the_cores_of_a_machine_are_divided_among_its_ranks(monkeypatch: Any) -> None:
+    monkeypatch.setattr("minswin.parallel.cores", lambda: 8)
+    group, chosen = Group(), Settings(optimizer="muon")
+    for ranks, threads in ((1, 8), (3, 2), (16, 1)):
+        group.ranks_here = ranks
+        assert new_optimizer(tiny_model("swin_shapes"), chosen, group).threads == threads

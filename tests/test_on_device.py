@@ -15,9 +15,12 @@ import on_device_race
 import pack_cifar
 import pytest
 import test_gpu
+from cuda_cases import NAMES
 from gpu import require_gpu
 from on_device import Book
-from test_gpu_sources import NAMES
+
+from minswin.bench import gpu
+from minswin.training.gpu import WARM_UP
 
 
 def rows_of(folder):
@@ -77,14 +80,31 @@ def test_every_kernel_is_asked_for_and_cifar_only_where_it_is():
     assert names[0].index("runs") < names[0].index("laps") < names[0].index("compiled")
 
 
+def test_every_contender_races_at_every_size_in_every_precision():
+    asked = [
+        command
+        for question in on_device.questions(None)
+        if question.name in ("laps", "compiled")
+        for command in question.commands
+    ]
+    for race in on_device.RACES:
+        for who in ("minswin", "eager", "sdpa", "compiled"):
+            assert (*on_device.ASK, "lap", *race, who, *on_device.PRECISIONS) in asked
+    assert sorted(on_device.PRECISIONS) == ["bfloat16", "float32", "tf32"]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["tf32", "float32", "bfloat16"])
-def test_a_lap_of_ours_runs_and_the_step_is_replayed(precision, monkeypatch, capsys):
+def test_a_lap_of_ours_runs_and_forward_and_step_are_replayed(precision, monkeypatch, capsys):
     require_gpu()
-    monkeypatch.setattr(on_device_race, "ON_HOST", host_cuda.entered() is not None)
+    on_host = host_cuda.entered() is not None
+    monkeypatch.setattr(on_device_race, "ON_HOST", on_host)
     on_device_race.lap("swin_shapes", "2", "minswin", precision)
-    said = capsys.readouterr().out
-    assert '"who": "minswin"' in said and '"why": ""' in said and '"graph"' in said
+    *counts, row = (json.loads(line[7:]) for line in capsys.readouterr().out.splitlines())
+    assert row["who"] == "minswin" and row["why"] == "" and row["step"] > 0
+    if on_host:  # forward, with backward, and the step; the first calls of two functions are plain
+        calls = gpu.WARM_UP + gpu.CALLS * gpu.ROUNDS
+        assert counts[0]["asked"]["graph"] == 3 * calls - 2 * WARM_UP
 
 
 @pytest.mark.gpu

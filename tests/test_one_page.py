@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import warm
 
 from minswin import create_model, ops
 
@@ -58,7 +58,8 @@ def test_the_model_and_its_file_take_sixty_lines_and_nothing_of_minswin() -> Non
 @pytest.mark.parametrize("page", ["forward", "backward"])
 def test_a_page_runs_and_names_definitions_that_exist(page: str) -> None:
     path = PAGES / f"{page}.py"
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
+    done = warm.run([str(path)])
+    assert done.returncode == 0, done.stderr
     assert "ship" in done.stdout or "loss" in done.stdout
     root = PAGES.parent.parent
     for line in path.read_text("utf-8").splitlines():

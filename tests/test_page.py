@@ -21,7 +21,7 @@ from minswin.look.page.recorded import recorded_attention
 from minswin.look.page.weights import runs_in_the_page
 from minswin.models import SwinTransformer, create_model
 from minswin.models.registry import CLASSES, MODELS
-from minswin.training.checkpoints import load_trained_model, pretrained
+from minswin.training.checkpoints import DEFAULT, load_trained_model, pretrained
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")
@@ -176,7 +176,7 @@ def test_a_model_without_weights_says_so():
 def test_every_family_has_a_page_that_is_true_of_it(name, live, says):
     page = Page(explain(save("a.png"), "a.html", model=name))
     assert (page.data["weights"] is not None) == live and says in page.text
-    assert page.open == [] and page.data["depth"] > 0
+    assert page.open == [] and page.data["depth"] > 0 and page.data["stem"]
     if not live:
         assert page.data["blocks"] and page.data["left_out"] == [] and page.data["features"]
     assert "by a vector that is added to it" not in page.text
@@ -229,7 +229,7 @@ def test_the_page_says_how_far_float16_moves_an_answer(monkeypatch):
 def test_the_page_among_the_examples_is_made_of_these_programs():
     path = Path(__file__).parents[1] / "examples" / "living_page.html"
     text = path.read_text("utf-8")
-    assert path.stat().st_size < 2_000_000
+    assert path.stat().st_size < write.LARGEST
     for name in ("page.css", "engine.js", *(f"{program}.js" for program in write.PROGRAMS)):
         source = (write.FOLDER / name).read_text("utf-8")
         assert source in text, f"{name} has changed: minswin explain -o {path}"
@@ -254,13 +254,13 @@ def test_a_model_of_the_built_in_set_begins_with_pictures_of_it(monkeypatch):
     assert all(s.pixels.shape == (3, 16, 16) for s in taken)
 
 
-def test_the_packaged_model_names_seven_of_the_eight_drawings():
-    model, info = load_trained_model(pretrained()["swin_cifar_small"])
+def test_the_packaged_model_names_most_of_the_drawings():
+    model, info = load_trained_model(DEFAULT)
     drawn = np.stack([samples.draw(name, (32, 32)) for name in samples.DRAWINGS])
     x = minswin.data.normalize(drawn, mean=info["data"]["mean"], std=info["data"]["std"])
     answers = [info["data"]["classes"][k] for k in model.eval()(x).data.argmax(axis=1)]
     wrong = [n for n, answer in zip(samples.DRAWINGS, answers, strict=True) if n != answer]
-    assert wrong == ["bird"]
+    assert len(wrong) <= 2, wrong
 
 
 # ── pictures of all kinds ────────────────────────────────────────────────────────────────────────

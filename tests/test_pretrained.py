@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import warm
 from PIL import Image
 from tiny_training import install, tiny_settings
 
@@ -135,6 +134,6 @@ def test_a_picture_is_named_without_any_training(tmp_path):
     classes, probabilities = predict_file(picture)
     assert len(classes) == len(probabilities) == 10 and "airplane" in classes
     assert abs(probabilities.sum() - 1) < 1e-6
-    command = [sys.executable, "-m", "minswin", "predict", str(picture), "--top", "1"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert classes[int(probabilities.argmax())] in said
+    done = warm.run(["-m", "minswin", "predict", str(picture), "--top", "1"])
+    assert done.returncode == 0, done.stderr
+    assert classes[int(probabilities.argmax())] in done.stdout

@@ -35,7 +35,7 @@ OPEN_ROOMS = {"crosscheck", "look", "reference"}
 # Functions and classes of public modules that other rooms of ours use, and that nobody is promised.
 INTERNAL_NAMES = {
     "arrays": {"as_array"},
-    "around": {"Around", "surrounded_by", "surroundings"},
+    "around": {"Around", "goes_alone", "surrounded_by", "surroundings"},
     "autograd": {"Node", "record", "run", "wrap_vjp"},
     "check": {"main"},
     "crosscheck.conform": {
@@ -44,16 +44,26 @@ INTERNAL_NAMES = {
         "run_conform",
         "test_conforms",
     },
-    "crosscheck.folder": {"arrays_of", "load_array", "read_npy", "require_free"},
+    "crosscheck.folder": {
+        "arrays_of",
+        "builder",
+        "header_of",
+        "load_array",
+        "read_npy",
+        "require_free",
+        "write_arrays",
+    },
+    "crosscheck.recipe": {"weights_of"},
     "crosscheck.trace": {"loss", "record_pass"},
     "devices": {"constant", "cupy", "gpu", "gpu_number", "like", "working_on"},
     "distributed": {"MPIGroup", "launched", "load_mpi"},
     "look.canvas": {"clear", "lines", "stretch"},
-    "parallel": {"Part"},
+    "parallel": {"Part", "cores_of_a_rank"},
     "reference.elementwise": {"unbroadcast"},
     "reference.linear": {"swap"},
     "reference.maps": {"bilinear"},
     "reference.normalize": {"batch_moments", "follow_moments"},
+    "reference.reduce": {"axis_of"},
 }
 
 

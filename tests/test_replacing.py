@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from minswin.replacing import (
     require_folder,
     require_replaceable,
     require_replaceable_folder,
+    write_text,
 )
 
 ROOT = Path(minswin.__file__).parents[1]
@@ -89,6 +91,13 @@ def test_the_longest_name_can_be_replaced(tmp_path: Path) -> None:
     assert names(tmp_path) == [long.name]
 
 
+def test_text_with_the_name_of_a_file_that_is_no_utf8_is_written(tmp_path: Path) -> None:
+    """Before it was written a comparison was done, all of which was lost."""
+    name = "th\udce9irs.npz"
+    write_text(tmp_path / "a.json", json.dumps([name, "…"], ensure_ascii=False), who="test")
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == [name, "…"]
+
+
 def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     with replacing(tmp_path / "a") as first, replacing(tmp_path / "a") as second:
         first.write_bytes(b"first")
@@ -108,7 +117,10 @@ def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
         write(tmp_path / "no" / "a", b"")
     with pytest.raises(OSError, match="/dev/null is a device or a pipe, not a file"):
         require_replaceable("/dev/null", who="test")
-    assert names(tmp_path) == []
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"test: .*link is named twice, and would be lost; name"):
+        require_replaceable(tmp_path / "link", who="test", besides=(None, tmp_path / "a"))
+    assert names(tmp_path) == ["link"]
 
 
 @pytest.fixture

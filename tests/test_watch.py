@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from threading import Barrier
 
 import numpy as np
 import pytest
+from limits import HANG
 from tiny_models import batch, tiny_model
 
 from minswin import Tensor, autograd, create_model, data_parallel, kernels, no_grad, ops
@@ -80,7 +82,8 @@ def same(one, other):
 
 
 def test_float16_around_a_watch_and_a_watch_around_float16_are_the_same_to_the_bit():
-    model = create_model("swin_cifar_small", rng=np.random.default_rng(0)).eval()
+    narrow = {"embed_dim": 8, "num_heads": (1, 2, 4)}
+    model = create_model("swin_cifar_small", **narrow, rng=np.random.default_rng(0)).eval()
     step = model, normal(2, 3, 32, 32), np.array([1, 2])
     _, exact = operations_and_gradients(*step)
     names, watched = operations_and_gradients(*step, "watch")
@@ -183,6 +186,39 @@ def test_a_definition_that_runs_operations_is_left_out_for_them():
         autograd.apply(square, np.ones(3))
         data_parallel(Twice(), 2)(normal(4, 3))  # in two threads
     assert sorted(seen) == ["linear"] * 4 + ["multiply"] + ["relu"] * 2
+
+
+def test_a_definition_is_left_out_also_where_what_it_tried_ended_in_an_error():
+    seen = []
+
+    def fails(x):
+        ops.relu(Tensor(x))
+        raise ArithmeticError
+
+    def tries(x):
+        with suppress(ArithmeticError):
+            autograd.apply(fails, x)
+        return x, lambda g: (g,)
+
+    with watching(lambda operation: seen.append(operation.name)):
+        autograd.apply(tries, np.ones(3))
+    assert seen == ["relu"]
+
+
+def test_operations_that_run_at_the_same_time_are_all_seen():
+    both_run, seen = Barrier(2, timeout=HANG), []
+
+    def waiting(x):
+        both_run.wait()
+        return x, lambda g: (g,)
+
+    class Waiting(Layer):
+        def __call__(self, x):
+            return autograd.apply(waiting, x)
+
+    with watching(lambda operation: seen.append(operation.name)):
+        data_parallel(Waiting(), 2)(normal(2, 3))
+    assert seen == ["waiting"] * 2
 
 
 def test_a_layer_that_is_computed_again_is_seen_once_and_its_cotangents_too():

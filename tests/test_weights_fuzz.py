@@ -36,7 +36,7 @@ def test_mutated_files_are_refused_or_read_right(form, count, tmp_path) -> None:
     assert tally.confirmed > 0 or form in ("pth", "legacy")
 
 
-@pytest.mark.parametrize("module, what", damage.HOSTILE, ids=".".join)
+@pytest.mark.parametrize("module, what", damage.HOSTILE)
 def test_no_opcode_calls_a_hostile_name(module, what, tmp_path) -> None:
     """In place of a tensor, beside the weights, and alone; in both formats of torch.save."""
     fuzz.start_watching()
@@ -53,7 +53,7 @@ def test_no_opcode_calls_a_hostile_name(module, what, tmp_path) -> None:
     assert not flag.exists()
 
 
-@pytest.mark.parametrize("module, what", damage.INERT, ids=".".join)
+@pytest.mark.parametrize("module, what", damage.INERT)
 def test_a_foreign_name_is_never_imported_nor_called(module, what, tmp_path) -> None:
     fuzz.start_watching()
     for way, code in damage.attacks(module, what, "text").items():

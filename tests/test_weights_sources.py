@@ -18,7 +18,7 @@ from minswin import cli
 from minswin.models import create_model
 from minswin.weights import dialect, load, read_file, read_weights, rename, save_weights
 from minswin.weights.convert import convert, describe
-from minswin.weights.recognise import recognise
+from minswin.weights.recognise import fitting, recognise
 
 SMALL = {"embed_dim": 6, "depths": (2, 1), "num_heads": (2, 3), "num_classes": 5}
 VIT = {"img_size": 16, "embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 5}
@@ -109,6 +109,51 @@ def test_a_model_that_no_table_has_takes_its_own_names_behind_a_prefix() -> None
     wrapped = {f"net.{name}": x for name, x in made.state_dict().items()}
     loaded = load(vit(stem="convolutions"), wrapped)
     assert same(loaded.state_dict(), made.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "shown"),
+    [
+        ("swin_shapes", {"stem": "convolutions"}, "patch_size=4, stem=convolutions, stem_depth=0"),
+        (
+            "swin_shapes",
+            {"stem": "convolutions", "stem_depth": 2, "patch_size": 2},
+            "patch_size=2, stem=convolutions, stem_depth=2",
+        ),
+        ("vit_cifar", {"stem": "convolutions"}, "patch_size=4, stem=convolutions, stem_depth=0"),
+        ("swin_shapes", {"stem": "overlapping"}, "4 with stem=overlapping, or 7 with stem=patches"),
+        ("swin_shapes", {"stem": "overlapping", "ape": True}, "or 7 with stem=patches, depths"),
+        ("vit_cifar", {"patch_size": 2, "stem": "overlapping"}, "or 3 with stem=patches, depth"),
+        ("swin_shapes", {}, "patch_size=4, stem=patches, depths"),
+    ],
+)
+def test_what_makes_tokens_is_described_as_it_is(name, settings, shown, tmp_path) -> None:
+    usual = {"swin_shapes": SMALL, "vit_cifar": VIT}[name]
+    made = create_model(name, rng=0, **{**usual, **settings})
+    save_weights(tmp_path / "a.npz", made.state_dict())
+    text = describe(tmp_path / "a.npz")
+    told = dict(line.split(maxsplit=1) for line in text.splitlines())
+    assert shown in told["settings"] and "unknown" not in told
+    if settings.get("stem") == "overlapping":
+        assert "img_size" not in told["settings"]
+        assert told["settings"].count("stem=") == 2
+    assert told["parameters"] == f"{made.parameter_count():,}"
+
+
+def test_a_stem_of_convolutions_fits_the_model_that_has_one_and_has_names_of_ours_alone() -> None:
+    named = {"swin_cifar_stem", "swin_cifar_small"}
+    for name in named:
+        state = create_model(name, rng=0).state_dict()
+        assert named & set(fitting(recognise(state))) == {name}
+    with pytest.raises(ValueError, match=r"timm has no name for patch_embed\.convs\.0\.weight"):
+        rename(create_model("swin_cifar_stem", rng=0).state_dict(), "minswin", "timm")
+
+
+def test_an_index_is_written_for_patches_that_may_be_overlapping() -> None:
+    state = create_model("swin_shapes", rng=0, stem="overlapping").state_dict()
+    theirs = rename(state, "minswin", "torchvision")
+    assert len(theirs["features.1.0.attn.relative_position_index"]) == 4**4
+    assert same(rename(theirs, "torchvision", "minswin"), state)
 
 
 # ── key= ─────────────────────────────────────────────────────────────────────────────────────────

@@ -18,7 +18,8 @@ from minswin.crosscheck.adapter import load_adapter
 from minswin.crosscheck.conform import examine, questions
 from minswin.crosscheck.conform_judge import Verdict
 from minswin.crosscheck.probes import pack
-from minswin.crosscheck.report import asked, differences, function_table, summary, write_text
+from minswin.crosscheck.report import asked, differences, function_table, summary
+from minswin.replacing import write_text
 
 HERE = Path(__file__).parent
 ADAPTERS = {
@@ -98,5 +99,5 @@ def section(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 if __name__ == "__main__":
-    write_text(HERE / "README.md", audit())
+    write_text(HERE / "README.md", audit(), who="audit")
     print(HERE / "README.md")

@@ -91,8 +91,9 @@ def read(path):  # weights/files: eight bytes of length, names and places as JSO
 def ship():  # a picture (3, 32, 32): bridge, hull, sea, sky
     y, x = np.mgrid[:32, :32]
     hull = (y > 15) & (y < 23) & (x > y - 13) & (x < 47 - y)
-    part = np.select([abs(y - 13) + abs(x - 15) < 6, hull, y > 20], [0, 1, 2], 3)
-    colours = [240, 240, 240], [60, 50, 50], [30, 70, 120], [130, 170, 210]
+    bridge = (abs(y - 12) < 4) & (abs(x - 15) < 6)
+    part = np.select([bridge, hull, y > 20], [0, 1, 2], 3)
+    colours = [240, 240, 240], [60, 50, 50], [40, 70, 90], [200, 205, 210]
     return np.array(colours)[part].transpose(2, 0, 1) / 255
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import kernels, ops
-from minswin.around import around
+from minswin.around import around, goes_alone
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import Run, Tensor, wrap_vjp
 from minswin.bench.clock import Step, seconds
@@ -80,10 +80,10 @@ class Ledger:
 
         One that runs other operations leaves none: they leave theirs.
         """
-        count, start = len(self.entries), time.perf_counter()
-        result = go(definition, inputs, settings)
+        start = time.perf_counter()
+        result, alone = goes_alone(self, go, definition, inputs, settings)
         elapsed = time.perf_counter() - start
-        if len(self.entries) == count:
+        if alone:
             arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
             name = definition.__name__
             flops, moved = forward_work(name, arrays, settings, result.data)

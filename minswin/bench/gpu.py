@@ -157,23 +157,44 @@ def ours(setup: Setup, precision: str) -> Lap:
 
     works = (lambda: forward(images), lambda: both(images, labels), step)
     laps = [timed(work, wait.synchronize) for work in works]
-    return Lap("minswin", setup, precision, *_parts(*laps), why="; ".join(said))
+    return Lap("minswin", setup, precision, *parts(*laps), why="; ".join(said))
 
 
 def torch_lap(setup: Setup, precision: str, compiled: bool) -> Lap:
     """PyTorch running transformers' model of the same shape."""
     import torch
 
+    works = torch_works(setup, precision, compile_with={} if compiled else None)
+    laps = [timed(work, torch.cuda.synchronize) for work in works]
+    who = "PyTorch compiled" if compiled else "PyTorch eager"
+    return Lap(who, setup, precision, *parts(*laps))
+
+
+def torch_works(
+    setup: Setup,
+    precision: str,
+    *,
+    fused: bool = False,
+    compile_with: dict[str, Any] | None = None,
+    device: str = "cuda",
+) -> tuple[Callable[[], object], ...]:
+    """What PyTorch is timed at: forward, forward and backward, and a step of SGD.
+
+    fused: attention is scaled_dot_product_attention   compile_with: settings of torch.compile
+    float16, whose loss is scaled, and bfloat16 are autocast.
+    """
+    import torch
+
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    model = of_transformers(setup, fused=False).cuda().train()
-    run: Any = torch.compile(model) if compiled else model
-    images, labels = (torch.from_numpy(x).cuda() for x in data(setup))
+    model = of_transformers(setup, fused=fused).to(device).train()
+    run: Any = model if compile_with is None else torch.compile(model, **compile_with)
+    images, labels = (torch.from_numpy(x).to(device) for x in data(setup))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    half = precision == "float16"
-    scaler = torch.amp.GradScaler("cuda", enabled=half)
+    short = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(precision)
+    scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
 
     def loss() -> Any:
-        with torch.autocast("cuda", torch.float16, enabled=half):
+        with torch.autocast(device, short, enabled=short is not None):
             return torch.nn.functional.cross_entropy(run(images).logits, labels)
 
     def forward() -> None:
@@ -189,12 +210,10 @@ def torch_lap(setup: Setup, precision: str, compiled: bool) -> Lap:
         scaler.step(optimizer)
         scaler.update()
 
-    laps = [timed(work, torch.cuda.synchronize) for work in (forward, both, step)]
-    who = "PyTorch compiled" if compiled else "PyTorch eager"
-    return Lap(who, setup, precision, *_parts(*laps))
+    return forward, both, step
 
 
-def _parts(forward: Spread, both: Spread, step: Spread) -> tuple[Spread, Spread, Spread]:
+def parts(forward: Spread, both: Spread, step: Spread) -> tuple[Spread, Spread, Spread]:
     """Backward is what forward leaves of both."""
     backward = Spread(*(max(0.0, b - f) for b, f in zip(both, forward, strict=True)))
     return forward, backward, step

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from minswin.replacing import replacing
+from minswin.replacing import write_text
 
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "neon": "NEON"}  # widest first
 PACKAGES = ("minswin", "numpy", "numba", "torch", "timm", "transformers")
@@ -75,8 +75,7 @@ def _version(package: str) -> str | None:
 def save_json(results: Any, path: Path) -> None:
     """Write results to a file, whole or not at all. Named tuples keep their names."""
     text = json.dumps(plain(results), indent=2, ensure_ascii=False, allow_nan=False)
-    with replacing(path, who="bench") as temporary:
-        temporary.write_text(text + "\n", "utf-8")
+    write_text(path, text + "\n", who="bench")
 
 
 def plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from minswin.cli.parsing import add, add_key, add_quiet, add_set, count, require_weights
@@ -105,6 +106,13 @@ def _steps(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if (seconds := float(text)) >= 0:  # nan would be a time that never ends
+            return seconds
+    raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text!r}")
+
+
 def _add_trace(commands: Any) -> None:
     does = "write every tensor of a forward and backward pass, for others to compare with"
     parser = add(commands, "trace", _trace, does)
@@ -160,7 +168,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all of it as JSON too")
     parser.add_argument("--html", metavar="FILE", help="write it as one page for a browser too")
     does = "of CPU time for the search for the cause; default: 60"
-    parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help=does)
+    parser.add_argument("--seconds", type=_seconds, default=60.0, metavar="N", help=does)
     parser.add_argument("--quick", action="store_true", help="search for 10 seconds at most")
     add_quiet(parser)
 

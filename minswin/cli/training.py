@@ -43,6 +43,7 @@ def _train_in(group: Any, options: argparse.Namespace, changes: dict[str, Any]) 
         moved = {name: changes.pop(name) for name in may_move if name in changes}
         if changes or options.overwrite:
             extra = "overwrite" if options.overwrite else next(iter(changes))
+            extra = {"model_settings": "set"}.get(extra, extra)
             raise ValueError(
                 f"train: --resume continues with the settings that the run began with; "
                 f"leave out --{extra.replace('_', '-')}, or start another run without --resume"

@@ -14,7 +14,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -158,6 +158,11 @@ class Adapter:
     functions: Mapping[str, Callable[..., Any]]
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()  # what a reader of the report should know
+
+    def lacks(self, names: Sequence[str]) -> str:
+        """Which of these functions it has not, in words; "" where it has all."""
+        absent = [name for name in names if name not in self.functions]
+        return f"the adapter has no {' and no '.join(absent)}" if absent else ""
 
 
 def load_adapter(name: str, dtype: str | None = None) -> Adapter:

@@ -35,6 +35,7 @@ Array = np.ndarray
 TURNED = "equal after transposing to (1, 0)"
 BY_VALUE = "found by its values"
 ONLY = "the only one of this shape"
+OF_LAYER = "the output of this layer"
 GRADIENTS = (folder.COTANGENT, folder.AFTER)
 MOST = 10  # nine of ten steps are in front of what was paired: then little is open
 GRADIENT = re.compile(r"(^|[/._])(cotangent|after|grad)", re.I)  # in a name of theirs
@@ -97,7 +98,8 @@ def align(
 ) -> dict[str, Theirs]:
     """Our names to their tensors: by the map, by equal names, then by shape and value.
 
-    Without a map, what is left of theirs is given to the only value of ours that has its shape.
+    What is left of theirs, and has the name of a layer of ours and the shape of what that gives, is
+    its output. Without a map, what is left then is given to the only value that has its shape.
     Equal names whose sizes differ come last: elsewhere stages may be counted otherwise. windows: of
     the layer, by our names   known: names of weights and inputs, which only values tell: what has
     their shape may be a gradient   half: theirs are in half precision
@@ -116,6 +118,7 @@ def align(
     free = {t: a for t, a in theirs.items() if t not in {m.name for m in found.values()}}
     _by_value(ours, found, free, windows, half)
     _turn_squares(ours, found, free)
+    _by_layer(ours, found, free, set(known))
     if not given:
         _by_elimination({n: x for n, x in ours.items() if n not in known}, found, free)
     found |= {n: fit(ours[n], free[n], n) for n in misfits - found.keys() if n in free}
@@ -180,6 +183,26 @@ def _turn_squares(
 
 def _oblong(ours: Array, theirs: Array) -> bool:
     return ours.shape == theirs.shape and ours.shape[0] != ours.shape[1]
+
+
+def _by_layer(
+    ours: Mapping[str, Array], found: dict[str, Theirs], free: dict[str, Array], known: set[str]
+) -> None:
+    """A step has a name inside its layer where the layer has several: the last is its output."""
+    steps: dict[str, list[str]] = {}
+    for name in ours:
+        if name.removeprefix(folder.COTANGENT) in known or name.startswith(folder.AFTER):
+            continue
+        for i, letter in enumerate(name):
+            if letter == ".":
+                steps.setdefault(name[:i], []).append(name)
+    for layer in [t for t in free if t in steps]:
+        name, theirs = steps[layer][-1], free[layer]
+        copies = (m.array for m in found.values() if m.array.shape == theirs.shape)
+        # of a layer with one step, as of an equal name, another shape is wrong
+        fits = theirs.shape == ours[name].shape or len(steps[layer]) == 1
+        if name not in found and fits and not any(np.array_equal(theirs, x) for x in copies):
+            found[name] = Theirs(layer, free.pop(layer), OF_LAYER)
 
 
 def _by_elimination(

@@ -8,10 +8,13 @@ All bounds are arrays of the result's shape, in units of u, for the inputs that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from minswin.crosscheck.recording import Step
 
 Array = np.ndarray
 FUNCTIONS = 8  # exp, log, erf of a library: this many units in the last place at most
@@ -130,3 +133,28 @@ def sum_(x: Array, *, axis: Any = None, keepdims: bool = False) -> Array:
 @bound("u (K + 16) (|logit|max + 1), K the classes", "cross_entropy")
 def cross_entropy(x: Array, labels: Array, **_: Any) -> Array:
     return np.asarray((x.shape[-1] + 2 * FUNCTIONS) * (np.max(np.abs(x)) + 1))
+
+
+# ── pairs that a mask keeps apart: −100 does it, and anything lower, −∞ too, does it as well ──────
+
+KINDS = ("mask", "bias_and_mask", "logits")
+MASK, MASKED = -100.0, -50.0  # a sum of logit, bias and mask below the second is masked
+
+
+def masked_pairs(step: Step, steps: Mapping[str, Step]) -> Array:
+    """Where the right value is masked: by the mask of its block, where there is one."""
+    mask = steps.get(f"{step.name.rpartition('.')[0]}.mask")
+    if mask is None and not any(step.geometry.get("shift", (1,))):
+        return np.zeros(step.value.shape, bool)  # a logit may be small without a mask
+    value = step.value if mask is None else mask.value
+    return np.broadcast_to(value < MASKED, step.value.shape)
+
+
+def lifted(y: Array, right: Array, pairs: Array, allowed: Array | float = 0) -> Array:
+    """y with the right value in those of `pairs` where it is lower still."""
+    return np.where(pairs & (y < right - allowed), right.astype(y.dtype), y)
+
+
+def legible(y: Array, right: Array, pairs: Array) -> Array:
+    """y with what −100 would give in the place of −∞, wherever it stands."""
+    return np.where(y == -np.inf, np.where(pairs, right, right + MASK), y)

@@ -32,7 +32,10 @@ def shape_of(model: Any) -> str:
 
 
 def forked(work: Callable[[], Any]) -> Any:
-    """What a function gives in a copy of this process, where there is such a thing."""
+    """What a function gives in a copy of this process, where there is such a thing.
+
+    None where the copy went down with an edited text.
+    """
     if "fork" not in multiprocessing.get_all_start_methods():
         return work()
     context = multiprocessing.get_context("fork")
@@ -46,7 +49,7 @@ def forked(work: Callable[[], Any]) -> Any:
     there.close()
     try:
         return here.recv()
-    except EOFError:  # it went down with an edited text
-        return []
+    except EOFError:
+        return None
     finally:
         child.join()

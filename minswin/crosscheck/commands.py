@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,17 +13,17 @@ from minswin.arguments import settings_in
 from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.align import read_theirs
-from minswin.crosscheck.compare import compare
-from minswin.crosscheck.diagnose import SECONDS, diagnose
-from minswin.crosscheck.html import write_html
-from minswin.crosscheck.names import draft, read_names, weight_names
+from minswin.crosscheck.compare import Comparison, compare
+from minswin.crosscheck.diagnose import SECONDS, Diagnosis, diagnose
+from minswin.crosscheck.drafts import draft
+from minswin.crosscheck.html import page_of
+from minswin.crosscheck.names import read_names, weight_names
 from minswin.crosscheck.onnx import tensors_of
 from minswin.crosscheck.printed import report
-from minswin.crosscheck.results import data_of, write_json
+from minswin.crosscheck.results import data_of, json_of
 from minswin.crosscheck.trace import record_pass, trace
 from minswin.layers.base import Layer
-from minswin.models import create_model
-from minswin.replacing import require_replaceable, require_replaceable_folder
+from minswin.replacing import require_replaceable, require_replaceable_folder, write_text
 from minswin.weights.families import DIALECTS
 from minswin.weights.load import load
 from minswin.weights.rename import MINSWIN, rename
@@ -55,37 +55,31 @@ def run_trace(
     folder.require_free(out)
     require_replaceable_folder(out, who="trace")
     changes = settings_in("trace", overrides)
+    make = folder.builder(model, changes)
 
     def build(dtype: Any) -> Layer:
-        fresh = create_model(model, rng=np.random.default_rng(0), dtype=dtype, **changes)
-        return fresh if weights is None else load(fresh, weights, key=key, tell=tell)
+        return make(dtype) if weights is None else load(make(dtype), weights, key=key, tell=tell)
 
     example = build(np.dtype("float32"))
     state = None if weights is None else example.state_dict()
     apart = None
     if weights_to is not None:
-        apart = _weights_to(weights_to, state or recipe.weights(example.state_dict()), example)
+        if state is None:
+            example.load_state_dict(recipe.weights_of(example))
+        apart = _weights_to(weights_to, example.state_dict(), example)
     for name, array in (state or {}).items():
         _require_finite(f"{weights}: {name}", array)
     x = _images(image, example, batch)
     with no_grad(), kernels.using("reference"):
         classes = int(example.eval()(Tensor(x[:1].astype(np.float32))).shape[1])
     header = {
-        "model": model,
-        "overrides": {name: repr(value) for name, value in changes.items()},
+        **folder.header_of(model, changes),
         "weights": "recipe" if weights is None else Path(weights).name,
         "input": "recipe" if image is None else Path(image).name,
         "classes": classes,
     }
-    found = trace(
-        build,
-        x,
-        recipe.labels(len(x), classes),
-        weights=state,
-        header=header,
-        tell=tell,
-        **settings,
-    )
+    labels = recipe.labels(len(x), classes)
+    found = trace(build, x, labels, weights=state, header=header, tell=tell, **settings)
     dtypes = None if float32 else list(found.arrays)[:1]
     folder.write(found, out, form=form, dtypes=dtypes, weights=apart)
     return found
@@ -115,8 +109,7 @@ def _weights_to(whose: str, state: Mapping[str, np.ndarray], model: Any) -> dict
 
 def run_names(model: str, *, overrides: Sequence[str] = ()) -> str:
     """A table of all tensors of a trace of one image: name, shape, axes and formula."""
-    changes = settings_in("trace", overrides)
-    built = create_model(model, rng=np.random.default_rng(0), **changes).eval()
+    built = folder.builder(model, settings_in("trace", overrides))(np.float32).eval()
     x = _images(None, built, 1).astype(np.float32)
     with kernels.using("reference"):
         steps = record_pass(built, x, recipe.labels(1, 1), grad=False).steps
@@ -176,9 +169,9 @@ def run_compare(
     that the search for the cause may take. draft_map: instead of the report, the lines of a map.
     json, html: files that are written too. command: what makes this again, for the report.
     """
-    for file in (json, html):
+    for file, other in ((json, html), (html, json)):
         if file is not None:
-            require_replaceable(file, who="compare")
+            require_replaceable(file, who="compare", besides=(theirs, names, other))
     trace_of_ours = folder.read(truth)
     if dtype is not None and not (Path(theirs) / folder.MANIFEST).is_file():
         raise ValueError(
@@ -196,14 +189,46 @@ def run_compare(
         pairs = {n: match.name for n, match in comparison.given.items()}
         exact = next(iter(trace_of_ours.arrays.values()))
         return "\n".join(draft(pairs, exact, arrays)), True
-    found = diagnose(trace_of_ours, comparison, seconds=seconds, tell=tell)
-    data = data_of(trace_of_ours, comparison, found, command)
-    if json:
-        write_json(json, data)
-    if html:
-        write_html(html, data)
-    text = report(trace_of_ours, comparison, found, every=every, command=command)
-    return text, comparison.passed
+    found = checked(
+        trace_of_ours, comparison, seconds=seconds, every=every, command=command, tell=tell
+    )
+    for file, form in ((json, json_of), (html, page_of)):
+        if file is not None:
+            write_text(file, form(found.data), who="compare")
+    return found.text, found.passed
+
+
+class Checked(NamedTuple):
+    """What a check found; printed, it is the report of `minswin compare`."""
+
+    text: str
+    passed: bool
+    comparison: Comparison
+    diagnosis: Diagnosis | None
+    data: dict[str, Any]  # see results.py
+
+    def __str__(self) -> str:
+        return self.text
+
+    def write(self, file: Path | str) -> None:
+        """Write a page for a browser, or JSON where the name ends with .json."""
+        form = json_of if str(file).endswith(".json") else page_of
+        write_text(file, form(self.data), who="check")
+
+
+def checked(
+    truth: folder.Trace,
+    comparison: Comparison,
+    *,
+    seconds: float = SECONDS,
+    every: bool = False,
+    command: str = "",
+    tell: Callable[[str], None] = lambda line: None,
+) -> Checked:
+    """Diagnose a comparison, and say all of it. command: what makes it again"""
+    found = diagnose(truth, comparison, seconds=seconds, tell=tell)
+    data = data_of(truth, comparison, found, command)
+    return Checked(report(data, every=every), comparison.passed, comparison, found, data)
 
 
 def _require_same_pass(ours: folder.Trace, theirs: Path) -> None:

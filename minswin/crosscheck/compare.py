@@ -12,17 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from minswin.crosscheck.align import Theirs, align, losses_of, undecided
-from minswin.crosscheck.bounds import EXACT
+from minswin.crosscheck.bounds import EXACT, KINDS, MASKED
 from minswin.crosscheck.doubts import SECONDS, Doubts, doubts
 from minswin.crosscheck.findings import GOOD, Comparison, Finding
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows, follow
 from minswin.crosscheck.layouts import windows_of
-from minswin.crosscheck.masked import KINDS, MASKED
-from minswin.crosscheck.names import resolve
-from minswin.crosscheck.precision import SINGLE, is_half, precisions
+from minswin.crosscheck.names import lines_of, resolve
+from minswin.crosscheck.precision import PRODUCTS, SINGLE, is_half, precisions
 from minswin.crosscheck.recording import GIVEN, Step
-from minswin.crosscheck.rounding import PRODUCTS
 
 __all__ = ["Comparison", "Finding", "compare"]
 
@@ -46,9 +44,8 @@ def compare(
     likely mistakes would give of a port in half precision, see doubts.py
     """
     exact = _exact(truth)
-    lines = list(names.items()) if isinstance(names, Mapping) else list(names or ())
-    resolved = resolve(lines, exact, theirs)
-    known = [n for n, step in truth.steps.items() if step.op in GIVEN]
+    resolved = resolve(lines_of(names), exact, theirs)
+    known = [n for n, step in truth.steps.items() if _is_known(step, truth)]
     windows, half = windows_of(truth.steps), is_half(theirs.values())
     aligned = align(exact, theirs, resolved, windows, known=known, half=half)
     if not aligned:
@@ -76,6 +73,12 @@ def compare(
         findings, first, judge.aligned, aligned, precision, unused, unknown, follows,
         resolved.absent, doubted,
     )  # fmt: skip
+
+
+def _is_known(step: Step, truth: Trace) -> bool:
+    """Whether it was given, or repeats a weight, as a class token for every image does."""
+    repeats = step.op == "broadcast_to" and all(truth.steps[n].op in GIVEN for n in step.inputs)
+    return step.op in GIVEN or repeats
 
 
 def _first_doubted(findings: list[Finding], doubted: Doubts) -> Finding | None:
@@ -151,10 +154,13 @@ class _Judge:
         follows = self.follows.get(found.name)
         if follows is None:
             return self._held_against_truth(found, y)
-        wanted, allowed = follows.value, follows.allowed
-        if not follows.direct:
-            way = self._on_the_way(found.name) / SINGLE.u
-            allowed = allowed + OTHER_ORDER * way * follows.noise
+        wanted, allowed, u = follows.value, follows.allowed, self._on_the_way(found.name)
+        if found.name.startswith(COTANGENT):
+            rounding = 16 * u * float(np.max(np.abs(wanted), initial=0))
+            limit = OTHER_ORDER * max(follows.noise * u / SINGLE.u, rounding)
+            allowed = np.full(y.shape, limit)
+        elif not follows.direct:
+            allowed = allowed + OTHER_ORDER * (u / SINGLE.u) * follows.noise
         if wanted.dtype.kind == "f" and not allowed.any():
             wanted = self.precision[found.name].round(wanted)  # weights that they rounded, say
         found.given = "its own inputs" if follows.direct else "earlier tensors"
@@ -173,22 +179,8 @@ class _Judge:
                 name = COTANGENT + one.name
                 if name in self.exact and name not in done:
                     done.add(name)
-                    yield self._cotangent(name, one)
-
-    def _cotangent(self, name: str, step: Step) -> Finding:
-        found = self._measured(name, step)
-        if found.verdict:
-            return found
-        y, follows = self.aligned[name].array, self.follows.get(name)
-        if follows is None:
-            return self._held_against_truth(found, y)
-        way, largest = self._on_the_way(name), float(np.max(np.abs(follows.value), initial=0))
-        limit = OTHER_ORDER * max(follows.noise * way / SINGLE.u, 16 * way * largest)
-        found.given = "earlier tensors"
-        found = self._decided(found, y, follows.value, np.full(y.shape, limit))
-        if found.verdict == "right" and found.absolute > self._spread(name):
-            found.verdict = "follows"
-        return found
+                    found = self._measured(name, one)
+                    yield found if found.verdict else self._judged(found, self.aligned[name].array)
 
     def losses(self) -> Iterator[Finding]:
         """All losses as one tensor; an error grows from step to step, and so does its limit."""

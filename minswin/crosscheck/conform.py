@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.crosscheck import report
 from minswin.crosscheck.adapter import Adapter, load_adapter, protocol
 from minswin.crosscheck.conform_judge import (
     DIFFERS,
@@ -24,10 +25,12 @@ from minswin.crosscheck.conform_judge import (
     Verdict,
     judge,
 )
-from minswin.crosscheck.probes import Probe, ask, listing, pack, selected
+from minswin.crosscheck.conform_pytest import chosen_adapter
+from minswin.crosscheck.probes import Probe, ask, pack, selected
 from minswin.crosscheck.probes import laws as probes_laws
+from minswin.crosscheck.probes.files import read_answers, unmatched, write_pack
 from minswin.crosscheck.probes.laws import Law
-from minswin.replacing import require_replaceable
+from minswin.replacing import require_replaceable, write_text
 
 __all__ = ["conform", "examine", "questions"]
 
@@ -55,43 +58,28 @@ def questions(only: Sequence[str] = ()) -> tuple[Probe | Law, ...]:
 def examine(adapter: Adapter, question: Probe | Law) -> Verdict:
     """Put one question to an adapter; whatever it raises is a finding."""
     start = time.perf_counter()
-    found = _law(adapter, question) if isinstance(question, Law) else _probe(adapter, question)
-    return found._replace(seconds=time.perf_counter() - start)
+    return _answered(adapter, question)._replace(seconds=time.perf_counter() - start)
 
 
-def _probe(adapter: Adapter, probe: Probe) -> Verdict:
-    told = _about(probe)
-    function = adapter.functions.get(probe.function)
-    if function is None:
-        return Verdict(probe.name, NOT_COVERED, f"the adapter has no {probe.function}", **told)
+def _answered(adapter: Adapter, question: Probe | Law) -> Verdict:
+    if missing := question.missing(adapter):
+        return _verdict(question, NOT_COVERED, missing)
     try:
-        answers = ask(function, probe, adapter.dtype)
+        if isinstance(question, Law):
+            probes_laws.try_out(question, adapter)
+            return _verdict(question, PASSED)
+        answers = ask(adapter.functions[question.function], question, adapter.dtype)
     except NotImplementedError as error:
-        return Verdict(probe.name, NOT_COVERED, f"the adapter says: {_line(error)}", **told)
+        return _verdict(question, NOT_COVERED, f"the adapter says: {_line(error)}")
     except LEAVING:
         raise
     except BaseException as error:
-        status = _no_or_wrong(adapter, probe, error)
-        return Verdict(probe.name, status, _raised(error), error=np.inf, **told)
-    return judge(probe, answers, adapter.dtype)
-
-
-def _law(adapter: Adapter, law: Law) -> Verdict:
-    told = _about(law)
-    missing = law.missing(adapter)
-    if missing:
-        return Verdict(law.name, NOT_COVERED, missing, **told)
-    try:
-        probes_laws.try_out(law, adapter)
-    except NotImplementedError as error:
-        return Verdict(law.name, NOT_COVERED, f"the adapter says: {_line(error)}", **told)
-    except LEAVING:
-        raise
-    except BaseException as error:
-        if isinstance(error, AssertionError) and _last(error).filename == probes_laws.__file__:
-            return Verdict(law.name, DIFFERS, _line(error) or "it does not hold", **told)
-        return Verdict(law.name, _no_or_wrong(adapter, law, error), _raised(error), **told)
-    return Verdict(law.name, PASSED, **told)
+        claimed = isinstance(question, Law) and isinstance(error, AssertionError)
+        if claimed and _last(error).filename == probes_laws.__file__:
+            return _verdict(question, DIFFERS, _line(error) or "it does not hold")
+        raised = f"raised {type(error).__name__}: {_line(error)}"
+        return _verdict(question, _no_or_wrong(adapter, question, error), raised, np.inf)
+    return judge(question, answers, adapter.dtype)
 
 
 def _no_or_wrong(adapter: Adapter, question: Probe | Law, error: BaseException) -> str:
@@ -100,8 +88,7 @@ def _no_or_wrong(adapter: Adapter, question: Probe | Law, error: BaseException) 
     A reshape that fails is no refusal: nobody meant it.
     """
     said = isinstance(error, Exception) and SAYING_NO.search(_last(error).line or "")
-    names = question.needs if isinstance(question, Law) else (question.function,)
-    others = (p for p in pack() if p.function in names and p is not question)
+    others = (p for p in pack() if p.function in question.needs and p is not question)
     return REFUSED if said and any(_passes(adapter, p) for p in others) else DIFFERS
 
 
@@ -120,12 +107,8 @@ def _last(error: BaseException) -> traceback.FrameSummary:
     return traceback.extract_tb(error.__traceback__)[-1]
 
 
-def _about(question: Probe | Law) -> dict[str, Any]:
-    return {"aim": question.aim, "threads": question.threads}
-
-
-def _raised(error: BaseException) -> str:
-    return f"raised {type(error).__name__}: {_line(error)}"
+def _verdict(question: Probe | Law, status: str, message: str = "", error: float = 0.0) -> Verdict:
+    return Verdict(question.name, status, message, question.aim, question.threads, error)
 
 
 def _line(error: BaseException) -> str:
@@ -141,15 +124,13 @@ def conform_files(
     folder: Path | str, only: Sequence[str] = (), dtype: str | None = None
 ) -> tuple[list[Verdict], list[str]]:
     """Judge the answers in a folder; gives the verdicts and notes on files that match nothing."""
-    from minswin.crosscheck.probes.files import read_answers, unmatched
-
     kind = None if dtype is None else np.dtype(dtype)
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"conform: there is no folder {folder}; give --files the folder of your answers"
         )
-    verdicts = [_answered(probe, read_answers(folder, probe), kind) for probe in selected(only)]
+    verdicts = [_in_files(probe, read_answers(folder, probe), kind) for probe in selected(only)]
     notes = unmatched(folder)
     if all(v.status == NOT_COVERED for v in verdicts):
         raise ValueError(
@@ -160,10 +141,9 @@ def conform_files(
     return verdicts, notes
 
 
-def _answered(probe: Probe, answers: Mapping[str, Any], dtype: np.dtype[Any] | None) -> Verdict:
+def _in_files(probe: Probe, answers: Mapping[str, Any], dtype: np.dtype[Any] | None) -> Verdict:
     if not answers:
-        missing = f"no file {probe.name}/{next(iter(probe.expected))}"
-        return Verdict(probe.name, NOT_COVERED, missing, **_about(probe))
+        return _verdict(probe, NOT_COVERED, f"no file {probe.name}/{next(iter(probe.expected))}")
     remedy = "--dtype says what they were computed in" if dtype else "write float32 or float64"
     return judge(probe, answers, dtype, remedy)
 
@@ -193,18 +173,20 @@ def run_conform(
     given = [x for x in (module, files, write, functions, names) if x]
     if len(given) != 1:
         raise ValueError("conform: give one of --module, --files, --write, --list or --functions")
-    if functions or names:
-        show(protocol() if functions else "\n".join([*listing(), *_law_lines()]))
+    if functions:
+        show(protocol())
+        return 0
+    if names:
+        show("\n".join(f"{question.name:44}  {question.aim}" for question in questions()))
         return 0
     if write:
-        from minswin.crosscheck.probes.files import write_pack
-
         count, size = write_pack(write, form=form, only=only)
         show(f"{write}: {count} probes, {size / 1024:,.0f} KB; write your answers, and judge them:")
         show("    minswin conform --files ANSWERS")
         return 0
-    for file in filter(None, (markdown, junit)):
-        require_replaceable(file, who="conform")
+    for file, other in ((markdown, junit), (junit, markdown)):
+        if file:
+            require_replaceable(file, who="conform", besides=(module, other))
     if module:
         adapter = load_adapter(module, dtype)
         title = f"{module}, {adapter.dtype}"
@@ -215,30 +197,11 @@ def run_conform(
     else:
         title = str(files)
         verdicts, notes = conform_files(title, only, dtype)
-    return _report(title, verdicts, notes, markdown, junit, show)
-
-
-def _law_lines() -> Iterator[str]:
-    for law in probes_laws.laws():
-        yield f"{law.name:44}  {law.aim}"
-
-
-def _report(
-    title: str,
-    verdicts: Sequence[Verdict],
-    notes: Sequence[str],
-    markdown: str | None,
-    junit: str | None,
-    show: Tell,
-) -> int:
-    from minswin.crosscheck import report
-    from minswin.crosscheck.junit import junit_xml
-
     show(report.terminal(title, verdicts, notes))
     if markdown:
-        report.write_text(markdown, report.markdown(title, verdicts, notes))
+        write_text(markdown, report.markdown(title, verdicts, notes), who="conform")
     if junit:
-        report.write_text(junit, junit_xml(title, verdicts))
+        write_text(junit, report.junit_xml(title, verdicts), who="conform")
     return int(any(v.status == DIFFERS for v in verdicts))
 
 
@@ -247,8 +210,6 @@ def _report(
 
 def pytest_generate_tests(metafunc: Any) -> None:
     """One test for every probe and law, for the adapter that MINSWIN_ADAPTER names."""
-    from minswin.crosscheck.conform_pytest import chosen_adapter
-
     if "minswin_question" in metafunc.fixturenames:
         adapter = chosen_adapter(metafunc.config)
         every = questions()
@@ -259,12 +220,8 @@ def pytest_generate_tests(metafunc: Any) -> None:
 def test_conforms(minswin_question: tuple[Adapter, Probe | Law]) -> None:
     import pytest
 
-    from minswin.crosscheck.report import explain
-
     verdict = examine(*minswin_question)
-    if verdict.status == NOT_COVERED:
-        pytest.skip(f"not covered: {verdict.message}")
-    if verdict.status == REFUSED:
-        pytest.skip(f"refused: {verdict.message}")
+    if verdict.status in (NOT_COVERED, REFUSED):
+        pytest.skip(f"{verdict.status}: {verdict.message}")
     if verdict.status == DIFFERS:
-        pytest.fail("\n".join(explain(verdict)), pytrace=False)
+        pytest.fail("\n".join(report.explain(verdict)), pytrace=False)

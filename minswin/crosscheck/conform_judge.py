@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.crosscheck.masked import MASK
+from minswin.crosscheck.bounds import MASK
 from minswin.crosscheck.probes import Probe
 
 PASSED, DIFFERS, NOT_COVERED = "passed", "differs", "not covered"
@@ -26,6 +26,10 @@ class Verdict(NamedTuple):
     error: float = 0.0  # the largest, of the worst output
     allowed: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def function(self) -> str:
+        return self.name.split("/")[0]
 
 
 class Finding(NamedTuple):
@@ -48,26 +52,17 @@ def judge(
     Every output must be there: a gradient that is left out is a finding. remedy: what to say of an
     answer that is narrower than dtype
     """
-    found, worst = [], Finding(0.0, "", 0.0, 0.0)
-    for name, truth in probe.expected.items():
-        if name not in answers:
-            found.append(Finding(np.inf, f"{name} is missing", np.inf, 0.0))
-            continue
-        one = _check(probe, name, answers[name], truth, dtype, remedy)
-        worst = max(worst, one, key=lambda f: f.weight)
-        if one.text:
-            found.append(one)
-    if not found:
-        return _verdict(probe, PASSED, "", worst)
-    first = max(found, key=lambda f: f.weight)
-    others = len(found) - 1
-    more = f"; and {others} more of {len(probe.expected)} outputs" if others else ""
-    return _verdict(probe, DIFFERS, first.text + more, first)
-
-
-def _verdict(probe: Probe, status: str, text: str, worst: Finding) -> Verdict:
-    told = probe.name, status, text, probe.aim, probe.threads
-    return Verdict(*told, worst.error, worst.allowed)
+    found = [
+        _check(probe, name, answers[name], truth, dtype, remedy)
+        if name in answers
+        else Finding(np.inf, f"{name} is missing", np.inf, 0.0)
+        for name, truth in probe.expected.items()
+    ]
+    wrong = [f for f in found if f.text]
+    worst = max(wrong or found, key=lambda f: f.weight)
+    others = f"; and {len(wrong) - 1} more of {len(found)} outputs" if len(wrong) > 1 else ""
+    told = worst.text + others, probe.aim, probe.threads, worst.error, worst.allowed
+    return Verdict(probe.name, DIFFERS if wrong else PASSED, *told)
 
 
 def allowed(probe: Probe, truth: np.ndarray, dtype: np.dtype[Any]) -> float:
@@ -79,12 +74,7 @@ def allowed(probe: Probe, truth: np.ndarray, dtype: np.dtype[Any]) -> float:
 
 
 def _check(
-    probe: Probe,
-    name: str,
-    given: Any,
-    truth: np.ndarray,
-    dtype: np.dtype[Any] | None,
-    remedy: str,
+    probe: Probe, name: str, given: Any, truth: np.ndarray, dtype: np.dtype[Any] | None, remedy: str
 ) -> Finding:
     try:
         answer = as_array(given)
@@ -122,11 +112,7 @@ def as_array(given: Any) -> np.ndarray:
 
 
 def _misfit(
-    answer: np.ndarray,
-    truth: np.ndarray,
-    moved: bool,
-    dtype: np.dtype[Any] | None,
-    remedy: str,
+    answer: np.ndarray, truth: np.ndarray, moved: bool, dtype: np.dtype[Any] | None, remedy: str
 ) -> str:
     """What makes a comparison impossible; "" if nothing does."""
     if answer.shape != truth.shape:

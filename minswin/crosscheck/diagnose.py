@@ -10,32 +10,39 @@ nevertheless true of their tensor is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from minswin.crosscheck.causes import (
+from minswin.crosscheck.bounds import KINDS
+from minswin.crosscheck.doubts import role_of
+from minswin.crosscheck.findings import (
+    GOOD,
     Cause,
+    Comparison,
     Diagnosis,
+    Finding,
     cause_of,
     cause_of_answer,
     float_array,
     observed,
 )
-from minswin.crosscheck.compare import GOOD, Comparison, Finding
-from minswin.crosscheck.diagnose_training import of_a_derivative, of_training
-from minswin.crosscheck.doubts import role_of
-from minswin.crosscheck.fingerprints import Table, looked_up, table_of
+from minswin.crosscheck.fingerprints import Table, is_tabled, looked_up, table_of, table_with
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
+from minswin.crosscheck.further import further_on
 from minswin.crosscheck.ground import Ground
-from minswin.crosscheck.masked import KINDS
-from minswin.crosscheck.number import numbers
+from minswin.crosscheck.idle import weights_that_matter
+from minswin.crosscheck.number import numbers, on_top
+from minswin.crosscheck.observations import dropped
 from minswin.crosscheck.precision import SINGLE
+from minswin.crosscheck.recording import GIVEN
 from minswin.crosscheck.search import Answer, Clock, Search, Tell
 from minswin.crosscheck.site import Site, sites_of
-from minswin.crosscheck.weighing import from_the_image, weigh
+from minswin.crosscheck.slopes import of_a_derivative
+from minswin.crosscheck.training import of_training
+from minswin.crosscheck.weighing import Witness, from_the_image, weigh
 
 __all__ = ["Cause", "Diagnosis", "diagnose"]
 
@@ -43,6 +50,7 @@ Array = np.ndarray
 SECONDS = 60.0  # of CPU time, for all of a diagnosis
 LOW = -1e9  # stands for −∞, which no sum can be told from
 DROPPED = "dropout is active"
+WRONG = 64  # times what rounding alone does
 MOST = 4  # causes that are told
 OTHERS = 3  # wrong tensors elsewhere that an edit is tried on as well
 
@@ -70,7 +78,12 @@ def diagnose(
         return Diagnosis(finding, [], observed(truth, comparison, finding), 0)
     if finding.name.startswith(COTANGENT):
         return of_a_derivative(truth, comparison, Clock(seconds), tell)
-    return _Value(truth, comparison, Clock(seconds), tell).diagnosis()
+    clock = Clock(seconds)
+
+    def of(comparison: Comparison) -> Diagnosis:
+        return _Value(truth, comparison, clock, tell).diagnosis()
+
+    return further_on(comparison, of(comparison), of)
 
 
 def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
@@ -95,7 +108,8 @@ class _Value:
             else m.array
             for n, m in comparison.given.items()
             if n in truth.steps
-            if m.array.shape == truth.steps[n].value.shape or n == first.name
+            if m.array.shape == truth.steps[n].value.shape
+            or (n == first.name and first.step.op not in GIVEN)  # what a pass starts from must fit
             if not (np.isnan(m.array) | (m.array == np.inf)).any()
         }
         self.tried = 0
@@ -107,15 +121,14 @@ class _Value:
             return Diagnosis(self.finding, [cause], [], 1)
         ground = self._ground()
         answers = self._answers(ground) if ground is not None else []
-        causes = [self._cause(answer) for answer in answers[:3]]
-        seen = [] if causes else observed(self.truth, self.comparison, self.finding)
-        return Diagnosis(self.finding, causes, seen, self.tried, self.clock.over and not causes)
+        found = Diagnosis(self.finding, [self._cause(a) for a in answers[:3]], [], self.tried)
+        if not found.named:
+            found.observations = observed(self.truth, self.comparison, self.finding)
+            found.unfinished = self.clock.over
+        return found
 
     def _is_dropped(self) -> bool:
-        """Whether what is left of a branch is zero in places, and larger by one factor elsewhere.
-
-        No edit gives their random numbers.
-        """
+        """Whether a branch is dropped in places: no edit gives their random numbers."""
         step = self.finding.step
         follows = self.comparison.follows.get(self.name)
         if step.op != "add" or follows is None or not step.inputs or self.name not in self.have:
@@ -123,28 +136,22 @@ class _Value:
         x = self.have.get(step.inputs[0])
         if x is None or x.shape != follows.value.shape:
             return False
-        branch, theirs = follows.value - x, float_array(self.have[self.name]) - x
-        none = np.abs(theirs) <= 1e-5 * np.max(np.abs(branch))
-        if not 0.001 < none.mean() < 0.9:
-            return False
-        factor = float((theirs * branch)[~none].sum() / (branch * branch)[~none].sum())
-        off = np.abs(theirs - factor * branch)[~none]
-        return factor > 1.001 and float(off.max()) <= 1e-4 * float(np.max(np.abs(branch)))
+        return dropped(follows.value - x, float_array(self.have[self.name]) - x)
 
     def _ground(self) -> Ground | None:
         """Of the first image, if their tensor is wrong there as well: a run is then faster."""
         if self.name not in self.have:
             return None
         if self.name == "loss" or self.finding.verdict == "shape":
-            return Ground(self.truth, self.have)  # of all images
+            return self._of_all_images
         with np.errstate(all="ignore"):
             one = Ground(self.truth, self.have, images=1)
             sites = sites_of(one, self.name)
             if sites and self.name in one.have:
                 search = Search(sites[0], self.u, self.clock)
-                if search.off > 64 * search.least:
+                if search.off > WRONG * search.least:
                     return one
-            return Ground(self.truth, self.have)
+            return self._of_all_images
 
     def _answers(self, ground: Ground) -> list[Answer]:
         """The answers that explain most of what is wrong, from the first stages that have one."""
@@ -159,8 +166,6 @@ class _Value:
         logits = from_the_image(ground, self.clock, self.u)
         found: list[Answer] = [*self.partly]
         for last, stage in self._stages(sites, table):
-            if last and self.finding.verdict == "shape":
-                break
             answers = stage()
             for answer in answers:
                 weigh(answer, witnesses, logits)
@@ -175,16 +180,33 @@ class _Value:
         return list({a.edit.words + a.edit.diff: a for a in reversed(good)}.values())[::-1]
 
     def _looked_up(self, ground: Ground, site: Site) -> tuple[Table | None, list[Answer] | None]:
-        """The table of this model, if it has one, and the answers that it gives."""
-        if site.call.path or self.finding.verdict == "shape":
-            return None, None  # something nearer than the image is theirs
+        """The table of this model, if the logits alone are wrong, and what it tells of them.
+
+        Where a nearer tensor is wrong too, an answer must give that as well.
+        """
+        logits = ground.inputs["loss"][0]
+        if self.finding.verdict == "shape" or table_with(self.truth.steps[logits].value) is None:
+            return None, None
         whole = self._whole(ground)
         search = from_the_image(whole, self.clock, self.u)
-        if search is None or search.site.target != self.name or (table := table_of(search)) is None:
+        if search is None or search.off <= WRONG * search.least:
             return None, None
-        answers = looked_up(table, search)
+        if (table := table_of(search)) is None:
+            return None, None
+        answers, alone = looked_up(table, search), search.site.target == self.name
         self.tried += search.count
-        return table, self._explaining_all(whole, answers) if answers else None
+        if answers and not alone:
+            answers = self._giving_the_first(whole, answers)
+        known = self._explaining_all(whole, answers) if answers else None
+        return table if alone and not site.call.path else None, known
+
+    def _giving_the_first(self, whole: Ground, answers: list[Answer]) -> list[Answer]:
+        """Those answers that give the first wrong tensor, as a search at its layer would."""
+        near = Search(sites_of(whole, self.name)[0], self.u, self.clock)
+        for answer in answers:
+            given = ((e, near.value(e)) for e in answer.edits)
+            answer.edits = [e for e, value in given if value is not None and near.fits(e, value)]
+        return [answer for answer in answers if answer.edits]
 
     def _classics(self, ground: Ground) -> list[Answer] | None:
         """The answers among what was met in public, of all images: some mistakes need several."""
@@ -201,7 +223,11 @@ class _Value:
 
     def _whole(self, ground: Ground) -> Ground:
         """Of all images."""
-        return ground if ground.images is None else Ground(self.truth, self.have)
+        return ground if ground.images is None else self._of_all_images
+
+    @cached_property
+    def _of_all_images(self) -> Ground:
+        return Ground(self.truth, self.have)
 
     def _explaining_all(self, whole: Ground, answers: list[Answer]) -> list[Answer] | None:
         """Those answers that explain all that is wrong, if there are any."""
@@ -225,15 +251,14 @@ class _Value:
         def singles(site: Site) -> list[Answer]:
             search = Search(site, self.u, self.clock, self.tell)
             searches.append(search)
-            edits: list[Any] = (
-                table.edits(search)
-                if table is not None
-                else [*search.singles(seen), *search.loadings()]
-            )
+            edits: list[Any] = [*search.singles(seen), *weights_that_matter(search)]
+            if table is not None:
+                edits = [*table.edits(search), *(e for e in edits if not is_tabled(e))]
             here = [e for e in edits if not getattr(e, "of_building", False)]
             answers = search.run(sorted(here, key=lambda e: e.cost), "edits")
             self.tried += search.count
-            return answers if table is None else []  # they are run for the pairs
+            new = (a for a in answers if table is None or not all(map(is_tabled, a.edits)))
+            return [*new]  # those of a table are run for the pairs
 
         for site in sites:
             yield False, partial(singles, site)
@@ -247,10 +272,13 @@ class _Value:
 
         if table is None:
             yield True, building
+        if self.finding.verdict == "shape":  # no number, and no second edit, gives another shape
+            return
         yield True, lambda: [*islice(numbers(searches[0]), 1)]
+        yield True, lambda: [*islice(on_top(searches[0]), 1)]
         yield True, lambda: [a for s in searches for a in s.run(s.pairs(), "pairs")]
 
-    def _witnesses(self, ground: Ground) -> list[Search]:
+    def _witnesses(self, ground: Ground) -> list[Witness]:
         """Other wrong tensors, and the logits from the image: an edit must give them too."""
         names = [
             f.name
@@ -264,12 +292,9 @@ class _Value:
         ops = {self.truth.steps[n].op for n in ground.between(self.name)}
         right = [n for n in names if verdicts[n] in GOOD and self.truth.steps[n].op in ops]
         right = list({role_of(n): n for n in right}.values())  # one of each role
-        found = []
-        for name in [*(alike or wrong)[-OTHERS:], *right[:OTHERS]]:
-            sites = sites_of(ground, name)
-            if sites:
-                found.append(Search(sites[0], self.comparison.precision[name].u, self.clock))
-        return found
+        chosen, u = [*(alike or wrong)[-OTHERS:], *right[:OTHERS]], self.comparison.precision
+        found = [Witness(ground, name, u[name].u, self.clock) for name in chosen]
+        return [witness for witness in found if witness.sites]
 
     def _cause(self, answer: Answer) -> Cause:
         cause = cause_of_answer(answer)

@@ -19,9 +19,8 @@ import numpy as np
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.held import Have, Held
-from minswin.crosscheck.precision import Precision
+from minswin.crosscheck.precision import Precision, draws, rounded_weights
 from minswin.crosscheck.recording import GIVEN
-from minswin.crosscheck.rounding import draws, rounded_weights
 from minswin.crosscheck.search import Clock, Search, Tell, rms
 from minswin.crosscheck.site import Site, sites_of
 

@@ -1,17 +1,24 @@
-"""The rows of a comparison, and its verdict."""
+"""What was found: a comparison, how much its verdict rests on, and what a diagnosis tells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.crosscheck.align import Theirs
+from minswin.crosscheck.align import BY_VALUE, ONLY, Theirs
+from minswin.crosscheck.bounds import KINDS, legible, masked_pairs
 from minswin.crosscheck.doubts import Doubts
+from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows
+from minswin.crosscheck.number import closed_form
+from minswin.crosscheck.observations import observe
 from minswin.crosscheck.precision import Precision
-from minswin.crosscheck.recording import Step
+from minswin.crosscheck.recording import GIVEN, Step
+from minswin.crosscheck.search import Answer
 
 Array = np.ndarray
 GOOD = ("equal", "right", "follows")
@@ -65,3 +72,159 @@ class Comparison:
         """Nothing is wrong, and what was compared is enough to say so."""
         finished = self.doubts is None or self.doubts.finished
         return self.first is None and finished and not (self.unknown or self.drifted)
+
+
+# ── how much of the model the verdict rests on ───────────────────────────────────────────────────
+
+
+class Coverage(NamedTuple):
+    """How much of a pass a verdict rests on: tensors, of values that are computed and gradients."""
+
+    of: int  # that our pass has
+    by_name: int  # theirs, by an equal name or the map
+    by_value: int  # theirs, found by their values or their shape
+    by_inputs: int  # judged by what follows from their own inputs
+    by_earlier: int  # by what follows from earlier tensors of theirs
+    by_truth: int  # by our value
+
+    @property
+    def seen(self) -> int:
+        return self.by_name + self.by_value
+
+
+def coverage(comparison: Comparison, *, gradients: bool = False) -> Coverage:
+    """Of the values that are computed, or of the gradients of inputs and parameters."""
+    chosen = [f for f in comparison.findings if _counts(f, gradients)]
+    seen = [f for f in chosen if f.verdict != "missing"]
+    paired = sum(BY_VALUE in f.note or ONLY in f.note for f in seen)
+    judged = Counter(f.given for f in seen if f.verdict in (*GOOD, "wrong"))
+    ways = (judged[given] for given in ("its own inputs", "earlier tensors", "truth"))
+    return Coverage(len(chosen), len(seen) - paired, paired, *ways)
+
+
+def _counts(finding: Finding, gradients: bool) -> bool:
+    given = finding.step.op in GIVEN
+    if finding.name.startswith(COTANGENT):
+        return gradients and given
+    return not (gradients or given or finding.name == LOSSES or finding.name.startswith(AFTER))
+
+
+def unseen_layers(comparison: Comparison) -> list[str]:
+    """Layers none of whose tensors, nor of those inside them, is among theirs."""
+    rows = [f for f in comparison.findings if _counts(f, False)]
+    seen = {layer for f in rows if f.verdict != "missing" for layer in _layers(f.name)}
+    missing = dict.fromkeys(layer for f in rows for layer in _layers(f.name) if layer not in seen)
+    return [name for name in missing if name.rpartition(".")[0] not in missing]
+
+
+def _layers(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    for i in range(1, len(parts)):
+        yield ".".join(parts[:i])
+
+
+# ── a diagnosis ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Cause:
+    """A mistake that gives exactly their numbers."""
+
+    name: str  # in words
+    edit: Any
+    remedy: str = ""
+    threads: tuple[str, ...] = ()
+    others: list[str] = field(default_factory=list)  # further edits that give the same numbers
+    explains: int = 0  # wrong tensors elsewhere
+    of: int = 0  # that were tried
+
+    @property
+    def place(self) -> str:
+        """Where our line stands."""
+        return str(getattr(self.edit, "place", "") or self.edit.line)
+
+    @property
+    def sure(self) -> bool:
+        """Whether it gives all that it was tried on; half, where it was met in ports before.
+
+        Of a port with several mistakes no single one gives all.
+        """
+        known = bool(self.remedy or self.threads)
+        return self.explains == self.of or (known and 2 * self.explains >= self.of)
+
+    @property
+    def also(self) -> str:
+        """What it gives besides the tensor that it was found by; "" where there was nothing."""
+        if not self.of:
+            return ""
+        doubt = ": something else is wrong too, or it is another mistake"
+        gives = f"{self.explains} of {self.of} other tensors that were tried"
+        return gives + (doubt if self.explains < self.of else "")
+
+    @property
+    def diff(self) -> str:
+        """Our line, and what gives their numbers; "" where no edit does."""
+        return str(getattr(self.edit, "diff", ""))
+
+
+@dataclass
+class Diagnosis:
+    """What was found out about the first wrong tensor."""
+
+    finding: Finding
+    causes: list[Cause]  # what gives their tensor
+    observations: list[str]  # what else is true of their tensor, where nothing fits
+    tried: int  # hypotheses that were tried
+    unfinished: bool = False  # the time ran out
+
+    @property
+    def named(self) -> bool:
+        return any(cause.sure for cause in self.causes)
+
+    @property
+    def claim(self) -> str:
+        """What the causes are, or that there are none; "" where observations alone were made."""
+        several = len(self.causes) > 1
+        if not self.causes and self.tried:
+            return f"none of {self.tried:,} small edits of our text gives this"
+        if not self.causes:
+            return "" if self.observations else "none is possible here; see 'how' above"
+        if not self.named:
+            who = "each of these edits gives" if several else "this edit gives"
+            return f"not sure: {who} the first wrong tensor, and not all of the others"
+        if several:
+            each = "each of these mistakes gives exactly their numbers"
+            return f"{each}; more tensors would tell them apart"
+        return "this mistake gives exactly their numbers"
+
+
+def cause_of(edit: Any) -> Cause:
+    return Cause(edit.words, edit, getattr(edit, "remedy", ""), getattr(edit, "threads", ()))
+
+
+def cause_of_answer(answer: Answer) -> Cause:
+    cause = cause_of(answer.edit)
+    if answer.number is not None:
+        form = closed_form(answer.number)
+        cause.name = f"this term × {answer.number:.7g}" + (f" = {form}" if form else "")
+    cause.others = [f"{e.words}: {e.diff}" for e in answer.edits[1:4]]
+    return cause
+
+
+def _truth_of(truth: Trace, finding: Finding) -> Array:
+    return float_array(next(iter(truth.arrays.values()))[finding.name])
+
+
+def float_array(x: Array) -> Array:
+    return np.asarray(x, np.float64)
+
+
+def observed(truth: Trace, comparison: Comparison, finding: Finding) -> list[str]:
+    if finding.verdict == "shape":
+        return []
+    step, y = finding.step, float_array(comparison.aligned[finding.name].array)
+    follows = comparison.follows.get(finding.name)
+    right = _truth_of(truth, finding) if follows is None else follows.value
+    if step.kind in KINDS:
+        y = legible(y, right, masked_pairs(step, truth.steps))
+    return list(observe(step, y, right, finding.limit))

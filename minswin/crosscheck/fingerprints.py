@@ -9,8 +9,9 @@ images before it is told, so that a table can leave a mistake unnamed, but not n
     python -m minswin.crosscheck.fingerprints              how these models are traced
     python -m minswin.crosscheck.fingerprints --write      makes all tables again (4 CPU minutes)
 
-A table holds the digest of the texts it was made from. If one of them was changed since, the table
-is not used, and the search runs as it does for other models.
+A table holds edits of one place, but for those of `SEARCHED`: these, and edits of several places,
+are tried when nothing in it fits. It also holds the digest of the texts it was made from. If one of
+them was changed since, the table is not used, and the search runs as it does for other models.
 """
 
 from __future__ import annotations
@@ -28,50 +29,34 @@ import numpy as np
 from minswin.crosscheck import recipe
 from minswin.crosscheck.edits.classics import Classic, classics, edit_of
 from minswin.crosscheck.edits.functions import functions_of, known_functions
-from minswin.crosscheck.edits.loading import Loaded
+from minswin.crosscheck.edits.loading import Loaded, Shared
 from minswin.crosscheck.edits.texts import Edit, Text
+from minswin.crosscheck.folder import builder
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.search import Answer, Clock, Search, Tell, rms
 from minswin.crosscheck.site import sites_of
 from minswin.crosscheck.trace import trace
-from minswin.models import create_model
 from minswin.replacing import replacing
 
 Array = np.ndarray
 
 # Sizes that all differ, with their sums and products: an edit that fits by chance is a wrong name.
-TINY: dict[str, tuple[str, dict[str, Any]]] = {
-    "V1": (
-        "swin_tiny",
-        {
-            "img_size": (24, 32), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
-            "num_heads": (2, 4), "window_size": (3, 4), "num_classes": 7,
-        },
-    ),
-    "V2": (
-        "swinv2_cifar",
-        {
-            "img_size": (24, 32), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
-            "num_heads": (2, 4), "window_size": (3, 4), "num_classes": 7,
-        },
-    ),
-    "ViT": (
-        "vit_tiny",
-        {
-            "img_size": (12, 20), "patch_size": 4, "embed_dim": 22, "depth": 2, "num_heads": 2,
-            "num_classes": 7,
-        },
-    ),
-    "TNT": (
-        "tnt_small",
-        {
-            "img_size": (16, 40), "patch_size": 8, "embed_dim": 22, "inner_dim": 12, "depth": 2,
-            "num_heads": 2, "inner_num_heads": 3, "inner_stride": 2, "num_classes": 7,
-        },
-    ),
+SWIN = {
+    "img_size": (24, 32), "patch_size": 2, "embed_dim": 20, "depths": (2, 2), "num_heads": (2, 4),
+    "window_size": (3, 4), "num_classes": 7,
 }  # fmt: skip
-# Window 3x4 divides neither map: 10x14 and 5x7.
-TINY["V1 padded"] = ("swin_tiny", {**TINY["V1"][1], "img_size": (20, 28)})
+VIT = {
+    "img_size": (12, 20), "patch_size": 4, "embed_dim": 22, "depth": 2, "num_heads": 2,
+    "num_classes": 7,
+}  # fmt: skip
+WORDS = {"img_size": (16, 40), "patch_size": 8, "inner_dim": 12, "inner_num_heads": 3}
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "V1": ("swin_tiny", SWIN),
+    "V2": ("swinv2_cifar", SWIN),
+    "ViT": ("vit_tiny", VIT),
+    "TNT": ("tnt_small", {**VIT, **WORDS, "inner_stride": 2}),
+    "V1 padded": ("swin_tiny", {**SWIN, "img_size": (20, 28)}),  # 3x4 divides no 10x14, no 5x7
+}
 
 FOLDER = Path(__file__).parent / "prints"
 LOGITS = 3  # of the first image; a row that is near is run anyway
@@ -81,6 +66,21 @@ SAME = 1e-9  # of the size: two edits that are nearer give one answer
 HUGE = 1e30  # float32 holds it
 ALIKE = 2  # edits of other words that are kept of one answer
 LOADED = -1  # in the place of a function: an edit of the weights
+
+
+SEARCHED = (  # kinds that no table holds
+    "its numbers left out", "0 where it is masked", "blocks of elements that stand far apart",
+    "a statement twice", "a residual counted twice", "another axis of a shape",
+    "padded at the bottom and the right", "masked behind the softmax",
+    "an argument of another call",
+    "a reshape in the place of a part of a transposition",
+)  # fmt: skip
+
+
+def is_tabled(edit: Edit | Loaded) -> bool:
+    """Whether the tables hold an edit of this kind."""
+    several = isinstance(edit, Shared) or edit.words.endswith(" places")
+    return not several and edit.words not in SEARCHED
 
 
 class Table(NamedTuple):
@@ -114,7 +114,7 @@ class Table(NamedTuple):
 
 def _classics(texts: Mapping[str, Text]) -> Iterator[tuple[Classic, Edit]]:
     for one in classics():
-        if one.words and one.function in texts:
+        if one.function in texts:
             yield one, edit_of(one, texts[one.function])
 
 
@@ -147,14 +147,19 @@ def looked_up(table: Table, search: Search) -> list[Answer]:
 
 def table_of(search: Search) -> Table | None:
     """The table of this model, weights and image, if it was made from the present texts."""
-    right = search.right
-    if search.site.call.path or right.shape != search.site.theirs.shape:
+    if search.site.call.path or search.right.shape != search.site.theirs.shape:
         return None
+    table = table_with(search.right)
+    return table if table is not None and table.digest == digest(search) else None
+
+
+def table_with(logits: Array) -> Table | None:
+    """The table of the model whose right logits (B, classes) these are, whatever its texts."""
+    first = logits[0] if logits.ndim == 2 else logits
     for table in filter(None, map(read, TINY)):
-        if right.ndim != 2 or right[0].shape != table.right.shape:
-            continue
-        if rms(right[0] - table.right) <= SAME * rms(table.right):
-            return table if table.digest == digest(search) else None
+        same = first.shape == table.right.shape
+        if same and rms(first - table.right) <= SAME * rms(table.right):
+            return table
     return None
 
 
@@ -186,24 +191,20 @@ def _file(family: str) -> Path:
 def search_of(family: str, images: int = 1) -> Search:
     """The search at the whole of a tiny model, of which the logits alone are given."""
     name, settings = TINY[family]
-
-    def build(dtype: Any) -> Any:
-        return create_model(name, **settings, rng=np.random.default_rng(0), dtype=dtype)
-
     x, labels = recipe.images(images, 3, settings["img_size"]), recipe.labels(images, 7)
-    truth = trace(build, x, labels, grad=False)
+    truth = trace(builder(name, settings), x, labels, grad=False)
     logits = truth.steps["loss"].inputs[0]
     ground = Ground(truth, {logits: np.asarray(truth.arrays["float64"][logits])})
     return Search(sites_of(ground, logits)[0], 2.0**-24, Clock(3600))
 
 
 def hypotheses(search: Search) -> Iterator[tuple[Edit | Loaded, int]]:
-    """All single edits; the number is that of a change of weights."""
+    """All edits that a table holds; the number is that of a change of weights."""
     seen: set[Any] = set()
-    yield from ((edit, LOADED) for edit in search.classics())
-    yield from ((edit, LOADED) for edit in search.singles(seen))
-    yield from ((edit, LOADED) for edit in search.of_building(seen))
-    yield from ((edit, number) for number, edit in enumerate(search.loadings()))
+    edits = [*search.classics(), *search.singles(seen), *search.of_building(seen)]
+    yield from ((edit, LOADED) for edit in edits if is_tabled(edit))
+    loaded = enumerate(search.loadings())
+    yield from ((edit, number) for number, edit in loaded if is_tabled(edit))
 
 
 def changed(search: Search, edit: Edit | Loaded) -> Array | None:

@@ -28,6 +28,7 @@ import numpy as np
 from minswin.crosscheck.recording import Step
 from minswin.layers.base import Layer
 from minswin.models import create_model
+from minswin.models.base import Model
 from minswin.replacing import replacing_folder
 from minswin.weights.files import read_weights, save_weights
 
@@ -86,9 +87,9 @@ def write(
     with replacing_folder(folder, who="trace") as temporary:
         written = {d: x for d, x in trace.arrays.items() if dtypes is None or d in dtypes}
         for dtype, arrays in written.items():
-            _write_arrays(temporary / dtype, arrays, form)
+            write_arrays(temporary / dtype, arrays, form)
         if weights is not None:
-            _write_arrays(temporary / WEIGHTS, weights, form)
+            write_arrays(temporary / WEIGHTS, weights, form)
         entries = [_entry(step, trace) for step in trace.steps.values()]
         manifest = {**trace.header, "form": form, "dtypes": list(written), "steps": entries}
         manifest |= {WEIGHTS + " apart": list(weights)} if weights is not None else {}
@@ -131,7 +132,8 @@ def _files_of_trace(folder: Path) -> set[str]:
     return {MANIFEST, *files, *(f"{stem}.npy" for stem in stems)}
 
 
-def _write_arrays(stem: Path, arrays: Mapping[str, np.ndarray], form: str) -> None:
+def write_arrays(stem: Path, arrays: Mapping[str, np.ndarray], form: str) -> None:
+    """In one file, stem.npz or stem.safetensors, or in a folder, a .npy file each."""
     if form != "npy":
         save_weights(stem.with_name(f"{stem.name}.{form}"), arrays)
         return
@@ -189,10 +191,18 @@ def _builder(header: Mapping[str, Any]) -> Callable[[Any], Layer] | None:
     """How the model of a trace is made again; None where only a program knows."""
     if "model" not in header:
         return None
-    changes = {name: ast.literal_eval(text) for name, text in header.get("overrides", {}).items()}
-    return lambda dtype: create_model(
-        header["model"], **changes, rng=np.random.default_rng(0), dtype=dtype
-    )
+    told = header.get("overrides", {}).items()
+    return builder(header["model"], {name: ast.literal_eval(text) for name, text in told})
+
+
+def builder(model: str, settings: Mapping[str, Any]) -> Callable[[Any], Model]:
+    """What makes a named model from a dtype; its weights are any."""
+    return lambda dtype: create_model(model, rng=np.random.default_rng(0), dtype=dtype, **settings)
+
+
+def header_of(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest says of a named model, so that it can be made again."""
+    return {"model": model, "overrides": {name: repr(value) for name, value in settings.items()}}
 
 
 def _step(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,8 @@ import numpy as np
 from minswin.layers.base import Layer
 
 PACKAGE = Path(__file__).parents[1]
-
-
-MACHINERY = {
-    "around.py",
-    "autograd.py",
-    "lifting",
-    "ops.py",
-    "watch.py",
-    "kernels",
-    "reference",
-}  # all other files are texts
-
-
+# All other files are texts.
+MACHINERY = {"around.py", "autograd.py", "lifting", "ops.py", "watch.py", "kernels", "reference"}
 GEOMETRY = ("grid", "window", "shift", "heads", "table_window", "H", "W")
 
 
@@ -62,12 +51,12 @@ class Place:
         outer: FrameType | None = self.frame
         met = False  # a text of this layer
         while outer is not None:
-            values = outer.f_locals
-            owner = values.get("self")
+            owner = _self_of(outer)
             if met and owner is not self.self:
                 break  # above the calls of this layer
-            if is_text(outer):
-                known = {k: values[k] for k in GEOMETRY if is_plain(values.get(k))}
+            if names := _names(outer.f_code, GEOMETRY):
+                values = outer.f_locals  # a new dict each time, which takes long
+                known = {k: values[k] for k in names if is_plain(values.get(k))}
                 found = {**known, **found}
             met = met or (self.self is not None and owner is self.self)
             outer = outer.f_back
@@ -75,9 +64,15 @@ class Place:
 
 
 def _self_of(frame: FrameType) -> Any:
-    code = frame.f_code
-    named = "self" in code.co_varnames or "self" in code.co_freevars
-    return frame.f_locals.get("self") if named else None
+    """The `self` of a text, or None."""
+    return frame.f_locals.get("self") if _names(frame.f_code, ("self",)) else None
+
+
+@lru_cache(maxsize=1024)
+def _names(code: CodeType, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of these names that variables of a text have; none of another function."""
+    own = {*code.co_varnames, *code.co_cellvars, *code.co_freevars}
+    return tuple(name for name in wanted if name in own and _is_file_of_texts(code.co_filename))
 
 
 def is_text(frame: FrameType) -> bool:

@@ -12,21 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin import kernels
-from minswin.around import around
-from minswin.autograd import Tensor, no_grad
+from minswin.autograd import Tensor
 from minswin.crosscheck.folder import Trace
-from minswin.crosscheck.held import Have, model_of
-from minswin.crosscheck.recording import Recording, Step, spell_out
-from minswin.crosscheck.trace import loss
+from minswin.crosscheck.held import Have, Pass, model_of
+from minswin.crosscheck.recording import Recording
 from minswin.layers.base import Layer
 from minswin.lifting import checks
-from minswin.watch import Operation
 
 Array = np.ndarray
 DTYPES = ("float64", "float32")
-
-
 LONGEST = 3.0  # seconds for one run of an edited text
 
 
@@ -41,39 +35,29 @@ class Call(NamedTuple):
     given: tuple[str, ...] = ()  # the steps that its arguments are, "" where they are none
 
 
-class Ground:
+class Ground(Pass):
     """A forward pass on their tensors, with the calls of all its layers."""
 
     def __init__(self, truth: Trace, have: Have, *, images: int | None = None) -> None:
-        self.truth, self.have, self.images = truth, dict(have), images
-        self.layers: dict[str, dict[str, Layer]] = {}
+        super().__init__(truth, have, images)
         self.models = {dtype: frozen(model_of(truth, dtype, have)) for dtype in DTYPES}
         self.layers = {dtype: dict(model.named_layers()) for dtype, model in self.models.items()}
         self.values: dict[str, dict[str, Array]] = {dtype: {} for dtype in DTYPES}
         if images is not None:
             self._take(images)
         self.calls: list[Call] = []
-        self.order: list[str] = []
-        self.inputs: dict[str, tuple[str, ...]] = {}
-        self._record()
-
-    def image(self, dtype: Any) -> Array:
-        image = self.have.get("image", self.truth.steps["image"].value)
-        return np.asarray(image)[: self.images].astype(dtype)
+        self._watch_calls()
+        self.inputs = {name: step.inputs for name, step in self.record.steps.items()}
 
     def _take(self, images: int) -> None:
         """Their tensors of the first images only: a run is then faster."""
-        record = Recording(self.models["float64"])
-        with kernels.using("reference"), no_grad(), around(record), around(spell_out):
-            logits = self.models["float64"](Tensor(self.image("float64")))
-            loss(lambda x: x, logits, self.truth.steps["labels"].value[:images])
+        steps = Pass(self.truth, {}, images).run_through(self.models["float64"], "float64").steps
         batch = len(self.truth.steps["image"].value)
         for name, x in list(self.have.items()):
-            step = record.steps.get(name)
-            if step is None or step.value.shape == x.shape:
+            if name not in steps or (shape := steps[name].value.shape) == x.shape:
                 continue
-            if x.ndim and step.value.shape[0] * batch == x.shape[0] * images:
-                self.have[name] = x[: step.value.shape[0]]
+            if x.ndim and shape[0] * batch == x.shape[0] * images:
+                self.have[name] = x[: shape[0]]
             else:
                 del self.have[name]
 
@@ -85,10 +69,8 @@ class Ground:
             values[name] = np.ascontiguousarray(x, dtype if x.dtype.kind == "f" else x.dtype)
         return values[name]
 
-    def _record(self) -> None:
-        model = self.models["float64"]
-        paths = {id(layer): path for path, layer in model.named_layers()}
-        record = Recording(model, hold=self._hold)
+    def _watch_calls(self) -> None:
+        paths = {id(layer): path for path, layer in self.layers["float64"].items()}
         stack: list[tuple[FrameType, str, tuple[Any, ...], int]] = []
 
         def see(frame: FrameType, event: str, result: Any) -> None:
@@ -103,27 +85,16 @@ class Ground:
                 stack.append((frame, path, tuple(values[n] for n in names[1:]), len(self.order)))
             elif event == "return" and stack and stack[-1][0] is frame:
                 _, path, arguments, first = stack.pop()
-                output = _step_of(record, result)
-                given = tuple(_step_of(record, x) for x in arguments)
+                output = _step_of(self.record, result)
+                given = tuple(_step_of(self.record, x) for x in arguments)
                 self.calls.append(Call(path, arguments, first, len(self.order), output, given))
 
-        with kernels.using("reference"), no_grad(), around(record), around(spell_out):
-            before = sys.getprofile()
-            sys.setprofile(see)
-            try:
-                logits = model(Tensor(self.image("float64")))
-                sys.setprofile(before)
-                loss(lambda x: x, logits, self.truth.steps["labels"].value[: self.images])
-            finally:
-                sys.setprofile(before)
-        self.inputs = {name: step.inputs for name, step in record.steps.items()}
-
-    def _hold(self, step: Step, operation: Operation | None) -> Array | None:
-        self.order.append(step.name)
-        theirs = self.have.get(step.name)
-        if theirs is None or theirs.shape != step.value.shape:
-            return None
-        return np.ascontiguousarray(theirs, step.value.dtype)
+        before = sys.getprofile()
+        sys.setprofile(see)
+        try:
+            self.run_through(self.models["float64"], "float64")
+        finally:
+            sys.setprofile(before)
 
     def between(self, target: str) -> list[str]:
         """The steps from the nearest tensors of theirs to the target."""

@@ -10,15 +10,16 @@ what that is off shows how far a right implementation may be.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin import kernels
-from minswin.autograd import Tensor
+from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import bounds
+from minswin.crosscheck.bounds import KINDS, legible, lifted, masked_pairs
 from minswin.crosscheck.folder import COTANGENT, Trace
-from minswin.crosscheck.masked import KINDS, legible, lifted, masked_pairs
 from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import GIVEN, Recording, Step, recording
 from minswin.crosscheck.trace import loss
@@ -44,52 +45,88 @@ def model_of(truth: Trace, dtype: str, have: Have | None = None) -> Layer:
         raise ValueError("compare: the trace does not tell how its model is built")
     model = truth.build(np.dtype(dtype)).eval()
     state = {n: s.value for n, s in truth.steps.items() if s.op == "parameter"}
-    model.load_state_dict({n: (have or {}).get(n, x) for n, x in state.items()})
+    theirs = {n: x for n, x in (have or {}).items() if n in state}
+    whole = {n: x.astype(state[n].dtype) for n, x in theirs.items() if x.dtype.kind in "iub"}
+    model.load_state_dict({**state, **theirs, **whole})  # a gain of ones may be of whole numbers
     return model
 
 
-class Held:
-    """A pass with their tensors in the places of ours; `expected` is what came in."""
+class Pass:
+    """A pass of our model with their tensors in the places of ours.
+
+    images: so many, the first ones; None for all
+    """
+
+    def __init__(self, truth: Trace, have: Have, images: int | None = None) -> None:
+        self.truth, self.have, self.images = truth, dict(have), images
+        self.order: list[str] = []  # of the steps
+        self.record: Recording
+
+    def given(self, name: str, dtype: Any) -> Array:
+        """The image or the labels: theirs, or else ours, as of labels that are no classes."""
+        ours = np.asarray(self.truth.steps[name].value)
+        theirs = np.asarray(self.have.get(name, ours))
+        fit = theirs.dtype.kind == ours.dtype.kind
+        if name == "labels":
+            classes = self.truth.steps[self.truth.steps["loss"].inputs[0]].value.shape[1]
+            fit = fit and bool(((theirs >= 0) & (theirs < classes)).all())
+        return (theirs if fit else ours)[: self.images].astype(dtype)
+
+    def run_through(
+        self, model: Layer, dtype: str, *, grad: bool = False, backend: str = "reference"
+    ) -> Recording:
+        """The steps of the pass and of the loss; grad: and of backward."""
+        with (
+            kernels.using(backend),
+            nullcontext() if grad else no_grad(),
+            recording(model, hold=self.hold, hold_gradient=self.hold_gradient) as self.record,
+        ):
+            x, labels = Tensor(self.given("image", dtype), grad), self.given("labels", np.int64)
+            self.record.given("image", x)
+            self.record.given("labels", labels)
+            result = loss(model, x, labels)
+            if grad:
+                result.backward()
+                self.record.gather_gradients()
+        return self.record
+
+    def hold(self, step: Step, operation: Operation | None) -> Array | None:
+        """What stands in the place of the value of a step; None where they have nothing for it."""
+        self.order.append(step.name)
+        theirs, value = self.have.get(step.name), step.value
+        if theirs is None or theirs.shape != value.shape or theirs.dtype.kind != value.dtype.kind:
+            return None
+        return np.ascontiguousarray(theirs, value.dtype)
+
+    def hold_gradient(self, step: Step, g: Array) -> Array:
+        theirs = self.have.get(COTANGENT + step.name)
+        return g if theirs is None or theirs.shape != g.shape else theirs.astype(g.dtype)
+
+
+class Held(Pass):
+    """A pass of which every step is judged; `expected` is what came in."""
 
     def __init__(
         self, truth: Trace, have: Have, precision: Mapping[str, Precision], dtype: str
     ) -> None:
-        self.truth, self.have, self.precision, self.dtype = truth, dict(have), precision, dtype
+        super().__init__(truth, have)
+        self.precision, self.dtype = precision, dtype
         self.expected: dict[str, Array] = {}
         self.allowed: dict[str, Array] = {}
         self.rough: set[str] = set()
-        self.record: Recording
 
     def run(self, *, grad: bool) -> Held:
         model = model_of(self.truth, self.dtype, self.have)
-        image, labels = (self._given(name) for name in ("image", "labels"))
-        with (
-            kernels.using(self.truth.header.get("backend", "reference")),
-            recording(model, hold=self.hold, hold_gradient=self.hold_gradient) as self.record,
-        ):
-            x = Tensor(image.astype(self.dtype), requires_grad=grad)
-            self.record.given("image", x)
-            self.record.given("labels", labels)
-            result = loss(model, x, labels.astype(np.int64))
-            if grad:
-                result.backward()
-                self.record.gather_gradients()
-        if grad:
-            names = [n for n, s in self.record.steps.items() if s.op in ("input", "parameter")]
-            for name in names:
-                if (g := self.record.steps[name].cotangent) is not None:
-                    self.expected[COTANGENT + name] = g
+        backend = self.truth.header.get("backend", "reference")
+        record = self.run_through(model, self.dtype, grad=grad, backend=backend)
+        for name, step in record.steps.items() if grad else ():
+            if step.op in ("input", "parameter") and step.cotangent is not None:
+                self.expected[COTANGENT + name] = step.cotangent
         return self
 
-    def _given(self, name: str) -> Array:
-        ours = np.asarray(self.truth.steps[name].value)
-        theirs = np.asarray(self.have.get(name, ours))
-        return theirs if theirs.dtype.kind == ours.dtype.kind else ours
-
     def hold(self, step: Step, operation: Operation | None) -> Array | None:
-        theirs = self.have.get(step.name)
         self.expected[step.name] = value = step.value
-        if theirs is None or theirs.shape != value.shape or theirs.dtype.kind != value.dtype.kind:
+        if (theirs := super().hold(step, operation)) is None:
             return None
         precision = self.precision[step.name]
         allowed = np.zeros(value.shape)
@@ -101,16 +138,14 @@ class Held:
             allowed = allowed + (precision.smallest if allowed.any() else 0)
         self.allowed[step.name] = allowed
         if step.kind in KINDS and theirs.dtype.kind == "f":
-            pairs = masked_pairs(step, self.record.steps)
-            raised = lifted(theirs, value, pairs, allowed)
-            self.have[step.name] = theirs = legible(raised, value, pairs)
-        return np.ascontiguousarray(theirs, value.dtype)
+            own, pairs = self.have[step.name], masked_pairs(step, self.record.steps)
+            self.have[step.name] = legible(lifted(own, value, pairs, allowed), value, pairs)
+            theirs = np.ascontiguousarray(self.have[step.name], value.dtype)
+        return theirs
 
     def hold_gradient(self, step: Step, g: Array) -> Array:
-        name = COTANGENT + step.name
-        self.expected[name] = g
-        theirs = self.have.get(name)
-        return g if theirs is None or theirs.shape != g.shape else theirs.astype(g.dtype)
+        self.expected[COTANGENT + step.name] = g
+        return super().hold_gradient(step, g)
 
 
 def follow(

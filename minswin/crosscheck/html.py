@@ -1,19 +1,18 @@
-"""A comparison as one page of HTML that needs nothing beside it: `minswin compare --html FILE`."""
+"""The data of a comparison as one page of HTML, which needs nothing beside it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from html import escape
-from pathlib import Path
-from typing import Any
 
+from minswin.crosscheck.printed import summary
 from minswin.crosscheck.report import link
-from minswin.replacing import replacing
+from minswin.crosscheck.results import COLUMNS, Data, cells, lines_of_cause, lines_of_first
 
-__all__ = ["page_of", "write_html"]
+__all__ = ["page_of"]
 
-Data = Mapping[str, Any]
+CODE = ("formula", "our line", "made of")  # lines that are code
 TITLES = {
     "right": "No divergence",
     "wrong": "First divergence",
@@ -57,16 +56,17 @@ td.note { white-space: normal; color: var(--pale); min-width: 12rem; }
 
 def page_of(data: Data) -> str:
     """The page of `results.data_of`."""
-    title = f"{TITLES[data['verdict']]}"
-    place = f": {data['first']['place']}" if data["first"] else ""
+    title, first = TITLES[data["verdict"]], data["first"]
+    place = f": {first['place']}" if first else ""
     body = [
         f'<h1 class="{data["verdict"]}">{escape(title + place)}</h1>',
         f'<p class="pale">{escape(_model(data))}</p>',
         *_strip(data["tensors"]),
-        *_first(data["first"]),
-        *_diagnosis(data["diagnosis"]),
+        f"<pre>{escape(chr(10).join(summary(data)))}</pre>",
+        *(_first(first) if first else ()),
+        *(_diagnosis(data["diagnosis"]) if data["diagnosis"] else ()),
         *_rests_on(data["rests on"]),
-        *_table(data["tensors"], data["first"]),
+        *_table(data["tensors"], first),
         *_again(data),
     ]
     return (
@@ -76,12 +76,6 @@ def page_of(data: Data) -> str:
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
-
-
-def write_html(file: Path | str, data: Data) -> None:
-    """Write the page whole, or leave the old file."""
-    with replacing(file, who="compare") as temporary:
-        temporary.write_text(page_of(data), "utf-8")
 
 
 def _model(data: Data) -> str:
@@ -112,54 +106,38 @@ def _anchor(row: Data) -> str:
     return escape("t-" + row["name"].replace("/", "-"))
 
 
-def _pairs(rows: list[tuple[str, str]]) -> str:
-    return "<dl>" + "".join(f"<dt>{a}</dt><dd>{b}</dd>" for a, b in rows if b) + "</dl>"
+def _pairs(rows: dict[str, str]) -> str:
+    return "<dl>" + "".join(f"<dt>{a}</dt><dd>{b}</dd>" for a, b in rows.items() if b) + "</dl>"
 
 
-def _first(first: Data | None) -> Iterator[str]:
-    if first is None:
-        return
-    wrong = first["verdict"] == "wrong"
-    limit = first["of limit"]
-    much = "any difference is too much here" if limit is None else f"{limit:,.0f} times the limit"
-    rows = [
-        ("tensor", f'<a href="#{_anchor(first)}"><code>{escape(first["name"])}</code></a>'),
-        ("theirs", f"<code>{escape(first['theirs'])}</code>" if first["theirs"] else ""),
-        ("where", escape(first["where"])),
-        ("how much", escape(much) if wrong else escape(first["note"])),
-        ("judged against", escape(first["judged against"]) if wrong else ""),
-        ("formula", f"<code>{escape(first['formula'])}</code>" if first["formula"] else ""),
-        ("our line", f"<code>{escape(first['our line'])}</code>" if first["our line"] else ""),
-        ("made of", f"<code>{escape(', '.join(first['made of']))}</code>"),
-    ]
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>" if text else ""
+
+
+def _first(first: Data) -> Iterator[str]:
+    rows = {
+        "tensor": f'<a href="#{_anchor(first)}">{_code(first["name"])}</a>',
+        "theirs": _code(first["theirs"]),
+    }
+    for word, text in lines_of_first(first).items():
+        rows[word] = _code(text) if word in CODE else escape(text)
     yield f"<section><h2>The first wrong tensor</h2>{_pairs(rows)}</section>"
 
 
-def _diagnosis(found: Data | None) -> Iterator[str]:
-    if found is None:
-        return
+def _diagnosis(found: Data) -> Iterator[str]:
     yield "<section><h2>Diagnosis</h2>"
-    several = len(found["causes"]) > 1
-    if found["causes"]:
-        who = "Each of these mistakes gives" if several else "This mistake gives"
-        yield f"<p>{who} exactly their numbers.</p>"
-    elif found["tried"]:
+    if claim := found["claim"]:
         more = "; the time ran out before all were tried" if found["unfinished"] else ""
-        yield f"<p>None of {found['tried']:,} small edits of our text gives this{more}.</p>"
+        yield f"<p>{escape(claim[0].upper() + claim[1:] + more)}.</p>"
     for cause in found["causes"]:
-        yield f"<h3>{escape(cause['words'])}</h3><code>{escape(cause['place'])}</code>"
+        doubt = "" if cause["sure"] else "Perhaps: "
+        yield f"<h3>{doubt}{escape(cause['words'])}</h3>{_code(cause['place'])}"
         if cause["diff"]:
             lines = (f'<span class="{_sign(line)}">{escape(line)}</span>' for line in cause["diff"])
             yield f"<pre>{''.join(lines)}</pre>"
-        threads = ", ".join(
-            f'<a href="{escape(link(t))}">{escape(t)}</a>' for t in cause["threads"]
-        )
-        rows = [
-            ("remedy", escape(cause["remedy"])),
-            ("met in", threads),
-            ("also gives", escape(cause["also"])),
-        ]
-        yield _pairs([*rows, ("the same", escape("; ".join(cause["the same"])))])
+        links = (f'<a href="{escape(link(t))}">{escape(t)}</a>' for t in cause["threads"])
+        rows = {word: escape(text) for word, text in lines_of_cause(cause).items()}
+        yield _pairs({**rows, "met in": ", ".join(links)})
     if found["observations"]:
         yield f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in found['observations'])}</ul>"
     yield "</section>"
@@ -170,42 +148,28 @@ def _sign(line: str) -> str:
 
 
 def _rests_on(rests: Data) -> Iterator[str]:
-    yield "<section><h2>What the verdict rests on</h2>"
-    rows = []
-    for word in ("values", "gradients"):
-        c = rests[word]
-        seen = c["by_name"] + c["by_value"]
-        judged = (
-            f"{seen} of {c['of']} seen: {c['by_name']} by name, {c['by_value']} by their values. "
-            f"{c['by_inputs']} judged by their own inputs, {c['by_earlier']} by earlier tensors, "
-            f"{c['by_truth']} against ours."
-        )
-        rows.append((word, judged if seen else "none"))
-    names = ("layers not seen", "theirs that are none of ours", "lines of the map without a tensor")
-    for name in names:
-        listed = ", ".join(f"<code>{escape(x)}</code>" for x in rests[name][:40])
-        rows.append((name, listed + (" …" if len(rests[name]) > 40 else "")))
-    yield _pairs(rows) + "</section>"
+    rows = {word: escape(rests[word]["in words"]) for word in ("values", "gradients")}
+    for word in (
+        "layers not seen",
+        "theirs that are none of ours",
+        "lines of the map without a tensor",
+    ):
+        rows[word] = ", ".join(map(_code, rests[word][:40])) + " …" * (len(rests[word]) > 40)
+    yield f"<section><h2>What the verdict rests on</h2>{_pairs(rows)}</section>"
 
 
 def _table(rows: list[Data], first: Data | None) -> Iterator[str]:
-    heads = ("tensor", "verdict", "shape", "abs. error", "relative", "cosine", "of limit", "", "")
+    heads = ("tensor", "verdict", "shape", *(head for head, _, _ in COLUMNS.values()), "", "")
     yield '<h2>All tensors, in the order of the pass</h2><div class="table"><table><thead><tr>'
     yield "".join(f"<th>{head}</th>" for head in heads) + "</tr></thead><tbody>"
     for row in rows:
         marks = _kind(row) + (" first" if first and row["name"] == first["name"] else "")
-        numbers = (
-            f"{row['absolute']:.1e}" if row["absolute"] is not None else "",
-            f"{row['relative']:.1e}" if row["relative"] is not None else "",
-            f"{row['cosine']:.6f}" if row["cosine"] is not None else "",
-            f"{row['of limit']:.2g}" if row["of limit"] is not None else "limit 0",
-        )
-        cells = "".join(f'<td class="number">{x}</td>' for x in numbers)
+        shape, *numbers = cells(row)
         yield (
             f'<tr id="{_anchor(row)}" class="{marks.strip()}"><td>{escape(row["name"])}</td>'
-            f"<td>{escape(row['verdict'])}</td>"
-            f"<td>{'×'.join(map(str, row['shape'])) or 'number'}</td>{cells}"
-            f'<td><span class="bar" style="width: {_width(row):.2f}rem"></span></td>'
+            f"<td>{escape(row['verdict'])}</td><td>{shape}</td>"
+            + "".join(f'<td class="number">{x}</td>' for x in numbers)
+            + f'<td><span class="bar" style="width: {_width(row):.2f}rem"></span></td>'
             f'<td class="note">{escape(row["note"])}</td></tr>'
         )
     yield "</tbody></table></div>"

@@ -5,49 +5,85 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from minswin.crosscheck.edits import helpers
-from minswin.crosscheck.edits.functions import functions_of
-from minswin.crosscheck.edits.spots import is_float_array
-from minswin.crosscheck.edits.texts import Edit, Text
-from minswin.crosscheck.edits.watching import place, watch
-from minswin.crosscheck.search import Answer, Search, rms
+from minswin.crosscheck.edits.helpers import FREE
+from minswin.crosscheck.edits.spots import is_float_array, place, watch
+from minswin.crosscheck.edits.texts import Edit, Several, Text
+from minswin.crosscheck.search import Answer, Search, overlap, rms
 
 Array = np.ndarray
+NEAR = 1e-5  # of the size
 
 
-def numbers(search: Search, texts: list[Text] | None = None) -> Iterator[Answer]:
+@contextmanager
+def free(number: float) -> Iterator[None]:
+    """Inside this block the term is multiplied by this number."""
+    FREE["number"] = number
+    try:
+        yield
+    finally:
+        FREE["number"] = 1.0
+
+
+def numbers(search: Search) -> Iterator[Answer]:
     """Terms that give their numbers when they are multiplied by one number."""
-    texts = texts or [Text(f) for f in functions_of(lambda: search.site.run())]
-    values = watch(texts, lambda: search.site.run(whole=True))
-    for text in texts:
+    values = watch(search.site.texts, lambda: search.site.run(whole=True))
+    for text in search.site.texts:
         for edit in _free(text, values):
             if search.clock.over:
                 return
             number = _solved(search, edit)
             if number is None:
                 continue
-            helpers.FREE["number"] = number
-            value = search.value(edit)
-            good = value is not None and search.fits(edit, value)
-            helpers.FREE["number"] = 1.0
+            with free(number):
+                value = search.value(edit)
+                good = value is not None and search.fits(edit, value)
             told = search.site.theirs.size > 1 or closed_form(number)  # any one number fits one
             if good and told and value is not None:
                 yield Answer([edit], value, number)
+
+
+def on_top(search: Search) -> Iterator[Answer]:
+    """An edit that was tried, and one number: where theirs is what it gives, times that number.
+
+    A linear map with a bias may stand behind it, so the means over the tokens are taken off first.
+    """
+    values = watch(search.site.texts, lambda: search.site.run(whole=True))
+    terms = [edit for text in search.site.texts for edit in _free(text, values)]
+    theirs = _centred(search.site.theirs)
+    for edit, value in sorted(search.tried.values(), key=lambda both: both[0].cost):
+        one = _centred(value)
+        square = float((one * one).sum())
+        number = float((one * theirs).sum()) / square if square else 0.0
+        near = rms(theirs - number * one) <= NEAR * rms(theirs)
+        if not near or abs(number - 1) < NEAR or not closed_form(number):
+            continue
+        for term in terms:
+            if search.clock.over:
+                return
+            both = Several(edit, term)
+            with free(number):
+                found = None if overlap(edit, term) else search.value(both)
+                if found is not None and search.fits(both, found):
+                    yield Answer([both], found, number)
+                    return
+
+
+def _centred(x: Array) -> Array:
+    """Without the mean over all but the last axis."""
+    return x - x.mean(axis=tuple(range(x.ndim - 1)), keepdims=True) if x.ndim > 1 else x
 
 
 def _solved(search: Search, edit: Edit) -> float | None:
     """The number at which an edit is nearest to their numbers, if it comes near."""
 
     def at(number: float) -> Array | None:
-        helpers.FREE["number"] = number
-        try:
+        with free(number):
             value = search.value(edit)
-        finally:
-            helpers.FREE["number"] = 1.0
         return value if value is not None and value.shape == search.site.theirs.shape else None
 
     if (start := at(1.01)) is None or rms(start - search.right) <= 1e-11 * rms(search.right):
@@ -108,6 +144,9 @@ def closed_form(x: float) -> str:
                 CLOSED.setdefault(f"ln {a}", float(np.log(a)))
                 CLOSED.setdefault(f"1/ln {a}", 1 / float(np.log(a)))
                 CLOSED.setdefault(f"log₂ {a}", float(np.log2(a)))
+        for a in (2**n for n in range(7, 17)):  # of which a loss is multiplied in half precision
+            CLOSED.setdefault(str(a), float(a))
+            CLOSED.setdefault(f"1/{a}", 1 / a)
         for a, b in itertools.product(range(1, 20), range(2, 20)):
             CLOSED.setdefault(f"{a}/{b}", a / b)
             CLOSED.setdefault(f"√({a}/{b})", (a / b) ** 0.5)

@@ -39,11 +39,17 @@ from minswin.training.optimizers import SGD
 
 dtype = np.dtype("float64")
 Text = Callable[..., Tensor]
+Value = Callable[..., np.ndarray]
+Gradients = Callable[..., dict[str, np.ndarray]]
 Pair = tuple[int, int]
 RNG = np.random.default_rng(0)  # of the weights before those of the caller
 
 
-def value_of(text: Text) -> Callable[..., np.ndarray]:
+def both(text: Text) -> tuple[Value, Gradients]:
+    return value_of(text), gradient_of(text)
+
+
+def value_of(text: Text) -> Value:
     """The function on arrays that a text on Tensors is."""
 
     def value(*arguments: Any) -> np.ndarray:
@@ -53,7 +59,7 @@ def value_of(text: Text) -> Callable[..., np.ndarray]:
     return value
 
 
-def gradient_of(text: Text) -> Callable[..., dict[str, np.ndarray]]:
+def gradient_of(text: Text) -> Gradients:
     """The gradients of ⟨cotangent, text⟩ by all floating arrays, by name."""
     names = tuple(inspect.signature(text).parameters)
 
@@ -85,54 +91,7 @@ def _filled(layer: Layer, params: dict[str, Tensor]) -> Any:
     return layer.eval()
 
 
-# ── data is only moved ───────────────────────────────────────────────────────────────────────────
-
-
-def _window_partition(x: Tensor, window: Pair) -> Tensor:
-    return ops.window_partition(x, window=window)
-
-
-def _window_merge(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
-    return ops.window_merge(windows, window=window, grid=grid)
-
-
-def _roll(x: Tensor, shift: Pair) -> Tensor:
-    return ops.roll(x, shift=shift)
-
-
-def _relative_position_bias(table: Tensor, window: Pair) -> Tensor:
-    return bias_of_table(table, window, window)
-
-
-def _patch_merge(x: Tensor) -> Tensor:
-    return ops.patch_merge(x)
-
-
-def relative_position_index(window: Pair) -> np.ndarray:
-    return definitions.relative_position_index(window)
-
-
-def attention_mask(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
-    return definitions.attention_mask(grid, window, shift)
-
-
-# ── functions and layers ─────────────────────────────────────────────────────────────────────────
-
-
-def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return ops.layer_norm(x, weight, bias, eps=eps)
-
-
-def _gelu(x: Tensor) -> Tensor:
-    return ops.gelu(x)
-
-
-def _softmax(x: Tensor) -> Tensor:
-    return ops.softmax(x)
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return ops.cross_entropy(logits, labels.data)
+# ── layers and models as texts ───────────────────────────────────────────────────────────────────
 
 
 def _mlp(x: Tensor, params: dict[str, Tensor]) -> Tensor:
@@ -146,28 +105,21 @@ def _patch_embed(image: Tensor, params: dict[str, Tensor]) -> Tensor:
     return _filled(layer, params)(image)
 
 
-def _patch_merging(x: Tensor, params: dict[str, Tensor]) -> Tensor:
-    return _filled(PatchMerging(x.shape[3], init=Init(RNG, x.dtype)), params)(x)
+def _merging(kind: type[PatchMerging]) -> Text:
+    def text(x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        return _filled(kind(x.shape[3], init=Init(RNG, x.dtype)), params)(x)
+
+    return text
 
 
-def _patch_merging_v2(x: Tensor, params: dict[str, Tensor]) -> Tensor:
-    return _filled(PatchMergingV2(x.shape[3], init=Init(RNG, x.dtype)), params)(x)
+def _attention(kind: type[WindowAttention]) -> Text:
+    def text(
+        x: Tensor, params: dict[str, Tensor], window: Pair, shift: Pair, heads: int
+    ) -> Tensor:  # the shift of a layer is half its window
+        layer = kind(x.shape[3], heads, window, shift=any(shift), init=Init(RNG, x.dtype))
+        return _filled(layer, params)(x)
 
-
-def _window_attention(
-    x: Tensor, params: dict[str, Tensor], window: Pair, shift: Pair, heads: int
-) -> Tensor:
-    layer = WindowAttention(
-        x.shape[3], heads, window, shift=any(shift), init=Init(RNG, x.dtype)
-    )  # its shift is half the window
-    return _filled(layer, params)(x)
-
-
-def _window_attention_v2(
-    x: Tensor, params: dict[str, Tensor], window: Pair, shift: Pair, heads: int
-) -> Tensor:
-    layer = WindowAttentionV2(x.shape[3], heads, window, shift=any(shift), init=Init(RNG, x.dtype))
-    return _filled(layer, params)(x)
+    return text
 
 
 def _continuous_position_bias(
@@ -185,23 +137,16 @@ def _continuous_position_bias(
 _NO_DROP = {"qkv_bias": True, "drop_rate": 0.0, "attn_drop_rate": 0.0, "drop_path_rate": 0.0}
 
 
-def _block(
-    x: Tensor, params: dict[str, Tensor], window: Pair, shifted: bool, heads: int, v2: bool = False
-) -> Tensor:
-    hidden, channels = params["mlp.fc1.weight"].shape
-    settings: dict[str, Any] = {"shift": shifted, "mlp_ratio": hidden / channels, **_NO_DROP}
-    settings |= {"pretrained": None, "mask_value": -100.0} if v2 else {}
-    make: Any = SwinBlockV2 if v2 else SwinBlock
-    return _filled(make(channels, heads, window, **settings, init=Init(RNG, x.dtype)), params)(x)
+def _block(make: Any, **more: Any) -> Text:
+    def text(
+        x: Tensor, params: dict[str, Tensor], window: Pair, shifted: bool, heads: int
+    ) -> Tensor:
+        hidden, channels = params["mlp.fc1.weight"].shape
+        settings: dict[str, Any] = {"shift": shifted, "mlp_ratio": hidden / channels, **_NO_DROP}
+        init = Init(RNG, x.dtype)
+        return _filled(make(channels, heads, window, **settings, **more, init=init), params)(x)
 
-
-def _block_v2(
-    x: Tensor, params: dict[str, Tensor], window: Pair, shifted: bool, heads: int
-) -> Tensor:
-    return _block(x, params, window, shifted, heads, v2=True)
-
-
-# ── models and learning ──────────────────────────────────────────────────────────────────────────
+    return text
 
 
 def _model_of(family: Any) -> Text:
@@ -245,36 +190,38 @@ def adamw(
 
 # ── the functions of the protocol ────────────────────────────────────────────────────────────────
 
-window_partition, window_partition_grad = (
-    value_of(_window_partition),
-    gradient_of(_window_partition),
+window_partition, window_partition_grad = both(
+    lambda x, window: ops.window_partition(x, window=window)
 )
-window_merge, window_merge_grad = value_of(_window_merge), gradient_of(_window_merge)
-roll = value_of(_roll)
-relative_position_bias = value_of(_relative_position_bias)
-relative_position_bias_grad = gradient_of(_relative_position_bias)
-patch_merge, patch_merge_grad = value_of(_patch_merge), gradient_of(_patch_merge)
-layer_norm, layer_norm_grad = value_of(_layer_norm), gradient_of(_layer_norm)
-gelu, gelu_grad = value_of(_gelu), gradient_of(_gelu)
-softmax, softmax_grad = value_of(_softmax), gradient_of(_softmax)
-cross_entropy, cross_entropy_grad = value_of(_cross_entropy), gradient_of(_cross_entropy)
-mlp, mlp_grad = value_of(_mlp), gradient_of(_mlp)
-patch_embed, patch_embed_grad = value_of(_patch_embed), gradient_of(_patch_embed)
-patch_merging, patch_merging_grad = value_of(_patch_merging), gradient_of(_patch_merging)
-patch_merging_v2 = value_of(_patch_merging_v2)
-window_attention, window_attention_grad = (
-    value_of(_window_attention),
-    gradient_of(_window_attention),
+window_merge, window_merge_grad = both(
+    lambda windows, window, grid: ops.window_merge(windows, window=window, grid=grid)
 )
-window_attention_v2 = value_of(_window_attention_v2)
-window_attention_v2_grad = gradient_of(_window_attention_v2)
-continuous_position_bias = value_of(_continuous_position_bias)
-continuous_position_bias_grad = gradient_of(_continuous_position_bias)
-block, block_grad = value_of(_block), gradient_of(_block)
-block_v2, block_v2_grad = value_of(_block_v2), gradient_of(_block_v2)
-model, model_grad = value_of(_model_of(SwinTransformer)), gradient_of(_model_of(SwinTransformer))
+roll = value_of(lambda x, shift: ops.roll(x, shift=shift))
+relative_position_index = definitions.relative_position_index
+relative_position_bias, relative_position_bias_grad = both(
+    lambda table, window: bias_of_table(table, window, window)
+)
+attention_mask = definitions.attention_mask
+patch_merge, patch_merge_grad = both(lambda x: ops.patch_merge(x))
+layer_norm, layer_norm_grad = both(
+    lambda x, weight, bias, eps: ops.layer_norm(x, weight, bias, eps=eps)
+)
+gelu, gelu_grad = both(lambda x: ops.gelu(x))
+softmax, softmax_grad = both(lambda x: ops.softmax(x))
+cross_entropy, cross_entropy_grad = both(
+    lambda logits, labels: ops.cross_entropy(logits, labels.data)
+)
+mlp, mlp_grad = both(_mlp)
+patch_embed, patch_embed_grad = both(_patch_embed)
+patch_merging, patch_merging_grad = both(_merging(PatchMerging))
+patch_merging_v2 = value_of(_merging(PatchMergingV2))
+window_attention, window_attention_grad = both(_attention(WindowAttention))
+window_attention_v2, window_attention_v2_grad = both(_attention(WindowAttentionV2))
+continuous_position_bias, continuous_position_bias_grad = both(_continuous_position_bias)
+block, block_grad = both(_block(SwinBlock))
+block_v2, block_v2_grad = both(_block(SwinBlockV2, pretrained=None, mask_value=-100.0))
+model, model_grad = both(_model_of(SwinTransformer))
 model_v2 = value_of(_model_of(SwinTransformerV2))
-model_vit = value_of(_model_of(VisionTransformer))
-model_vit_grad = gradient_of(_model_of(VisionTransformer))
+model_vit, model_vit_grad = both(_model_of(VisionTransformer))
 model_deit = value_of(_model_of(DistilledVisionTransformer))
-model_tnt, model_tnt_grad = value_of(_model_of(TNT)), gradient_of(_model_of(TNT))
+model_tnt, model_tnt_grad = both(_model_of(TNT))

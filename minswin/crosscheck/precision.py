@@ -1,19 +1,32 @@
-"""What another implementation computed in, which its files do not always say.
+"""What another implementation computed in, which its files do not always say, and what that does.
 
 Hooks and lists of Python numbers widen: float32 may hold what was float16 or bfloat16, float64 what
 was float32. A right tensor is then farther off than its dtype allows, so the numbers are asked.
+
+Bounds of half precision are wide: a worst case of K roundings hides whole mistakes. What rounding
+gives on these very numbers is known by doing it, in several ways: to the nearest number after every
+operation, after products alone, and up or down by chance.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Array = np.ndarray
-DISTINCT = 16  # numbers that differ: of fewer, all may fit into few bits by chance
+from minswin.around import Run, around
+from minswin.arrays import Array, Definition
+from minswin.autograd import Tensor
+from minswin.crosscheck.bounds import EXACT
+from minswin.crosscheck.recording import Step
+
+PRODUCTS = ("linear", "matmul", "conv2d")
+BY_CHANCE = 4  # draws
+Weights = dict[str, Array]
+DISTINCT = 16  # numbers that differ, or all of a few: wrong numbers may be simple, as 0 and 1
+FEW = 4  # numbers of float32: by chance one in 2¹³ is of float16, one in 2¹⁶ of bfloat16
 SHARE = 4  # one in so many of what they computed is narrow: then it was meant to be
 
 
@@ -56,13 +69,13 @@ def stored(x: Array) -> Precision:
 
 def is_half(theirs: Iterable[Array]) -> bool:
     """Whether a quarter of their tensors or more are in half precision, whatever they came as."""
-    shown = [x for x in theirs if x.dtype.kind == "f" and x.size >= DISTINCT]
+    shown = [x for x in theirs if x.dtype.kind == "f" and x.size >= FEW]
     narrow = [x for x in shown if any(kind.holds(x) for kind in NARROW) and _has_many(x)]
     return SHARE * len(narrow) >= max(len(shown), 1)
 
 
 def _has_many(x: Array) -> bool:
-    return len(np.unique(x.ravel()[:1024])) >= DISTINCT
+    return len(np.unique(x.ravel()[:1024])) >= min(DISTINCT, max(x.size, FEW))
 
 
 def precisions(
@@ -99,7 +112,66 @@ def precisions(
 def _narrow(x: Array, exact: Array) -> Precision | None:
     """The half precision that a tensor is in, if numbers of the truth would not fit into it."""
     for narrow in NARROW:
-        many = x.dtype.itemsize == 2 or len(np.unique(x)) >= DISTINCT  # or the file says it
-        if many and narrow.holds(x) and not narrow.holds(exact):
-            return narrow
+        if narrow.holds(x) and not narrow.holds(exact) and (x.dtype.itemsize == 2 or _has_many(x)):
+            return narrow  # the numbers say it, or the file
     return None
+
+
+# ── what rounding really does: our own text, with every result rounded as a port may round it ─────
+
+
+def draws(kind: Precision) -> list[Callable[[], Any]]:
+    """Blocks in which the operations of this thread are rounded, one for each way of rounding."""
+    ways = [_Rounded(kind.round, ()), _Rounded(kind.round, PRODUCTS)]
+    ways += [_Rounded(_by_chance(kind, seed), ()) for seed in range(BY_CHANCE)]
+    return [lambda way=way: around(way) for way in ways]  # type: ignore[misc]
+
+
+class _Rounded:
+    """A step around operations; only: the names of those whose results are rounded, () for all."""
+
+    def __init__(self, rounding: Callable[[Array], Array], only: tuple[str, ...]) -> None:
+        self.rounding, self.only = rounding, only
+
+    def __call__(
+        self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
+    ) -> Tensor:
+        result = go(definition, inputs, settings)
+        name = getattr(definition, "__name__", "")
+        chosen = name in self.only if self.only else name not in EXACT
+        if chosen and result.data.dtype.kind == "f":
+            result.data = self.rounding(result.data).astype(result.data.dtype)
+        return result
+
+
+def _by_chance(kind: Precision, seed: int) -> Callable[[Array], Array]:
+    rng = np.random.default_rng(seed)
+
+    def rounded(x: Array) -> Array:
+        _, exponent = np.frexp(np.maximum(np.abs(x), kind.smallest))
+        unit = np.ldexp(kind.u, exponent)  # the distance of neighbouring numbers
+        return np.asarray(np.floor(x / unit + rng.random(x.shape)) * unit)
+
+    return rounded
+
+
+# ── weights ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def rounded_weights(
+    steps: Mapping[str, Step], have: Mapping[str, Array], kind: Precision
+) -> Iterator[Weights]:
+    """What a port may have made of weights that it did not hand out, and of the image.
+
+    As they are; all rounded, as by `module.half()`; those of products, as by autocast. Nothing
+    where all were handed out.
+    """
+    given = {n: s.value for n, s in steps.items() if s.op in ("parameter", "input")}
+    given = {n: x for n, x in given.items() if n not in have and x.dtype.kind == "f"}
+    if not given:
+        return
+    every = {n: kind.round(x) for n, x in given.items()}
+    matrices = {n.rpartition(".")[0] for n, x in given.items() if x.ndim > 1}
+    yield {}
+    yield every
+    yield {n: x for n, x in every.items() if n.rpartition(".")[0] in matrices or n == "image"}

@@ -35,6 +35,8 @@ from typing import Any
 import numpy as np
 
 from minswin.arrays import Array
+from minswin.layers import Layer
+from minswin.layers.loading import left_out
 
 __all__ = ["array", "images", "integers", "is_gain", "labels", "scale_of", "weight", "weights"]
 
@@ -81,6 +83,14 @@ def weights(state: Mapping[str, Array], dtype: Any = np.float64) -> dict[str, np
         else np.zeros_like(old)
         for name, old in state.items()
     }
+
+
+def weights_of(model: Layer) -> dict[str, np.ndarray]:
+    """Weights for a model; zeros for what it is built without (see Parameter.leave_out)."""
+    made = weights(model.state_dict())
+    for name in left_out(model.named_parameters(), made):
+        made[name][...] = 0
+    return made
 
 
 def weight(name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:

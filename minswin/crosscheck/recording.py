@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minswin.around import around
+from minswin.around import around, goes_alone
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import Run, Tensor, wrap_vjp
 from minswin.composites import spelled_out
@@ -81,7 +81,7 @@ class Recording:
         self._calls: Counter[tuple[int, str]] = Counter()
         self._tensors: list[tuple[Step, Tensor]] = []
         self._places: dict[int, Place] = {}  # by the ids of frames
-        self._count, self._brief = 0, brief
+        self._brief = brief
         if brief:
             return
         for name, parameter in model.named_parameters():
@@ -108,7 +108,6 @@ class Recording:
     def __call__(
         self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
-        before = self._count
         op = getattr(definition, "__name__", "operation")
         place = self._place(sys._getframe(1))
         nth = self._calls[id(place.frame), op]
@@ -118,9 +117,10 @@ class Recording:
         if found is not None:
             name = self._unused(".".join(part for part in (place.layer, found.name) if part)) or op
         known = self._known.get(name)
-        result = go(definition, inputs, settings) if known is None else Tensor(known)
-        if self._count == before:  # else its own operations have been recorded
-            self._count += 1
+        if known is not None:
+            go = partial(_taken, Tensor(known))
+        result, alone = goes_alone(self, go, definition, inputs, settings)
+        if alone:  # else its own operations have been recorded
             self._calls[id(place.frame), op] += 1
             operation = Operation(op, place.layer, inputs, settings, result)
             self._record(place, name, found, operation)
@@ -209,6 +209,11 @@ class Recording:
         if name not in self.steps:
             return name
         return next(n for i in range(2, sys.maxsize) if (n := f"{name}#{i}") not in self.steps)
+
+
+def _taken(result: Tensor, *_: Any) -> Tensor:
+    """In the place of an operation whose result is known."""
+    return result
 
 
 @contextmanager

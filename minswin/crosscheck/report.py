@@ -1,4 +1,7 @@
-"""The report of `minswin conform`: for the terminal, and as Markdown."""
+"""The report of `minswin conform`: for the terminal, as Markdown, and as JUnit XML.
+
+Most servers that run tests can show the last.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from xml.etree import ElementTree
 
 from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict
-from minswin.replacing import replacing
 
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 STATUSES = (PASSED, DIFFERS, REFUSED, NOT_COVERED)
 Row = tuple[str, int, int, int, int]
 
@@ -63,20 +66,15 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 def by_function(verdicts: Sequence[Verdict]) -> Iterator[Row]:
     """(function, passed, differing, refused, not covered), in the order of the probes."""
-    for name in dict.fromkeys(map(_function, verdicts)):
-        own = [v.status for v in verdicts if _function(v) == name]
+    for name in dict.fromkeys(v.function for v in verdicts):
+        own = [v.status for v in verdicts if v.function == name]
         passed, differ, refused, missing = (own.count(status) for status in STATUSES)
         yield name, passed, differ, refused, missing
 
 
-def _function(verdict: Verdict) -> str:
-    return verdict.name.split("/")[0]
-
-
 def _asked_by(verdict: Verdict) -> str:
     """What an adapter must have: a function, or for a law those of its own."""
-    name = _function(verdict)
-    return verdict.name if name == "law" else name
+    return verdict.name if verdict.function == "law" else verdict.function
 
 
 def wrong(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -128,7 +126,7 @@ def link(thread: str) -> str:
 
 
 def _compared(verdict: Verdict) -> bool:
-    return verdict.status in (PASSED, DIFFERS) and not verdict.name.startswith("law/")
+    return verdict.status in (PASSED, DIFFERS) and verdict.function != "law"
 
 
 def _number(x: float) -> str:
@@ -140,7 +138,41 @@ def _cell(text: str) -> str:
     return re.sub(r"([|<*_`\[\]])", r"\\\1", " ".join(text.split()))
 
 
-def write_text(file: str | Path, text: str) -> None:
-    """Write a whole file, or leave the old one."""
-    with replacing(file, who="conform") as temporary:
-        temporary.write_text(text, "utf-8")
+# ── JUnit XML ────────────────────────────────────────────────────────────────────────────────────
+
+
+def junit_xml(title: str, verdicts: Sequence[Verdict]) -> str:
+    """One test case for every probe; one that is not covered or refused is skipped."""
+    counts = {
+        "tests": len(verdicts),
+        "failures": sum(v.status == DIFFERS for v in verdicts),
+        "errors": 0,
+        "skipped": sum(v.status in (NOT_COVERED, REFUSED) for v in verdicts),
+    }
+    told = {name: str(n) for name, n in counts.items()}
+    told["time"] = f"{sum(v.seconds for v in verdicts):.3f}"
+    root = ElementTree.Element("testsuites", told)
+    suite = ElementTree.SubElement(
+        root, "testsuite", {"name": f"minswin conform {_clean(title)}", **told}
+    )
+    for verdict in verdicts:
+        _add(suite, verdict)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _add(suite: ElementTree.Element, verdict: Verdict) -> None:
+    function, _, case = verdict.name.partition("/")
+    names = {"classname": f"minswin.{function}", "name": case, "time": f"{verdict.seconds:.3f}"}
+    element = ElementTree.SubElement(suite, "testcase", names)
+    message = {"message": _clean(verdict.message)}
+    if verdict.status == DIFFERS:
+        failure = ElementTree.SubElement(element, "failure", message)
+        failure.text = _clean("\n".join(explain(verdict)))
+    elif verdict.status in (NOT_COVERED, REFUSED):
+        ElementTree.SubElement(element, "skipped", message)
+
+
+def _clean(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return _NOT_XML.sub("�", text)

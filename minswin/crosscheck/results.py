@@ -1,118 +1,98 @@
-"""A comparison as plain data: what `--json` writes and the page shows; what a verdict rests on."""
+"""All that a comparison found, as plain data, with its sentences: what `--json` writes.
+
+The report for the terminal (printed.py) and the page (html.py) lay this out, and say nothing else.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from minswin.crosscheck.align import BY_VALUE, ONLY
-from minswin.crosscheck.compare import GOOD, Comparison, Finding
-from minswin.crosscheck.diagnose import Diagnosis
+import numpy as np
+
+from minswin.crosscheck.align import losses_of
+from minswin.crosscheck.bounds import reason
+from minswin.crosscheck.compare import ROUNDING
+from minswin.crosscheck.doubts import Doubts
+from minswin.crosscheck.findings import (
+    GOOD,
+    Cause,
+    Comparison,
+    Coverage,
+    Diagnosis,
+    Finding,
+    coverage,
+    unseen_layers,
+)
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
-from minswin.crosscheck.recording import GIVEN
-from minswin.crosscheck.where import describe, place_of
-from minswin.replacing import replacing
+from minswin.crosscheck.observations import describe, place_of
 from minswin.version import VERSION
 
-__all__ = ["Coverage", "coverage", "data_of", "verdict_of", "write_json"]
+__all__ = ["data_of", "json_of"]
 
+Data = dict[str, Any]
 FORMAT = "minswin comparison 1"
-WRONG, RIGHT, UNDECIDED = "wrong", "right", "undecided"
-
-
-class Coverage(NamedTuple):
-    """How much of a pass a verdict rests on: tensors, of values that are computed and gradients."""
-
-    of: int  # that our pass has
-    by_name: int  # theirs, by an equal name or the map
-    by_value: int  # theirs, found by their values or their shape
-    by_inputs: int  # judged by what follows from their own inputs
-    by_earlier: int  # by what follows from earlier tensors of theirs
-    by_truth: int  # by our value
-
-    @property
-    def seen(self) -> int:
-        return self.by_name + self.by_value
-
-
-def coverage(comparison: Comparison, *, gradients: bool = False) -> Coverage:
-    """Of the values that are computed, or of the gradients of inputs and parameters."""
-    chosen = [f for f in comparison.findings if _counts(f, gradients)]
-    seen = [f for f in chosen if f.verdict != "missing"]
-    paired = sum(BY_VALUE in f.note or ONLY in f.note for f in seen)
-    judged = [f for f in seen if f.verdict in (*GOOD, "wrong")]
-    return Coverage(
-        len(chosen), len(seen) - paired, paired,
-        *(sum(f.given == given for f in judged)
-          for given in ("its own inputs", "earlier tensors", "truth")),
-    )  # fmt: skip
-
-
-def _counts(finding: Finding, gradients: bool) -> bool:
-    given = finding.step.op in GIVEN
-    if finding.name.startswith(COTANGENT):
-        return gradients and given
-    return not (gradients or given or finding.name == LOSSES or finding.name.startswith(AFTER))
-
-
-def unseen_layers(comparison: Comparison) -> list[str]:
-    """Layers none of whose tensors, nor of those inside them, is among theirs."""
-    rows = [f for f in comparison.findings if _counts(f, False)]
-    seen = {layer for f in rows if f.verdict != "missing" for layer in _layers(f.name)}
-    missing = dict.fromkeys(layer for f in rows for layer in _layers(f.name) if layer not in seen)
-    return [name for name in missing if name.rpartition(".")[0] not in missing]
-
-
-def _layers(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    for i in range(1, len(parts)):
-        yield ".".join(parts[:i])
-
-
-def verdict_of(comparison: Comparison) -> str:
-    """ "right", "wrong", or "undecided": nothing is wrong, but too little was given to tell."""
-    if comparison.passed:
-        return RIGHT
-    return WRONG if comparison.first is not None else UNDECIDED
-
-
-# ── everything ───────────────────────────────────────────────────────────────────────────────────
+ALIKE = 8  # mistakes that are told of those that half precision hides
+COLUMNS = {  # numbers of a row: how their column is called, its width, how they are written
+    "absolute": ("abs. error", 10, ".1e"),
+    "relative": ("relative", 9, ".1e"),
+    "cosine": ("cosine", 9, ".6f"),
+    "ulps": ("ULPs", 8, ".2g"),
+    "of limit": ("of limit", 9, ".2g"),
+}
+JUDGED = {
+    "its own inputs": "what follows from its own inputs: the mistake is in this step",
+    "earlier tensors": (
+        "what follows from their nearest earlier tensors: the mistake lies in between"
+    ),
+    ROUNDING: "what rounding does, and what likely mistakes would do",
+    "truth": "our value, in float64",
+}
 
 
 def data_of(
     truth: Trace, comparison: Comparison, diagnosis: Diagnosis | None, command: str = ""
-) -> dict[str, Any]:
-    """All that a comparison found, for JSON. command: what makes it again"""
-    rows = [f for f in comparison.findings if f.verdict != "missing"]
+) -> Data:
+    """All that a comparison found. command: what makes it again"""
+    doubts, given = comparison.doubts, comparison.aligned.get(LOSSES)
     return {
         "format": FORMAT,
         "minswin": VERSION,
         "command": command,
         "model": truth.header.get("model", ""),
         "settings": dict(truth.header.get("overrides", {})),
-        "verdict": verdict_of(comparison),
+        "verdict": "right" if comparison.passed else "wrong" if comparison.first else "undecided",
+        "summary": list(_summary(comparison)),
         "rests on": {
-            "values": coverage(comparison)._asdict(),
-            "gradients": coverage(comparison, gradients=True)._asdict(),
+            "values": _seen(coverage(comparison)),
+            "gradients": _seen(coverage(comparison, gradients=True)),
             "layers not seen": unseen_layers(comparison),
             "theirs that are none of ours": list(comparison.unused),
             "lines of the map without a tensor": list(comparison.absent),
         },
         "cannot be told apart from": [
             {"mistake": h.edit.words, "place": h.edit.place, "diff": h.edit.diff}
-            for h in (comparison.doubts.alike if comparison.doubts is not None else ())
+            for h in (doubts.alike if doubts is not None else ())
         ],
-        "first": _first(truth, comparison.first),
-        "diagnosis": _diagnosis(diagnosis),
-        "tensors": [_row(f) for f in rows],
+        "losses": [] if given is None else list(_losses(truth, given.array)),
+        "first": _first(truth, comparison.first) if comparison.first else None,
+        "diagnosis": _diagnosis(diagnosis) if diagnosis else None,
+        "tensors": [_row(f) for f in comparison.findings if f.verdict != "missing"],
         "missing": [f.name for f in comparison.findings if f.verdict == "missing"],
     }
 
 
-def _row(f: Finding) -> dict[str, Any]:
+def json_of(data: Data) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+# ── what was compared ────────────────────────────────────────────────────────────────────────────
+
+
+def _row(f: Finding) -> Data:
     return {
         "name": f.name,
         "theirs": f.theirs,
@@ -135,47 +115,161 @@ def _number(x: float) -> float | None:
     return float(x) if math.isfinite(x) else None
 
 
-def _first(truth: Trace, finding: Finding | None) -> dict[str, Any] | None:
-    if finding is None:
-        return None
-    step = finding.step
+def cells(row: Data) -> Iterator[str]:
+    """The shape of a row, and its numbers in the order of COLUMNS."""
+    yield "×".join(map(str, row["shape"])) or "number"
+    for key, (_, _, form) in COLUMNS.items():
+        none = "limit 0" if key == "of limit" else "—"
+        yield none if row[key] is None else f"{row[key]:{form}}"
+
+
+def tensors(count: int) -> str:
+    return f"{count} tensor{'s' * (count != 1)}"
+
+
+def _summary(comparison: Comparison) -> Iterator[str]:
+    counts = Counter(f.verdict for f in comparison.findings if f.verdict != "missing")
+    compared = counts.total()
+    yield f"{tensors(compared)} compared: {', '.join(f'{n} {v}' for v, n in counts.items())}"
+    if counts["follows"]:
+        yield "  follows: not equal to ours, but right for what came in; the cause is further up"
+    if comparison.unused:
+        names = ", ".join(comparison.unused[:5]) + (", …" if len(comparison.unused) > 5 else "")
+        yield f"  {len(comparison.unused)} of theirs were not found among ours: {names}"
+        yield "  (a line 'our name = their name' in --names MAP says what a tensor is; --draft-map"
+        yield "  writes one from the tensors whose values were found)"
+    if comparison.absent:
+        lines = "; ".join(comparison.absent[:3]) + (" …" if len(comparison.absent) > 3 else "")
+        yield f"  {len(comparison.absent)} lines of the map name no tensor of theirs: {lines}"
+    if comparison.first is None and comparison.unknown:
+        yield f"Undecided: nothing is wrong among the {compared} that could be paired, but"
+        yield f"{len(comparison.unknown)} of theirs were not, and no value finds what is wrong."
+        yield "Say with --names what they are, the logits and gradients first. The status is 1,"
+        yield "as if something were wrong."
+    if comparison.drifted:
+        names = ", ".join(f.name for f in comparison.drifted[:3])
+        yield "Undecided: no step is wrong by itself, and yet their errors add up to more than"
+        yield f"rounding does: {names}. Hand out more tensors. The status is 1."
+    if comparison.doubts is not None and comparison.first is None:
+        yield from _in_half_precision(comparison.doubts)
+    if comparison.passed:
+        yield "No divergence."
+
+
+def _in_half_precision(doubts: Doubts) -> Iterator[str]:
+    """What the numbers of half precision cannot tell."""
+    yield f"Half precision: {doubts.tried:,} small edits of our text were held against them."
+    if not doubts.finished:
+        yield "Undecided: the time ran out before all likely ones were; --seconds gives it more."
+    if doubts.alike:
+        yield "At this precision right cannot be told apart from:"
+    for h in doubts.alike[:ALIKE]:
+        yield f"  · {h.edit.words}   [{h.edit.place}]"
+        yield from (f"      {line}" for line in h.edit.diff.splitlines() if line[0] == "+")
+    if len(doubts.alike) > ALIKE:
+        yield f"  · and {len(doubts.alike) - ALIKE} more; in float32 all of them show"
+
+
+def _losses(truth: Trace, theirs: np.ndarray) -> Iterator[Data]:
+    """Loss by loss, before the first optimizer step and after each; then those of the mean."""
+    ours = next(iter(losses_of(truth, next(iter(truth.arrays))).values()))
+    steps = truth.header["optimizer"]["steps"]
+    for i, (a, b) in enumerate(zip(ours, np.ravel(theirs), strict=False)):
+        step = str(i) if i <= steps else f"{i - steps}, the mean"
+        yield {"optimizer steps": step, "ours": _number(a), "theirs": _number(b)}
+
+
+def _seen(c: Coverage) -> Data:
+    """The numbers, and in words what a pass was judged by."""
+    judged = {"by their own inputs": c.by_inputs, "by earlier tensors": c.by_earlier}
+    ways = [f"{n} {way}" for way, n in {**judged, "against ours": c.by_truth}.items() if n]
+    words = f"{c.seen} of {c.of} seen ({c.by_name} by name, {c.by_value} by their values)"
+    words += f"; judged: {', '.join(ways)}" if ways else ""
+    words = words if c.seen else f"none of {c.of}"
+    return {**c._asdict(), "in words": words}
+
+
+# ── the first divergence ─────────────────────────────────────────────────────────────────────────
+
+
+def _first(truth: Trace, f: Finding) -> Data:
+    step, wrong = f.step, f.verdict == "wrong"
+    where = describe(step, f.worst, truth.steps)
+    place = place_of(step.name) or step.name
     return {
-        **_row(finding),
-        "place": place_of(step.name) or step.name,
-        "index": list(finding.worst),
-        "where": describe(step, finding.worst, truth.steps),
+        **_row(f),
+        "title": _title(f, f"{place}  [{f.name}]"),
+        "place": place,
+        "index": list(f.worst),
+        "where": where or ("it is one number" if wrong and f.given != ROUNDING else ""),
+        "how much": _how_much(f) if wrong else "",
+        "judged": f"against {JUDGED[f.given]}" if wrong else "",
+        "how": "" if wrong else f.note,
         "formula": step.formula,
         "our line": f"{step.line}   {step.code}".strip(),
         "made of": list(step.inputs),
     }
 
 
-def _diagnosis(diagnosis: Diagnosis | None) -> dict[str, Any] | None:
-    if diagnosis is None:
-        return None
-    causes = [
-        {
-            "words": cause.name,
-            "place": cause.place,
-            "diff": cause.diff.splitlines(),
-            "remedy": cause.remedy,
-            "threads": list(cause.threads),
-            "explains": cause.explains,
-            "also": cause.also,
-            "of": cause.of,
-            "the same": [" ".join(other.split()) for other in cause.others],
-        }
-        for cause in diagnosis.causes
-    ]
+def _title(f: Finding, title: str) -> str:
+    if f.name.startswith(COTANGENT):
+        right = "all values that were paired are right, and all gradients nearer to the loss"
+        return f"the gradient of the loss by {title}\n  {right}"
+    if f.name.startswith(AFTER):
+        return f"after the optimizer's steps, {title}; values and gradients are right"
+    return title
+
+
+def _how_much(f: Finding) -> str:
+    if f.given == ROUNDING:
+        return f"{f.off:.2g} times what rounding gives there, which has another direction"
+    if not math.isfinite(f.off):
+        return "any difference is too much: this step only moves numbers, or was given"
+    own = f.given == "its own inputs"
+    why = reason(f.step.op) if own else "16 times what our own pass in float32 is off there"
+    return f"{f.off:,.0f} times the limit ({why})"
+
+
+# ── the cause ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _diagnosis(diagnosis: Diagnosis) -> Data:
     return {
-        "causes": causes,
+        "claim": diagnosis.claim,
+        "causes": [_cause(cause) for cause in diagnosis.causes],
         "observations": list(diagnosis.observations),
         "tried": diagnosis.tried,
         "unfinished": diagnosis.unfinished,
     }
 
 
-def write_json(file: Path | str, data: dict[str, Any]) -> None:
-    """Write the data whole, or leave the old file."""
-    with replacing(file, who="compare") as temporary:
-        temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8")
+def _cause(cause: Cause) -> Data:
+    return {
+        "words": cause.name,
+        "place": cause.place,
+        "diff": cause.diff.splitlines(),
+        "remedy": cause.remedy,
+        "threads": list(cause.threads),
+        "explains": cause.explains,
+        "sure": cause.sure,
+        "also": cause.also,
+        "of": cause.of,
+        "the same": [" ".join(other.split()) for other in cause.others],
+    }
+
+
+# ── lines under a word each, as both writers have them ───────────────────────────────────────────
+
+
+def lines_of_first(first: Data) -> dict[str, str]:
+    words = ("where", "how much", "judged", "how", "formula", "our line")
+    return {**{word: first[word] for word in words}, "made of": ", ".join(first["made of"])}
+
+
+def lines_of_cause(cause: Data) -> dict[str, str]:
+    return {
+        "remedy": cause["remedy"],
+        "met in": ", ".join(cause["threads"]),
+        "also": f"gives {cause['also']}" if cause["also"] else "",
+        "the same": "; ".join(cause["the same"]),
+    }

@@ -20,18 +20,13 @@ import numpy as np
 
 from minswin.arrays import Array
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
-from minswin.replacing import replacing
+from minswin.weights.files import save_weights
 
 __all__ = ["flattened", "save"]
 
 
 def save(
-    file: Path | str,
-    values: Any,
-    *,
-    cotangent: Any = None,
-    after: Any = None,
-    losses: Any = None,
+    file: Path | str, values: Any, *, cotangent: Any = None, after: Any = None, losses: Any = None
 ) -> list[str]:
     """Write arrays of trees to an .npz file, by their paths with dots; gives the names.
 
@@ -47,8 +42,7 @@ def save(
         found[LOSSES] = np.asarray([float(x) for x in losses])
     if not found:
         raise ValueError(f"save: there is no array in what is to be written to {file}")
-    with replacing(file, who="save") as temporary, open(temporary, "wb") as opened:
-        np.savez(opened, **found)
+    save_weights(file, found)
     return list(found)
 
 
@@ -61,7 +55,7 @@ def flattened(tree: Any, path: str = "") -> Iterator[tuple[str, Array]]:
         return
     children = _children(tree)
     if children is None:
-        if (array := _array(tree, path)) is not None:
+        if (array := array_of(tree, path)) is not None:
             yield path or "output", array
         return
     for key, child in children:
@@ -82,7 +76,7 @@ def _children(tree: Any) -> list[tuple[str, Any]] | None:
     return None
 
 
-def _array(x: Any, path: str) -> Array | None:
+def array_of(x: Any, path: str = "") -> Array | None:
     """As NumPy has it: bfloat16, which it has not, in float32; None for what is no number."""
     if isinstance(x, (str, bytes)) or callable(x):
         return None

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from minswin.bar import Bar
 from minswin.crosscheck import conform, own, recipe
 from minswin.crosscheck.adapter import adapter_of
@@ -19,11 +17,9 @@ from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.conform_judge import DIFFERS, REFUSED
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
 from minswin.crosscheck.edits.classics import Classic, classics, planted, planted_everywhere
-from minswin.crosscheck.folder import Trace
+from minswin.crosscheck.folder import Trace, builder
 from minswin.crosscheck.trace import trace
-from minswin.layers.base import Layer
-from minswin.models import create_model
-from minswin.replacing import replacing
+from minswin.replacing import write_text
 
 # Awkward on purpose: H ≠ W, sides that the window does not divide, one odd side at the merge,
 # heads, channels of a head and tokens all different, three images.
@@ -52,14 +48,10 @@ class Outcome(NamedTuple):
 def run(case: str, dtypes: tuple[str, ...] = ("float64", "float32")) -> Trace:
     """Trace the tiny model of a case as minswin is now, with a fault or without."""
     settings = CASES[case]
-
-    def build(dtype: Any) -> Layer:
-        return create_model("swin_tiny", **settings, rng=np.random.default_rng(0), dtype=dtype)
-
     images = recipe.images(IMAGES, 3, settings["img_size"])
     steps: dict[str, Any] = {"steps": 3, "optimizer": "adamw"} if case == "trained" else {}
     labels = recipe.labels(IMAGES, settings["num_classes"])
-    return trace(build, images, labels, dtypes=dtypes, **steps)
+    return trace(builder("swin_tiny", settings), images, labels, dtypes=dtypes, **steps)
 
 
 @cache
@@ -126,7 +118,8 @@ def judge(fault: Classic, kill: Callable[[Classic], str]) -> Outcome:
     causes = diagnosis.causes if diagnosis else []
     named = tuple(cause.name for cause in causes)
     right = fault.words in named or any(_is_planted(cause, fault) for cause in causes)
-    verdict = "none" if not named else "right" if right else "wrong"
+    claimed = diagnosis is not None and diagnosis.named  # not only as what may be
+    verdict = "right" if right else "wrong" if claimed else "none"
     return Outcome(fault, killed_by, first, verdict, named)
 
 
@@ -186,8 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = "\n".join(table(outcomes)) + "\n"
     print(text, end="")
     if options.markdown:
-        with replacing(options.markdown, who="score") as temporary:
-            temporary.write_text(text, "utf-8")
+        write_text(options.markdown, text, who="score")
     bad = [o for o in outcomes if not (o.killed_by or o.first) or o.diagnosis == "wrong"]
     return int(bool(bad) or not all(map(as_expected, outcomes)))
 

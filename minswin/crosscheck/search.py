@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from minswin.crosscheck.bounds import KINDS, MASK, MASKED, lifted
 from minswin.crosscheck.building import forked, shape_of
 from minswin.crosscheck.edits.classics import classic_edits
 from minswin.crosscheck.edits.functions import functions_of
 from minswin.crosscheck.edits.loading import Loaded, loadings
 from minswin.crosscheck.edits.operators import edits_of
+from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.texts import Edit, Several, Text
-from minswin.crosscheck.edits.watching import watch
 from minswin.crosscheck.ground import frozen, unchecked
-from minswin.crosscheck.masked import KINDS, MASK, MASKED, lifted
+from minswin.crosscheck.idle import edits_that_run, texts_that_matter
 from minswin.crosscheck.precision import SINGLE
 
 Array = np.ndarray
@@ -51,14 +53,23 @@ class Answer:
 
 
 class Clock:
-    """CPU seconds that may be used."""
+    """CPU seconds that may be used, by this process and by those that it waited for."""
 
     def __init__(self, seconds: float) -> None:
-        self.end = time.process_time() + seconds
+        self.end = _spent() + seconds
+
+    @property
+    def left(self) -> float:
+        return self.end - _spent()
 
     @property
     def over(self) -> bool:
-        return time.process_time() > self.end
+        return self.left < 0
+
+
+def _spent() -> float:
+    of_children = os.times()
+    return time.process_time() + of_children.children_user + of_children.children_system
 
 
 def rms(x: Array) -> float:
@@ -104,7 +115,7 @@ class Search:
             return None
 
     def _layer(self, dtype: str) -> Any:
-        return dict(self.site.ground.models[dtype].named_layers())[self.site.call.path]
+        return self.site.ground.layers[dtype][self.site.path]
 
     def _built(self, dtype: str) -> Any:
         build = self.site.ground.truth.build
@@ -126,11 +137,12 @@ class Search:
         theirs = self._as_masked(value)
         near = rms(value - theirs)
         if self.right.shape != value.shape:
-            return near <= 4 * self.noise(edit, value)
+            return near <= 4 * self.noise(edit, value) and self.site.gives_all(edit)
         if near > max(0.05 * self.off, 64 * self.least):
             return False
         own = self.noise(edit, value)
-        return near <= 4 * own and rms(value - self.right) >= 10 * max(own, near)
+        found = near <= 4 * own and rms(value - self.right) >= 10 * max(own, near)
+        return found and self.site.gives_all(edit)
 
     def _as_masked(self, value: Array) -> Array:
         """Theirs, with what −100 gives where a mask of theirs is lower still."""
@@ -156,9 +168,8 @@ class Search:
         """The answers among these edits."""
         answers: list[Answer] = []
         stop: float | None = None
-        place = getattr(getattr(self.site, "call", None), "path", "")
         what += f" of {len(edits):,}" if isinstance(edits, list) else ""
-        what += f" in {place}" if place else ""
+        what += f" in {self.site.path}" if self.site.path else ""
         for edit in edits:
             if self.clock.over or (stop is not None and edit.rank > stop):
                 break
@@ -186,35 +197,36 @@ class Search:
 
     def apart(self, edits: list[Any], what: str) -> list[Answer]:
         """The same in a process of its own: what builds models may change what others build."""
-        found = forked(lambda: self._numbered(edits, what))
+        left = self.clock.left
+        self.count, found = forked(lambda: self._numbered(edits, what, left)) or (self.count, [])
         answers: list[Answer] = []
         for number, value in found:
             self._enter(answers, edits[number], value)
-        self.count += len(edits)
         return answers
 
-    def _numbered(self, edits: list[Any], what: str) -> list[tuple[int, Array]]:
+    def _numbered(
+        self, edits: list[Any], what: str, left: float
+    ) -> tuple[int, list[tuple[int, Array]]]:
+        self.clock = Clock(left)  # another process counts from 0
         places = {id(edit): i for i, edit in enumerate(edits)}
         answers = self.run(edits, what)
-        return [(places[id(e)], a.value) for a in answers for e in a.edits]
+        return self.count, [(places[id(e)], a.value) for a in answers for e in a.edits]
 
     def singles(self, seen: set[Any], most: float = math.inf) -> list[Edit]:
         """All edits of the functions that ran, but for those of `seen`, the likeliest first.
 
         most: the rank up to which they are wanted
         """
-        functions = functions_of(lambda: self.site.run())
-        texts = [Text(f) for f in functions if f not in seen]
-        seen.update(functions)
-        values = watch(texts, lambda: self.site.run(whole=True))
-        edits = [e for t in texts for e in edits_of(t, values, most=most)]
+        texts = [t for t in self.site.texts if t.function not in seen]
+        seen.update(t.function for t in texts)
+        edits = edits_that_run(self.site, texts_that_matter(self, texts), most)
         for edit in edits:  # a layer's own text is told before a definition
             edit.rank += 0.2 * edit.text.name.startswith("reference")
         return sorted((e for e in edits if e.rank <= most), key=lambda e: e.cost)
 
     def classics(self) -> list[Edit]:
         """Edits that were met in public, of the functions that run here or build the model."""
-        build, texts = self.site.ground.truth.build, self._texts()
+        build, texts = self.site.ground.truth.build, self._named_texts
         built = {t.name: t for t in map(Text, functions_of(lambda: build(np.dtype("float64"))))}
         edits = [*classic_edits(texts)]
         for edit in classic_edits({n: t for n, t in built.items() if n not in texts}):
@@ -224,10 +236,11 @@ class Search:
 
     def classics_here(self) -> Iterator[Edit]:
         """Those of the functions that run here."""
-        return classic_edits(self._texts())
+        return classic_edits(self._named_texts)
 
-    def _texts(self) -> dict[str, Text]:
-        return {t.name: t for t in map(Text, functions_of(lambda: self.site.run()))}
+    @property
+    def _named_texts(self) -> dict[str, Text]:
+        return {t.name: t for t in self.site.texts}
 
     def of_building(self, seen: set[Any]) -> list[Edit]:
         """Edits of what ran while the model was built."""
@@ -268,11 +281,11 @@ class Search:
                 signatures.add(key)
                 different.append((edit, self.tried[id(edit)][1]))
         for (first, _), (second, _) in itertools.product(chosen, different):
-            if first is not second and not _overlap(first, second):
+            if first is not second and not overlap(first, second):
                 yield Several(first, second)
 
 
-def _overlap(a: Any, b: Any) -> bool:
+def overlap(a: Any, b: Any) -> bool:
     if not (isinstance(a, Edit) and isinstance(b, Edit)):
         return isinstance(a, Loaded) or isinstance(b, Loaded)
     if a.text.function is not b.text.function:

@@ -2,21 +2,25 @@
 
 The layer is called with what it got from them; layers inside it whose output is theirs, and right,
 give that output without running; and the run ends as soon as the wrong tensor is there.
+
+An edit changes a run from one place on. What stands in front of it gets the same arrays as in the
+right run, so it gives the same arrays; it is looked up, unless it runs the text that was edited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
 from minswin import kernels
-from minswin.around import around, surroundings
+from minswin.around import Run, around, surroundings
 from minswin.autograd import Tensor, no_grad
-from minswin.crosscheck.edits.repeats import Repeats
+from minswin.crosscheck.edits.functions import functions_of, reaches
+from minswin.crosscheck.edits.texts import EDITED, Text
 from minswin.crosscheck.ground import DTYPES, Call, Ground, _frozen, limited, unchecked
 from minswin.crosscheck.recording import Recording, Step, spell_out
 from minswin.crosscheck.trace import loss
@@ -24,25 +28,53 @@ from minswin.layers.base import Layer
 from minswin.watch import Operation
 
 Array = np.ndarray
+MOST = 2**28  # bytes that are kept of one run
+SMALL = 2**15  # bytes of a table that is worth a look at its content
+REFERENCE = "minswin.reference"
 
 
 class _Reached(BaseException):
     """The tensor that is looked for is there."""
 
 
-class Site:
+class Trial:
+    """A place at which edits are tried: what our texts give there is held against theirs."""
+
+    theirs: Array
+    path, kind = "", ""  # of the layer, of the tensor
+
+    def run(
+        self, dtype: str = "float64", model: Layer | None = None, *, whole: bool = False
+    ) -> Array | None:
+        """What the present texts give; whole: go on to the end."""
+        raise NotImplementedError
+
+    def value(self, dtype: str = "float64", model: Layer | None = None) -> Array | None:
+        """The same in float64; None where the texts cannot run, or what they give is no number."""
+        try:
+            with limited(), np.errstate(all="ignore"):
+                value = self.run(dtype, model)
+        except Exception:
+            return None
+        good = value is not None and value.dtype.kind in "fiub" and np.isfinite(value).all()
+        return np.asarray(value, np.float64) if good else None
+
+    def gives_all(self, edit: Any) -> bool:
+        """Whether an edit that gives theirs also gives what they have behind it."""
+        return True
+
+    @cached_property
+    def texts(self) -> list[Text]:
+        """Of what runs here."""
+        return [Text(f) for f in functions_of(self.run)]
+
+
+class Site(Trial):
     """A call of a layer, and the tensor that is wrong in it."""
 
-    def __init__(
-        self,
-        ground: Ground,
-        call: Call,
-        target: str,
-        way: set[str],
-        *,
-        theirs: Array | None = None,
-    ) -> None:
+    def __init__(self, ground: Ground, call: Call, target: str, way: set[str]) -> None:
         self.ground, self.call, self.target, self.way = ground, call, target, way
+        self.path = call.path
         self.known = {n: x for n, x in ground.have.items() if n != target and n in ground.inputs}
         outer = {p for name in way for p in _prefixes(name)}
         inside = [c for c in ground.calls if call.first <= c.first and c.end <= call.end]
@@ -53,15 +85,16 @@ class Site:
             if mine and made:
                 self.stubs.setdefault(c.path, []).append(c.output if c.output in made else "")
         self.stubs = {p: n for p, n in self.stubs.items() if all(x in self.known for x in n)}
-        # nothing of theirs stands inside: what the call gives is all that is asked for
-        self.is_bare = call.output == target and not self.stubs
-        self.is_bare &= self.known.keys().isdisjoint(ground.order[call.first : call.end])
-        theirs = ground.have[target] if theirs is None else theirs
-        self.theirs = np.asarray(theirs, np.float64)
+        # whether nothing of theirs stands inside
+        self.is_empty = self.known.keys().isdisjoint(ground.order[call.first : call.end])
+        self.is_empty &= not self.stubs
+        self.is_bare = self.is_empty and call.output == target  # what it gives is all that is asked
+        self.theirs = np.asarray(ground.have[target], np.float64)
         self.others: list[Array] = []
         self.looks_up = False  # what runs is asked of a run that computes all
         self.repeats = {dtype: Repeats() for dtype in DTYPES}
         self.kind = target.rpartition(".")[2]
+        self._in_front: dict[str, dict[str, Array]] = {}  # theirs that are not computed
         self._arguments = {d: [_cast(x, d) for x in call.arguments] for d in DTYPES}
         self._paths = {
             dtype: {id(layer): path for path, layer in layers.items()}
@@ -71,23 +104,16 @@ class Site:
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────
 
     def value(self, dtype: str = "float64", model: Layer | None = None) -> Array | None:
-        """The target as the present texts give it; None where they cannot."""
         # a step that stands around operations already, as rounding does, computes otherwise
         self.looks_up = model is None and surroundings() is None
         try:
-            with limited(), np.errstate(all="ignore"):
-                value = self.run(dtype, model)
-        except Exception:
-            return None
+            return super().value(dtype, model)
         finally:
             self.looks_up = False
-        good = value is not None and value.dtype.kind in "fiub" and np.isfinite(value).all()
-        return np.asarray(value, np.float64) if good else None
 
     def run(
         self, dtype: str = "float64", model: Layer | None = None, *, whole: bool = False
     ) -> Array | None:
-        """The same, with exceptions; whole: go on to the end of the call."""
         mine = model is None
         model = self.ground.models[dtype] if model is None else model
         found: list[Array] = []
@@ -111,8 +137,10 @@ class Site:
             with self._plain(dtype):
                 return np.asarray(layers[self.call.path](*arguments).data)
         paths = None if mine else {id(layer): path for path, layer in layers.items()}
-        known = {n: self.ground.held(n, dtype) for n in self.known if n not in self.way}
-        record = Recording(model, hold=hold, known=known, brief=True)
+        if dtype not in self._in_front:
+            names = [n for n in self.known if n not in self.way]
+            self._in_front[dtype] = {n: self.ground.held(n, dtype) for n in names}
+        record = Recording(model, hold=hold, known=self._in_front[dtype], brief=True)
         record._layers = self._paths[dtype] if paths is None else paths
         with self._plain(dtype, record), self._stubbed(layers, dtype, record):
             try:
@@ -172,16 +200,14 @@ class OfTheLoss(Site):
     ) -> Array | None:
         model = self.ground.models[dtype] if model is None else model
         logits = self.ground.inputs[self.target][0]
-        labels = self.ground.truth.steps["labels"].value[: self.ground.images]
         with unchecked(), kernels.using("reference"), no_grad():
             if logits in self.known:
                 x = Tensor(self.ground.held(logits, dtype))
             else:
-                x = model(Tensor(self.ground.image(dtype)))
-            return loss(lambda y: y, x, labels).data
+                x = model(Tensor(self.ground.given("image", dtype)))
+            return loss(lambda y: y, x, self.ground.given("labels", np.int64)).data
 
 
-@cache  # a class is slow to make, and there is a stub in every run
 def sites_of(ground: Ground, target: str) -> list[Site]:
     """The calls that the way to the target lies in, the innermost first."""
     way = ground.between(target)
@@ -196,6 +222,7 @@ def sites_of(ground: Ground, target: str) -> list[Site]:
     return [Site(ground, call, target, set(way)) for call in around]
 
 
+@cache  # a class is slow to make, and there is a stub in every run
 def _stub(kind: type) -> type:
     def call(self: Any, *arguments: Any, **settings: Any) -> Any:
         outputs = self.__dict__.get("_given_outputs")
@@ -220,3 +247,53 @@ def _cast(x: Any, dtype: str) -> Any:
     if isinstance(x, np.ndarray) and x.dtype.kind == "f":
         return _frozen(x.astype(dtype))
     return x
+
+
+# ── operations of the right run are not computed again where an edit leaves them as they were ─────
+
+
+class Repeats:
+    """A step around operations: those of the first run are kept, and then looked up."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Any, np.ndarray] = {}
+        self.filling, self.bytes = True, 0
+        self.alive: dict[int, np.ndarray] = {}  # the arrays of the first run by their ids
+        self.small: dict[Any, int] = {}  # the id of a table, by its content: it is made again
+
+    def __call__(
+        self, go: Run, definition: Any, inputs: Sequence[Any], settings: dict[str, Any]
+    ) -> Tensor:
+        if any(reaches(definition, f) for f in EDITED):
+            return go(definition, inputs, settings)
+        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        try:
+            key = (definition, *map(self._named, arrays), *settings.items())
+            found = self.kept.get(key)
+        except TypeError:  # a setting that is an array
+            return go(definition, inputs, settings)
+        if found is not None:
+            return Tensor(found)
+        result = go(definition, inputs, settings)
+        simple = getattr(definition, "__module__", "").startswith(REFERENCE)
+        if self.filling and simple and self.bytes < MOST:
+            result.data.setflags(write=False)  # the next edit gets it too
+            self.kept[key] = result.data
+            self.bytes += result.data.nbytes
+            self.alive[id(result.data)] = result.data
+            for x in arrays:
+                if isinstance(x, np.ndarray) and id(x) not in self.alive:
+                    self.alive[id(x)] = x
+                    if x.nbytes <= SMALL:
+                        self.small.setdefault(_content(x), id(x))
+        return result
+
+    def _named(self, x: Any) -> Any:
+        if not isinstance(x, np.ndarray):
+            return x
+        known = id(x) in self.alive or x.nbytes > SMALL
+        return "array", id(x) if known else self.small.get(_content(x), id(x))
+
+
+def _content(x: np.ndarray) -> Any:
+    return x.shape, x.dtype.str, x.tobytes()

@@ -12,33 +12,89 @@ import numpy as np
 from minswin import kernels, ops
 from minswin.around import around
 from minswin.autograd import Tensor
+from minswin.crosscheck.compare import Comparison
 from minswin.crosscheck.edits.classics import classic_edits
-from minswin.crosscheck.edits.functions import functions_of
 from minswin.crosscheck.edits.operators import edits_of
+from minswin.crosscheck.edits.spots import place, watch
 from minswin.crosscheck.edits.texts import Edit, Text
-from minswin.crosscheck.edits.watching import place, watch
-from minswin.crosscheck.folder import COTANGENT, Trace
+from minswin.crosscheck.findings import Cause, Diagnosis, cause_of_answer, observed
+from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.ground import Call, Ground
 from minswin.crosscheck.held import Have, Held
 from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import Recording, Step, spell_out
-from minswin.crosscheck.site import Site
+from minswin.crosscheck.search import Answer, Clock, Search, Tell
+from minswin.crosscheck.site import Trial
+from minswin.crosscheck.weighing import ALIKE
 from minswin.layers.base import Layer
 from minswin.watch import Operation
 
 Array = np.ndarray
 Derivatives = dict[str, Array]
+OTHERS = 3  # wrong cotangents elsewhere that an edit is tried on as well
 
 
-class Slope(Site):
+def of_a_derivative(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) -> Diagnosis:
+    """The edit of a vjp that gives their cotangent, from those nearer to the loss."""
+    finding = comparison.first
+    assert finding is not None
+    have = {
+        n: m.array
+        for n, m in comparison.aligned.items()
+        if not n.startswith(AFTER) and n != LOSSES and np.isfinite(m.array).all()
+        if m.array.shape == next(iter(truth.arrays.values()))[n].shape
+    }
+    if finding.name not in have:  # of another shape, or no numbers
+        return Diagnosis(finding, [], [], 0)
+    precision = dict(comparison.precision)
+    causes: list[Cause] = []
+    tried = 0
+    for site in slopes(truth, have, precision, finding.name):
+        search = Search(site, precision[finding.name].u, clock, tell)
+        answers = search.run(site.edits(), "edits of derivatives")
+        tried += search.count
+        if any(len(a.edits) > 1 for a in answers):
+            _weigh(answers, _others(truth, comparison, have, precision, clock))
+        causes = [cause_of_answer(a) for a in answers[:3]]
+        if causes or clock.over:
+            break
+    seen = [] if causes else observed(truth, comparison, finding)
+    return Diagnosis(finding, causes, seen, tried, clock.over and not causes)
+
+
+def _others(
+    truth: Trace, comparison: Comparison, have: Have, precision: dict[str, Precision], clock: Clock
+) -> list[Search]:
+    """Other wrong cotangents, those of the same layer first: the right edit gives them too."""
+    assert comparison.first is not None
+    first = comparison.first.name
+    layer = first.rpartition(".")[0]
+    wrong = [f.name for f in comparison.findings if f.verdict == "wrong" and f.name in have]
+    wrong = [n for n in wrong if n.startswith(COTANGENT) and n != first]
+    wrong.sort(key=lambda n: n.rpartition(".")[0] != layer)
+    sites = [slopes(truth, have, precision, n)[:1] for n in wrong[:OTHERS]]
+    return [Search(s, precision[COTANGENT + s.name].u, clock) for each in sites for s in each]
+
+
+def _weigh(answers: list[Answer], others: list[Search]) -> None:
+    """Put first the edit of an answer that gives most of the other cotangents."""
+
+    def given(edit: Edit) -> int:
+        values = ((search, search.value(edit)) for search in others)
+        return sum(v is not None and search.equals(edit, v) for search, v in values)
+
+    for answer in answers:
+        answer.edits[:ALIKE] = sorted(answer.edits[:ALIKE], key=given, reverse=True)
+
+
+class Slope(Trial):
     """A call of a layer, and a cotangent that is wrong in it."""
 
     def __init__(
         self, ground: Ground, call: Call, name: str, theirs: Array, cotangents: Derivatives
     ) -> None:
-        super().__init__(ground, call, "", set(), theirs=theirs)
-        self.name, self.cotangents = name, cotangents
-        self.stubs = {}
+        self.ground, self.call, self.path = ground, call, call.path
+        self.name, self.theirs, self.cotangents = name, np.asarray(theirs, np.float64), cotangents
 
     def run(
         self, dtype: str = "float64", model: Layer | None = None, *, whole: bool = False
@@ -68,7 +124,7 @@ class Slope(Site):
             if self.call.path:
                 result.backward(self.cotangents[self.call.output].astype(dtype))
             else:
-                ops.cross_entropy(result, self.ground.truth.steps["labels"].value).backward()
+                ops.cross_entropy(result, self.ground.given("labels", np.int64)).backward()
         if self.name in record.steps:
             return record.steps[self.name].cotangent
         for argument, name in zip(arguments, self.call.given, strict=True):
@@ -81,10 +137,9 @@ class Slope(Site):
 
     def edits(self) -> list[Edit]:
         """Edits of the vjps of what ran, and places where no gradient passes."""
-        texts = [Text(f) for f in functions_of(self.run)]
-        values = watch(texts, self.run, nested=True)
-        found = [*classic_edits({t.name: t for t in texts}, of="cotangent")]
-        for text in texts:
+        values = watch(self.texts, self.run, nested=True)
+        found = [*classic_edits({t.name: t for t in self.texts}, of="cotangent")]
+        for text in self.texts:
             if any(isinstance(n, ast.FunctionDef) for n in text.tree.body):
                 found += edits_of(text, values, nested=True)
             found += _detached(text, values)

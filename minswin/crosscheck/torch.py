@@ -21,20 +21,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minswin.crosscheck import recipe
-from minswin.crosscheck.compare import Comparison, compare
-from minswin.crosscheck.diagnose import SECONDS, Diagnosis, diagnose
-from minswin.crosscheck.folder import COTANGENT
-from minswin.crosscheck.html import write_html
-from minswin.crosscheck.names import read_names, resolve, weight_names
-from minswin.crosscheck.printed import report
-from minswin.crosscheck.results import data_of, write_json
+from minswin.crosscheck.commands import Checked, checked
+from minswin.crosscheck.compare import compare
+from minswin.crosscheck.diagnose import SECONDS
+from minswin.crosscheck.folder import COTANGENT, builder, header_of
+from minswin.crosscheck.names import lines_of, resolve, weight_names
+from minswin.crosscheck.saving import array_of, save
 from minswin.crosscheck.trace import trace
-from minswin.models import create_model
 from minswin.weights.recognise import dialect
 from minswin.weights.rename import rename
 
@@ -46,23 +44,6 @@ __all__ = ["Checked", "Seen", "check", "keep"]
 Array = np.ndarray
 State = dict[str, Array]
 Lines = list[tuple[str, str]]
-
-
-class Checked(NamedTuple):
-    """What a check found; printed, it is the report of `minswin compare`."""
-
-    text: str
-    passed: bool
-    comparison: Comparison
-    diagnosis: Diagnosis | None
-    data: dict[str, Any]  # see results.py
-
-    def __str__(self) -> str:
-        return self.text
-
-    def write(self, file: Path | str) -> None:
-        """Write a page for a browser, or JSON where the name ends with .json."""
-        (write_json if str(file).endswith(".json") else write_html)(file, self.data)
 
 
 def check(
@@ -85,36 +66,22 @@ def check(
     every: tell of all tensors   settings: of create_model, such as img_size
     Raises ValueError where a parameter of the module gets no weight.
     """
-    ours = create_model(model, rng=np.random.default_rng(0), **settings)
-    state = recipe.weights(ours.state_dict(), np.float32)
+    build = builder(model, settings)
+    ours = build(np.float32)
+    ours.load_state_dict(recipe.weights(ours.state_dict(), np.float32))
+    state = ours.state_dict()
     x = recipe.images(images, 3, ours.img_size)
-    header = {"model": model, "overrides": {n: repr(v) for n, v in settings.items()}}
-
-    def build(dtype: Any) -> Any:
-        return create_model(model, rng=np.random.default_rng(0), dtype=dtype, **settings)
-
     labels = recipe.labels(images, int(np.shape(state["head.bias"])[0]))
-    truth = trace(build, x, labels, grad=grad, header=header)
-    lines = _lines(names)
+    truth = trace(build, x, labels, grad=grad, header=header_of(model, settings))
+    lines = lines_of(names)
     own = {n: _array(t) for n, t in module.state_dict().items()}
     weights = _Weights(module, own, state, lines, dialect_of_names, ours)
     theirs = _run(module, weights.theirs, x, labels, grad)
     lines = weights.lines_of(truth.steps, theirs, lines)
     comparison = compare(truth, weights.with_our_gradients(theirs), lines, seconds=seconds)
-    found = diagnose(truth, comparison, seconds=seconds)
-    call = f"check(module, model={model!r}"
-    call += "".join(f", {n}={v!r}" for n, v in {"grad": grad, "images": images, **settings}.items())
-    text = report(truth, comparison, found, every=every, command=call + ")")
-    data = data_of(truth, comparison, found, call + ")")
-    return Checked(text, comparison.passed, comparison, found, data)
-
-
-def _lines(names: Any) -> Lines:
-    if names is None:
-        return []
-    if isinstance(names, (str, Path)):
-        return read_names(names)
-    return list(names.items()) if isinstance(names, Mapping) else list(names)
+    told = {"model": model, "grad": grad, "images": images, **settings}
+    command = f"check(module, {', '.join(f'{name}={value!r}' for name, value in told.items())})"
+    return checked(truth, comparison, seconds=seconds, every=every, command=command)
 
 
 class _Weights:
@@ -218,12 +185,14 @@ def _run(
     import torch
 
     before = {n: t.detach().clone() for n, t in module.state_dict().items()}
-    training, like = module.training, next(module.parameters())
+    modes = [(part, part.training) for part in module.modules()]
+    gradients = [(p, p.grad) for p in module.parameters()]
+    like = gradients[0][0]
     try:
         tensors = {n: torch.as_tensor(np.array(a)) for n, a in state.items() if n in before}
         module.load_state_dict(tensors, strict=False)
         module.eval()
-        module.zero_grad()
+        module.zero_grad(set_to_none=True)  # theirs are put back below
         with keep(module) as seen, torch.set_grad_enabled(grad):
             y = module(torch.as_tensor(x).to(like.device, like.dtype))
             y = getattr(y, "logits", y)
@@ -232,8 +201,10 @@ def _run(
                 torch.nn.functional.cross_entropy(y, target).backward()
     finally:
         module.load_state_dict(before)
-        module.train(training)
-        module.zero_grad()
+        for part, mode in modes:
+            part.training = mode
+        for p, gradient in gradients:
+            p.grad = gradient
     return seen.arrays
 
 
@@ -256,18 +227,20 @@ class Seen:
         key = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
         self.arrays[key] = _array(y)
         if y.requires_grad:
-            y.register_hook(lambda g: self.arrays.update({f"cotangent/{key}": _array(g)}))
+            y.register_hook(lambda g: self.gradient(key, g))
 
-    def save(self, file: str) -> None:
-        np.savez(file, **self.arrays)  # type: ignore[arg-type]
+    def gradient(self, name: str, g: Any) -> None:
+        """That of an output; None is given for a part of one that nothing was made of."""
+        if g is not None:
+            self.arrays[f"cotangent/{name}"] = _array(g)
+
+    def save(self, file: Path | str) -> None:
+        """Write all of it to an .npz file."""
+        save(file, self.arrays)
 
 
 def _array(x: torch.Tensor) -> Array:
-    import torch
-
-    x = x.detach().float() if x.dtype == torch.bfloat16 else x.detach()  # NumPy has no bfloat16
-    array: Array = x.cpu().numpy().copy()  # a later module may write into it
-    return array
+    return np.array(array_of(x))  # a later module may write into it
 
 
 @contextmanager

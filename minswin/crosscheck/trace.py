@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minswin import kernels, ops
+from minswin.arguments import checks_switches
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.crosscheck import recipe
@@ -22,6 +23,7 @@ __all__ = ["trace"]
 IMAGE = ("image", "channel", "row", "column")
 
 
+@checks_switches
 def trace(
     build: Callable[[Any], Layer],
     image: Array,
@@ -67,7 +69,7 @@ def trace(
     for dtype in dtypes:
         tell(f"{dtype}: forward{' and backward' if grad else ''}")
         model = build(np.dtype(dtype)).eval()
-        state = recipe.weights(model.state_dict()) if weights is None else weights
+        state = recipe.weights_of(model) if weights is None else weights
         model.load_state_dict(state)
         x = image.astype(dtype)
         with kernels.using(backend):

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,67 @@ import numpy as np
 from minswin import kernels
 from minswin.autograd import Tensor, apply
 from minswin.crosscheck.align import losses_of
-from minswin.crosscheck.compare import OTHER_ORDER
+from minswin.crosscheck.compare import GOOD, OTHER_ORDER, Comparison
 from minswin.crosscheck.edits.classics import classic_edits
 from minswin.crosscheck.edits.functions import functions_of
-from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.texts import Edit, Text
-from minswin.crosscheck.edits.watching import watch
+from minswin.crosscheck.findings import Diagnosis, cause_of_answer
 from minswin.crosscheck.folder import AFTER, LOSSES, Trace
-from minswin.crosscheck.ground import DTYPES, limited
+from minswin.crosscheck.ground import DTYPES
 from minswin.crosscheck.held import model_of
+from minswin.crosscheck.idle import edits_that_run
 from minswin.crosscheck.loop import loss, run_steps
+from minswin.crosscheck.number import numbers
 from minswin.crosscheck.precision import SINGLE
-from minswin.crosscheck.search import Search
+from minswin.crosscheck.search import Clock, Search, Tell
+from minswin.crosscheck.site import Trial
 from minswin.layers.base import Layer, Parameter
 
 Array = np.ndarray
 TEXTS = ("optimizers.py", "updates.py", "losses.py", "ema.py", "crosscheck/loop.py")
 KEPT = 2**28  # bytes of gradients that a search remembers
 OPEN = 1e-2  # of itself: a gradient that float32 leaves open by more is no evidence
+
+
+def of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) -> Diagnosis:
+    """All gradients are right: the edit of the optimizer, or of the loop, that gives the rest."""
+    finding = comparison.first
+    assert finding is not None
+    if finding.verdict == "shape":
+        return Diagnosis(finding, [], [], 0)
+    seen = list(_of_the_optimizer(comparison))
+    if truth.build is None or "optimizer" not in truth.header:
+        return Diagnosis(finding, [], seen, 0)
+    weights = {n: x.shape for n, x in next(iter(truth.arrays.values())).items()}
+    have = {
+        n: m.array
+        for n, m in comparison.aligned.items()
+        if n == LOSSES or (n.startswith(AFTER) and m.array.shape == weights[n])
+    }
+    site = Training(truth, have, finding.name)
+    u = max(comparison.precision[finding.name].u, SINGLE.u)
+    search = Search(site, u, clock, tell)
+    known, edits = site.edits()
+    answers = search.run(known, "known mistakes") or search.run(edits, "edits of the training")
+    if not answers:
+        answers = [*islice(numbers(Search(site.of_all_losses(), u, clock, tell)), 1)]
+    causes = [cause_of_answer(a) for a in answers[:3]]
+    return Diagnosis(finding, causes, [] if causes else seen, search.count, clock.over)
+
+
+def _of_the_optimizer(comparison: Comparison) -> Iterator[str]:
+    """All gradients are right, so the step is not: whose weights are wrong?"""
+    weights = [f for f in comparison.findings if f.name.startswith(AFTER) and f.theirs]
+    wrong = [f for f in weights if f.verdict not in GOOD]
+    if not weights:
+        yield "the weights after the steps, named after/…, would tell more"
+        return
+    yield f"{len(wrong)} of {len(weights)} weights are wrong after the steps"
+    vectors = {f.name for f in weights if len(f.shape) == 1}
+    if wrong and {f.name for f in wrong} <= vectors:
+        yield "all of these have one axis: do norms and biases decay? they must not"
+    elif len(wrong) == len(weights):
+        yield "all of them: look at the learning rate, the momentum, whether gradients are reset"
 
 
 class Remembered:
@@ -93,11 +137,11 @@ def _key(*arrays: Array) -> bytes:
     return found.digest()
 
 
-class Training:
+class Training(Trial):
     """The optimizer's steps of a trace, and what they gave: losses, or weights behind them."""
 
     def __init__(self, truth: Trace, have: Mapping[str, Array], name: str) -> None:
-        self.truth, self.name, self.kind = truth, name, ""
+        self.truth, self.name = truth, name
         self.told = dict(truth.header["optimizer"])
         self.told.setdefault("planned", self.told["steps"])
         self.models: dict[str, Remembered] = {}
@@ -157,22 +201,16 @@ class Training:
     def _labels(self) -> Array:
         return self.truth.steps["labels"].value
 
-    def value(self, dtype: str = "float64", model: Layer | None = None) -> Array | None:
-        try:
-            with limited(), np.errstate(all="ignore"):
-                value = self.run(dtype)
-        except Exception:
-            return None
-        return value if np.isfinite(value).all() else None
-
-    def run(self, dtype: str = "float64", *, whole: bool = False) -> Array:
-        model, steps = self._model(dtype), self.told["steps"]
+    def run(
+        self, dtype: str = "float64", model: Layer | None = None, *, whole: bool = False
+    ) -> Array:
+        moved, steps = self._model(dtype), self.told["steps"]
         steps = min(self.at, steps) if self.at >= 0 and not whole else steps
         with kernels.using("reference"):
             losses = run_steps(
-                model, self._images(dtype), self._labels(), {**self.told, "steps": steps}
+                moved, self._images(dtype), self._labels(), {**self.told, "steps": steps}
             )
-        after = {AFTER + n: p.data for n, p in model.named_parameters()}
+        after = {AFTER + n: p.data for n, p in moved.named_parameters()}
         return self._chosen(after, losses)
 
     def gives_all(self, edit: Any) -> bool:
@@ -197,24 +235,14 @@ class Training:
 
     def edits(self) -> tuple[list[Edit], list[Edit]]:
         """Edits of what the optimizer, the loop and the loss do: those met before, and all."""
-        values = watch(self.texts, lambda: self.run(whole=True))
-        found: list[Edit] = []
-        for text in self.texts:
-            own = [*edits_of(text, values), *_defaults(text)]
-            for edit in own:  # the loop is a page, and easily gets a line too few
-                edit.rank -= 2 * (
-                    text.name.endswith(".run_steps") or edit.words == "another default"
-                )
-            found += own
+        found = edits_that_run(self, self.texts, backward=True)
+        found += [edit for text in self.texts for edit in _defaults(text)]
+        for edit in found:  # the loop is a page, and easily gets a line too few
+            # but settings are theirs as well: another number there is no likely line
+            in_the_loop = edit.text.name.endswith(".run_steps") and "told[" not in edit.diff
+            edit.rank -= 2 * (in_the_loop or edit.words == "another default")
         known = [*classic_edits({t.name: t for t in self.texts}, of="after")]
         return known, sorted(found, key=lambda e: e.cost)
-
-
-class TrainingSearch(Search):
-    """An edit that gives the first wrong loss must give those behind it too."""
-
-    def fits(self, edit: Any, value: Array) -> bool:
-        return super().fits(edit, value) and self.site.gives_all(edit)
 
 
 def _defaults(text: Text) -> Iterator[Edit]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minswin import lazy
+from minswin.arguments import checks_switches
 from minswin.data import cifar
 from minswin.data.augment import (
     crop,
@@ -60,6 +61,7 @@ NAMES = ("shapes", *cifar.LAYOUTS)
 COUNTS = {"train": 10_000, "test": 2_000}  # of the built-in set
 
 
+@checks_switches
 def load(
     name: str,
     *,

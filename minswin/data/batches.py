@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minswin.arguments import checks_switches, switch
 from minswin.data import augment as change
 from minswin.data.dataset import STATISTICS, Dataset, normalize, stream
 
@@ -30,6 +31,9 @@ class Augmentation:
     operations: int = 0
     magnitude: float = 9.0
     erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        switch("Augmentation", "flip", self.flip)
 
     def __call__(self, images: NDArray[np.uint8], *, rng: np.random.Generator) -> NDArray[np.uint8]:
         if self.flip:
@@ -64,6 +68,7 @@ class Batches:
     Where mean and std are left out they are those of the named set.
     """
 
+    @checks_switches
     def __init__(
         self,
         dataset: Dataset,

@@ -135,8 +135,8 @@ def _part(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     """A fifth of a class, one at least, to test: those whose names have the smallest digests."""
     if len(files) < 2:
         raise ValueError(
-            f"load: {folder} has {len(files)} pictures, expected 2 or more: one to learn from, one "
-            "to test with"
+            f"load: {folder} has {len(files) or 'no'} picture, expected 2 or more: one to learn "
+            "from, one to test with"
         )
     by_digest = sorted(files, key=lambda file: _digest(file.relative_to(folder).as_posix()))
     count = max(1, round(len(files) / ONE_IN))

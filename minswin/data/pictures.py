@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ SMALLER, SHOWN = 256, 224  # the shorter side is 256 where the middle 224×224 a
 LONG = 16  # times what is shown: the most that is enlarged to be cut off, for ordinary pictures
 BICUBIC = 3  # Pillow's number of its bicubic filter
 
+# The filters of warnings are those of all threads: of two that put them back in another order than
+# they changed them, one would leave them changed for ever. A forked child has a lock of its own.
+_LOCKS: dict[int, threading.Lock] = {}
+
 
 def open_image(path: Path | str, *, who: str = "open_image") -> Any:
     """A picture file as a picture of Pillow: upright, on white, in red, green, blue of 8 bits.
@@ -37,7 +42,8 @@ def open_image(path: Path | str, *, who: str = "open_image") -> Any:
     Raises FileNotFoundError, ValueError (no picture, a damaged one, or too large), ImportError
     """
     Image = _pillow(who)
-    with _content(path, who) as content, warnings.catch_warnings():
+    one_at_a_time = _LOCKS.setdefault(os.getpid(), threading.Lock())
+    with _content(path, who) as content, one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd tags, which are not looked at
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

@@ -36,6 +36,9 @@ _INSTALL = {"numba": "pip install numba", "cupy": INSTALL_CUPY}
 BACKENDS = ("reference", "numba")  # those for NumPy arrays
 
 FAST: dict[str, dict[str, Callable[..., Any]]] = {}
+# By the names of operations: functions on Tensors, asked before a kernel is chosen, which give the
+# result, or None where they are not for these inputs. See kernels/gpu/residual.py.
+FUSIONS: dict[str, Callable[..., Any]] = {}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

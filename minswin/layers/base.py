@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import GeneratorType, MethodType
+from types import FunctionType, GeneratorType, MethodType
 from typing import Any
 
 import numpy as np
 
+from minswin.arguments import switch
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.devices import to_device
@@ -51,35 +52,39 @@ class Layer(metaclass=Built):
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         """(name, Parameter, Buffer or Layer) directly inside: this layer's own tensors first."""
-        attributes = vars(self).items()
-        yield from ((name, x) for name, x in attributes if isinstance(x, (Parameter, Buffer)))
-        for name, value in attributes:
-            if not isinstance(value, (Parameter, Buffer)):
-                yield from members(name, value)
+        others = []
+        for name, value in vars(self).items():
+            if isinstance(value, (Parameter, Buffer)):
+                yield name, value
+            elif type(value) not in _PLAIN:
+                others.append((name, value))
+        for name, value in others:
+            yield from members(name, value)
 
-    def _walk(self, every_name: bool = False) -> Iterator[tuple[str, Any]]:
+    def _walk(self, every_name: bool = False) -> list[tuple[str, Any]]:
         """(name, Layer, Parameter or Buffer): this layer, named "", and all that lies below.
 
         Each layer once; or, with `every_name`, under each name that it has.
         """
+        found: list[tuple[str, Any]] = []
         seen: set[int] = set()
         hidden: list[tuple[str, Any]] = []
 
-        def walk(layer: Layer, name: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+        def walk(layer: Layer, name: str, above: tuple[int, ...]) -> None:
             if id(layer) in above or (id(layer) in seen and not every_name):
                 return
             seen.add(id(layer))
             hidden.extend(layer._hidden())
-            yield name, layer
+            found.append((name, layer))
             for key, x in layer._members():
                 inner = f"{name}.{key}" if name else key
                 if isinstance(x, Layer):
-                    yield from walk(x, inner, (*above, id(layer)))
+                    walk(x, inner, (*above, id(layer)))
                 else:
                     seen.add(id(x))
-                    yield inner, x
+                    found.append((inner, x))
 
-        yield from walk(self, "", ())
+        walk(self, "", ())
         for place, x in hidden:
             if id(x) not in seen:
                 raise TypeError(
@@ -87,16 +92,21 @@ class Layer(metaclass=Built):
                     f"{type(x).__name__} would be neither trained, saved nor moved; hold it in a "
                     "list, tuple or dict, or make the object that holds it a Layer"
                 )
+        return found
 
     def _hidden(self) -> Iterator[tuple[str, Any]]:
         """(place, Layer, Parameter or Buffer) that an attribute holds where nobody looks."""
         for name, value in vars(self).items():
-            yield from hidden_members(f"{type(self).__name__}.{name}", value)
+            if type(value) not in _PLAIN:
+                yield from hidden_members(f"{type(self).__name__}.{name}", value)
 
     def _check(self) -> None:
         """Raise where the constructor put parameters that would not be found."""
-        of_classes = {k: v for c in type(self).__mro__ for k, v in vars(c).items()}
+        classes = type(self).__mro__[:-1]  # the last is object
+        of_classes = {k: v for c in classes for k, v in vars(c).items()}
         for name, value in {**of_classes, **vars(self)}.items():
+            if type(value) in _ASIDE:
+                continue
             of_class = name not in vars(self) and isinstance(value, (Layer, Parameter, Buffer))
             leaf = isinstance(value, Tensor) and value.requires_grad and value._node is None
             if of_class or (leaf and not isinstance(value, Parameter)):
@@ -110,8 +120,7 @@ class Layer(metaclass=Built):
                     "be neither saved nor split over threads; make it an attribute of its own"
                 )
         if any(True for _ in self._hidden()):
-            for _ in self._walk():
-                pass
+            self._walk()
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) of the layers directly inside this one, in the order of definition."""
@@ -140,8 +149,8 @@ class Layer(metaclass=Built):
         return (parameter for _, parameter in self.named_parameters())
 
     def parameter_count(self) -> int:
-        """Number of learnt numbers."""
-        return sum(parameter.size for parameter in self.parameters())
+        """Number of learnt numbers: without those of a part that the model is built without."""
+        return sum(p.size for p in self.parameters() if not getattr(p, "left_out", False))
 
     def generators(self) -> list[np.random.Generator]:
         """The random generators of this layer and those below, each once."""
@@ -170,6 +179,7 @@ class Layer(metaclass=Built):
 
     def train(self, mode: bool = True) -> Layer:
         """Switch dropout and drop path on (or off) in this layer and all below."""
+        mode = switch(f"{type(self).__name__}.train", "mode", mode)
         for layer in self.layers_within():
             layer.training = mode
         return self
@@ -219,6 +229,7 @@ class Layer(metaclass=Built):
         each kind. strict=False leaves out missing and unexpected names; a wrong shape is always an
         error. Of a parameter in several places `state` may hold any of its names.
         """
+        switch(f"{type(self).__name__}.load_state_dict", "strict", strict)
         named = ((name, x) for name, x in self._walk(every_name=True) if not isinstance(x, Layer))
         copy_state(type(self).__name__, named, state, strict=strict)
 
@@ -227,6 +238,7 @@ class Layer(metaclass=Built):
 
 _CONTAINERS = (list, tuple, set, frozenset, Mapping)
 _PLAIN = {type(None), bool, int, float, str, np.random.Generator, Parameter, Buffer}
+_ASIDE = {type(None), bool, int, float, str, FunctionType, property}  # most of what a class has
 
 
 def once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ from functools import cache
 from inspect import signature
 from typing import Any
 
+from minswin.arguments import read_switches, switches_of
 from minswin.layers.parameters import Init
 
 
@@ -13,6 +14,7 @@ class Built(type):
     """The class of Layer's classes: `Linear(3, 4, rng=0)` runs `__call__` of this."""
 
     def __call__(cls, *inputs: Any, **settings: Any) -> Any:
+        read_switches(cls.__name__, switches_of(cls), settings)
         if "init" not in settings and _takes_init(cls):
             keywords = {k: settings.pop(k) for k in ("rng", "dtype") if k in settings}
             settings["init"] = Init(**keywords, who=cls.__name__)

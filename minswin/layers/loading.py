@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ def copy_state(
     """Copy the arrays of `state` into the tensors of the same names; see Layer.load_state_dict.
 
     named: (name, tensor), where a tensor in several places has several names
+    What the model is built without (Parameter.leave_out) stays 0; a warning says what it was not.
     """
     if not isinstance(state, Mapping):
         raise TypeError(
@@ -47,7 +49,20 @@ def copy_state(
             "Was it saved from another model or configuration?"
         )
     for name, array in arrays.items():
-        tensors[name].data[...] = to_device(array, device_of(tensors[name].data))
+        if not getattr(tensors[name], "left_out", False):
+            tensors[name].data[...] = to_device(array, device_of(tensors[name].data))
+    if without := left_out(tensors.items(), arrays):
+        warnings.warn(
+            f"{who}.load_state_dict: left out, since the model is built without it: "
+            f"{_some(without)}; answers differ from those of a model that has it",
+            stacklevel=3,
+        )
+
+
+def left_out(named: Iterable[tuple[str, Tensor]], state: Mapping[str, Any]) -> list[str]:
+    """The names of what a model is built without, and of which `state` has more than zeros."""
+    without = (name for name, x in named if getattr(x, "left_out", False))
+    return [name for name in without if name in state and bool((state[name] != 0).any())]
 
 
 def _misfits(array: Array, wanted: Array) -> Iterable[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minswin.arguments import Seed, generator
+from minswin.arguments import Seed, checks_switches, generator, switch
 from minswin.autograd import Tensor
 
 Dtype = Any  # whatever np.dtype() accepts
@@ -18,13 +18,20 @@ class Parameter(Tensor):
 
     decays: whether weight decay pulls it towards zero; not so for embeddings of positions and of
     class tokens, and for tables of biases.
+    left_out: a part that the model is built without; it stays 0, whatever is loaded.
     """
 
-    __slots__ = ("decays",)
+    __slots__ = ("decays", "left_out")
 
     def __init__(self, data: Any, *, decays: bool = True) -> None:
         super().__init__(data, requires_grad=True)
-        self.decays = decays
+        self.decays = switch("Parameter", "decays", decays)
+        self.left_out = False
+
+    def leave_out(self) -> None:
+        """Make it 0 for ever."""
+        self.data[...] = 0
+        self.requires_grad, self.left_out = False, True
 
 
 class Buffer(Tensor):
@@ -52,6 +59,7 @@ class Init:
         if not known:
             raise TypeError(f"{who}: dtype must be float32 or float64, got {dtype}")
 
+    @checks_switches
     def normal(self, *shape: int, spread: float = 0.02, decays: bool = True) -> Parameter:
         """Normal, mean 0, σ = 0.02: linear weights, bias tables, position embeddings.
 

@@ -90,8 +90,7 @@ class WindowAttention(Layer):
 
     def forget_bias(self) -> None:
         """Keep the bias at zero, so that no displacement in a window differs from another."""
-        self.relative_position_bias_table.data[...] = 0
-        self.relative_position_bias_table.requires_grad = False
+        self.relative_position_bias_table.leave_out()
 
     def bias(self, window: Pair) -> Tensor:
         """The bias of every head for every pair of tokens of a window: (h, N, N)."""

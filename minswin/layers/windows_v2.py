@@ -150,8 +150,7 @@ class WindowAttentionV2(WindowAttention):
         """Keep the small network at zero: 8 for every pair, which a softmax does not see."""
         for step in self.cpb_mlp:
             for p in step.parameters() if isinstance(step, Layer) else ():
-                p.data[...] = 0
-                p.requires_grad = False
+                p.leave_out()
 
     def bias(self, window: Pair) -> Tensor:
         """B, the bias of every head for every pair of tokens of a window: (h, N, N), in 0…16."""

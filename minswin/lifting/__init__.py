@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from minswin import kernels
-from minswin.arguments import pair
+from minswin.arguments import pair, switch, switches_of
 from minswin.arrays import Definition
 from minswin.autograd import Tensor, record, state, vjp
 from minswin.lifting import shapes
@@ -78,6 +78,7 @@ def lift(
         shapes.arguments_of(definition),
         signature_of(definition),
         {p.name for p in parameters if p.annotation in ("Pair", "tuple[int, int]")},
+        switches_of(function or definition),
         hints,
     )
     lifted = OPERATIONS[call.name] = _operation(call, definition, check, function)
@@ -95,6 +96,13 @@ def _operation(
 
     @wraps(function or definition)
     def operation(*inputs: Any, **settings: Any) -> Tensor:
+        fusion, first = kernels.FUSIONS.get(name), inputs[0] if inputs else None
+        if type(first) is Tensor and type(first.data) is np.ndarray:
+            fusion = None  # of arrays on a GPU, or of what is postponed there
+        if fusion is not None and getattr(state.around, "fusible", True):
+            fused = fusion(*inputs, **settings)
+            if fused is not None:
+                return cast(Tensor, fused)
         values, arrays, sizes = unwrap(name, call.arguments, inputs, call.hints)
         if (sizes, *settings) not in right:
             call.check(inputs, arrays, settings)
@@ -107,6 +115,8 @@ def _operation(
                 ints = type(value) is tuple and [*map(type, value)] == [int, int]
                 if not ints or min(value) < least:
                     settings[key] = pair(name, key, value, least=least)
+            elif key in call.switches and type(value) is not bool:
+                settings[key] = switch(name, key, value)
         if check is not None:
             check(*arrays, **settings)
         fast = kernels.fast(name, arrays[0])

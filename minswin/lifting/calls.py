@@ -19,6 +19,7 @@ class Call(NamedTuple):
     arguments: tuple[shapes.Argument, ...]
     signature: inspect.Signature
     pairs: set[str]  # settings that are pairs of ints
+    switches: frozenset[str]
     hints: Mapping[str, str]  # what to do, by the name of a wrong argument
 
     def check(self, inputs: Sequence[Any], arrays: Sequence[Any], settings: dict[str, Any]) -> None:

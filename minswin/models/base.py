@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.arguments import Pair, Seed, fraction, pair, stages
+from minswin.arguments import Pair, Seed, fraction, pair, plain, read_switches, stages, switches_of
 from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.layers import Init, Layer, Parameter
+from minswin.layers.embeddings import PatchEmbed
 from minswin.layers.parameters import Dtype
 
 
@@ -23,6 +24,14 @@ class Row(NamedTuple):
     parameters: int
     macs: int
     is_stage: bool = False  # its result is one of `feature_maps`
+
+
+def rows_of_patches(stem: Layer, grid: Pair) -> list[Row]:
+    """The pixels of each patch, in a line of a summary; a stem of convolutions has no patches."""
+    if not isinstance(stem, PatchEmbed):
+        return []
+    weight = stem.proj.weight  # (C, 3, ph, pw)
+    return [Row("patches", (*grid, weight.size // len(weight.data)), 0, 0)]
 
 
 class Learnt:
@@ -101,6 +110,22 @@ class Model(Layer):
 
 
 # ── settings: `who` is the class that is being built ─────────────────────────────────────────────
+
+
+def defaults_of(family: type[Model]) -> dict[str, Any]:
+    """The keywords of a class of models with their defaults; those of a derived class count."""
+    defaults: dict[str, Any] = {}
+    for base in family.__mro__:
+        keywords = getattr(vars(base).get("__init__"), "__kwdefaults__", None) or {}
+        defaults |= {name: x for name, x in keywords.items() if name not in defaults}
+    return defaults
+
+
+def plain_settings(family: type[Model], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as JSON can hold them, with a bool for each switch."""
+    settings = {name: plain(x) for name, x in settings.items()}
+    read_switches(family.__name__, switches_of(family), settings)
+    return settings
 
 
 def mlp_width(who: str, mlp_ratio: Any, embed_dim: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minswin.arguments import Seed
-from minswin.models.base import Model
+from minswin.models.base import Model, defaults_of, plain_settings
 from minswin.models.cvt import CvT
 from minswin.models.deit import DistilledVisionTransformer
 from minswin.models.resnet import ResNet
@@ -81,6 +81,17 @@ SWIN: dict[str, dict[str, Any]] = {
         "embed_dim": 32,
         "depths": (2, 2, 2),
         "num_heads": (2, 4, 8),
+        "drop_path_rate": 0.0,
+    },
+    # what makes its tokens is Xiao et al. 2021, one 3×3 convolution behind the one that halves;
+    # the blocks are those of Swin
+    "swin_cifar_stem": {
+        **_CIFAR,
+        "embed_dim": 48,
+        "depths": (2, 2, 2),
+        "num_heads": (3, 6, 12),
+        "stem": "convolutions",
+        "stem_depth": 1,
         "drop_path_rate": 0.0,
     },
     "swin_shapes": {
@@ -294,6 +305,7 @@ def create_model(name: str, *, rng: Seed = None, dtype: Any = np.float32, **sett
         raise ValueError(
             f"create_model: {name} has no setting {', '.join(wrong)}; {advice} {', '.join(known)}"
         )
+    settings = plain_settings(family, settings)
     model: Model = family(**{**MODELS[name], **settings}, rng=rng, dtype=dtype)
     model.name = name
     model.settings = {**settings, "dtype": np.dtype(dtype).name}
@@ -302,7 +314,7 @@ def create_model(name: str, *, rng: Seed = None, dtype: Any = np.float32, **sett
 
 def size_of(name: str) -> int:
     """The side of the images that a named model is built for, where nothing else is said."""
-    side: int = {**_defaults(CLASSES[name]), **MODELS[name]}["img_size"]
+    side: int = {**defaults_of(CLASSES[name]), **MODELS[name]}["img_size"]
     return side
 
 
@@ -318,13 +330,4 @@ def _nearest(name: str) -> str:
 
 def known_settings(family: type[Model]) -> list[str]:
     """The keywords with which a class of models is built, but for those that all have."""
-    return [key for key in _defaults(family) if key not in ("rng", "dtype")]
-
-
-def _defaults(family: type[Model]) -> dict[str, Any]:
-    """The keywords of a class of models with their defaults; those of a derived class count."""
-    defaults: dict[str, Any] = {}
-    for base in family.__mro__:
-        keywords = getattr(vars(base).get("__init__"), "__kwdefaults__", None) or {}
-        defaults = {**defaults, **{k: v for k, v in keywords.items() if k not in defaults}}
-    return defaults
+    return [key for key in defaults_of(family) if key not in ("rng", "dtype")]

@@ -40,6 +40,7 @@ from minswin.models.base import (
     drop_path_rates,
     mlp_width,
     patch_grid,
+    rows_of_patches,
 )
 
 
@@ -265,8 +266,8 @@ class SwinTransformer(Model):
         who = type(self).__name__
         size = self.img_size if img_size is None else pair(who, "img_size", img_size)
         grid, rows = patch_grid(size, self.patch_size, who=who), [Row("image", (*size, 3), 0, 0)]
-        C, (ph, pw) = self.patch_embed.proj.weight.shape[0], self.patch_size
-        rows.append(Row("patches", (*grid, 3 * ph * pw), 0, 0))
+        C = self.patch_embed.proj.weight.shape[0]
+        rows += rows_of_patches(self.patch_embed, grid)
         learnt = Learnt()
         patches = grid[0] * grid[1]
         cost = self.patch_embed.macs(grid)

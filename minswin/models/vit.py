@@ -41,6 +41,7 @@ from minswin.models.base import (
     drop_path_rates,
     mlp_width,
     patch_grid,
+    rows_of_patches,
 )
 
 EPS = 1e-6  # of every layer norm
@@ -275,15 +276,14 @@ class VisionTransformer(Model):
         """
         who = type(self).__name__
         size = self.img_size if img_size is None else pair(who, "img_size", img_size)
-        grid, (ph, pw) = patch_grid(size, self.patch_size, who=who), self.patch_size
-        C, front = self.norm.weight.size, self.front_tokens()
-        tokens = grid[0] * grid[1] + len(front)
+        grid, C = patch_grid(size, self.patch_size, who=who), self.norm.weight.size
+        tokens = grid[0] * grid[1] + len(self.front_tokens())
         learnt, heads = Learnt(), self._heads()
         of_blocks, of_norm, of_heads = learnt(*self.blocks), learnt(self.norm), learnt(*heads)
         rest = self.parameter_count() - of_blocks - of_norm - of_heads
         rows = [
             Row("image", (*size, 3), 0, 0),
-            Row("patches", (*grid, 3 * ph * pw), 0, 0),
+            *rows_of_patches(self.patch_embed, grid),
             Row("embed", (tokens, C), rest, self.patch_embed.macs(grid)),
         ]
         if self.blocks:

@@ -44,7 +44,9 @@ def orthogonal(x: Array, steps: int = 5) -> Array:
     xp, (a, b, c) = array_module(x), COEFFICIENTS
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x  # A is the smaller of X Xᵀ and Xᵀ X
-    x = x / xp.maximum(xp.sqrt((x * x).sum()), TINY)  # no singular value is longer than all
+    long = x.astype(xp.float64, copy=False).ravel()  # in float32 squares of 1e20 are infinite
+    length = xp.maximum(xp.sqrt(xp.vdot(long, long)), TINY)
+    x = (x / length).astype(x.dtype, copy=False)  # no singular value is longer than 1
     for _ in range(steps):
         A = x @ x.T
         x = a * x + (b * A + c * (A @ A)) @ x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minswin.arrays import Array, Vjp, array_module
+from minswin.reference.reduce import axis_of
 
 __all__ = ["batch_norm", "layer_norm", "log_softmax", "softmax"]
 
@@ -12,7 +13,7 @@ def softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
 
     A row that holds −∞ gives 0 there, and gradient 0; a row of nothing but −∞ is NaN.
     """
-    xp = array_module(x)
+    xp, axis = array_module(x), axis_of(x, axis)
     p = xp.exp(x - x.max(axis=axis, keepdims=True))
     p /= p.sum(axis=axis, keepdims=True)
 
@@ -24,7 +25,7 @@ def softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
 
 def log_softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
     """log(softmax(x)) = x − max − log Σ e^(x − max), without forming small probabilities."""
-    xp = array_module(x)
+    xp, axis = array_module(x), axis_of(x, axis)
     shifted = x - x.max(axis=axis, keepdims=True)
     y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
 

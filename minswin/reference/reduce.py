@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minswin.arrays import Array, Vjp, array_module
 
 __all__ = ["max", "mean", "sum"]
 
-Axis = int | tuple[int, ...] | None
+Axis = Any  # an int, a tuple of ints, or None for all
 Shape = tuple[int, ...]
 
 
 def sum(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Vjp]:
     """Sum over `axis` (all axes when None)."""
-    shape = x.shape
+    shape, axis = x.shape, axis_of(x, axis)
     return x.sum(axis=axis, keepdims=keepdims), lambda g: (_spread(g, shape, axis, keepdims),)
 
 
@@ -25,6 +27,7 @@ def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array,
 
 def max(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Vjp]:
     """Maximum over `axis` (all axes when None); equal maxima share the gradient evenly."""
+    axis = axis_of(x, axis)
     y = x.max(axis=axis, keepdims=keepdims)
 
     def vjp(g: Array) -> tuple[Array]:
@@ -33,6 +36,11 @@ def max(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, 
         return (_restore(g, x.shape, axis, keepdims) * winners / ties.astype(x.dtype),)
 
     return y, vjp
+
+
+def axis_of(x: Array, axis: Axis) -> Axis:
+    """The axis; None for 0 and −1 of a number without axes, which NumPy takes and CuPy does not."""
+    return None if x.ndim == 0 and axis in (0, -1) else axis
 
 
 def _restore(y: Array, shape: Shape, axis: Axis, keepdims: bool) -> Array:

@@ -83,15 +83,16 @@ def mask(values: Any, cut: Cut) -> None:
     entries = _shaped("mask", values, (nW, N, N), cut)
     sees = entries if entries.dtype == bool else entries == 0
     places = tokens_of_windows(cut)
-    truth = oracles.same_rectangle(cut.grid, cut.window, cut.shift)
-    for n, i, j in np.ndindex(nW, N, N):
-        p, q = tuple(places[n, i]), tuple(places[n, j])
-        if sees[n, i, j] != truth[p + q]:
-            kind, does = ("one region", "kept apart") if truth[p + q] else ("two", "not masked")
-            raise AssertionError(
-                f"mask, {_words(cut)}: in window {n} the tokens {i} and {j} are {_token(p)} and "
-                f"{_token(q)} of the image, of {kind}, and are {does}"
-            )
+    (r, c), every = np.moveaxis(places, -1, 0), oracles.same_rectangle(*cut)
+    truth = every[r[:, :, None], c[:, :, None], r[:, None], c[:, None]]  # (nW, N, N)
+    wrong = np.argwhere(sees != truth)
+    if len(wrong):
+        n, i, j = (first := tuple(wrong[0]))
+        kind, does = ("one region", "kept apart") if truth[first] else ("two", "not masked")
+        raise AssertionError(
+            f"mask, {_words(cut)}: in window {n} the tokens {i} and {j} are {_token(places[n, i])} "
+            f"and {_token(places[n, j])} of the image, of {kind}, and are {does}"
+        )
     if entries.dtype != bool and not np.all(entries[~sees] <= APART):
         raise AssertionError(
             f"mask, {_words(cut)}: {entries[~sees].max():.3g} keeps nothing apart; use -100 or -inf"

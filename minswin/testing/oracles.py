@@ -35,11 +35,11 @@ def rectangles(grid: Pair, window: Pair, shift: Pair) -> Iterator[list[Place]]:
 
 def same_rectangle(grid: Pair, window: Pair, shift: Pair) -> np.ndarray:
     """(H, W, H, W) bool: may token (r, c) see token (r', c')?"""
-    sees = np.zeros((*grid, *grid), dtype=bool)
-    for tokens in rectangles(grid, window, shift):
-        for p, q in product(tokens, tokens):
-            sees[p + q] = True
-    return sees
+    number = np.zeros(grid, dtype=int)  # of the rectangle that a token lies in
+    for i, tokens in enumerate(rectangles(grid, window, shift)):
+        for token in tokens:
+            number[token] = i
+    return number[:, :, None, None] == number
 
 
 def partition(x: np.ndarray, window: Pair) -> np.ndarray:

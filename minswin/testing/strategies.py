@@ -11,6 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from minswin.arguments import checks_switches
+
 Pair = tuple[int, int]
 
 seeds = st.integers(0, 2**32 - 1)
@@ -34,6 +36,7 @@ class Cut(NamedTuple):
         return self.window[0] * self.window[1]
 
 
+@checks_switches
 @st.composite
 def windows(
     draw: st.DrawFn,
@@ -56,6 +59,7 @@ def windows(
     return Cut((nh * Mh, nw * Mw), (Mh, Mw), shift)
 
 
+@checks_switches
 def shifts(window: Pair, *, square: bool = False) -> SearchStrategy[Pair]:
     """How far a window may be displaced: 0…M − 1 along each axis, not (0, 0)."""
     if square:

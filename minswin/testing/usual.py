@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import checks_switches
+
 Pair = tuple[int, int]
 
 
+@checks_switches
 def usual_partition(
     window_partition: Callable[..., Any],
     *,
@@ -33,6 +36,7 @@ def usual_partition(
     return partition
 
 
+@checks_switches
 def usual_reverse(
     window_reverse: Callable[..., Any],
     *,

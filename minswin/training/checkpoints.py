@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from minswin.arrays import Array, to_numpy
-from minswin.replacing import replacing, require_replaceable
+from minswin.replacing import require_replaceable, write_text
 from minswin.weights.files import FORMATS, read_file, save_weights
 
 FORMAT = 1
@@ -66,8 +66,8 @@ def _save(path: Path, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> No
 
 def write_info(path: Path, info: dict[str, Any]) -> None:
     """Write what weights are into the .json beside them, for human eyes."""
-    with replacing(path.with_suffix(".json"), who="save_checkpoint") as temporary:
-        temporary.write_text(json.dumps(info, indent=2) + "\n", "utf-8")
+    text = json.dumps(info, indent=2) + "\n"
+    write_text(path.with_suffix(".json"), text, who="save_checkpoint")
 
 
 def _flatten(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
@@ -258,9 +258,10 @@ def export(run: Path | str, out: Path | str) -> dict[str, Any]:
             f"export: {out} ends in {out.suffix or 'nothing'!r}, which is no format of weights; "
             f"use one of {', '.join(FORMATS)}"
         )
+    trained = find_trained(run)
     for file in (out, out.with_suffix(".json")):
-        require_replaceable(file, who="export")
-    checkpoint = read_checkpoint(find_trained(run))
+        require_replaceable(file, who="export", besides=(trained,))
+    checkpoint = read_checkpoint(trained)
     weights = {**checkpoint.weights, **checkpoint.average}
     real = {name: array for name, array in weights.items() if array.dtype.kind == "f"}
     too_large = [name for name, array in real.items() if not np.abs(array).max() < 65_504]

@@ -72,5 +72,6 @@ class WeightAverage:
                 f"unexpected ({', '.join(wrong[:3])}, …); use the model that it was saved from"
             )
         for name, array in self.average.items():
-            array[...] = array_module(array).asarray(state[name])
+            if not getattr(self.parameters[name], "left_out", False):
+                array[...] = array_module(array).asarray(state[name])
         self.step = step

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import data
+from minswin.arguments import checks_switches
 from minswin.arrays import Array, array_module, to_numpy
 from minswin.autograd import Tensor, no_grad
 from minswin.devices import like, working_on
@@ -119,6 +120,7 @@ class Test(NamedTuple):
     result: Evaluation
 
 
+@checks_switches
 def evaluate_checkpoint(
     path: Path | str,
     *,

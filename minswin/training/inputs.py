@@ -10,12 +10,13 @@ import numpy as np
 
 from minswin import data
 from minswin.autograd import no_grad
+from minswin.distributed import Group
 from minswin.models import create_model, list_models
 from minswin.models.registry import size_of
-from minswin.parallel import cores
+from minswin.parallel import cores_of_a_rank
 from minswin.training.muon import Muon
 from minswin.training.optimizers import SGD, AdamW, Optimizer
-from minswin.training.settings import Settings
+from minswin.training.settings import MOMENTUM, Settings
 
 Images: TypeAlias = data.Dataset
 Model: TypeAlias = Any  # a Layer that create_model made: it also has name, settings and rng
@@ -110,13 +111,15 @@ def _require_pieces(model: Model, settings: Settings) -> None:
         ) from error
 
 
-def new_optimizer(model: Model, settings: Settings) -> Optimizer:
+def new_optimizer(model: Model, settings: Settings, group: Group | None = None) -> Optimizer:
+    """The optimizer of a run; group: of ranks, which divide the cores of a machine."""
     named, s = model.named_parameters(), settings
+    momentum = MOMENTUM.get(s.optimizer, 0.0) if s.momentum is None else s.momentum
     if s.optimizer == "adamw":
         return AdamW(named, s.lr, weight_decay=s.weight_decay)
     if s.optimizer == "sgd":
-        return SGD(named, s.lr, s.momentum, s.nesterov, s.weight_decay)
+        return SGD(named, s.lr, momentum, s.nesterov, s.weight_decay)
     return Muon(
-        named, s.lr, s.momentum, s.nesterov, weight_decay=s.weight_decay, heads=model.head_names,
-        threads=1 if s.device != "cpu" else s.threads or cores(),
+        named, s.lr, momentum, s.nesterov, weight_decay=s.weight_decay, heads=model.head_names,
+        threads=1 if s.device != "cpu" else s.threads or cores_of_a_rank(group),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import checks_switches
 from minswin.devices import working_on
 from minswin.distributed import Group
 from minswin.replacing import require_folder
@@ -39,6 +40,7 @@ class Result:
     seconds: float
 
 
+@checks_switches
 def train(
     settings: Settings,
     *,
@@ -59,6 +61,7 @@ def train(
         return _train(run, Folder.begin(run), quiet)
 
 
+@checks_switches
 def resume(
     path: Path | str, *, quiet: bool = False, group: Group | None = None, **moved: Any
 ) -> Result:

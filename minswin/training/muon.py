@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from minswin.arguments import below_one, whole
+from minswin.arguments import below_one, switch, whole
 from minswin.arrays import Array
 from minswin.reference.muon import muon_step
 from minswin.training.optimizers import AdamW, Optimizer, by_name, decays
@@ -43,7 +43,8 @@ class Muon(Optimizer):
                 "Muon: there is no matrix between hidden channels among these parameters; use AdamW"
             )
         super().__init__(hidden.items(), lr, weight_decay)
-        self.momentum, self.nesterov = below_one("Muon", "momentum", momentum), bool(nesterov)
+        self.momentum = below_one("Muon", "momentum", momentum)
+        self.nesterov = switch("Muon", "nesterov", nesterov)
         self.threads = whole("Muon", "threads", threads)
         others = {n: p for n, p in named.items() if n not in hidden}
         self.rest = AdamW(others.items(), lr, betas, weight_decay=weight_decay) if others else None

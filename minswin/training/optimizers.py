@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minswin import kernels
-from minswin.arguments import at_least_zero, below_one, positive
+from minswin.arguments import at_least_zero, below_one, positive, switch
 from minswin.arrays import Array, array_module, to_numpy
 from minswin.autograd import Tensor
 from minswin.devices import to_device
@@ -218,7 +218,8 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(named_parameters, lr, weight_decay)
-        self.momentum, self.nesterov = below_one("SGD", "momentum", momentum), bool(nesterov)
+        self.momentum = below_one("SGD", "momentum", momentum)
+        self.nesterov = switch("SGD", "nesterov", nesterov)
 
     def settings(self, lr: float, t: int) -> dict[str, Any]:
         return {"lr": lr, "momentum": self.momentum, "nesterov": self.nesterov}
@@ -244,8 +245,7 @@ class AdamW(Optimizer):
         self.eps = positive("AdamW", "eps", eps)
 
     def settings(self, lr: float, t: int) -> dict[str, Any]:
-        beta1, beta2 = self.betas
-        return {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": self.eps, "t": t}
+        return {"lr": lr, "beta1": self.betas[0], "beta2": self.betas[1], "eps": self.eps, "t": t}
 
 
 # ── learning rates: functions of the step alone, so that a resumed run continues ─────────────────

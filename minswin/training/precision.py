@@ -6,7 +6,9 @@
     bfloat16  the same with the range of float32 and 7 bits after the point; needs no scaling
 
 The parameters are float32 in all of them (the "master weights"): each product makes its own short
-copy of its inputs. Norms, softmax, GELU, the loss and the optimizer never see a short number.
+copy of its inputs. Norms, softmax, GELU, the loss and the optimizer never see a short number, and
+what is kept for backward is float32 but for those copies. A GPU's kernel of attention in windows
+multiplies float32 in all four, and uses no tensor cores.
 """
 
 from __future__ import annotations
@@ -123,6 +125,8 @@ def _short(dtype: np.dtype[Any], on_cpu: bool) -> Iterator[None]:
         elif definition is attention:
             definition = in_parts
         return go(definition, inputs, settings)
+
+    short.only_products = True  # type: ignore[attr-defined]  # see Around
 
     def in_parts(*arrays: Array) -> tuple[Array, Vjp]:
         with surrounded_by(Around(short, None)):  # its two products are short, its softmax is not

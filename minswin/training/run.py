@@ -96,7 +96,7 @@ class Run:
             self.teaching = Distillation(
                 self.model, settings, self.train_set, threads=threads, group=self.group
             )
-        self.optimizer = new_optimizer(self.model, settings)
+        self.optimizer = new_optimizer(self.model, settings, self.group)
         self.average = (
             WeightAverage(self.model.named_parameters(), settings.ema) if settings.ema else None
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from minswin.arguments import NO_SETTINGS, plain, switch
 from minswin.data import LEVELS, NAMES, list_pictures
 from minswin.training.precision import PRECISIONS, check_precision
 
@@ -90,7 +91,8 @@ REAL = Range("a number of 0 or more")
 POSITIVE = Range("a number above 0", low=math.ulp(0.0))
 SHARE = Range("0 or more and below 1", below=1)
 PART = Range("0 to 1, a share of lr", high=1)
-FROM_THE_DATA = {"img_size", "num_classes", "dtype"}
+MOMENTUM = {"sgd": 0.9, "muon": 0.95}  # Jordan et al. 2024
+FROM_THE_DATA = {"img_size", "num_classes"}
 OF_TEACHER = Range("0 to 1, the share of the teacher in the loss", high=1)
 EPOCHS = Range("0 to the epochs, need not be whole")
 
@@ -154,7 +156,9 @@ class Settings:
     batch_size: int = setting(64, "images of an update", COUNT)
     optimizer: str = setting("adamw", "which", ("sgd", "adamw", "muon"))
     lr: float = setting(1e-3, "learning rate at its highest", REAL)
-    momentum: float = setting(0.9, "of SGD and Muon", SHARE)
+    momentum: float | None = setting(
+        None, "of SGD and Muon", SHARE, unset="0.9 of SGD, 0.95 of Muon"
+    )
     nesterov: bool = setting(True, "Nesterov's momentum, in SGD and Muon")
     weight_decay: float = setting(0.05, "pull of the weights to zero", REAL)
     warmup: float = setting(1.0, "epochs in which the learning rate rises", EPOCHS)
@@ -193,6 +197,14 @@ class Settings:
         check_precision(self.precision, self.device)
         for entry in fields(self):
             _check(entry.name, getattr(self, entry.name), entry.metadata)
+            if isinstance(entry.default, bool):
+                value = switch("Settings", entry.name, getattr(self, entry.name))
+                object.__setattr__(self, entry.name, value)  # it is frozen
+        if self.model_settings is not None:
+            own = {name: plain(value) for name, value in self.model_settings.items()}
+            object.__setattr__(self, "model_settings", own)
+        for name in NO_SETTINGS.keys() & (self.model_settings or {}).keys():
+            raise ValueError(f"Settings: {name} in model_settings: {NO_SETTINGS[name]}")
         for name in sorted(FROM_THE_DATA & (self.model_settings or {}).keys()):
             raise ValueError(
                 f"Settings: {name} of the model follows from the images, got "

@@ -173,4 +173,4 @@ def _short(name: str, value: object) -> str:
     of_stages = name in ("depths", "num_heads", "sr_ratios")
     if not of_stages and isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
         return str(value[0])
-    return str(value).replace(" ", "")
+    return str(value) if isinstance(value, str) else str(value).replace(" ", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from minswin.layers import Layer
 from minswin.layers.embeddings import RelativePositionBias
+from minswin.layers.loading import left_out
 from minswin.layers.windows import WindowAttention
 from minswin.layers.windows_v2 import WindowAttentionV2
 from minswin.models import create_model
@@ -74,15 +76,19 @@ def load_source(
     tell: Tell | None = None,
 ) -> Model:
     """Like `load`, with weights that have been read."""
+    tell_or_warn = tell or partial(_warn, source, 2)
     weights = _in_names_of(model, source, tell)
     tell = tell or (lambda line: None)
     weights = _with_head(weights, model, head, tell)
     if resize is not None:
         weights = _resized(weights, model, resize, tell)
+    without = left_out(model.named_parameters(), weights)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict({**weights, **{n: np.zeros_like(weights[n]) for n in without}})
     except ValueError as error:
         raise ValueError(f"load: {source.who}: {error}{_advice(weights, model, source)}") from None
+    if without:
+        tell_or_warn(f"left out, since the model is built without it: {listed(without)}")
     return model
 
 
@@ -127,10 +133,12 @@ def _tell_names(prefix: str, strays: Sequence[str], source: Source, tell: Tell |
         tell(f"names: without the prefix {prefix!r}")
     if strays:
         line = f"left out, beside the prefix {prefix!r}: {listed(strays)}"
-        if tell is not None:
-            tell(line)
-        else:
-            warnings.warn(f"load: {source.who}: {line}", stacklevel=5)
+        (tell or partial(_warn, source, 4))(line)
+
+
+def _warn(source: Source, depth: int, line: str) -> None:
+    """Warn whoever called `load`, which lies so many calls above."""
+    warnings.warn(f"load: {source.who}: {line}", stacklevel=depth + 2)
 
 
 def _which_fits(known: Known) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin.models.base import defaults_of
 from minswin.models.registry import CLASSES, MODELS
 from minswin.weights.families import FAMILIES, TABLES
 from minswin.weights.families.family import Facts, Family, Settings, State
@@ -106,11 +107,9 @@ def _without_strays(known: Known, prefix: str, names: Mapping[str, str], all_: A
 def _as_named(state: Mapping[str, np.ndarray]) -> Known | None:
     """The state where its names are those of a table, or what transformers leaves of them."""
     known = nearest(state, list(TABLES))
-    for family in FAMILIES.values():
-        if _good(known, state):
-            return known
-        if family.base:
-            known = _of_base(state, family)
+    if not _good(known, state):
+        bases = (_of_base(state, family) for family in FAMILIES.values() if family.base)
+        known = min(filter(None, bases), key=lambda known: len(known.unknown), default=None)
     return known if _good(known, state) else None
 
 
@@ -138,7 +137,7 @@ def nearest(state: Mapping[str, np.ndarray], tables: list[tuple[str, str]]) -> K
         except ValueError as error:  # what one table refuses, another may mean
             problem = error
             continue
-        if FAMILIES[family].may_be(weights):
+        if FAMILIES[family].may_be(weights, unknown):
             rest = {name: state[name] for name in unknown}
             candidates.append(Known(family, of, *FAMILIES[family].split(weights), rest))
     if problem is not None and not candidates:
@@ -179,11 +178,7 @@ def fitting(known: Known) -> list[str]:
 
 def full_settings(name: str) -> Settings:
     """The settings of a named model, defaults included."""
-    family: Any = CLASSES[name]
-    defaults: Settings = {}
-    for base in reversed(family.__mro__):
-        defaults.update(getattr(vars(base).get("__init__"), "__kwdefaults__", None) or {})
-    return {**defaults, **MODELS[name]}
+    return {**defaults_of(CLASSES[name]), **MODELS[name]}
 
 
 def _differing(read: Settings, full: Settings) -> list[str]:

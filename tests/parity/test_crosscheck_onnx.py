@@ -11,8 +11,8 @@ import pytest
 
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.findings import coverage
 from minswin.crosscheck.onnx import tensors_of
-from minswin.crosscheck.results import coverage
 
 from .peers import need, torch
 from .test_unseen import truth

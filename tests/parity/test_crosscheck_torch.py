@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minswin.crosscheck.results import coverage
+from minswin.crosscheck.findings import coverage
 from minswin.crosscheck.torch import check, keep
 
 from .peers import load_timm, need, torch
@@ -68,13 +68,17 @@ def test_a_right_module_of_timm_is_right_with_its_gradients(family: str) -> None
     model, settings = MODELS[family]
     module = of_timm(family)
     before = {n: t.clone() for n, t in module.state_dict().items()}
+    module.norm.eval()  # as a part that is not trained further
+    module.norm.bias.grad = gradient = torch.ones_like(module.norm.bias)
     found = check(module, model=model, grad=True, **settings)
     assert found.passed, found
     assert coverage(found.comparison).seen > 20
     c = coverage(found.comparison, gradients=True)
     assert c.by_name == c.of - 1  # the image's has no name
     assert all(torch.equal(before[n], t) for n, t in module.state_dict().items())
-    assert module.training and all(p.grad is None for p in module.parameters())
+    assert [n for n, part in module.named_modules() if not part.training] == ["norm"]
+    given = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+    assert given == {"norm.bias": gradient} and bool((gradient == 1).all())
 
 
 @pytest.mark.parametrize("name", ["SiLU for GELU", "the MLP is normed by the first norm"])
@@ -135,3 +139,23 @@ def test_the_hooks_keep_outputs_and_gradients_by_name() -> None:
     assert seen.arrays["output"].shape == (2, 5)
     weight = seen.arrays["cotangent/classifier.weight"]
     assert weight.shape == (5, 96 // 4) and np.any(weight)
+
+
+class Parts(torch.nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = torch.nn.Identity(), torch.nn.Identity()
+
+    def forward(self, x: Any) -> Any:
+        a, b = (2 * x).unbind(0)
+        return self.one(a).detach() * self.other(b)
+
+
+def test_what_lets_no_gradient_through_has_none() -> None:
+    module = Parts()
+    with keep(module) as seen:
+        module(torch.ones(2, 3, requires_grad=True)).sum().backward()
+    assert {n for n in seen.arrays if n.startswith("cotangent")} == {
+        "cotangent/other",
+        "cotangent/output",
+    }

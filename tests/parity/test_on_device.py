@@ -12,10 +12,13 @@ from .peers import torch  # noqa: F401  skips where it is missing
 pytestmark = pytest.mark.parity
 
 
-@pytest.mark.parametrize("who", ["eager", "sdpa"])
-def test_a_lap_of_pytorch_runs(who, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("who", "precision"), [("eager", "bfloat16"), ("sdpa", "float16"), ("compiled", "float32")]
+)
+def test_a_lap_of_pytorch_runs(who, precision, monkeypatch, capsys):
     monkeypatch.setattr(on_device_race, "ON_HOST", True)
-    on_device_race.lap("swin_cifar", "1", who, "bfloat16")
+    on_device_race.lap("swin_cifar", "1", who, precision)
     answer = json.loads(capsys.readouterr().out.removeprefix("ANSWER "))
-    assert (answer["who"], answer["precision"]) == (who, "bfloat16")
+    assert (answer["who"], answer["precision"]) == (who, precision)
     assert "why" not in answer and answer["step"] > 0
+    assert ("forward" in answer) == (who != "compiled")

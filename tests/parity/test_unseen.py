@@ -1,6 +1,6 @@
 """Mistakes that were written down before the search existed: found, named, and none named wrongly.
 
-python -m tests.parity.test_unseen first TABLE.md        the table of a list: first, later, third
+python -m tests.parity.test_unseen first TABLE.md        of first, later, third, real or fifth
 python -m tests.parity.test_unseen third TABLE.md alone  the same from image and logits alone
 """
 
@@ -23,8 +23,10 @@ from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.trace import trace
 from minswin.models import create_model
 
+from .unseen_fifth import FIFTH
 from .unseen_later import LATER
 from .unseen_mistakes import MISTAKES
+from .unseen_real import REAL
 from .unseen_third import THIRD
 from .wrong_ports import IMAGES, LR, MODELS, STEPS, Mistake, seen, trained
 
@@ -40,9 +42,11 @@ class Outcome(NamedTuple):
 
 
 @cache
-def truth(family: str, optimizer: str = "", more_settings: Any = ()) -> Trace:
+def truth(
+    family: str, optimizer: str = "", more_settings: Any = (), backward: bool = False
+) -> Trace:
     name, settings = MODELS[family]
-    more: dict[str, Any] = {"grad": bool(optimizer)}
+    more: dict[str, Any] = {"grad": bool(optimizer) or backward}
     more |= {"steps": STEPS, "optimizer": optimizer, "lr": LR} if optimizer else {}
     more |= dict(more_settings)
 
@@ -59,8 +63,9 @@ def judged(mistake: Mistake, *, alone: bool = False) -> tuple[Comparison, Diagno
     wrong = mistake.optimizer
     theirs = trained(mistake, wrong, **dict(own)) if wrong else seen(mistake)
     theirs = {"head": theirs["output"]} if alone else theirs
-    found = compare(truth(mistake.family, wrong, own), theirs)
-    return found, diagnose(truth(mistake.family, wrong, own), found)
+    ours = truth(mistake.family, wrong, own, mistake.backward)
+    found = compare(ours, theirs)
+    return found, diagnose(ours, found)
 
 
 def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
@@ -73,12 +78,14 @@ def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
     )
     told += f"{causes[0].edit.diff} {causes[0].name}" if causes else ""
     right = bool(re.search(mistake.about, told, re.S))
-    verdict = "none" if not causes else "named" if right else "wrong"
+    claimed = diagnosis is not None and diagnosis.named  # not only as what may be
+    verdict = "named" if causes and right else "wrong" if claimed else "none"
     diff = causes[0].edit.diff.replace("\n", " → ") if causes else ""
     return Outcome(mistake, first, verdict, diff, time.process_time() - start)
 
 
-@pytest.mark.parametrize("family", MODELS)
+# timm rolls, then pads: huggingface/pytorch-image-models#2438
+@pytest.mark.parametrize("family", [f for f in MODELS if "padded" not in f])
 def test_a_right_port_is_right(family: str) -> None:
     found = compare(truth(family), seen(None, family))
     assert found.passed, found.first
@@ -96,7 +103,9 @@ def test_a_right_loop_is_right(optimizer: str, settings: dict[str, Any]) -> None
     assert found.passed, found.first
 
 
-@pytest.mark.parametrize("mistake", MISTAKES + LATER + THIRD, ids=lambda m: f"{m.family}: {m.name}")
+@pytest.mark.parametrize(
+    "mistake", MISTAKES + LATER + THIRD + REAL + FIFTH, ids=lambda m: f"{m.family}: {m.name}"
+)
 def test_a_mistake_is_found_and_not_called_something_else(mistake: Mistake) -> None:
     found = outcome(mistake)
     assert found.first
@@ -107,7 +116,8 @@ def test_a_mistake_is_found_and_not_called_something_else(mistake: Mistake) -> N
 def main() -> None:
     rows = ["| family | mistake | met in | first wrong tensor | named | in CPU s | added later |",
             "|---|---|---|---|---|---|---|"]  # fmt: skip
-    for mistake in {"first": MISTAKES, "later": LATER, "third": THIRD}[sys.argv[1]]:
+    lists = {"first": MISTAKES, "later": LATER, "third": THIRD, "real": REAL, "fifth": FIFTH}
+    for mistake in lists[sys.argv[1]]:
         o = outcome(mistake, alone="alone" in sys.argv)
         rows.append(
             f"| {mistake.family} | {mistake.name} | {mistake.met} | `{o.first}` | {o.verdict} | "

@@ -6,19 +6,36 @@ import importlib
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin.crosscheck import recipe
-from minswin.crosscheck.fingerprints import TINY as MODELS
+from minswin.crosscheck.fingerprints import SWIN, TINY, VIT
+from minswin.crosscheck.torch import keep
 from minswin.models import create_model
 from minswin.weights.rename import rename
-from tests.parity.peers import load_timm
+from tests.parity.peers import TimmDeiT, TimmResNet, TimmTwins, load_timm
+from tests.parity.test_cvt import TransformersCvT
 
 IMAGES = 3
+MODELS = {
+    **TINY,
+    "V1 covered": ("swin_tiny", {**SWIN, "window_size": (6, 8)}),  # the last map is one window
+    "V2 padded": ("swinv2_cifar", TINY["V1 padded"][1]),
+    "DeiT": ("deit_tiny_distilled", VIT),
+    "Twins": ("twins_svt_small", {
+        "img_size": (24, 36), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
+        "num_heads": (2, 4), "sr_ratios": (4, 2), "window_size": 3, "num_classes": 7,
+    }),
+    "CvT": ("cvt_cifar", {
+        "img_size": (32, 48), "patch_sizes": (7, 3, 3), "strides": (4, 2, 2),
+        "embed_dims": (6, 10, 12), "depths": (1, 2, 3), "num_heads": (1, 2, 3), "num_classes": 7,
+    }),
+    "ResNet": ("resnet18", {"img_size": (40, 56), "depths": (1, 1, 1, 1), "num_classes": 7}),
+}  # fmt: skip
 
 
 class Change(NamedTuple):
@@ -39,6 +56,7 @@ class Mistake(NamedTuple):
     settings: tuple[
         tuple[str, Any], ...
     ] = ()  # of the training steps: clip, warmup, smoothing, ema
+    backward: bool = False  # gradients are given too
 
 
 @contextmanager
@@ -85,15 +103,19 @@ def ours(family: str, dtype: Any = np.float32) -> Any:
 
 
 def theirs(family: str) -> Any:
-    """timm's model with the settings and the weights of ours."""
+    """timm's model, or transformers' CvT, with the settings and the weights of ours."""
     load_timm()
-    import torch
 
     _, own = MODELS[family]
+    if family in OTHERS:
+        module = OTHERS[family]().build({**own, **BUILT.get(family, {})})
+        whose = "transformers" if family == "CvT" else "timm"
+        state = rename(ours(family).state_dict(), "minswin", whose, model=ours(family))
+        return _loaded(module, state)
     more = {key: value for key, value in own.items() if key not in ("inner_stride",)}
     if family.startswith("V1"):
         from timm.models.swin_transformer import SwinTransformer as kind
-    elif family == "V2":
+    elif family.startswith("V2"):
         from timm.models.swin_transformer_v2 import SwinTransformerV2 as kind
     elif family == "ViT":
         from timm.models.vision_transformer import VisionTransformer as kind
@@ -104,10 +126,19 @@ def theirs(family: str) -> Any:
         more["num_heads_outer"] = more.pop("num_heads")
         more["first_stride"] = own["inner_stride"]
     module = kind(**more).eval()
+    return _loaded(module, rename(ours(family).state_dict(), "minswin", "timm", model=ours(family)))
+
+
+OTHERS = {"DeiT": TimmDeiT, "Twins": TimmTwins, "CvT": TransformersCvT, "ResNet": TimmResNet}
+BUILT = {"ResNet": {"block": "basic"}}
+
+
+def _loaded(module: Any, state: Mapping[str, Any]) -> Any:
+    import torch
+
     for part in module.modules():
         if hasattr(part, "fused_attn"):
             part.fused_attn = False
-    state = rename(ours(family).state_dict(), "minswin", "timm", model=ours(family))
     missing = module.load_state_dict(
         {n: torch.tensor(np.asarray(x)) for n, x in state.items()}, strict=False
     )
@@ -116,32 +147,22 @@ def theirs(family: str) -> Any:
 
 
 def seen(mistake: Mistake | None, family: str = "") -> dict[str, np.ndarray]:
-    """What every submodule of the wrong port gives, in the order of the run, and its logits."""
+    """What every submodule of the wrong port gives, and its logits; gradients where backward is."""
     import torch
 
     family = mistake.family if mistake else family
+    backward = mistake is not None and mistake.backward
     _, own = MODELS[family]
-    found: dict[str, np.ndarray] = {}
-
-    def watch(name: str) -> Callable[..., None]:
-        def keep(module: Any, given: Any, y: Any) -> None:
-            y = y[0] if isinstance(y, tuple) else y
-            key = name or "output"
-            while key in found:
-                key += "#"
-            found[key] = y.detach().numpy().copy()
-
-        return keep
-
+    image = recipe.images(IMAGES, 3, own["img_size"]).astype(np.float32)
     load_timm()
     with changed(mistake.changes if mistake else ()):
         module = theirs(family)
-        for name, part in module.named_modules():
-            part.register_forward_hook(watch(name))
-        image = recipe.images(IMAGES, 3, own["img_size"]).astype(np.float32)
-        with torch.no_grad():
-            module(torch.tensor(image))
-    return found
+        with keep(module) as found, torch.set_grad_enabled(backward):
+            y = module(torch.tensor(image))
+            if backward:
+                labels = torch.tensor(recipe.labels(IMAGES, own["num_classes"]))
+                torch.nn.functional.cross_entropy(y, labels).backward()
+    return found.arrays
 
 
 def trained(mistake: Mistake | None, optimizer: str, **settings: Any) -> dict[str, np.ndarray]:
@@ -182,9 +203,13 @@ def trained(mistake: Mistake | None, optimizer: str, **settings: Any) -> dict[st
             lr = _rate(t, settings.get("warmup"), wrong)
             for n, p in parameters.items():
                 if optimizer == "sgd":
-                    _sgd(p, state[n][0], lr, wrong)
+                    for _ in range(2 if "along twice" in wrong else 1):
+                        _sgd(p, state[n][0], lr, wrong)
                 else:
-                    _adamw(p, *state[n], lr, decay[n], t, wrong)
+                    tables = "tables of positions decay" in wrong and p.ndim > 1
+                    own_decay = max(decay.values()) if tables else decay[n]
+                    own_decay = 0 if wrong == "nothing decays" else own_decay
+                    _adamw(p, *state[n], lr, own_decay, t, wrong)
             if "ema" in settings:
                 if "before the step" not in wrong:
                     _average(mean, parameters, settings["ema"], t, wrong)
@@ -201,6 +226,7 @@ def trained(mistake: Mistake | None, optimizer: str, **settings: Any) -> dict[st
 
 
 STEPS, LR = 3, 0.01
+SCALE = 1024  # of a loss in half precision: clipping sees gradients as much longer
 
 
 def _loss(logits: Any, labels: Any, smoothing: float, wrong: str) -> Any:
@@ -210,6 +236,10 @@ def _loss(logits: Any, labels: Any, smoothing: float, wrong: str) -> Any:
         share = smoothing / (logits.shape[1] - 1)
         target = torch.full_like(logits, share).scatter_(1, labels[:, None], 1 - smoothing)
         return -(target * logits.log_softmax(1)).sum(1).mean()
+    if "right class twice" in wrong:
+        share, y = smoothing / logits.shape[1], logits.log_softmax(1)
+        right = y.gather(1, labels[:, None])[:, 0]
+        return -((1 - smoothing - share) * right + share * y.sum(1)).mean()
     return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
@@ -218,10 +248,16 @@ def _clip(parameters: list[Any], longest: float | None, wrong: str) -> None:
 
     if longest is None:
         return
-    if "stretched" in wrong:
+    if "while they are scaled" in wrong:
+        torch.nn.utils.clip_grad_norm_(parameters, longest / SCALE)
+    elif "stretched" in wrong:
         length = torch.stack([p.grad.norm() for p in parameters]).norm()
         for p in parameters:
             p.grad *= longest / length
+    elif "squared length" in wrong:
+        squares = sum(p.grad.square().sum() for p in parameters)
+        for p in parameters:
+            p.grad *= min(longest / squares, 1.0)
     elif "element by element" in wrong:
         torch.nn.utils.clip_grad_value_(parameters, longest)
     elif "each gradient by itself" in wrong:
@@ -239,7 +275,11 @@ def _rate(t: int, warmup: int | None, wrong: str) -> float:
     start, final = LR / 1000, LR / 100
     if step < warmup:
         return start + (LR - start) * step / warmup
+    if "where the warm-up ended" in wrong:
+        return LR
     done = (step - warmup) / (STEPS - warmup)
+    if "begins at the first step" in wrong:
+        done = step / STEPS
     if "a straight line" in wrong:
         return LR + (final - LR) * done
     return final + (LR - final) * (1 + np.cos(np.pi * done)) / 2
@@ -247,6 +287,11 @@ def _rate(t: int, warmup: int | None, wrong: str) -> float:
 
 def _average(mean: Any, parameters: Any, decay: float, t: int, wrong: str) -> None:
     d = decay if "from the first step on" in wrong else min(decay, (1 + t) / (10 + t))
+    if "replaced by each step's" in wrong:  # what is kept is one less the last d
+        last = decay
+        for i in range(1, t + 1):
+            d = min(last, (1 + i) / (10 + i))
+            last = 1 - d
     for n, p in parameters.items():
         mean[n] += (1 - d) * (p - mean[n])
 
@@ -261,6 +306,8 @@ def _adamw(p: Any, m: Any, v: Any, lr: float, rate: float, t: int, wrong: str) -
     beta1, beta2, eps = 0.9, 0.99 if "β₂" in wrong else 0.999, 1e-8
     if "part of the gradient" in wrong:
         g = g + rate * p
+    elif "moved already" in wrong:
+        pass
     elif "corrected like the start" in wrong:
         p *= 1 - lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t) * rate
     else:
@@ -268,8 +315,12 @@ def _adamw(p: Any, m: Any, v: Any, lr: float, rate: float, t: int, wrong: str) -
     m.mul_(beta1).add_((1 - beta1) * g)
     v.mul_(beta2).add_((1 - beta2) * g * g)
     v_hat, m_hat = v / (1 - beta2**t), m / (1 - beta1**t)
+    if "in place" in wrong:
+        m.copy_(m_hat)
     root = (v_hat + eps).sqrt() if "under the root" in wrong else v_hat.sqrt() + eps
     p -= lr * m_hat / root
+    if "moved already" in wrong:
+        p *= 1 - lr * rate
 
 
 def _ticket(number: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -2,11 +2,11 @@
 
     texts.py      the text of a function, its syntax tree, and edited code put in its place
     functions.py  which functions a run goes through
-    watching.py   one run in which every expression reports its value
-    operators.py  what may be written instead of an expression, given its value (spots.py, small.py,
-                  names.py, moves.py, statements.py)
-    repeats.py    operations in front of an edit, which are looked up
+    spots.py      one run in which every expression reports its value; the list of operators
+    operators.py  what may be written instead of an expression, given its value (small.py, names.py,
+                  moves.py, statements.py, repeats.py)
     helpers.py    functions that edited texts may call
+    told.py       edited texts in our words
     loading.py    what may have happened to weights before the run
     classics.py   edits that were met in public, with their remedy and threads
 

@@ -24,10 +24,10 @@ class Classic(NamedTuple):
     function: str  # "reference.windows.patch_merge" or "layers.windows.WindowAttention.__call__"
     text: str  # stands in it exactly once
     becomes: str
-    met: str  # public threads, or "porting" for bugs that every second port goes through
+    met: str = "porting"  # public threads; a bug that every second port goes through has none
     first: str = ""  # the kind of the first wrong step, "cotangent …" where only derivatives are
     # wrong, "error" where it cannot run, "" where a trace of Swin cannot show it
-    words: str = ""  # a diagnosis in words; "" where there is none
+    words: str = ""  # a diagnosis in words; "" where the name is one
     remedy: str = ""
     case: str = "square"  # which of score.CASES shows it
     test: str = ""  # "test_file.py::test_name" of tests/, where no probe kills it
@@ -40,7 +40,7 @@ class Classic(NamedTuple):
 
 FUSED = "reference.attention.attention"
 CLASSICS: list[Classic] = []
-PARTS = ("forward", "backward", "elsewhere")
+PARTS = ("forward", "others")
 
 
 def classic(name: str, function: str, text: str, becomes: str, **more: Any) -> None:
@@ -71,10 +71,14 @@ def edit_of(one: Classic, text: Text | None = None) -> Edit:
 
 
 def classic_edits(texts: dict[str, Text], of: str = "") -> Iterator[Edit]:
-    """Those of the functions in `texts`, by their names: of values, "cotangent" or "after"."""
+    """Those of the functions in `texts`, by their names: of values, "cotangent" or "after".
+
+    Of training ("after") are those of values too: of the loss, and of the rate.
+    """
+    kinds = ("after", "") if of == "after" else (of,)
     for one in classics():
         kind = next((k for k in ("cotangent", "after") if one.first.startswith(k)), "")
-        if one.words and kind == of and one.function in texts:
+        if kind in kinds and one.function in texts:
             yield edit_of(one, texts[one.function])
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minswin.autograd import Tensor
+from minswin.crosscheck.bounds import MASK, MASKED
 from minswin.reference.elementwise import gelu
 
 FREE = {"number": 1.0}  # what e_free multiplies by, while one number is looked for
@@ -107,6 +106,42 @@ def e_normalized(x: Any) -> Any:
 @on_arrays
 def e_clipped(x: Any, low: float, high: float) -> Any:
     return np.clip(x, low, high)
+
+
+@on_arrays
+def e_unmasked(x: Any) -> Any:
+    """0 for what a mask of −100 is in."""
+    return np.where(x <= -50, x.dtype.type(0), x)
+
+
+@helper
+def e_padded(f: Any, before: int, x: Any, *rest: Any, padding: Any, **settings: Any) -> Any:
+    """f of a map (B, C, H, W) with so much of its padding in front of rows and columns."""
+    data = x.data if isinstance(x, Tensor) else x
+    around = [(0, 0), (0, 0), *((min(before, p), 2 * p - min(before, p)) for p in padding)]
+    outside = -np.inf if "pool" in getattr(f, "__name__", "") else 0
+    padded = np.pad(data, around, constant_values=outside)
+    return f(Tensor(padded) if isinstance(x, Tensor) else padded, *rest, padding=(0, 0), **settings)
+
+
+@helper
+def e_masked_late(f: Any, x: Any, add: bool) -> Any:
+    """f of what a mask of −100 was added to, without it; the mask is added, or sets to 0, later."""
+    data = x.data if isinstance(x, Tensor) else x
+    masked = data <= MASKED
+    free = np.where(masked, data - MASK, data)
+    y = f(Tensor(free) if isinstance(x, Tensor) else free)
+    p = y.data if isinstance(y, Tensor) else y
+    p = np.where(masked, p + MASK if add else 0, p).astype(p.dtype)
+    return Tensor(p) if isinstance(y, Tensor) else p
+
+
+@on_arrays
+def e_far_apart(x: Any, i: int, h: int, w: int) -> Any:
+    """Axes i and i + 1 cut into blocks of h×w elements that stand far apart, as if they did not."""
+    *lead, H, W = x.shape[: i + 2]
+    x = x.reshape(*lead, h, H // h, w, W // w, *x.shape[i + 2 :])
+    return x.swapaxes(i, i + 1).swapaxes(i + 2, i + 3).reshape(*lead, H, W, *x.shape[i + 4 :])
 
 
 @on_arrays
@@ -222,76 +257,3 @@ def e_free(x: Any) -> Any:
 @helper
 def e_detached(x: Any) -> Any:
     return Tensor(x.data) if isinstance(x, Tensor) else x
-
-
-# ── in our words ─────────────────────────────────────────────────────────────────────────────────
-
-SAID: dict[str, str | Callable[..., str]] = {
-    "e_swapped": "{}.swapaxes({}, {})",
-    "e_reread": "{0}.swapaxes({1}, {2}).reshape({0}.shape)",
-    "e_written": "{0}.reshape(axes {1} and {2} exchanged).swapaxes({1}, {2})",
-    "e_interleaved": "{0}.reshape(…, {1}, -1).swapaxes(-1, -2).reshape({0}.shape)",
-    "e_rolled": "roll({}, {}, axis={})",
-    "e_flipped": "flip({}, axis={})",
-    "e_first_for_all": "{}.take([0], axis={})",
-    "e_without": lambda x, i, last: f"{x}[{':, ' * int(i)}{':-1' if last == 'True' else '1:'}]",
-    "e_zeroed": lambda x, i, n: f"({x} with {':, ' * int(i)}{n} set to 0)",
-    "e_half": "{}.astype(float16)",
-    "e_brain": "{}.astype(bfloat16)",
-    "e_normalized": "({} - mean) / std",
-    "e_unary": lambda x, name: f"{name[1:-1]}({x})",
-    "e_reduced": lambda x, name, *more: f"{x}.{name[1:-1]}({', '.join(more)})",
-    "e_softmax": lambda x, i, *other: (
-        f"{other[0][1:-1]}({x})"
-        if other == ("'sigmoid'",)
-        else f"softmax({x}, axis={i})" + (" with one more key of logit 0" if other else "")
-    ),
-    "e_clipped": "clip({}, {}, {})",
-    "e_causal": lambda x, *other: f"{x} where key {'≥' if other else '≤'} query, else −∞",
-    "e_as_shape": "{}.reshape({}.shape)",
-    "e_bump": lambda t, i, d: f"({'…, ' * int(i)}{t}[{i}] {d[0] if d[0] == '-' else '+'} 1, …)",
-    "e_cast": lambda f, to, x, *more: said(f"{to}({f}({', '.join((f'{to}({x})', *more))}))"),
-    "e_free": lambda x: f"c * ({x})" if _is_a_sum(x) else f"c * {x}",
-    "e_clamped": "clip({}.grad, ±{})",
-    "e_detached": "{}.detach()",
-}
-
-
-def _is_a_sum(text: str) -> bool:
-    try:
-        return isinstance(ast.parse(text, mode="eval").body, (ast.BinOp, ast.UnaryOp))
-    except SyntaxError:
-        return True
-
-
-def said(text: str) -> str:
-    """A text with the helpers in it written out, as a reader of our own code would write them."""
-    text = text.replace("e_before", "before")
-    while (call := re.search(r"\b(e_[a-z_]+)\(", text)) is not None:
-        *parts, end = _arguments(text, call.end())
-        if not end:  # it goes on in a line that is not shown
-            rest = text[call.start() + len("e_") :]
-            text = text[: call.start()] + re.sub(r"\be_([a-z_]+)\b(?!\()", r"\1", rest)
-            continue
-        says = SAID[call[1]]
-        parts = [said(part) for part in parts]
-        new = says(*parts) if callable(says) else says.format(*parts)
-        text = text[: call.start()] + new + text[int(end) :]
-    return text
-
-
-def _arguments(text: str, at: int) -> Iterator[str]:
-    """The arguments of the call whose bracket was opened in front of `at`, then where it ends.
-
-    "" where it does not end.
-    """
-    depth, start = 0, at
-    for i in range(at, len(text)):
-        if (text[i] in ")]}" and not depth) or (text[i] == "," and not depth):
-            yield text[start:i].strip()
-            start = i + 1
-            if text[i] != ",":
-                yield str(i + 1)
-                return
-        depth += (text[i] in "([{") - (text[i] in ")]}")
-    yield ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -45,8 +46,54 @@ class Loaded:
         return self.rank, len(self.diff)
 
 
+class Shared(Loaded):
+    """One layer in all places of its kind: what a name that is given again in a loop leaves."""
+
+    def __init__(self, layer: Any, places: list[str], donor: str, words: str) -> None:
+        super().__init__(layer, places[0], words, None, 5)
+        self.places, self.donor = places, donor
+
+    def _chosen(self, layer: Any) -> list[tuple[str, Any]]:
+        return [(n, p) for place in self.places for n, p in _below(layer, place)]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        own, given = self._chosen(self.layer), _below(self.layer, self.donor)
+        before = [p.data for _, p in own]
+        try:
+            for (_, p), (_, other) in zip(own, given * len(self.places), strict=True):
+                p.data = other.data
+            yield
+        finally:
+            for (_, p), data in zip(own, before, strict=True):
+                p.data = data
+
+    @property
+    def diff(self) -> str:
+        return "\n".join(f"- {place}\n+ {self.donor}" for place in self.places)
+
+
+def _below(layer: Any, path: str) -> list[tuple[str, Any]]:
+    return [(n, p) for n, p in layer.named_parameters() if n.startswith(path + ".")]
+
+
+def shared(layer: Any) -> Iterator[Shared]:
+    """The first or the last of several layers, or of their parts, in the place of all."""
+    lists: dict[tuple[str, str], list[str]] = {}
+    for path, _ in layer.named_layers():
+        if found := re.fullmatch(r"((?:.*\.)?[a-z]\w*)\.\d+((?:\.[a-z]\w*)?)", path):
+            lists.setdefault((found[1], found[2]), []).append(path)
+    for places in lists.values():
+        shapes = {tuple(p.shape for _, p in _below(layer, place)) for place in places}
+        if len(places) > 1 and len(shapes) == 1 and shapes != {()}:
+            for which, donor in (("last", places[-1]), ("first", places[0])):
+                others = [place for place in places if place != donor]
+                yield Shared(layer, others, donor, f"the {which} stands in the place of the others")
+
+
 def loadings(layer: Any) -> Iterator[Loaded]:
     """Changes of the parameters of a layer, by the last two parts of their names."""
+    yield from shared(layer)
     shapes: dict[str, tuple[int, ...]] = {}
     for full, p in layer.named_parameters():
         shapes.setdefault(".".join(full.split(".")[-2:]), p.shape)

@@ -8,33 +8,36 @@ from collections.abc import Iterator
 from typing import Any
 
 from minswin.crosscheck.edits.spots import (
+    SIGNS,
     Spot,
     Yields,
     is_array,
     is_float_array,
+    is_ints,
     is_named_array,
     operator,
 )
-from minswin.crosscheck.edits.texts import Change
+from minswin.crosscheck.edits.texts import CLOSED, Change
 
 # ── an operation at another place ────────────────────────────────────────────────────────────────
 
-SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+PLAIN = ("+", "-", "*", "/")
 
 
 @operator("an operation comes later", 3)
 def later(s: Spot) -> Yields:
     n = s.node
-    if isinstance(n, ast.BinOp) and type(n.op) in SIGNS and is_array(s.value):
-        sign = SIGNS[type(n.op)]
-        yield from _later(s, n, s.text.of(n.left), f" {sign} ({s.text.of(n.right)})")
+    sign = SIGNS[type(n.op)] if isinstance(n, ast.BinOp) else ""
+    if sign in PLAIN and is_array(s.value):
+        yield from _later(s, n, s.text.whole(n.left), f" {sign} ({s.text.of(n.right)})")
         if sign in "+*":
-            yield from _later(s, n, s.text.of(n.right), f" {sign} ({s.text.of(n.left)})")
+            yield from _later(s, n, s.text.whole(n.right), f" {sign} ({s.text.of(n.left)})")
     if isinstance(n, ast.Call):  # f(g(x, bias)) -> f(g(x, None)) + bias
         for argument in n.args[1:]:
             if is_array(s.value_of(argument)):
                 yield from _later(s, argument, "None", f" + {s.text.of(argument)}", start=n)
-        if len(n.args) == 1 and not n.keywords and is_float_array(s.value):
+        whole = len(n.args) == 1 and not n.keywords and is_float_array(s.value)
+        if whole and is_float_array(s.value_of(n.args[0])):
             yield from _around(s, n, s.text.of(n.func), s.text.of(n.args[0]))
 
 
@@ -54,33 +57,38 @@ def _later(s: Spot, n: Any, stays: str, moved: str, start: Any = None) -> Iterat
     (a, b), around = s.text.span(n), s.text.parents.get(start or n)
     while isinstance(around, ast.expr):
         (c, d) = s.text.span(around)
-        inside = s.text.source[c:a] + stays + s.text.source[b:d]
-        yield [(c, d, f"(({inside}){moved})")]
+        if is_array(s.value_of(around)):
+            inside = s.text.source[c:a] + stays + s.text.source[b:d]
+            yield [(c, d, f"(({inside}){moved})")]
         around = s.text.parents.get(around)
     line = n.lineno
     for statement in ast.walk(s.text.tree):
-        value = getattr(statement, "value", None)
-        follows = isinstance(statement, (ast.Assign, ast.Return)) and statement.lineno > line
-        if follows and value is not None and is_float_array(s.value_of(value)):
-            c, d = s.text.span(value)
-            yield [(a, b, stays), (c, d, f"(({s.text.source[c:d]}){moved})")]
+        if not isinstance(statement, (ast.Assign, ast.Return)) or statement.lineno <= line:
+            continue
+        value = statement.value  # or each of those that are given together: return y, vjp
+        for one in value.elts if isinstance(value, ast.Tuple) else [value]:
+            if one is not None and is_float_array(s.value_of(one)):  # None: a bare return
+                c, d = s.text.span(one)
+                yield [(a, b, stays), (c, d, f"(({s.text.source[c:d]}){moved})")]
 
 
 @operator("an operation comes earlier", 3)
 def sooner(s: Spot) -> Yields:
     """f(x) + c -> f(x + c), for every x in it of the same shape."""
     n = s.node
-    if not isinstance(n, ast.BinOp) or type(n.op) not in SIGNS or not is_float_array(s.value):
+    sign = SIGNS[type(n.op)] if isinstance(n, ast.BinOp) else ""
+    if sign not in PLAIN or not is_float_array(s.value):
         return
-    sign, (a, b) = SIGNS[type(n.op)], s.text.span(n)
+    a, b = s.text.span(n)
     for inner in ast.walk(n.left):
         if inner is not n.left and isinstance(inner, ast.expr):
             value = s.value_of(inner)
             if is_float_array(value) and not isinstance(s.text.parents.get(inner), ast.Attribute):
                 c, d = s.text.span(inner)
                 left = s.text.span(n.left)
-                new = f"({s.text.source[c:d]} {sign} ({s.text.of(n.right)}))"
-                yield [(a, b, s.text.source[left[0] : c] + new + s.text.source[d : left[1]])]
+                new = f"({s.text.whole(inner)} {sign} ({s.text.of(n.right)}))"
+                moved = s.text.source[left[0] : c] + new + s.text.source[d : left[1]]
+                yield [(a, b, moved if isinstance(n.left, CLOSED) else f"({moved})")]
 
 
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────
@@ -99,6 +107,26 @@ def orders(s: Spot) -> Yields:
         yield from (f"e_without({s.written}, {i}, True)", f"e_first_for_all({s.written}, {i})")
 
 
+@operator("a reshape in the place of a part of a transposition", 3)
+def partly_transposed(s: Spot) -> Yields:
+    """Two axes that are exchanged, and lie side by side afterwards, are read as if they were not.
+
+    x.transpose(2, 0, 3, 1, 4) -> x.transpose(2, 0, 1, 3, 4).reshape(…): heads cut by a reshape.
+    """
+    n = s.node
+    called = isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+    if not called or n.func.attr != "transpose" or not is_array(s.value) or s.value.ndim < 4:
+        return
+    axes = s.value_of(n.args[0].value if isinstance(n.args[0], ast.Starred) else n.args[0])
+    axes = axes if is_ints(axes) else tuple(s.value_of(a) for a in n.args)
+    if not is_ints(axes) or sorted(axes) != list(range(s.value.ndim)):
+        return
+    for i in range(len(axes) - 1):
+        if axes[i] > axes[i + 1] and sum(a > b for a, b in itertools.pairwise(axes)) > 1:
+            other = (*axes[:i], axes[i + 1], axes[i], *axes[i + 2 :])
+            yield f"e_as_shape({s.text.of(n.func.value)}.transpose{other}, {s.written})"
+
+
 @operator("channels interleaved", 4.5)
 def interleaved(s: Spot) -> Yields:
     """The last axis as (n, C/n), written as (C/n, n): heads that are taken apart the other way."""
@@ -110,6 +138,19 @@ def interleaved(s: Spot) -> Yields:
             f"e_interleaved({s.written}, {n})",
             f"e_interleaved({s.written}, {channels // n})",
         )
+
+
+@operator("blocks of elements that stand far apart", 4.5)
+def far_apart(s: Spot) -> Yields:
+    """Patches, windows or neighbours of a map cut as (h, H/h), where (H/h, h) is meant."""
+    if not is_float_array(s.value) or not is_named_array(s) or s.value.ndim != 4:
+        return
+    seen = {v for p, v in s.seen.items() if p[0] == id(s.text) and is_ints(v) and len(v) == 2}
+    for i in (1, 2):
+        H, W = s.value.shape[i : i + 2]
+        for h, w in sorted(p for p in seen if min(p) > 1 and not (H % p[0] or W % p[1])):
+            if (h, w) != (H, W):
+                yield f"e_far_apart({s.written}, {i}, {h}, {w})"
 
 
 @operator("another place of an array", 6)

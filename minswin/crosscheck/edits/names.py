@@ -17,6 +17,7 @@ from minswin.crosscheck.edits.spots import (
     is_named_array,
     names_before,
     operator,
+    parts_of_layer,
     rest_of,
 )
 from minswin.layers.base import Layer
@@ -51,9 +52,8 @@ def names(s: Spot) -> Yields:
 
 
 def _attributes(s: Spot) -> Iterator[str]:
-    owner = next((v for n, (_, v) in names_before(s).items() if n == "self"), None)
-    if isinstance(owner, Layer) and (is_array(s.value) or isinstance(s.value, Layer)):
-        for name, value in vars(owner).items():
+    if is_array(s.value) or isinstance(s.value, Layer):
+        for name, value in parts_of_layer(s).items():
             if _alike(value, s.value) and value is not s.value:
                 yield f"self.{name}"
 
@@ -61,10 +61,9 @@ def _attributes(s: Spot) -> Iterator[str]:
 @operator("a parameter added once more", 4)
 def added(s: Spot) -> Yields:
     """x -> (x + self.p), for the arrays that the layer itself has and that fit x's last axes."""
-    owner = next((v for n, (_, v) in names_before(s).items() if n == "self"), None)
-    if not isinstance(owner, Layer) or not is_float_array(s.value) or not is_named_array(s):
+    if not is_float_array(s.value) or not is_named_array(s):
         return
-    for name, value in vars(owner).items():
+    for name, value in parts_of_layer(s).items():
         shape = getattr(value, "shape", ()) if is_float_array(value) else ()
         fits = len(shape) <= s.value.ndim and all(
             a in (1, b) for a, b in zip(shape[::-1], s.value.shape[::-1], strict=False)
@@ -76,10 +75,9 @@ def added(s: Spot) -> Yields:
 @operator("normed once more", 4)
 def normed(s: Spot) -> Yields:
     """x -> self.norm(x), for the norms that the layer has and that fit x's last axis."""
-    owner = next((v for n, (_, v) in names_before(s).items() if n == "self"), None)
-    if not isinstance(owner, Layer) or not is_float_array(s.value) or not is_named_array(s):
+    if not is_float_array(s.value) or not is_named_array(s):
         return
-    for name, layer in vars(owner).items():
+    for name, layer in parts_of_layer(s).items():
         weight = getattr(layer, "weight", None)
         if isinstance(layer, Layer) and getattr(weight, "shape", ()) == s.value.shape[-1:]:
             yield f"self.{name}({s.written})"

@@ -5,6 +5,7 @@ small.py       another number, left out, exchanged
 names.py       another name, attribute, function
 moves.py       an operation elsewhere, an array in another order
 statements.py  whole statements
+repeats.py     one edit at all places of its kind
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ import math
 from typing import Any
 
 from minswin.crosscheck.edits import moves, names, small
-from minswin.crosscheck.edits.spots import OPERATORS, Spot
+from minswin.crosscheck.edits.repeats import everywhere
+from minswin.crosscheck.edits.spots import OPERATORS, Place, Spot, place
 from minswin.crosscheck.edits.statements import (
+    handed_on,
     mirrored,
     of_defaults,
     statements,
+    terms,
     throughout,
 )
 from minswin.crosscheck.edits.texts import Change, Edit, Text
-from minswin.crosscheck.edits.watching import Place, place
 
 MODULES = (small, names, moves)  # of two equal edits the first is told
 IN_ORDER = [o for m in MODULES for o in OPERATORS if o[2].__module__ == m.__name__]
-ARRAYS = (moves.orders, moves.interleaved, moves.places, moves.ranges, moves.half, names.added)
+ARRAYS = (moves.orders, moves.interleaved, moves.places, moves.ranges, moves.half, names.added,
+          moves.far_apart)  # fmt: skip
 
 
 def edits_of(
@@ -63,7 +67,9 @@ def edits_of(
                 continue
             for new in make(spot):
                 enter(new if isinstance(new, list) else [(*text.span(n), new)], words, rank)
-    whole = (*statements(text), *throughout(text), *mirrored(text), *of_defaults(text))
-    for changes, words, rank in whole:
+    for make_all in (statements, terms, throughout, mirrored, of_defaults, handed_on):
+        for changes, words, rank in make_all(text):
+            enter(changes, words, rank)
+    for changes, words, rank in everywhere(text, list(found.values())):
         enter(changes, words, rank)
     return sorted(found.values(), key=lambda e: e.cost)

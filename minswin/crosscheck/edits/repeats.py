@@ -1,67 +1,59 @@
-"""Operations of the right run are not computed again where an edit leaves them as they were.
-
-An edit changes a run from one place on. What stands in front of it gets the same arrays as in the
-right run, so it gives the same arrays; it is looked up, unless it runs the text that was edited.
-"""
+"""One edit at all places of its kind: who gets a line wrong gets its sister lines wrong as well."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, takewhile
 
-import numpy as np
+from minswin.crosscheck.edits.texts import Change, Edit, Text
 
-from minswin.autograd import Run, Tensor
-from minswin.crosscheck.edits.functions import reaches
-from minswin.crosscheck.edits.texts import EDITED
-
-MOST = 2**28  # bytes that are kept of one run
-SMALL = 2**15  # bytes of a table that is worth a look at its content
-REFERENCE = "minswin.reference"
-
-
-class Repeats:
-    """A step around operations: those of the first run are kept, and then looked up."""
-
-    def __init__(self) -> None:
-        self.kept: dict[Any, np.ndarray] = {}
-        self.filling, self.bytes = True, 0
-        self.alive: dict[int, np.ndarray] = {}  # the arrays of the first run by their ids
-        self.small: dict[Any, int] = {}  # the id of a table, by its content: it is made again
-
-    def __call__(
-        self, go: Run, definition: Any, inputs: Sequence[Any], settings: dict[str, Any]
-    ) -> Tensor:
-        if any(reaches(definition, f) for f in EDITED):
-            return go(definition, inputs, settings)
-        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
-        try:
-            key = (definition, *map(self._named, arrays), *settings.items())
-            found = self.kept.get(key)
-        except TypeError:  # a setting that is an array
-            return go(definition, inputs, settings)
-        if found is not None:
-            return Tensor(found)
-        result = go(definition, inputs, settings)
-        simple = getattr(definition, "__module__", "").startswith(REFERENCE)
-        if self.filling and simple and self.bytes < MOST:
-            result.data.setflags(write=False)  # the next edit gets it too
-            self.kept[key] = result.data
-            self.bytes += result.data.nbytes
-            self.alive[id(result.data)] = result.data
-            for x in arrays:
-                if isinstance(x, np.ndarray) and id(x) not in self.alive:
-                    self.alive[id(x)] = x
-                    if x.nbytes <= SMALL:
-                        self.small.setdefault(_content(x), id(x))
-        return result
-
-    def _named(self, x: Any) -> Any:
-        if not isinstance(x, np.ndarray):
-            return x
-        known = id(x) in self.alive or x.nbytes > SMALL
-        return "array", id(x) if known else self.small.get(_content(x), id(x))
+FEW = range(2, 5)  # places; of more it would be another function
+REPEATED = (
+    "left out", "an argument left out", "another function", "a reduction over another axis",
+    "two calls in the other order", "twice", "a residual counted twice",
+    "an operation comes later", "a residual once more", "another attribute",
+)  # fmt: skip
 
 
-def _content(x: np.ndarray) -> Any:
-    return x.shape, x.dtype.str, x.tobytes()
+def everywhere(text: Text, edits: Sequence[Edit]) -> Iterator[tuple[list[Change], str, float]]:
+    """Edits of one place each that write the same for the same, joined into one."""
+    alike: dict[tuple[str, str, str], dict[tuple[int, int], Edit]] = {}
+    for edit in edits:
+        if len(edit.changes) == 1 and (edit.words in REPEATED or _of_a_name(text, edit)):
+            a, b, new = _least(text, edit.changes[0])
+            key = edit.words, _form(text.source[a:b]), _form(new)
+            alike.setdefault(key, {}).setdefault((a, b), edit)
+    for (words, _, _), places in alike.items():
+        spans = sorted(places)
+        apart = all(one[1] <= other[0] for one, other in pairwise(spans))
+        if len(spans) in FEW and apart:
+            changes = [places[span].changes[0] for span in spans]
+            yield changes, f"{words}, at {len(spans)} places", places[spans[0]].rank + 1
+
+
+def _of_a_name(text: Text, edit: Edit) -> bool:
+    """Whether it is another number for a constant that has a name: who has it wrong has it so."""
+    ((a, b, _),) = edit.changes
+    return edit.words == "another constant" and text.source[a:b].isidentifier()
+
+
+def _least(text: Text, change: Change) -> Change:
+    """The change without what stays at its two ends."""
+    a, b, new = change
+    old = text.source[a:b]
+    if re.fullmatch(r"\(\w+\)", new):  # what is left of a sum: the rest was taken out
+        new = new[1:-1]
+    start = _shared(old, new)
+    end = _shared(old[start:][::-1], new[start:][::-1])
+    return a + start, b - end, new[start : len(new) - end]
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts begin with in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _form(written: str) -> str:
+    """The text with all parts of a layer called alike, and without further arguments."""
+    return re.sub(r", \w+(?=\))", "", re.sub(r"\bself\.\w+", "self._", written))

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from minswin.crosscheck.bounds import MASKED
 from minswin.crosscheck.edits.spots import (
+    SIGNS,
     Spot,
     Yields,
     is_array,
@@ -39,13 +41,36 @@ def constants(s: Spot) -> Yields:
     yield from (repr(w) for w in dict.fromkeys(new) if w != v)
 
 
+@operator("another axis of a shape", 2.5)
+def axes_of_shapes(s: Spot) -> Yields:
+    """x.shape[i] -> x.shape[j], j counted from the end where i is."""
+    n = s.node
+    if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Attribute) and type(s.value) is int:
+        shape, own = s.value_of(n.value), s.value_of(n.slice)
+        if n.value.attr == "shape" and is_ints(shape) and type(own) is int:
+            every = range(-len(shape), 0) if own < 0 else range(len(shape))
+            yield from ([(*s.text.span(n.slice), str(i))] for i in every if shape[i] != s.value)
+
+
+@operator("padded at the bottom and the right", 3)
+def one_sided(s: Spot) -> Yields:
+    """f(x, padding=(p, q)), of which none, or p - 1, is in front of x: SAME of TensorFlow."""
+    n = s.node
+    given = {k.arg: s.value_of(k.value) for k in getattr(n, "keywords", [])}
+    sides: Any = given.get("padding")
+    if isinstance(n, ast.Call) and n.args and is_float_array(s.value) and is_ints(sides):
+        f, inside = s.text.of(n.func), s.written[len(s.text.of(n.func)) + 1 :]
+        least = sorted({0, max(min(sides) - 1, 0)})
+        yield from (f"e_padded({f}, {before}, {inside}" for before in least if max(sides) > 0)
+
+
 @operator("off by one", 3)
 def by_one(s: Spot) -> Yields:
     v, n = s.value, s.node
     if type(v) is int and isinstance(n, (ast.Name, ast.Subscript, ast.BinOp, ast.Attribute)):
         yield from (f"({s.written} + 1)", f"({s.written} - 1)")
     if is_ints(v) and len(v) <= 3 and isinstance(n, (ast.Name, ast.Tuple, ast.Attribute)):
-        yield from (f"e_bump({s.written}, {i}, {d})" for i in range(len(v)) for d in (1, -1))
+        yield from (f"e_bump({s.whole}, {i}, {d})" for i in range(len(v)) for d in (1, -1))
 
 
 @operator("doubled, halved, negated or not there", 3.5)
@@ -53,11 +78,11 @@ def scaled(s: Spot) -> Yields:
     v, n = s.value, s.node
     number = type(v) in (int, float) and isinstance(n, (ast.Name, ast.Subscript, ast.Attribute))
     if number or (isinstance(n, ast.BinOp) and type(v) in (int, float)):
-        yield from (f"({s.written} * 2)", f"(-{s.written})", "0", "1")
+        yield from (f"({s.whole} * 2)", f"(-{s.whole})", "0", "1")
         if type(v) is int:
-            yield f"({s.written} // 2)"
+            yield f"({s.whole} // 2)"
     if is_ints(v) and isinstance(n, (ast.Name, ast.Attribute)) and len(v) == 2:
-        yield from (f"{s.written}[::-1]", f"({s.written}[0],) * 2", f"({s.written}[1],) * 2")
+        yield from (f"{s.written}[::-1]", f"(({s.written}[0],) * 2)", f"(({s.written}[1],) * 2)")
         yield from (f"tuple(-x for x in {s.written})", f"tuple(0 * x for x in {s.written})")
         yield from (f"({s.written}[0], 0)", f"(0, {s.written}[1])")
 
@@ -71,13 +96,31 @@ def dropped(s: Spot) -> Yields:
     if isinstance(n, ast.BinOp) and not isinstance(n.op, ast.MatMult):
         yield from (f"({s.text.of(n.left)})", f"({s.text.of(n.right)})")
     if isinstance(n, ast.Call) and n.args and not isinstance(n.args[0], ast.Starred):
-        yield s.text.of(n.args[0])
+        yield s.in_place(n.args[0])
     if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and is_array(s.value):
-        yield s.text.of(n.func.value)
+        yield s.in_place(n.func.value)
     if isinstance(n, ast.UnaryOp):
         yield f"({s.text.of(n.operand)})"
     if isinstance(n, ast.Subscript) and is_array(s.value):
         yield s.text.of(n.value)
+
+
+@operator("its numbers left out", 3.5)
+def bare(s: Spot) -> Yields:
+    """(x + a) * b + (y + c) -> x + y: in an array, whatever is one number alone."""
+    if isinstance(s.node, ast.BinOp) and is_array(s.value) and not isinstance(s.up, ast.BinOp):
+        sums = [n for n in ast.walk(s.node) if isinstance(n, ast.BinOp)]
+        if sum(is_array(s.value_of(n.left)) != is_array(s.value_of(n.right)) for n in sums) > 1:
+            yield _bare(s, s.node)
+
+
+def _bare(s: Spot, n: ast.expr) -> str:
+    if not isinstance(n, ast.BinOp) or isinstance(n.op, ast.MatMult):
+        return s.text.whole(n)
+    parts = [x for x in (n.left, n.right) if is_array(s.value_of(x))]
+    if len(parts) == 1:
+        return _bare(s, parts[0])
+    return f"({_bare(s, n.left)} {SIGNS[type(n.op)]} {_bare(s, n.right)})"
 
 
 @operator("a matrix product left out", 2.5)
@@ -139,8 +182,7 @@ def conditions(s: Spot) -> Yields:
 def exchanged(s: Spot) -> Yields:
     n = s.node
     if isinstance(n, ast.BinOp):
-        a, b = s.text.span(n.left)[1], s.text.span(n.right)[0]
-        yield f"(({s.text.of(n.right)}){s.text.source[a:b]}({s.text.of(n.left)}))"
+        yield f"(({s.text.of(n.right)}) {SIGNS[type(n.op)]} ({s.text.of(n.left)}))"
     several = n.args if isinstance(n, ast.Call) else getattr(n, "elts", [])
     several = [x for x in several if not isinstance(x, ast.Starred)]
     for x, y in itertools.combinations(several, 2):
@@ -182,8 +224,37 @@ def twice(s: Spot) -> Yields:
             start, end = s.text.span(n)
             yield s.text.source[start:a] + s.written + s.text.source[b:end]
     if isinstance(n, ast.BinOp) and is_float_array(s.value):
-        sign = s.text.source[s.text.span(n.left)[1] : s.text.span(n.right)[0]]
-        yield f"({s.written}{sign}({s.text.of(n.right)}))"
+        yield f"({s.whole} {SIGNS[type(n.op)]} ({s.text.of(n.right)}))"
+
+
+@operator("a residual counted twice", 3)
+def doubled(s: Spot) -> Yields:
+    """x + f(x) -> x + x + f(x)."""
+    n = s.node
+    is_sum = isinstance(n, ast.BinOp) and isinstance(n.op, ast.Add)
+    if is_sum and isinstance(n.left, ast.Name) and is_float_array(s.value):
+        start, _ = s.text.span(n)
+        yield [(start, start, f"{n.left.id} + ")]
+
+
+@operator("0 where it is masked", 3)
+def unmasked(s: Spot) -> Yields:
+    """Scores that a mask of zeros and ones multiplies, where one of −100 should be added."""
+    if isinstance(s.node, ast.BinOp) and is_float_array(s.value):
+        x = np.asarray(getattr(s.value, "data", s.value))
+        if x.min(initial=0) <= MASKED < x.max(initial=MASKED):
+            yield f"e_unmasked({s.written})"
+
+
+@operator("masked behind the softmax", 3)
+def masked_late(s: Spot) -> Yields:
+    """softmax(x + mask) -> softmax(x) + mask, or softmax(x), 0 where it is masked."""
+    n = s.node
+    if isinstance(n, ast.Call) and len(n.args) == 1 and is_float_array(s.value):
+        x = np.asarray(getattr(s.value_of(n.args[0]), "data", None))
+        if x.dtype.kind == "f" and x.shape == s.value.shape and x.min(initial=0) <= MASKED:
+            f, inside = s.text.of(n.func), s.text.of(n.args[0])
+            yield from (f"e_masked_late({f}, {inside}, {add})" for add in (True, False))
 
 
 # ── what is there once more ──────────────────────────────────────────────────────────────────────
@@ -218,7 +289,7 @@ def added_to_itself(s: Spot) -> Yields:
     if isinstance(n, ast.Call) and n.args and is_float_array(s.value):
         x = s.value_of(n.args[0])
         if is_float_array(x) and x.shape == s.value.shape:
-            yield f"({s.text.of(n.args[0])} + {s.written})"
+            yield f"({s.text.whole(n.args[0])} + {s.written})"
 
 
 @operator("one more, or less", 4)

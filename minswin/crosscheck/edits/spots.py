@@ -1,4 +1,4 @@
-"""An expression of a text with what stood there in a run, and the list of operators on it.
+"""One run in which every expression of a text reports its value; the list of operators on them.
 
 An operator is given such a spot, and yields what to write in its place: a text, or a list of
 changes elsewhere in the function.
@@ -13,8 +13,70 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.autograd import Tensor
+from minswin.crosscheck.edits.functions import forget
+from minswin.crosscheck.edits.helpers import helper
 from minswin.crosscheck.edits.texts import Change, Text
-from minswin.crosscheck.edits.watching import Place, place
+from minswin.layers.base import Layer
+
+Place = tuple[Any, ...]
+SEEN: dict[Place, Any] = {}  # place in a text -> the first value that stood there
+
+
+@helper
+def e_see(place: Place, value: Any) -> Any:
+    SEEN.setdefault(place, value)
+    return value
+
+
+def place(text: Text, n: Any) -> Place:
+    return id(text), n.lineno, n.col_offset, n.end_lineno, n.end_col_offset
+
+
+class _Watch(ast.NodeTransformer):
+    def __init__(self, text: Text, nested: bool) -> None:
+        self.text, self.nested, self.depth = text, nested, 0
+
+    def visit_FunctionDef(self, n: Any) -> Any:
+        self.depth += 1
+        if self.depth == 1 or self.nested:  # a nested function is a vjp
+            n.body = [self.visit(s) for s in n.body]
+        self.depth -= 1
+        return n
+
+    def generic_visit(self, n: Any) -> Any:
+        if isinstance(n, (ast.JoinedStr, ast.Raise, ast.Assert, ast.arguments, ast.AnnAssign)):
+            if isinstance(n, ast.AnnAssign) and n.value is not None:
+                n.value = self.visit(n.value)
+            return n
+        super().generic_visit(n)
+        plain = isinstance(n, ast.expr) and not isinstance(n, (ast.Starred, ast.Slice, ast.Lambda))
+        if plain and isinstance(getattr(n, "ctx", None), (ast.Load, type(None))):
+            key = ast.Constant(place(self.text, n))  # type: ignore[arg-type]
+            see = ast.Call(ast.Name("e_see", ast.Load()), [key, n], [])
+            return ast.copy_location(see, n)
+        return n
+
+
+def watch(texts: list[Text], run: Callable[[], Any], *, nested: bool = False) -> dict[Place, Any]:
+    """The value of every expression of these texts in a run, by its place."""
+    SEEN.clear()
+    try:
+        for text in texts:
+            tree = ast.parse(text.source)
+            tree.body[0] = _Watch(text, nested).visit(tree.body[0])
+            try:
+                text.put_tree(tree)
+            except (ValueError, SyntaxError):  # another number of free variables
+                text.restore()
+        forget()
+        run()
+    finally:
+        for text in texts:
+            text.restore()
+        forget()
+    found = dict(SEEN)
+    SEEN.clear()
+    return found
 
 
 class Spot(NamedTuple):
@@ -30,6 +92,16 @@ class Spot(NamedTuple):
         return self.text.of(self.node)
 
     @property
+    def whole(self) -> str:
+        """What is written there, to stand inside another expression."""
+        return self.text.whole(self.node)
+
+    def in_place(self, node: Any) -> str:
+        """What is written at another node, to stand in the place of this one."""
+        inside = isinstance(self.up, (ast.BinOp, ast.UnaryOp, ast.Attribute, ast.Subscript))
+        return self.text.whole(node) if inside else self.text.of(node)
+
+    @property
     def up(self) -> Any:
         return self.text.parents.get(self.node)
 
@@ -42,6 +114,10 @@ class Spot(NamedTuple):
         return self.seen.get(place(self.text, node))
 
 
+SIGNS = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
+    ast.Pow: "**", ast.MatMult: "@",
+}  # fmt: skip
 Yields = Iterator[str | list[Change]]
 Operator = Callable[[Spot], Yields]
 OPERATORS: list[tuple[str, float, Operator]] = []
@@ -91,6 +167,12 @@ def names_before(s: Spot) -> dict[str, tuple[int, Any]]:
             if written.isidentifier() and written not in s.text.function.__globals__:
                 found.setdefault(written, (line, value))
     return found
+
+
+def parts_of_layer(s: Spot) -> dict[str, Any]:
+    """What the layer whose text it is has, by name; nothing in other texts."""
+    owner = next((v for n, (_, v) in names_before(s).items() if n == "self"), None)
+    return vars(owner) if isinstance(owner, Layer) else {}
 
 
 def rest_of(text: Text, call: Any) -> str:

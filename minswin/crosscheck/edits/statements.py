@@ -20,6 +20,8 @@ def statements(text: Text) -> Iterator[tuple[list[Change], str, float]]:
     for n in body:
         a, b = text.row(n)
         yield [(a, b, " " * n.col_offset + "pass\n")], "a statement left out", 3
+        if isinstance(n, (ast.AugAssign, ast.Expr)):
+            yield [(b, b, text.source[a:b])], "a statement twice", 3
         if isinstance(n, ast.AugAssign):
             s, e = text.span(n.target)[1], text.span(n.value)[0]
             sign = text.source[s:e]
@@ -42,6 +44,15 @@ def statements(text: Text) -> Iterator[tuple[list[Change], str, float]]:
             yield [(to, to, line)], "a statement again", 4.5
 
 
+def terms(text: Text) -> Iterator[tuple[list[Change], str, float]]:
+    """What two statements add, in the other order: the MLP before attention."""
+    values = (n.value for n in text.tree.body if isinstance(n, (ast.Assign, ast.Return)))
+    sums = [v for v in values if isinstance(v, ast.BinOp) and isinstance(v.op, ast.Add)]
+    for x, y in itertools.combinations([v.right for v in sums if isinstance(v.right, ast.Call)], 2):
+        new = [(*text.span(x), text.of(y)), (*text.span(y), text.of(x))]
+        yield new, "two added terms in the other order", 3.5
+
+
 def throughout(text: Text) -> Iterator[tuple[list[Change], str, float]]:
     """The same exchange at every place of a statement, or of the function."""
     for n in ast.walk(text.tree):
@@ -61,6 +72,23 @@ def throughout(text: Text) -> Iterator[tuple[list[Change], str, float]]:
             for x, y in itertools.combinations(n.targets[0].elts, 2):
                 new = [(*text.span(x), text.of(y)), (*text.span(y), text.of(x))]
                 yield new, "two results exchanged", 3
+
+
+def handed_on(text: Text) -> Iterator[tuple[list[Change], str, float]]:
+    """An argument of one call is that of another call of the same function instead."""
+    calls: dict[str, list[ast.Call]] = {}
+    for n in ast.walk(text.tree):
+        if isinstance(n, ast.Call) and n.args:
+            calls.setdefault(text.of(n.func), []).append(n)
+    for alike in calls.values():
+        for one, other in itertools.permutations(alike, 2):
+            there = {k.arg for k in other.keywords}
+            for k in one.keywords:
+                if k.arg is not None and k.arg not in there:
+                    last = text.span(other.args[-1])[1]
+                    start = text.source.rindex(",", 0, text.span(k)[0])
+                    gone = (start, text.span(k)[1], "")
+                    yield [gone, (last, last, f", {text.of(k)}")], "an argument of another call", 3
 
 
 def mirrored(text: Text) -> Iterator[tuple[list[Change], str, float]]:

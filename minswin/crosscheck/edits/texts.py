@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from minswin.crosscheck.edits.functions import PACKAGE, forget
-from minswin.crosscheck.edits.helpers import said
+from minswin.crosscheck.edits.told import said
 
 HEAD = "from __future__ import annotations\n"
 
 
 EDITED: set[types.FunctionType] = set()  # those that run another text at the moment
+
+
+CLOSED = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant, ast.List)
+
+
+def _is_closed(text: str) -> bool:
+    """Whether a pair of brackets is around all of it."""
+    depths = itertools.accumulate((c in "([{") - (c in ")]}") for c in text)
+    return next((i for i, depth in enumerate(depths) if not depth), 0) == len(text) - 1
 
 
 class Text:
@@ -29,7 +38,7 @@ class Text:
     def __init__(self, function: types.FunctionType) -> None:
         self.function = function
         self.right = (function.__code__, function.__defaults__, function.__kwdefaults__)
-        lines, self.line = inspect.getsourcelines(function.__code__)
+        lines, self.line = _lines_of(function.__code__)
         source = textwrap.dedent("".join(lines))
         start = source.index("def ")
         self.line += source[:start].count("\n")  # decorators stay on
@@ -40,11 +49,11 @@ class Text:
 
     @cached_property
     def tree(self) -> Any:
-        return ast.parse(self.source).body[0]
+        return _tree(self.source)
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:
-        return {c: n for n in ast.walk(self.tree) for c in ast.iter_child_nodes(n)}
+        return _parents(self.source)
 
     def span(self, n: Any) -> tuple[int, int]:
         return self._at(n.lineno, n.col_offset), self._at(n.end_lineno, n.end_col_offset)
@@ -60,27 +69,27 @@ class Text:
         a, b = self.span(n)
         return self.source[a:b]
 
+    def whole(self, n: Any) -> str:
+        """The same, in brackets where it would fall apart inside another expression."""
+        written = self.of(n)
+        return written if isinstance(n, CLOSED) or _is_closed(written) else f"({written})"
+
     def put(self, source: str) -> None:
         """Let the function run another text; as many free variables are needed as it has."""
-        if self.right[0].co_freevars:
-            self.put_tree(ast.parse(source))
-            return
-        names = dict(self.function.__globals__)
-        exec(_compiled(HEAD + source, self.right[0].co_filename), names)
-        self._take(names[self.function.__name__])
+        code = self.right[0]
+        if code.co_freevars:
+            self._take(_compiled_inside(source, code.co_filename), "outer")
+        else:
+            self._take(_compiled(HEAD + source, code.co_filename), self.function.__name__)
 
     def put_tree(self, tree: ast.Module) -> None:
-        (definition,) = tree.body
-        definition.decorator_list = []  # type: ignore[attr-defined]
-        tree = ast.parse(HEAD + "def outer(__class__):\n    def inner(): ...\n    return inner")
-        outer: Any = tree.body[1]
-        outer.body[0], outer.body[1].value.id = definition, self.function.__name__
-        ast.fix_missing_locations(tree)
-        names = dict(self.function.__globals__)
-        exec(_compile(tree, self.right[0].co_filename), names)
-        self._take(names["outer"](None))
+        self._take(_compile(_inside(tree), self.right[0].co_filename), "outer")
 
-    def _take(self, new: types.FunctionType) -> None:
+    def _take(self, code: types.CodeType, name: str) -> None:
+        """The code of the function that this compiled text defines, or that `outer` of it gives."""
+        names = dict(self.function.__globals__)
+        exec(code, names)
+        new = names[name](None) if name == "outer" else names[name]
         EDITED.add(self.function)
         self.function.__code__ = new.__code__
         self.function.__defaults__ = new.__defaults__
@@ -104,6 +113,34 @@ def _compile(source: Any, file: str) -> types.CodeType:
 
 
 _compiled = lru_cache(maxsize=4096)(_compile)  # an edit is tried at several places
+
+
+def _inside(tree: ast.Module) -> ast.Module:
+    """The function of a text in one that gives it, and with it the free variable of a method."""
+    (definition,) = tree.body
+    definition.decorator_list = []  # type: ignore[attr-defined]
+    tree = ast.parse(HEAD + "def outer(__class__):\n    def inner(): ...\n    return inner")
+    outer: Any = tree.body[1]
+    outer.body[0], outer.body[1].value.id = definition, definition.name  # type: ignore[attr-defined]
+    return ast.fix_missing_locations(tree)
+
+
+@lru_cache(maxsize=4096)
+def _compiled_inside(source: str, file: str) -> types.CodeType:
+    return _compile(_inside(ast.parse(source)), file)
+
+
+_lines_of = lru_cache(maxsize=1024)(inspect.getsourcelines)  # each search reads the same texts
+
+
+@lru_cache(maxsize=1024)
+def _tree(source: str) -> Any:
+    return ast.parse(source).body[0]
+
+
+@lru_cache(maxsize=1024)
+def _parents(source: str) -> dict[ast.AST, ast.AST]:
+    return {c: n for n in ast.walk(_tree(source)) for c in ast.iter_child_nodes(n)}
 
 
 Change = tuple[int, int, str]  # from, to, what is written there instead

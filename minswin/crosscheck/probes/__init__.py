@@ -6,7 +6,7 @@ computed in float64 by minswin's definitions when it is asked for, and kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from minswin import kernels
 from minswin.crosscheck import own, recipe
-from minswin.crosscheck.adapter import FUNCTIONS
+from minswin.crosscheck.adapter import FUNCTIONS, Adapter
 
 Arrays = dict[str, np.ndarray]
 LIMIT = 64 * 1024  # bytes of a probe in files: inputs, parameters and answers
@@ -39,6 +39,14 @@ class Probe:
     @property
     def function(self) -> str:
         return self.name.split("/")[0]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.function,)
+
+    def missing(self, adapter: Adapter) -> str:
+        """Why the question cannot be put; "" if it can."""
+        return adapter.lacks(self.needs)
 
     @cached_property
     def expected(self) -> Arrays:
@@ -134,9 +142,9 @@ def counted(*shape: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def pack() -> tuple[Probe, ...]:
     """All probes, in the order in which a model is built: what fails first is the cause."""
-    from minswin.crosscheck.probes import layers, models, relatives, v2, windows
+    from minswin.crosscheck.probes import layers, models, v2, windows
 
-    parts = (windows, layers, v2, models, relatives)
+    parts = (windows, layers, v2, models)
     every = [probe for part in parts for probe in part.probes()]
     order = {name: i for i, name in enumerate(FUNCTIONS)}
     return tuple(sorted(every, key=lambda p: order[p.function.removesuffix("_grad")]))
@@ -151,8 +159,3 @@ def selected(only: Sequence[str]) -> tuple[Probe, ...]:
             "'minswin conform --list' shows them"
         )
     return found
-
-
-def listing() -> Iterator[str]:
-    for p in pack():
-        yield f"{p.name:44}  {p.aim}"

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck.adapter import FUNCTIONS
-from minswin.crosscheck.folder import load_array
+from minswin.crosscheck.folder import load_array, write_arrays
 from minswin.crosscheck.probes import Probe, is_arrays, pack, selected
 from minswin.replacing import replacing_folder
-from minswin.weights.files import read_weights, save_weights
+from minswin.weights.files import read_weights
 
 FORMAT = "minswin probes 1"
 MANIFEST, SHAPES = "manifest.json", "shapes.txt"
@@ -119,19 +119,16 @@ def _spaced(numbers: Sequence[Any]) -> str:
     return " ".join([str(len(numbers)), *(f"{n:.17g}" for n in numbers)])
 
 
-def _write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], form: str) -> None:
-    folder.mkdir(parents=True)
-    if form in ("npz", "safetensors"):
+def _write_arrays(own: Path, stem: str, arrays: Mapping[str, np.ndarray], form: str) -> None:
+    own.mkdir(parents=True)
+    if form != "raw":
         if arrays:
-            save_weights(folder / f"{stem}.{form}", arrays)
+            write_arrays(own if form == "npy" else own / stem, arrays, form)
         return
     for name, x in arrays.items():
-        if form == "npy":
-            np.save(folder / f"{name}.npy", x)
-        else:
-            kind = x.dtype.newbyteorder("<")
-            ending = next(e for e, raw in RAW.items() if np.dtype(raw) == kind)
-            (folder / f"{name}{ending}").write_bytes(x.astype(kind).tobytes())
+        kind = x.dtype.newbyteorder("<")
+        ending = next(e for e, raw in RAW.items() if np.dtype(raw) == kind)
+        (own / f"{name}{ending}").write_bytes(x.astype(kind).tobytes())
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────

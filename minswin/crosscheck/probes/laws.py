@@ -36,10 +36,8 @@ class Law:
 
     def missing(self, adapter: Adapter) -> str:
         """Why the law cannot be tried; "" if it can."""
-        absent = [name for name in self.needs if name not in adapter.functions]
-        if absent:
-            return f"the adapter has no {' and no '.join(absent)}"
-        return "" if find_spec("hypothesis") else f"needs hypothesis: {INSTALL}"
+        none = "" if find_spec("hypothesis") else f"needs hypothesis: {INSTALL}"
+        return adapter.lacks(self.needs) or none
 
 
 def try_out(law: Law, adapter: Adapter) -> None:

@@ -198,16 +198,11 @@ def _blocks() -> Iterator[Probe]:
     fits = ("pytorch/vision#6222", "microsoft/Swin-Transformer#34")
     cases: tuple[tuple[str, str, Pair, Pair, tuple[str, ...]], ...] = (
         ("shifted", "both sums, the norms before; the shift", (6, 8), (2, 2), ()),
-        (
-            "padded",
-            "the norm comes before the padding, whose tokens are 0",
-            (7, 6),
-            (4, 4),
-            PADDING,
-        ),
+        ("padded", "the norm comes before the padding, whose tokens are 0",
+         (7, 6), (4, 4), PADDING),
         ("covered", "a window as large as the map: no shift", (4, 4), (4, 4), fits),
         ("covered_one_side", "no shift on EITHER axis, as the original", (4, 8), (4, 4), fits),
-    )
+    )  # fmt: skip
     for case, aim, grid, window, threads in cases:
         params = weights(block_shapes(8, 2, window, 16))
         length = attention_length(8, window[0] * window[1]) + 100

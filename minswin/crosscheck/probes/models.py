@@ -1,4 +1,4 @@
-"""Probes of whole tiny models: awkward maps, memory between calls, gradients, a step."""
+"""Probes of whole tiny models: awkward maps, memory between calls, gradients, a step; relatives."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from minswin.crosscheck import recipe
 from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
 from minswin.crosscheck.probes.layers import PADDING
 from minswin.crosscheck.probes.v2 import HIDDEN
-from minswin.models import SwinTransformer, SwinTransformerV2
+from minswin.models import (
+    TNT,
+    DistilledVisionTransformer,
+    SwinTransformer,
+    SwinTransformerV2,
+    VisionTransformer,
+)
 
 Config = dict[str, Any]
 LENGTH = 600  # terms of the sums on the way through the deepest of these models
 MEMORY = ("pytorch/vision#6266",)
 FITS = ("pytorch/vision#6222", "microsoft/Swin-Transformer#34")
+CLASS_TOKEN = ("lucidrains/vit-pytorch#138", "jeonsworld/ViT-pytorch#34")
+WORDS = ("huggingface/pytorch-image-models#701", "huggingface/pytorch-image-models#2480")
 DROPOUT = ("pytorch/vision#7103", "huggingface/pytorch-image-models#1978")
 
 
@@ -43,74 +51,49 @@ def images(settings: Config, batch: int = 2) -> np.ndarray:
     return recipe.images(batch, 3, settings["img_size"])
 
 
+def _model(
+    case: str, aim: str, family: Any, settings: Config, threads: tuple[str, ...] = (), **more: Any
+) -> Probe:
+    more = {"length": LENGTH, "condition": 4, **more}
+    state = state_of(settings, family)
+    return probe(case, aim, settings, state, images(settings), threads=threads, **more)
+
+
 def probes() -> Iterator[Probe]:
     yield from _models()
     yield from _gradients()
     yield from _memories()
     yield from _learning()
     yield from _second_version()
+    yield from _vit()
+    yield from _deit()
+    yield from _tnt()
 
 
 def _models() -> Iterator[Probe]:
     one = {"depths": (2,), "num_heads": (2,)}
-    rows: tuple[tuple[str, str, Config, int, tuple[str, ...]], ...] = (
-        ("divisible", "all maps divide: the whole model in the ordinary case", {}, 2, ()),
-        (
-            "padded",
-            "maps of 9×10 and 5×5 under windows of 4: padded before the roll",
-            {"img_size": (18, 20), "window_size": 4},
-            2,
-            PADDING,
-        ),
-        (
-            "odd_merges",
-            "maps of 7×10, 4×5 and 2×3: zeros at the right edges of every merge",
-            {"img_size": (14, 20), "depths": (1, 1, 1), "num_heads": (1, 2, 4)},
-            2,
-            ("huggingface/pytorch-image-models#2285",),
-        ),
-        (
-            "small_map",
-            "the last map is 2×2 under windows of 4: window and table shrink, as the original",
-            {"img_size": (16, 16), "window_size": 4, "depths": (1, 2, 2), "num_heads": (1, 2, 4)},
-            2,
-            FITS,
-        ),
-        (
-            "flat_map",
-            "a map of 4×12 under windows of 4: no shift on either axis",
-            {"img_size": (8, 24), "window_size": 4, **one},
-            2,
-            FITS,
-        ),
-        (
-            "window_2x4",
-            "windows that are not square",
-            {"img_size": (12, 24), "window_size": (2, 4), **one},
-            2,
-            (),
-        ),
-        (
-            "positions",
-            "absolute positions: added after the norm of the patches",
-            {"img_size": (8, 12), "ape": True, **one},
-            2,
-            ("huggingface/transformers#37161",),
-        ),
-        (
-            "no_qkv_bias",
-            "without biases of q, k and v, as some weights are",
-            {"img_size": (8, 12), "qkv_bias": False, **one},
-            2,
-            (),
-        ),
-    )
-    for case, aim, changes, batch, threads in rows:
-        settings = config(**changes)
-        yield probe(
-            f"model/{case}", aim, settings, state_of(settings), images(settings, batch),
-            threads=threads, length=LENGTH, condition=4,
-        )  # fmt: skip
+    rows: tuple[tuple[str, str, Config, tuple[str, ...]], ...] = (
+        ("divisible", "all maps divide: the whole model in the ordinary case", {}, ()),
+        ("padded", "maps of 9×10 and 5×5 under windows of 4: padded before the roll",
+         {"img_size": (18, 20), "window_size": 4}, PADDING),
+        ("odd_merges", "maps of 7×10, 4×5 and 2×3: zeros at the right edges of every merge",
+         {"img_size": (14, 20), "depths": (1, 1, 1), "num_heads": (1, 2, 4)},
+         ("huggingface/pytorch-image-models#2285",)),
+        ("small_map",
+         "the last map is 2×2 under windows of 4: window and table shrink, as the original",
+         {"img_size": (16, 16), "window_size": 4, "depths": (1, 2, 2), "num_heads": (1, 2, 4)},
+         FITS),
+        ("flat_map", "a map of 4×12 under windows of 4: no shift on either axis",
+         {"img_size": (8, 24), "window_size": 4, **one}, FITS),
+        ("window_2x4", "windows that are not square",
+         {"img_size": (12, 24), "window_size": (2, 4), **one}, ()),
+        ("positions", "absolute positions: added after the norm of the patches",
+         {"img_size": (8, 12), "ape": True, **one}, ("huggingface/transformers#37161",)),
+        ("no_qkv_bias", "without biases of q, k and v, as some weights are",
+         {"img_size": (8, 12), "qkv_bias": False, **one}, ()),
+    )  # fmt: skip
+    for case, aim, changes, threads in rows:
+        yield _model(f"model/{case}", aim, SwinTransformer, config(**changes), threads)
 
 
 def _gradients() -> Iterator[Probe]:
@@ -121,12 +104,8 @@ def _gradients() -> Iterator[Probe]:
         ("small_padded", {"img_size": (10, 14), "window_size": 3}, PADDING),
     )
     for case, changes, threads in rows:
-        settings = config(**changes, **small)
-        model = probe(
-            f"model/{case}", "the model whose gradients are asked for next",
-            settings, state_of(settings), images(settings),
-            threads=threads, length=LENGTH, condition=4,
-        )  # fmt: skip
+        aim, settings = "the model whose gradients are asked for next", config(**changes, **small)
+        model = _model(f"model/{case}", aim, SwinTransformer, settings, threads)
         yield model
         yield gradient(model, "the gradients of all weights and of the image", length=512)
 
@@ -155,8 +134,7 @@ def _memories() -> Iterator[Probe]:
 def _learning() -> Iterator[Probe]:
     settings = config(img_size=(12, 20), depths=(2, 1), mlp_ratio=1.0)
     yield probe(
-        "train_step/one",
-        "w − lr · gradient for every weight, tables and gains too",
+        "train_step/one", "w − lr · gradient for every weight, tables and gains too",
         settings, state_of(settings), images(settings, 3), np.array([4, 1, 1]), 0.5,
         threads=("microsoft/Swin-Transformer#369",), length=3 * LENGTH, condition=4,
     )  # fmt: skip
@@ -169,15 +147,56 @@ def _learning() -> Iterator[Probe]:
 
 
 def _second_version() -> Iterator[Probe]:
+    more: Config = {"length": LENGTH + HIDDEN, "condition": 32}
     settings = config(img_size=(12, 20), depths=(2,), num_heads=(1,))
-    yield probe(
-        "model_v2/one_stage", "two blocks of Swin V2 on a map of 6×10",
-        settings, state_of(settings, SwinTransformerV2), images(settings),
-        length=LENGTH + HIDDEN, condition=32,
-    )  # fmt: skip
+    aim = "two blocks of Swin V2 on a map of 6×10"
+    yield _model("model_v2/one_stage", aim, SwinTransformerV2, settings, **more)
     settings = config(img_size=(14, 10), window_size=3, depths=(1, 2))
-    yield probe(
-        "model_v2/padded", "maps of 7×5 and 4×3 under windows of 3: padded before the roll",
-        settings, state_of(settings, SwinTransformerV2), images(settings),
-        threads=PADDING, length=LENGTH + HIDDEN, condition=32,
-    )  # fmt: skip
+    aim = "maps of 7×5 and 4×3 under windows of 3: padded before the roll"
+    yield _model("model_v2/padded", aim, SwinTransformerV2, settings, PADDING, **more)
+
+
+# ── relatives ────────────────────────────────────────────────────────────────────────────────────
+
+
+BASE: Config = {
+    "img_size": (8, 12), "patch_size": 4, "embed_dim": 6, "depth": 2, "num_heads": 2,
+    "mlp_ratio": 2.0, "num_classes": 5,
+}  # fmt: skip
+
+
+def _vit() -> Iterator[Probe]:
+    aim = "the class token stands first, has a position, and alone is read; ε is 1e-6"
+    token = _model("model_vit/class_token", aim, VisionTransformer, BASE, CLASS_TOKEN)
+    yield token
+    yield gradient(token, "the gradients of all weights and of the image", length=200)
+    rows: tuple[tuple[str, str, Config], ...] = (
+        ("mean", "no class token: the mean of all patches", {"global_pool": "avg"}),
+        ("patches_2x3", "patches that are not square, row by row", {"patch_size": (2, 3)}),
+        ("no_qkv_bias", "without biases of q, k and v", {"qkv_bias": False}),
+    )
+    for case, aim, changes in rows:
+        yield _model(f"model_vit/{case}", aim, VisionTransformer, {**BASE, **changes}, ())
+
+
+def _deit() -> Iterator[Probe]:
+    settings = {**BASE, "num_heads": 3}
+    aim = "class token, distillation token, patches; each head reads its own token; their mean"
+    family = DistilledVisionTransformer
+    yield _model("model_deit/two_heads", aim, family, settings, ("facebookresearch/deit#61",))
+
+
+def _tnt() -> Iterator[Probe]:
+    base: Config = {
+        **BASE, "img_size": (8, 16), "num_heads": 3, "mlp_ratio": 4.0, "inner_dim": 4,
+        "inner_num_heads": 2, "inner_stride": 2,
+    }  # fmt: skip
+    aim = "words of a patch see that patch, tell it alone, and the class token hears none"
+    words = _model("model_tnt/words", aim, TNT, base, WORDS)
+    yield words
+    one = _model("model_tnt/words", aim, TNT, {**base, "depth": 1}, WORDS)  # a probe is small
+    yield gradient(one, "the gradients of all weights and of the image", length=200)
+    aim = "the older variant: filters see across patches; each word is normed by itself"
+    yield _model("model_tnt/legacy", aim, TNT, {**base, "legacy": True}, WORDS)
+    aim = "a stride that does not divide the patch: words are rounded up"
+    yield _model("model_tnt/stride_3", aim, TNT, {**base, "inner_stride": 3}, ())

@@ -19,18 +19,13 @@ def probes() -> Iterator[Probe]:
 
 
 def _windows() -> Iterator[Probe]:
+    rounds = ("microsoft/Swin-Transformer#301", "tinyvision/SOLIDER#9")
     cases: tuple[tuple[str, str, tuple[int, ...], Pair, tuple[str, ...]], ...] = (
         ("wide", FUSED, (2, 4, 12, 3), (4, 4), ()),
         ("tall", FUSED, (2, 12, 8, 2), (4, 4), ()),
         ("window_2x5", "height and width of the window are mixed up", (2, 6, 10, 3), (2, 5), ()),
         ("window_1x4", "a window of one row", (2, 3, 8, 3), (1, 4), ()),
-        (
-            "batch_3",
-            "the batch is found by a division that rounds",
-            (3, 6, 4, 5),
-            (2, 2),
-            ("microsoft/Swin-Transformer#301", "tinyvision/SOLIDER#9"),
-        ),
+        ("batch_3", "the batch is found by a division that rounds", (3, 6, 4, 5), (2, 2), rounds),
     )
     for case, aim, shape, window, threads in cases:
         B, H, W, C = shape

@@ -2,6 +2,7 @@
 
 A linear layer keeps its input for the gradient of its weight. Where that is the output of a layer
 norm it need not: the norm keeps its own input anyway, and a block of it is soon normalised again.
+The same goes for a norm of a norm, as in the first block of a Swin.
 swin_cifar, 128 images: 355 MiB held after forward, 265 with this file. A step of 64 images takes as
 long, within the spread of 353 to 374 ms (one core of an AMD EPYC, four runs of each in turn).
 """

@@ -91,7 +91,10 @@ def _forward(
         gather(v, w * M * e, e, keys, e, one, v_rows, ep)
         turn(q_rows, dp, qt, Np, Np, dp)
         bias = biases, which[w] * M * stride, stride
-        head_forward(qt, k_rows, v_rows, bias, y_rows, pt, zero, N, M, d, e, Np, dp, ep)
+        head_forward(
+            (qt, 0, Np), (k_rows, 0, dp), (v_rows, 0, ep), bias, (y_rows, 0, ep), pt, zero,
+            N, M, d, e,
+        )  # fmt: skip
         scatter(y_rows, ep, queries, e, one, y, w * N * e, e)
 
 
@@ -114,10 +117,10 @@ def _backward(
         turn(g_rows, ep, gt, Np, Np, ep)
         bias = biases, which[w] * M * stride, stride
         of_one[:] = 0
-        to = dq_rows, dk_rows, dv_rows, (of_one, 0, Np if len(dbiases) else 0)
         head_backward(
-            q_rows, qt, k_rows, v_rows, bias, g_rows, gt, *to, pt, dst, zero,
-            N, M, d, e, Np, dp, ep,
+            (q_rows, 0, dp), (qt, 0, Np), (k_rows, 0, dp), (v_rows, 0, ep), bias,
+            (g_rows, 0, ep), (gt, 0, Np), (dq_rows, 0, dp), (dk_rows, 0, dp), (dv_rows, 0, ep),
+            (of_one, 0, Np if len(dbiases) else 0), pt, dst, zero, N, M, d, e,
         )  # fmt: skip
         scatter(dq_rows, dp, queries, d, scale, dq, w * N * d, d)
         scatter(dk_rows, dp, keys, d, one, dk, w * M * d, d)

@@ -18,8 +18,8 @@ import numpy as np
 from minswin.arguments import Pair
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
-from minswin.kernels.cpu.products import filled, multiply, padded, panels
+from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.products import filled, multiply, padded, panels, room
 from minswin.reference import conv as reference
 
 SMALL = 2**18  # bytes of filters up to which they stay in the second cache from row to row
@@ -51,7 +51,8 @@ def conv2d(
     def vjp(g: Array) -> tuple[Array | None, ...]:
         g = _channels_last(g, (0, 0))  # (B, H', W', Dp)
         dmaps, dfilters = np.zeros_like(maps), np.zeros(filters.shape)  # in float64
-        _backward_filters(maps.reshape(-1), g.reshape(-1), dfilters.reshape(-1), *sizes)
+        to = room(filters.size, x.dtype), dfilters.reshape(-1)
+        _backward_filters(maps.reshape(-1), g.reshape(-1), *to, *sizes)
         turned = filters.swapaxes(2, 3).reshape(-1, *filters.shape[:1:-1])  # (kh·kw, Dp, Cp)
         packed = np.concatenate([panels(element) for element in turned])
         _backward_maps(packed, g.reshape(-1), dmaps.reshape(-1), *sizes)
@@ -75,9 +76,9 @@ def _channels_last(x: Array, padding: Pair) -> Array:
     last = x.transpose(0, 2, 3, 1)  # (B, H, W, C)
     if ph == pw == C % 8 == 0:
         return contiguous(last)
-    room = np.zeros((B, H + 2 * ph, W + 2 * pw, padded(C, 8)), x.dtype)
-    room[:, ph : ph + H, pw : pw + W, :C] = last
-    return room
+    wide = np.zeros((B, H + 2 * ph, W + 2 * pw, padded(C, 8)), x.dtype)
+    wide[:, ph : ph + H, pw : pw + W, :C] = last
+    return wide
 
 
 # ── the loops ────────────────────────────────────────────────────────────────────────────────────
@@ -101,14 +102,13 @@ def _forward(
                 multiply(patches, right, before, to, W, depth, D)
 
 
-@allocating
+@compiled
 def _backward_filters(
-    x: Any, g: Any, dfilters: Any, maps: Any, filters: Any, stride: Any, grid: Any
+    x: Any, g: Any, of_image: Any, dfilters: Any, maps: Any, filters: Any, stride: Any, grid: Any
 ) -> None:
     """Row u of dfilters = Σᵢ (patches of row i·sh + u of x)ᵀ · row i of g."""
     (_, Hp, Wp, C), (kh, kw, _, _), (sh, sw), (B, H, W, D) = maps, filters, stride, grid
     rows = kw * C
-    of_image = np.zeros(kh * rows * D, x.dtype)
     for b in range(B):
         of_image[:] = 0
         for i in range(H):

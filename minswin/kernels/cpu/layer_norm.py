@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from minswin.arrays import Array, Vjp
+from minswin.arrays import Array, Vjp, adding
 from minswin.kernels import kernel
-from minswin.kernels.cpu.again import can_be_computed_again
-from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
+from minswin.kernels.cpu.again import can_be_computed_again, later
+from minswin.kernels.cpu.compiled import compiled, contiguous, same_float, written_out
+from minswin.kernels.cpu.products import room
 from minswin.kernels.cpu.simd import LANES, fma, load, splat, store, total
 from minswin.reference import normalize
 
 BLOCK = 64  # rows whose dweight and dbias are summed before they are added to float64 sums
+SOME = 128 * BLOCK  # rows of x that are computed again at a time
 
 
 @kernel("layer_norm", "numba")
@@ -21,28 +23,38 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> tu
     """Equals reference.layer_norm, which runs for C = 0; sums over the batch are in float64.
 
     It keeps x and two numbers for each row, not x̂: to compute x̂ again is faster than to read it.
+    Nor x, if that is the output of a layer norm itself. Its vjp adds (see arrays.adding).
     """
     C = x.shape[-1] if x.ndim else 0
     if C == 0 or not same_float(x, weight, bias) or not weight.shape == bias.shape == (C,):
         return normalize.layer_norm(x, weight, bias, eps=eps)
-    shape, numbers = x.shape, contiguous(x).reshape(-1)
-    weight, bias = contiguous(weight), contiguous(bias)
-    mean, rstd = np.empty(x.size // C, x.dtype), np.empty(x.size // C, x.dtype)
-    y = np.empty((len(mean), C), x.dtype)
-    _forward(numbers, weight, bias, x.dtype.type(eps), y.reshape(-1), mean, rstd)
+    rows, weight, bias = contiguous(x).reshape(-1, C), contiguous(weight), contiguous(bias)
+    mean, rstd = np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
+    y = np.empty(rows.shape, x.dtype)
+    _forward(rows.reshape(-1), weight, bias, x.dtype.type(eps), y.reshape(-1), mean, rstd)
+    shape, inputs, dtype = x.shape, later(rows), x.dtype  # a vjp that named x would keep it
 
-    def rows(block: slice) -> Array:
-        some = np.empty((len(mean[block]), C), x.dtype)
-        _again(numbers, weight, bias, mean, rstd, block.start, some.reshape(-1))
+    def again(block: slice) -> Array:
+        some = np.empty((len(mean[block]), C), dtype)
+        numbers = inputs(block).reshape(-1)
+        _again(numbers, weight, bias, mean[block], rstd[block], some.reshape(-1))
         return some
 
-    can_be_computed_again(y, rows)
+    can_be_computed_again(y, again)
 
-    def vjp(g: Array) -> tuple[Array, Array, Array]:
-        dx, dweight, dbias = np.empty_like(numbers), np.zeros(C), np.zeros(C)
-        g = contiguous(g).reshape(-1)
-        _backward(numbers, weight, mean, rstd, g, dx, dweight, dbias)
-        return dx.reshape(shape), dweight.astype(dx.dtype), dbias.astype(dx.dtype)
+    @adding
+    def vjp(g: Array, onto: Array | None = None) -> tuple[Array, Array, Array]:
+        dx, dweight, dbias = np.empty(shape, dtype), np.zeros(C), np.zeros(C)
+        adds = onto is not None and (onto.shape, onto.dtype) == (shape, dtype)
+        before = contiguous(onto).reshape(-1, C) if adds else np.empty((0, C), dtype)
+        g, to = contiguous(g).reshape(-1, C), dx.reshape(-1, C)
+        sums = dweight, dbias, room(C, dtype), room(C, dtype)
+        for start in range(0, len(g), SOME):
+            block = slice(start, start + SOME)
+            some = (a.reshape(-1) for a in (inputs(block), g[block], before[block], to[block]))
+            _backward(weight, mean[block], rstd[block], *some, *sums)
+        of_x = dx if adds or onto is None else onto + dx
+        return of_x, dweight.astype(dtype), dbias.astype(dtype)
 
     return y.reshape(shape), vjp
 
@@ -59,15 +71,13 @@ def _forward(x: Any, weight: Any, bias: Any, eps: Any, y: Any, mean: Any, rstd: 
 
 
 @compiled
-def _again(x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, first: int, y: Any) -> None:
-    """The rows from `first` on, as many as y has."""
+def _again(x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, y: Any) -> None:
     C = len(weight)
-    for row in range(len(y) // C):
-        at = first + row
-        _write_row(x, at * C, weight, bias, mean[at], rstd[at], y, row * C)
+    for row in range(len(mean)):
+        _write_row(x, row * C, weight, bias, mean[row], rstd[row], y, row * C)
 
 
-@compiled
+@written_out
 def _write_row(
     x: Any, start: int, weight: Any, bias: Any, mean: Any, rstd: Any, y: Any, to: int
 ) -> None:
@@ -80,7 +90,7 @@ def _write_row(
         y[to + j] = (x[start + j] - mean) * rstd * weight[j] + bias[j]
 
 
-@compiled
+@written_out
 def _sum(x: Any, start: int, C: int) -> Any:
     whole, sums = C - C % LANES, splat(x.dtype.type(0))
     for j in range(start, start + whole, LANES):
@@ -91,7 +101,7 @@ def _sum(x: Any, start: int, C: int) -> Any:
     return value
 
 
-@compiled
+@written_out
 def _squares(x: Any, start: int, C: int, mean: Any) -> Any:
     """Σ (x − mean)²"""
     whole, sums = C - C % LANES, splat(x.dtype.type(0))
@@ -104,26 +114,28 @@ def _squares(x: Any, start: int, C: int, mean: Any) -> Any:
     return value
 
 
-@allocating
+@compiled
 def _backward(
-    x: Any, weight: Any, mean: Any, rstd: Any, g: Any, dx: Any, dweight: Any, dbias: Any
-) -> None:
+    weight: Any, mean: Any, rstd: Any, x: Any, g: Any, before: Any, dx: Any,
+    dweight: Any, dbias: Any, of_weight: Any, of_bias: Any,
+) -> None:  # fmt: skip
+    """before: what dx is added to; nothing, if it is empty"""
     C = len(weight)
-    of_weight, of_bias = np.zeros(C, x.dtype), np.zeros(C, x.dtype)
     for start in range(0, len(mean), BLOCK):
         of_weight[:] = 0
         of_bias[:] = 0
         for row in range(start, min(start + BLOCK, len(mean))):
-            _undo_row(x, weight, mean[row], rstd[row], g, row * C, dx, of_weight, of_bias)
+            m, r, at = mean[row], rstd[row], row * C
+            _undo_row(x, weight, m, r, g, at, before, dx, of_weight, of_bias)
         for j in range(C):
             dweight[j] += of_weight[j]
             dbias[j] += of_bias[j]
 
 
-@compiled
+@written_out
 def _undo_row(
     x: Any, weight: Any, mean: Any, rstd: Any, g: Any, start: int,
-    dx: Any, of_weight: Any, of_bias: Any,
+    before: Any, dx: Any, of_weight: Any, of_bias: Any,
 ) -> None:  # fmt: skip
     C, kind = len(weight), x.dtype
     whole, m, r = C - C % LANES, splat(mean), splat(rstd)
@@ -145,7 +157,9 @@ def _undo_row(
     for j in range(0, whole, LANES):
         xhat = (load(x, start + j) - m) * r
         dxhat = load(g, start + j) * load(weight, j)
-        store(dx, start + j, (dxhat - splat(level) - xhat * splat(along)) * r)
+        change = (dxhat - splat(level) - xhat * splat(along)) * r
+        store(dx, start + j, load(before, start + j) + change if len(before) else change)
     for j in range(whole, C):
         xhat1 = (x[start + j] - mean) * rstd
-        dx[start + j] = (g[start + j] * weight[j] - level - xhat1 * along) * rstd
+        change1 = (g[start + j] * weight[j] - level - xhat1 * along) * rstd
+        dx[start + j] = before[start + j] + change1 if len(before) else change1

@@ -34,6 +34,7 @@ from minswin.reference import linear as reference
 BLOCK = 2**21  # bytes of the widest rows of a block,
 ROWS = 768  # but at least this many rows: each block has a gradient of its own
 FEWEST = 64  # rows of a block that is made small so that each thread has one
+NARROW = 48  # channels up to which a hidden number is computed again: 2 C operations for 4 bytes
 LARGE = 2**23  # multiply-adds of a product that is worth more than one thread
 
 
@@ -126,14 +127,14 @@ def _takes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> bool:
 def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
     """Equals composites.mlp; keeps the input of the GELU, and computes GELU again in backward.
 
-    Where nothing is recorded, it keeps only a part at a time; should backward follow all the same,
-    it computes a block again.
+    Of narrow rows, and where nothing is recorded, it keeps only a part at a time, and computes it
+    again in backward.
     """
     (H, C), M = w1.shape, len(w2)
     if not fits(C, H, M):
         return _filled_up(mlp, x, w1, b1, w2, b2)
     rows = contiguous(x).reshape(-1, C)  # (R, C)
-    kept = is_recording()
+    kept = is_recording() and C > NARROW
     hidden = np.empty((len(rows), H if kept else 0), x.dtype)
     y = np.empty((len(rows), M), x.dtype)
     first, second = packed(w1.T), packed(w2.T)
@@ -151,33 +152,24 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
     _run(multiply_block, _blocks(rows, widest=H, parts=_parts(rows, w1)))
     shape, inputs, dtype = x.shape, later(rows), x.dtype
 
-    def before_gelu(block: slice, some: Array) -> Array:
-        if kept:
-            return hidden[block]
-        h, room = np.empty((len(some), H), dtype), scratch(len(some), C, H, dtype=dtype)
-        multiply_rows(
-            some.reshape(-1), 0, packed(w1.T), starts[0], h.reshape(-1), 0, room, len(some), C, H
-        )
-        return h
-
     def vjp(g: Array) -> tuple[Array, ...]:
         g = contiguous(g).reshape(-1, M)  # (R, M)
         dx = np.empty(shape, dtype)
         drows = dx.reshape(-1, C)
         first, second = packed(w1), packed(w2)
+        forth = first[:0] if kept else packed(w1.T)
 
         def undo_block(block: slice) -> tuple[Array, ...]:
             some, dy, to = inputs(block), g[block], drows[block]
-            h = before_gelu(block, some)
             of = [np.zeros(w.shape, dtype) for w in (w1, b1, w2, b2)]
-            part = rows_of_a_part(len(h), max(C, H, M)) * H
-            rooms = (
-                *(np.empty(part, dtype) for _ in range(2)),
-                scratch(len(h), C, H, M, dtype=dtype),
-            )
+            part = rows_of_a_part(len(some), max(C, H, M)) * H
+            act, dh = (np.empty(part, dtype) for _ in range(2))
+            h = hidden[block] if kept else np.empty(part, dtype)
+            rooms = act, dh, scratch(len(some), C, H, M, dtype=dtype)
             sums = (*(a.reshape(-1) for a in of), np.ones(1, dtype), np.zeros(max(C, H), dtype))
             arrays = (a.reshape(-1) for a in (some, h, dy, to))
-            _undo_mlp(*arrays, first, second, *sums, *rooms, len(h), C, H, M)
+            matrices = starts[0], forth, first, second
+            _undo_mlp(*arrays, *matrices, *sums, *rooms, len(some), C, H, M, kept)
             return tuple(of)
 
         return dx, *_sums(in_threads(undo_block, _blocks(drows, widest=H)), w1, b1, w2, b2)
@@ -241,16 +233,22 @@ def _mlp(
 
 @compiled
 def _undo_mlp(
-    x: Any, h: Any, g: Any, dx: Any, first: Any, second: Any,
+    x: Any, h: Any, g: Any, dx: Any, b1: Any, forth: Any, first: Any, second: Any,
     of_w1: Any, of_b1: Any, of_w2: Any, of_b2: Any, one: Any, zero: Any,
-    act: Any, dh: Any, room: Any, rows: int, C: int, H: int, M: int,
+    act: Any, dh: Any, room: Any, rows: int, C: int, H: int, M: int, kept: bool,
 ) -> None:  # fmt: skip
-    """dx, and what these rows add to the gradients of the weights and biases."""
+    """dx, and what these rows add to the gradients of the weights and biases.
+
+    h is computed again, and has room for one part, if it was not kept.
+    """
     step = rows_of_a_part(rows, max(C, H, M))
     for i in range(0, rows, step):
         n = min(step, rows - i)
+        h0 = i * H if kept else 0
+        if not kept:
+            multiply_rows(x, i * C, forth, b1, h, 0, room, n, C, H)
         multiply_rows(g, i * M, second, zero, dh, 0, room, n, M, H)
-        gelu_vjp_loop(h[i * H : (i + n) * H], dh, act, dh)
+        gelu_vjp_loop(h[h0 : h0 + n * H], dh, act, dh)
         multiply_rows(dh, 0, first, zero, dx, i * C, room, n, H, C)
         add_gradient(g, i * M, act, 0, of_w2, of_b2, one, room, n, H, M)
         add_gradient(dh, 0, x, i * C, of_w1, of_b1, one, room, n, C, H)

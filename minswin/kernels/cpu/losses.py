@@ -8,11 +8,12 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
+from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
 from minswin.kernels.cpu.products import padded
 from minswin.kernels.cpu.simd import LANES, absolute, fma, load, splat, store, total, where_negative
 from minswin.kernels.cpu.softmax import (
     BLOCK,
+    block,
     fill_rows,
     log_softmax_rows,
     take_rows,
@@ -37,12 +38,13 @@ def cross_entropy(logits: Array, targets: Array, *, smoothing: float = 0.0) -> t
     labels = np.array(targets if hard else [], np.intp)  # (B,) or (0,)
     soft = np.empty(0, kind) if hard else contiguous(targets).reshape(-1)
     smooth = kind(1 - smoothing), kind(smoothing / K)
-    y = np.empty(B * K, kind)
-    loss = -_forward(contiguous(logits).reshape(-1), labels, soft, *smooth, y, K) / B
+    y, rooms = np.empty(B * K, kind), (block(K, kind), block(K, kind))
+    loss = -_forward(contiguous(logits).reshape(-1), labels, soft, *smooth, y, *rooms, K) / B
 
     def vjp(g: Array) -> tuple[Array, Array | None]:
         share, dx = kind(g * (-1 / B)), np.empty_like(y)
-        _backward(y, labels, soft, *smooth, share, dx, K)
+        rooms = block(K, kind), block(K, kind)
+        _backward(y, labels, soft, *smooth, share, dx, *rooms, K)
         dtargets = None if hard else (share * smooth[0] * y).reshape(B, K)
         return dx.reshape(B, K), dtargets
 
@@ -56,12 +58,13 @@ def _fit(logits: Array, targets: Array) -> bool:
     return len(targets) == B and whole and 0 <= targets.min() and targets.max() < K
 
 
-@allocating
-def _forward(x: Any, labels: Any, soft: Any, keep: Any, even: Any, y: Any, columns: int) -> float:
+@compiled
+def _forward(
+    x: Any, labels: Any, soft: Any, keep: Any, even: Any, y: Any, p: Any, t: Any, columns: int
+) -> float:
     """y = log softmax(x); gives Σ t y over all rows, in float64."""
     width = padded(columns, LANES)
     step = max(1, BLOCK // width)
-    p, t = np.empty(step * width, x.dtype), np.empty(step * width, x.dtype)
     sum_of_all, one = 0.0, x.dtype.type(1)
     for start in range(0, len(x), step * columns):
         rows = min(step, (len(x) - start) // columns)
@@ -80,13 +83,13 @@ def _forward(x: Any, labels: Any, soft: Any, keep: Any, even: Any, y: Any, colum
     return sum_of_all
 
 
-@allocating
+@compiled
 def _backward(
-    y: Any, labels: Any, soft: Any, keep: Any, even: Any, share: Any, dx: Any, columns: int
-) -> None:
+    y: Any, labels: Any, soft: Any, keep: Any, even: Any, share: Any, dx: Any, p: Any, t: Any,
+    columns: int,
+) -> None:  # fmt: skip
     width = padded(columns, LANES)
     step = max(1, BLOCK // width)
-    p, t = np.empty(step * width, y.dtype), np.empty(step * width, y.dtype)
     for start in range(0, len(y), step * columns):
         rows = min(step, (len(y) - start) // columns)
         fill_rows(y, start, columns, 0.0, p, rows, width)

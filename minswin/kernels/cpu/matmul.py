@@ -20,8 +20,8 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
-from minswin.kernels.cpu.products import multiply
+from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
+from minswin.kernels.cpu.products import multiply, room
 from minswin.kernels.cpu.simd import load, store
 from minswin.reference import linear
 from minswin.reference.linear import swap
@@ -67,14 +67,17 @@ def tiled_matmul(x: Array, y: Array) -> Array:
     (N, K), M = x.shape[-2:], y.shape[-1]
     z = np.zeros((*lead, N, M), x.dtype)
     if z.size and K:
-        _multiply_tiles(x.reshape(-1), y.reshape(-1), z.reshape(-1), math.prod(lead), N, K, M)
+        tiles = *(room(TILE * TILE, x.dtype) for _ in range(3)), room(TILE, x.dtype)
+        numbers = (array.reshape(-1) for array in (x, y, z))
+        _multiply_tiles(*numbers, *tiles, math.prod(lead), N, K, M)
     return z
 
 
-@allocating
-def _multiply_tiles(x: Any, y: Any, z: Any, batch: int, N: int, K: int, M: int) -> None:
-    a, b = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE * TILE, x.dtype)
-    total, zero = np.zeros(TILE * TILE, x.dtype), np.zeros(TILE, x.dtype)
+@compiled
+def _multiply_tiles(
+    x: Any, y: Any, z: Any, a: Any, b: Any, total: Any, zero: Any,
+    batch: int, N: int, K: int, M: int,
+) -> None:  # fmt: skip
     for item in range(batch):
         for i in range(0, N, TILE):
             for j in range(0, M, TILE):

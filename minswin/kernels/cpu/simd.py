@@ -19,7 +19,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 LANES = 8
 LINE = 64  # bytes of a line of the cache
@@ -49,6 +49,19 @@ def address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> An
 
 
 @intrinsic
+def itemsize(typing: Any, array: Any) -> Any:
+    """Bytes of a number of an array or of what a pointer shows, known when a loop is compiled.
+
+    array.itemsize is read at run time, so a division by it is a slow one.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(types.intp, array.dtype.bitwidth // 8)
+
+    return types.intp(array), build
+
+
+@intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """array[index : index + 8]"""
 
@@ -73,13 +86,25 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.none(array, types.intp, vector), build
 
 
-def prefetch_line(builder: Any, place: Any) -> None:
-    """Ask for a line of the cache to write into; it may lie outside of the array."""
+def prefetch_line(builder: Any, place: Any, to_write: bool) -> None:
+    """Ask for a line of the cache; it may lie outside of the array."""
     whole, text = ir.IntType(32), ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [text, whole, whole, whole])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    numbers = whole(1), whole(3), whole(1)  # to write, and keep it near; data
+    numbers = whole(int(to_write)), whole(3), whole(1)  # keep it near; data
     builder.call(function, [builder.bitcast(place, text), *numbers])
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the line of the cache with array[index], to read it; the index may lie outside"""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = address(context, builder, signature.args[0], *arguments)
+        prefetch_line(builder, place, to_write=False)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), build
 
 
 @intrinsic
@@ -153,18 +178,13 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def _arithmetic(python: Any, instruction: str) -> None:
-    @intrinsic
-    def operate(typing: Any, a: Any, b: Any) -> Any:
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return getattr(builder, instruction)(*arguments)
+    @type_callable(python)
+    def typing(context: Any) -> Any:
+        return lambda a, b: a if isinstance(a, Vector) and a == b else None
 
-        return a(a, b), build
-
-    @overload(python, strict=False)
-    def lifted(a: Any, b: Any) -> Any:
-        if isinstance(a, Vector) and isinstance(b, Vector):
-            return lambda a, b: operate(a, b)
-        return None
+    @lower_builtin(python, Vector, Vector)
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return getattr(builder, instruction)(*arguments)
 
 
 for _python, _instruction in (

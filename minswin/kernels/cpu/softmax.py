@@ -8,9 +8,9 @@ import numpy as np
 
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import allocating, compiled, contiguous, same_float
+from minswin.kernels.cpu.compiled import compiled, contiguous, same_float
 from minswin.kernels.cpu.functions import exp, falling_exp
-from minswin.kernels.cpu.products import padded
+from minswin.kernels.cpu.products import padded, room
 from minswin.kernels.cpu.simd import LANES, fma, larger, largest, load, splat, store, total
 from minswin.reference import normalize
 
@@ -118,6 +118,11 @@ def _subtract_largest(x: Any, rows: int, width: int) -> None:
 BLOCK = 2**12  # numbers that are worked on at a time, or else one row
 
 
+def block(columns: int, dtype: Any) -> Array:
+    """Room for the rows that are worked on at a time."""
+    return room(max(BLOCK, padded(columns, LANES)), dtype)
+
+
 @compiled
 def fill_rows(
     x: Any, start: int, columns: int, filler: float, p: Any, rows: int, width: int
@@ -144,11 +149,10 @@ def take_rows(p: Any, width: int, x: Any, start: int, columns: int, rows: int) -
             x[in_x + j] = p[in_p + j]
 
 
-@allocating
-def _forward(x: Any, y: Any, columns: int, log: bool) -> None:
+@compiled
+def _forward(x: Any, y: Any, p: Any, columns: int, log: bool) -> None:
     width = padded(columns, LANES)
     step = max(1, BLOCK // width)
-    p = np.empty(step * width, x.dtype)
     for start in range(0, len(x), step * columns):
         rows = min(step, (len(x) - start) // columns)
         fill_rows(x, start, columns, -np.inf, p, rows, width)
@@ -159,11 +163,10 @@ def _forward(x: Any, y: Any, columns: int, log: bool) -> None:
         take_rows(p, width, y, start, columns, rows)
 
 
-@allocating
-def _backward(y: Any, g: Any, dx: Any, columns: int, log: bool) -> None:
+@compiled
+def _backward(y: Any, g: Any, dx: Any, p: Any, dp: Any, columns: int, log: bool) -> None:
     width = padded(columns, LANES)
     step = max(1, BLOCK // width)
-    p, dp = np.empty(step * width, y.dtype), np.empty(step * width, y.dtype)
     for start in range(0, len(y), step * columns):
         rows = min(step, (len(y) - start) // columns)
         fill_rows(y, start, columns, 0.0, p, rows, width)
@@ -180,7 +183,7 @@ def _backward(y: Any, g: Any, dx: Any, columns: int, log: bool) -> None:
 
 @kernel("softmax", "numba")
 def softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
-    """Equals reference.softmax, which runs for an empty axis and for 0-d arrays.
+    """Equals reference.softmax, which runs for an empty axis, several, and 0-d arrays.
 
     A probability that would be subnormal (1.2e-38 in float32) may be 0.
     """
@@ -191,14 +194,16 @@ def softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
 
 @kernel("log_softmax", "numba")
 def log_softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
-    """Equals reference.log_softmax, which runs for an empty axis and for 0-d arrays."""
+    """Equals reference.log_softmax, which runs for an empty axis, several, and 0-d arrays."""
     if _left_to_definition(x, axis):
         return normalize.log_softmax(x, axis=axis)
     return _along(x, axis, log=True)
 
 
-def _left_to_definition(x: Array, axis: int) -> bool:
-    return not same_float(x) or x.ndim == 0 or not -x.ndim <= axis < x.ndim or x.shape[axis] == 0
+def _left_to_definition(x: Array, axis: Any) -> bool:
+    if not same_float(x) or not isinstance(axis, int):  # of several axes at once, or all
+        return True
+    return x.ndim == 0 or not -x.ndim <= axis < x.ndim or x.shape[axis] == 0
 
 
 def _along(x: Array, axis: int, log: bool) -> tuple[Array, Vjp]:
@@ -212,11 +217,12 @@ def _along(x: Array, axis: int, log: bool) -> tuple[Array, Vjp]:
         return np.moveaxis(rows.reshape(shape), -1, axis)
 
     y = np.empty(x.size, x.dtype)
-    _forward(to_rows(x), y, shape[-1], log)
+    _forward(to_rows(x), y, block(shape[-1], y.dtype), shape[-1], log)
 
     def vjp(g: Array) -> tuple[Array]:
         dx = np.empty_like(y)
-        _backward(y, to_rows(g), dx, shape[-1], log)
+        rooms = (block(shape[-1], y.dtype) for _ in range(2))
+        _backward(y, to_rows(g), dx, *rooms, shape[-1], log)
         return (back(dx),)
 
     return back(y), vjp

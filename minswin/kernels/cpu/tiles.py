@@ -14,18 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from llvmlite.binding import add_symbol
-from numba import njit, types
+from numba import types
 from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 from numba.experimental.function_type import _get_wrapper_address
 from numba.extending import intrinsic, register_jitable
 
-from minswin.kernels.cpu.compiled import before_loading, compiled
-from minswin.kernels.cpu.simd import LINE, call, prefetch_line, spread
+from minswin.kernels.cpu.compiled import by_symbol, compiled, written_out
+from minswin.kernels.cpu.simd import LINE, call, itemsize, prefetch_line, spread
 
 
 def _has_avx512() -> bool:
@@ -101,7 +102,7 @@ def _write_tile(builder: Any, arguments: Any, height: int, nbytes: int) -> None:
     for i in range(height, 2 * height):
         row = builder.gep(c, [along(c0, cr, i)])
         for s in range(0, nbytes // size, LINE // size):
-            prefetch_line(builder, builder.gep(row, [depth.type(s)]))
+            prefetch_line(builder, builder.gep(row, [depth.type(s)]), to_write=True)
     in_a = cgutils.alloca_once_value(builder, builder.gep(a, [a0]))
     in_b = cgutils.alloca_once_value(builder, builder.gep(b, [b0]))
     rows_of_a = [builder.mul(ar, ar.type(i)) for i in range(height)]
@@ -145,7 +146,7 @@ def _panel(nbytes: int) -> Any:
     """All rows of a panel that is `nbytes` wide, from high tiles, tiles of four rows and of one."""
     high, four, single = (_tile(height, nbytes) for height in (HEIGHT, 4, 1))
 
-    @njit(nogil=True, error_model="numpy", _nrt=False)
+    @written_out
     def multiply_panel(
         a: Any, a0: int, ar: int, ac: int, b: Any, b0: int, br: int,
         d: Any, d0: int, dr: int, c: Any, c0: int, cr: int, rows: int, depth: int,
@@ -171,13 +172,13 @@ _panels = {nbytes: _panel(nbytes) for nbytes in WIDTHS}
 _widest, _double, _single, _half = (_panels[nbytes] for nbytes in WIDTHS)
 
 
-@compiled
+@partial(compiled, for_c=True)
 def _multiply_panels(
     a: Any, a0: int, ar: int, ac: int, b: Any, b0: int, br: int,
     d: Any, d0: int, dr: int, c: Any, c0: int, cr: int,
-    rows: int, depth: int, columns: int, size: int,
+    rows: int, depth: int, columns: int,
 ) -> None:  # fmt: skip
-    j = 0
+    j, size = 0, itemsize(c)
     while j < columns:
         width = panel_width(columns - j, size)
         step, start = (br, b0 + j) if br else (width, b0 + j * depth)
@@ -208,7 +209,7 @@ def provide(dtype: Any) -> None:
     if dtype in _found or dtype not in (types.float32, types.float64):
         return
     numbers, whole = types.CPointer(dtype), types.intp
-    signature = types.none(*(numbers, *[whole] * 3), *(numbers, whole, whole) * 3, *[whole] * 4)
+    signature = types.none(*(numbers, *[whole] * 3), *(numbers, whole, whole) * 3, *[whole] * 3)
     address = _get_wrapper_address(_multiply_panels, signature)
     add_symbol(_symbol(dtype), address)
     _found.add(dtype)
@@ -231,15 +232,14 @@ def multiply_panels(
             else value
             for kind, value in zip(signature.args, arguments, strict=True)
         ]
-        values.append(whole_number(dtype.bitwidth // 8))
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         function = cgutils.get_or_insert_function(builder.module, kind, _symbol(dtype))
         builder.call(function, values)
         return context.get_dummy_value()
 
-    whole_number = ir.IntType(types.intp.bitwidth)
     kinds = *(a, *[whole] * 3), *(b, whole, whole), *(d, whole, whole), *(c, whole, whole)
     return types.none(*kinds, *[whole] * 3), build
 
 
-before_loading.append(provide)
+for _dtype in (types.float32, types.float64):
+    by_symbol[_symbol(_dtype)] = partial(provide, _dtype)

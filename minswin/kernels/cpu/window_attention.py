@@ -1,9 +1,10 @@
 """Shifted-window attention as one kernel: what the windows of a map need is found by index.
 
-Equals composites.shifted_window_attention. Window by window and head by head, q, k and v are
-gathered from the map into scratch that stays in the cache, and the result is scattered back: the
-roll, the partition and their inverses are only a list of places, and nothing of size
-windows × N × N is ever stored.
+Equals composites.shifted_window_attention. Window by window and some heads at a time, q, k and v
+are gathered from the map into scratch that stays in the cache, and the result is scattered back:
+the roll, the partition and their inverses are only a list of places, and nothing of size
+windows × N × N is ever stored. While a head is computed, the memory is asked for what comes next:
+the rows of a window lie too far apart for the processor to guess.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 from minswin.arguments import Pair
 from minswin.arrays import Array, Vjp
 from minswin.kernels import kernel
-from minswin.kernels.cpu.compiled import compiled, contiguous
+from minswin.kernels.cpu.compiled import compiled, contiguous, written_out
 from minswin.kernels.cpu.heads import (
     backward_room,
+    expect,
     forward_room,
     gather,
     head_backward,
@@ -26,6 +28,7 @@ from minswin.kernels.cpu.heads import (
     scatter,
 )
 from minswin.kernels.cpu.products import padded, turn
+from minswin.kernels.cpu.simd import LANES
 from minswin.reference.shape import roll
 from minswin.reference.windows import attention_mask, relative_position_index, window_partition
 
@@ -41,16 +44,17 @@ def shifted_window_attention(
     biases = _padded_biases(table[index], (H, W), window, shift)  # (kinds, h, keys, queries)
     flat = contiguous(qkv).reshape(-1)
     y = np.empty((B, H, W, C), qkv.dtype)
-    head = len(index), len(index), C // heads, C // heads, qkv.dtype
-    room = forward_room(*head)
-    _forward(flat, places, kinds, biases.reshape(-1), y.reshape(-1), room, B, heads, H * W, C)
+    few = _heads_at_a_time(heads, len(index), C // heads)
+    sizes = len(index), len(index), C // heads, C // heads, qkv.dtype, few
+    room = forward_room(*sizes)
+    _forward(flat, places, kinds, biases.reshape(-1), y.reshape(-1), room, B, heads, few, H * W, C)
 
     def vjp(g: Array) -> tuple[Array, Array]:
         dqkv, dbias = np.empty(qkv.shape, qkv.dtype), np.zeros(biases.shape[1:])  # in float64
         g, of_bias = contiguous(g).reshape(-1), dbias.reshape(-1)
         of_image = np.zeros_like(of_bias, dtype=qkv.dtype)  # dbias of the windows of one image
-        to = dqkv.reshape(-1), of_image, of_bias, backward_room(*head)
-        _backward(flat, places, kinds, biases.reshape(-1), g, *to, B, heads, H * W, C)
+        to = dqkv.reshape(-1), of_image, of_bias, backward_room(*sizes)
+        _backward(flat, places, kinds, biases.reshape(-1), g, *to, B, heads, few, H * W, C)
         pairs = dbias[..., : len(index)].transpose(0, 2, 1).reshape(heads, -1)  # (h, N²)
         rows = len(table)
         dtable = np.stack([np.bincount(index.reshape(-1), p, rows) for p in pairs], axis=1)
@@ -103,55 +107,85 @@ def _padded_biases(bias: Array, grid: Pair, window: Pair, shift: Pair) -> Array:
 # ── the windows ──────────────────────────────────────────────────────────────────────────────────
 
 
+SOME = 3072  # numbers of q that are gathered at a time, or else those of one head: 12 of 16 × 16
+
+
+def _heads_at_a_time(heads: int, N: int, d: int) -> int:
+    """How many heads are gathered together: their short rows side by side are long ones.
+
+    One, where rows are padded.
+    """
+    most = 1 if d % LANES else max(1, min(heads, SOME // (N * d)))
+    return -(-heads // -(-heads // most))  # about the same number each time
+
+
+@written_out
+def _part(i: int, parts: int, nW: int, HW: int, wide: int) -> tuple[int, int, int]:
+    """The first token of the image, the window and the first channel that are the i-th in order."""
+    return i // parts // nW * HW, i // parts % nW, i % parts * wide
+
+
 @compiled
 def _forward(
     qkv: Any, places: Any, kinds: Any, biases: Any, y: Any, room: Any,
-    B: int, heads: int, HW: int, C: int,
+    B: int, heads: int, few: int, HW: int, C: int,
 ) -> None:  # fmt: skip
-    kind, N, d = qkv.dtype, places.shape[1], C // heads
+    kind, (nW, N), d = qkv.dtype, places.shape, C // heads
     one, scale = kind.type(1), kind.type(1 / np.sqrt(d))
-    Np, dp = padded(N, 8), padded(d, 8)
+    Np, row, parts = padded(N, 8), few * padded(d, 8), -(-heads // few)
     q, qt, k, v, y_rows, pt, zero = room
-    for b in range(B):
-        for w in range(len(kinds)):
-            for head in range(heads):
-                start = b * HW * 3 * C + head * d
-                gather(qkv, start, 3 * C, places[w], d, scale, q, dp)
-                gather(qkv, start + C, 3 * C, places[w], d, one, k, dp)
-                gather(qkv, start + 2 * C, 3 * C, places[w], d, one, v, dp)
-                turn(q, dp, qt, Np, Np, dp)
-                bias = biases, (kinds[w] * heads + head) * N * Np, Np
-                head_forward(qt, k, v, bias, y_rows, pt, zero, N, N, d, d, Np, dp, dp)
-                scatter(y_rows, dp, places[w], d, one, y, b * HW * C + head * d, C)
+    for i in range(B * parts * nW):
+        token, w, channel = _part(i, parts, nW, HW, few * d)
+        after, next_w, next_channel = _part(i + 1, parts, nW, HW, few * d)
+        start, width = token * 3 * C + channel, min(few * d, C - channel)
+        gather(qkv, start, 3 * C, places[w], width, scale, q, row)
+        gather(qkv, start + C, 3 * C, places[w], width, one, k, row)
+        gather(qkv, start + 2 * C, 3 * C, places[w], width, one, v, row)
+        turn(q, row, qt, Np, Np, row)
+        for j in range(0, width, d):
+            head = (channel + j) // d
+            head_forward(
+                (qt, j * Np, Np), (k, j, row), (v, j, row),
+                (biases, (kinds[w] * heads + head) * N * Np, Np), (y_rows, j, row),
+                pt, zero, N, N, d, d,
+            )  # fmt: skip
+            expect(qkv, after * 3 * C + next_channel + j, 3 * C, places[next_w], d, C, 3)
+        scatter(y_rows, row, places[w], width, one, y, token * C + channel, C)
 
 
 @compiled
 def _backward(
     qkv: Any, places: Any, kinds: Any, biases: Any, g: Any,
-    dqkv: Any, of_image: Any, dbias: Any, room: Any, B: int, heads: int, HW: int, C: int,
+    dqkv: Any, of_image: Any, dbias: Any, room: Any, B: int, heads: int, few: int, HW: int, C: int,
 ) -> None:  # fmt: skip
-    kind, N, d = qkv.dtype, places.shape[1], C // heads
+    kind, (nW, N), d = qkv.dtype, places.shape, C // heads
     one, scale = kind.type(1), kind.type(1 / np.sqrt(d))
-    Np, dp = padded(N, 8), padded(d, 8)
+    Np, row, parts = padded(N, 8), few * padded(d, 8), -(-heads // few)
     q, qt, k, v, dy, dyt, dq, dk, dv, pt, dst, zero = room
-    for b in range(B):
-        of_image[:] = 0
-        for w in range(len(kinds)):
-            for head in range(heads):
-                start = b * HW * 3 * C + head * d
-                gather(qkv, start, 3 * C, places[w], d, scale, q, dp)
-                gather(qkv, start + C, 3 * C, places[w], d, one, k, dp)
-                gather(qkv, start + 2 * C, 3 * C, places[w], d, one, v, dp)
-                gather(g, b * HW * C + head * d, C, places[w], d, one, dy, dp)
-                turn(q, dp, qt, Np, Np, dp)
-                turn(dy, dp, dyt, Np, Np, dp)
-                bias = biases, (kinds[w] * heads + head) * N * Np, Np
-                to = dq, dk, dv, (of_image, head * N * Np, Np)
-                head_backward(
-                    q, qt, k, v, bias, dy, dyt, *to, pt, dst, zero, N, N, d, d, Np, dp, dp
-                )
-                scatter(dq, dp, places[w], d, scale, dqkv, start, 3 * C)
-                scatter(dk, dp, places[w], d, one, dqkv, start + C, 3 * C)
-                scatter(dv, dp, places[w], d, one, dqkv, start + 2 * C, 3 * C)
-        for i in range(len(of_image)):
-            dbias[i] += of_image[i]
+    for i in range(B * parts * nW):
+        token, w, channel = _part(i, parts, nW, HW, few * d)
+        after, next_w, next_channel = _part(i + 1, parts, nW, HW, few * d)
+        start, width = token * 3 * C + channel, min(few * d, C - channel)
+        gather(qkv, start, 3 * C, places[w], width, scale, q, row)
+        gather(qkv, start + C, 3 * C, places[w], width, one, k, row)
+        gather(qkv, start + 2 * C, 3 * C, places[w], width, one, v, row)
+        gather(g, token * C + channel, C, places[w], width, one, dy, row)
+        turn(q, row, qt, Np, Np, row)
+        turn(dy, row, dyt, Np, Np, row)
+        for j in range(0, width, d):
+            head = (channel + j) // d
+            head_backward(
+                (q, j, row), (qt, j * Np, Np), (k, j, row), (v, j, row),
+                (biases, (kinds[w] * heads + head) * N * Np, Np),
+                (dy, j, row), (dyt, j * Np, Np), (dq, j, row), (dk, j, row), (dv, j, row),
+                (of_image, head * N * Np, Np), pt, dst, zero, N, N, d, d,
+            )  # fmt: skip
+            expect(qkv, after * 3 * C + next_channel + j, 3 * C, places[next_w], d, C, 3)
+            expect(g, after * C + next_channel + j, C, places[next_w], d, C, 1)
+        scatter(dq, row, places[w], width, scale, dqkv, start, 3 * C)
+        scatter(dk, row, places[w], width, one, dqkv, start + C, 3 * C)
+        scatter(dv, row, places[w], width, one, dqkv, start + 2 * C, 3 * C)
+        if after > token:
+            for j in range(len(of_image)):
+                dbias[j] += of_image[j]
+            of_image[:] = 0

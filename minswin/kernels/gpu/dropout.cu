@@ -1,11 +1,16 @@
-// Dropout, and its derivative, which is the same: what is kept is scaled, the rest becomes 0.
+// Dropout, and its derivative, which is the same: what is kept is scaled, the rest becomes 0. Where
+// it ADDS, to a residual: onto + dropout(x).
 
 #include "rows.h"
 
-//   x, y (size,)   keep (size / share,) truth values: one for `share` numbers in a row   any grid
-template <typename T>
-__global__ void dropout(const T* x, const void* keep, T* y, Index size, Index share, T scale) {
+//   x, onto, y (size,)   keep (size / share,) truth values, each for `share` numbers   any grid
+template <typename T, bool ADDS>
+__global__ void dropout(
+    const T* x, const void* keep, const T* onto, T* y, Index size, Index share, T scale
+) {
     Index step = gridDim.x * (Index)blockDim.x;
-    for (Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x; i < size; i += step)
-        y[i] = x[i] * (((const unsigned char*)keep)[i / share] ? scale : (T)0);
+    for (Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x; i < size; i += step) {
+        T number = times(x[i], kept(keep, i, share, scale));
+        y[i] = ADDS ? onto[i] + number : number;
+    }
 }

@@ -13,17 +13,23 @@ from minswin.reference import elementwise
 @kernel("dropout", "cupy")
 def dropout(x: Array, keep: Array, *, rate: float) -> tuple[Array, Vjp]:
     """Equals reference.dropout, which runs where `keep` is neither x's shape nor (B, 1, …, 1)."""
-    share = x.size // keep.size if keep.size else 0
     first = x.shape[: keep.ndim - keep.shape.count(1)] + (1,) * keep.shape.count(1)
     fits = x.ndim == keep.ndim and keep.shape in (x.shape, first)
     if not same_float(x) or not fits or keep.dtype != np.bool_ or not x.size:
         return elementwise.dropout(x, keep, rate=rate)
-    scale, keep = x.dtype.type(1 / (1 - rate) if rate < 1 else 0), contiguous(keep)
+    scale, keep = scale_of(x, rate), contiguous(keep)
+    return dropped(x, keep, scale), lambda g: (dropped(g, keep, scale), None)
 
-    def run(x: Array) -> Array:
-        x, y = contiguous(x), array_module(x).empty(x.shape, x.dtype)
-        name = f"dropout<{c_name(x.dtype)}>"
-        launch("dropout.cu", name, *by_elements(x.size), x, keep, y, x.size, share, scale)
-        return y
 
-    return run(x), lambda g: (run(g), None)
+def scale_of(x: Array, rate: float) -> np.floating:
+    """What is kept is multiplied by this number of x's dtype."""
+    return x.dtype.type(1 / (1 - rate) if rate < 1 else 0)
+
+
+def dropped(x: Array, keep: Array, scale: np.floating, onto: Array | None = None) -> Array:
+    """x · keep · scale, added to `onto` where that is given; keep is C-contiguous."""
+    x, y = contiguous(x), array_module(x).empty(x.shape, x.dtype)
+    adds, other = ("false", x) if onto is None else ("true", contiguous(onto))
+    name, share = f"dropout<{c_name(x.dtype)}, {adds}>", x.size // keep.size
+    launch("dropout.cu", name, *by_elements(x.size), x, keep, other, y, x.size, share, scale)
+    return y

@@ -2,15 +2,27 @@
 
 #include "rows.h"
 
-//   x, y (rows, C)   weight, bias (C,)   mean, rstd (rows,)   block (32, n)   grid (rows / n)
-template <typename T>
+// Where it ADDS, the row is x + branch · factor, which it writes into `total`. factor is 1 where share
+// is 0; else dropout's: each truth value of `keep` is for `share` rows.
+//
+//   x, branch, total, y (rows, C)   keep (rows / share,)   weight, bias (C,)   mean, rstd (rows,)
+//   block (32, n)   grid (rows / n)
+template <typename T, bool ADDS>
 __global__ void layer_norm_forward(
-    const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd, Index rows, Index C, T eps
+    const T* x, const T* branch, const void* keep, const T* weight, const T* bias, T* total, T* y,
+    T* mean, T* rstd, Index rows, Index C, Index share, T scale, T eps
 ) {
     Index row = blockIdx.x * (Index)blockDim.y + threadIdx.y;
     if (row >= rows) return;  // with all of its warp
     x += row * C;
     y += row * C;
+    if (ADDS) {
+        T factor = share ? kept(keep, row, share, scale) : (T)1;
+        branch += row * C;
+        total += row * C;
+        for (Index j = threadIdx.x; j < C; j += WARP) total[j] = x[j] + times(branch[j], factor);
+        x = total;  // each thread reads what it has written
+    }
     T sum = 0, squares = 0;
     for (Index j = threadIdx.x; j < C; j += WARP) sum += x[j];
     T m = warp_sum(sum) / C;
@@ -23,15 +35,18 @@ __global__ void layer_norm_forward(
     }
 }
 
-// dx, to which ADDS adds `onto`; and over the rows of each chunk the sums of the gradients of weight
+// dx, to which ADDS adds `onto`; where share is not 0, also `dropped`, the gradient of the branch: dx
+// times its factor, as above; and over the rows of each chunk the sums of the gradients of weight
 // and bias: see sum_columns. A warp has every n-th row of a chunk, and sums of its own: of weight
 // and of bias, in shared memory, where nobody but their own thread comes before the barrier.
 //
-//   g, onto, dx (rows, C)   sums (chunks, 2, C)   shared (n, 2, C)   block (32, n)   grid (chunks)
+//   g, onto, dx, dropped (rows, C)   keep (rows / share,)   sums (chunks, 2, C)   shared (n, 2, C)
+//   block (32, n)   grid (chunks)
 template <typename T, bool ADDS>
 __global__ void layer_norm_backward(
-    const T* x, const T* weight, const T* mean, const T* rstd, const T* g, const T* onto, T* dx,
-    double* sums, Index rows, Index C, Index chunk
+    const T* x, const T* weight, const T* mean, const T* rstd, const T* g, const T* onto,
+    const void* keep, T* dx, T* dropped, double* sums, Index rows, Index C, Index chunk,
+    Index share, T scale
 ) {
     T *all = shared_numbers<T>(), *of_weight = all + threadIdx.y * 2 * C, *of_bias = of_weight + C;
     for (Index j = threadIdx.x; j < C; j += WARP) of_weight[j] = of_bias[j] = 0;
@@ -48,9 +63,12 @@ __global__ void layer_norm_backward(
         }
         level = warp_sum(level) / C;
         along = warp_sum(along) / C;
+        T factor = share ? kept(keep, row, share, scale) : (T)0;
         for (Index j = threadIdx.x; j < C; j += WARP) {
             T d = (g[at + j] * weight[j] - level - (x[at + j] - m) * r * along) * r;
-            dx[at + j] = ADDS ? onto[at + j] + d : d;
+            if (ADDS) d = onto[at + j] + d;
+            dx[at + j] = d;
+            if (share) dropped[at + j] = d * factor;
         }
     }
     __syncthreads();

@@ -16,6 +16,16 @@ __device__ T* shared_numbers() {
     return (T*)dynamic_memory;
 }
 
+// What dropout multiplies number `at` by, where one truth value is for `share` numbers in a row.
+template <typename T>
+__device__ T kept(const void* keep, Index at, Index share, T scale) {
+    return ((const unsigned char*)keep)[at / share] ? scale : (T)0;
+}
+
+// x y, rounded before anything is added to it: a sum has the bits of the separate steps.
+__device__ inline float times(float x, float y) { return __fmul_rn(x, y); }
+__device__ inline double times(double x, double y) { return __dmul_rn(x, y); }
+
 template <typename T>
 __device__ T warp_sum(T x) {
     for (int step = WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);

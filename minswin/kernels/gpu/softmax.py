@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minswin.arrays import Array, Vjp, array_module
 from minswin.kernels import kernel
 from minswin.kernels.gpu.launch import by_rows, c_name, contiguous, launch, same_float
@@ -10,25 +12,26 @@ from minswin.reference import normalize
 
 @kernel("softmax", "cupy")
 def softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
-    """Equals reference.softmax, which runs for empty arrays."""
-    if not same_float(x) or x.size == 0:
+    """Equals reference.softmax, which runs for empty and 0-d arrays, and several axes."""
+    if _left_to_definition(x, axis):
         return normalize.softmax(x, axis=axis)
     return _along(x, axis, "false")
 
 
 @kernel("log_softmax", "cupy")
 def log_softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
-    """Equals reference.log_softmax, which runs for empty arrays."""
-    if not same_float(x) or x.size == 0:
+    """Equals reference.log_softmax, which runs for empty and 0-d arrays, and several axes."""
+    if _left_to_definition(x, axis):
         return normalize.log_softmax(x, axis=axis)
     return _along(x, axis, "true")
 
 
+def _left_to_definition(x: Array, axis: Any) -> bool:
+    return not same_float(x) or x.size == 0 or x.ndim == 0 or not isinstance(axis, int)
+
+
 def _along(x: Array, axis: int, log: str) -> tuple[Array, Vjp]:
     """Bring the axis to the end, run the kernel on rows, and bring it back."""
-    if x.ndim == 0:  # one number, in NumPy a row of its own; CuPy knows no axis of it
-        y, undo = _along(x.reshape(1), axis, log)
-        return y.reshape(()), lambda g: (undo(g.reshape(1))[0].reshape(()),)
     xp, names = array_module(x), f"<{c_name(x.dtype)}, {log}>"
     x = contiguous(xp.moveaxis(x, axis, -1))
     y, columns = xp.empty(x.shape, x.dtype), x.shape[-1]

@@ -12,6 +12,7 @@ from minswin.look import features, planes, positions
 from minswin.look.attention import Attention
 from minswin.look.page.recorded import as_text, recorded_attention
 from minswin.look.page.subject import Sight, Subject, pixels_as_uri
+from minswin.look.page.tokens import steps_of
 from minswin.look.page.weights import (
     rounded_weights,
     runs_in_the_page,
@@ -36,6 +37,7 @@ def page_data(subject: Subject, records: list[Attention]) -> Data:
         "classes": list(subject.classes),
         "macs": model.flops(subject.size),
         "family": (settings_of(model) or {}).get("family", "other"),
+        "stem": [step._asdict() for step in steps_of(model)],
         "depth": len(records),
         "front": records[0].front if records else 0,
         "windows": any(record.window != record.covered for record in records),

@@ -357,8 +357,7 @@ function* patchMerging(x, weights, at) {
 }
 
 function* patchEmbed(image, weights, at, stride) {
-  const [, , kh, kw] = weights[at + "proj.weight"].shape; // larger than the stride: they overlap
-  const padding = [kh > stride[0] ? stride[0] - 1 : 0, kw > stride[1] ? stride[1] - 1 : 0];
+  const { padding } = convolution(weights, at + "proj", stride);
   const x = yield* show(at + "patches", conv2d(image, weights, at + "proj", stride, padding));
   if (!weights[at + "norm.weight"]) return x;
   return yield* show(at + "norm", layerNorm(x, weights, at + "norm", 1e-5));
@@ -427,16 +426,35 @@ function* vit({ settings, weights }, image, options = {}) {
   }
 }
 
-// Patches, overlapping ones, or 3×3 convolutions: those that change the channels halve the map.
+// Patches, overlapping ones, or 3×3 convolutions, each with a norm and GELU, and a linear map.
 function* stem(image, weights, patch) {
-  const at = "patch_embed.";
+  const at = "patch_embed.", layers = convolutionsOf(weights, patch);
   if (!weights[at + "convs.0.weight"]) return yield* patchEmbed(image, weights, at, patch);
+  for (let i = 0; i + 1 < layers.length; i++) {
+    const x = conv2d(image, weights, layers[i].name, layers[i].stride, layers[i].padding);
+    yield* show(layers[i].name, channelsFirst(x));
+    const y = yield* show(`${at}norms.${i}`, layerNorm(x, weights, `${at}norms.${i}`, 1e-6));
+    image = channelsFirst(yield* show(at + (i ? `gelu_${i}` : "gelu"), gelu(y)));
+  }
+  const x = conv2d(image, weights, at + "proj", [1, 1]);
+  yield* show(at + "proj", channelsFirst(x));
+  return yield* show(at + "patches", x);
+}
+
+// The convolutions that make tokens of an image, in order; 3×3 ones that change the channels halve.
+function convolutionsOf(weights, patch) {
+  const at = "patch_embed.", found = [];
   for (let i = 0; weights[`${at}convs.${i}.weight`]; i++) {
     const [to, from] = weights[`${at}convs.${i}.weight`].shape, stride = i && to === from ? 1 : 2;
-    const x = conv2d(image, weights, `${at}convs.${i}`, [stride, stride], [1, 1]);
-    image = channelsFirst(gelu(yield* show(`${at}norms.${i}`, layerNorm(x, weights, `${at}norms.${i}`, 1e-6))));
+    found.push({ ...convolution(weights, `${at}convs.${i}`, [stride, stride]), padding: [1, 1] });
   }
-  return yield* show(at + "proj", conv2d(image, weights, at + "proj", [1, 1]));
+  return [...found, convolution(weights, at + "proj", found.length ? [1, 1] : patch)];
+}
+
+// Patches that are larger than the stride overlap, and end where others would.
+function convolution(weights, name, stride) {
+  const kernel = weights[name + ".weight"].shape.slice(2);
+  return { name, kernel, stride, padding: kernel.map((k, i) => (k > stride[i] ? stride[i] - 1 : 0)) };
 }
 
 // Tokens without a place come first; the last three rows of the table are theirs.

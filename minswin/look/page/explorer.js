@@ -25,6 +25,7 @@ function shown() {
 
 let scheduled = false;
 let stale = false;
+const busy = () => scheduled || runner.busy || Boolean(runner.waiting);
 
 // Another picture or another switch: run the model; otherwise draw again.
 function changed({ rerun = false } = {}) {
@@ -43,7 +44,7 @@ function answered(milliseconds) {
   blocks = blocksOf(state.options);
   showAnswer();
   if (milliseconds !== null) find("#timing").textContent =
-    `${million(page.macs)} multiply-adds in ${Math.max(1, Math.round(milliseconds))} ms, in this browser`;
+    `${million(page.macs)} multiply-adds in ${Math.max(1, Math.round(milliseconds))} ms, in this browser.`;
   drawPicture();
   speak();
   document.dispatchEvent(new CustomEvent("answered"));

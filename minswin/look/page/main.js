@@ -92,5 +92,5 @@ function figures() {
 leaveOut();
 begin();
 
-// For the console: every tensor of the last run by name, and the model to run again.
-window.minswin = { steps: () => steps, blocks: () => blocks, state, source, model, run, reachOf, sharesOf, neighbourhood };
+// For the console: every tensor of the last run by name, and the model to run again. busy: whether an answer is still to come.
+window.minswin = { steps: () => steps, busy, blocks: () => blocks, state, source, model, run, reachOf, sharesOf, neighbourhood };

@@ -189,7 +189,7 @@ function strip(pen, values, left, top, wide, high, opacity) {
 
 // ── how far a token sees ────────────────────────────────────────────────────────────────────────
 
-// The tokens of the first map that a token depends on after block `upto`: 1 for each.
+// The pixels that a token depends on after block `upto`, (H, W): 1 for each.
 function reachOf(chain, upto, token, masked = true) {
   let reached = new Set([token]);
   for (let i = upto; i >= 0; i--) {
@@ -202,7 +202,20 @@ function reachOf(chain, upto, token, masked = true) {
     reached = seen;
     if (i && chain[i - 1].stage !== block.stage) reached = unmerged(reached, chain[i - 1].grid, block.grid);
   }
-  return Uint8Array.from({ length: chain[0].grid[0] * chain[0].grid[1] }, (_, i) => (reached.has(i) ? 1 : 0));
+  return pixelsOf(reached, chain[0].grid);
+}
+
+// The pixels of tokens of the first map: back through the convolutions that made them.
+function pixelsOf(tokens, grid) {
+  const size = [imageHeight, imageWidth], seen = new Uint8Array(imageHeight * imageWidth), layers = [...page.stem].reverse();
+  tokens.forEach((token) => {
+    const [[top, below], [left, right]] = [Math.floor(token / grid[1]), token % grid[1]].map((place, i) => {
+      const [from, to] = layers.reduce(([a, b], { stride, padding, kernel }) => [a * stride[i] - padding[i], b * stride[i] - padding[i] + kernel[i] - 1], [place, place]);
+      return [Math.max(0, Math.floor(from)), Math.min(size[i], Math.floor(to) + 1)];
+    });
+    for (let row = top; row < below; row++) seen.fill(1, row * imageWidth + left, row * imageWidth + right);
+  });
+  return seen;
 }
 
 function unmerged(reached, [H, W], [, w]) {
@@ -230,12 +243,16 @@ function drawReach(place, upto) {
   all("canvas", place).forEach((made, n) => {
     made.closest("figure").hidden = !chains[n];
     if (!chains[n]) return;
-    const reached = reachOf(chains[n], upto, tokenAt(chains[n][upto], pin_), state.options.mask), [H, W] = chains[n][0].grid, pen = made.getContext("2d"), unit = 320 / Math.max(H, W);
-    [made.width, made.height] = [W * unit, H * unit];
+    const reached = reachOf(chains[n], upto, tokenAt(chains[n][upto], pin_), state.options.mask), pen = made.getContext("2d"), unit = 320 / Math.max(imageHeight, imageWidth);
+    [made.width, made.height] = [imageWidth * unit, imageHeight * unit];
     pen.imageSmoothingEnabled = false;
     pen.drawImage(source, 0, 0, made.width, made.height);
     const pale = `rgb(${css("--pale")} / .82)`;
-    reached.forEach((seen, i) => { if (!seen) fill(pen, pale, (i % W) * unit, Math.floor(i / W) * unit, unit, unit); });
+    for (let i = 0; i < reached.length; i++) if (!reached[i]) {
+      const first = i; // of a piece of a row that is not reached
+      while ((i + 1) % imageWidth && !reached[i + 1]) i++;
+      fill(pen, pale, (first % imageWidth) * unit, Math.floor(i / imageWidth) * unit, (i - first + 1) * unit, unit);
+    }
     const grid = chains[n][upto].grid, token = tokenAt(chains[n][upto], pin_), side = [made.width / grid[1], made.height / grid[0]];
     [pen.strokeStyle, pen.lineWidth] = [css("--a"), 4];
     pen.strokeRect((token % grid[1]) * side[0], Math.floor(token / grid[1]) * side[1], ...side);

@@ -12,8 +12,9 @@ from minswin.arrays import to_numpy
 from minswin.autograd import no_grad
 from minswin.composites import spelled_out
 from minswin.layers import windows
-from minswin.layers.embeddings import PatchEmbed
+from minswin.layers.embeddings import ConvStem, PatchEmbed
 from minswin.layers.windows_v2 import BIAS, WindowAttentionV2
+from minswin.layers.words import WordEmbed
 from minswin.look import cost
 from minswin.look.page.subject import Subject
 from minswin.models import SwinTransformer
@@ -165,6 +166,8 @@ class Quote(NamedTuple):
 
 QUOTES = {
     "tokens": Quote(PatchEmbed, "self.proj(x)"),
+    "convolutions": Quote(ConvStem, "ops.gelu(norm(x))"),
+    "words": Quote(WordEmbed, "x.reshape(n, c"),
     "attention": Quote(spelled_out, "@ k.transpose"),
     "cost": Quote(cost.wmsa_macs, "return"),
     "shifting": Quote(SwinTransformer, "j % 2 == 1"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from minswin.look import planes
 from minswin.look.attention import attention_maps
-from minswin.look.page import words
+from minswin.look.page import tokens, words
 from minswin.look.page.data import moved_by_float16, page_data, recorded
 from minswin.look.page.subject import Subject
 from minswin.look.page.weights import runs_in_the_page
@@ -50,6 +50,7 @@ def _page(subject: Subject, data: dict[str, Any]) -> bytes:
     slots = {
         **_sentences(subject, data),
         **{f"line:{name}": words.code_line(name) for name in words.QUOTES},
+        "line:tokens": words.code_line(tokens.quote(subject.model)),
         "style": _file("page.css"),
         "engine": _file("engine.js"),
         "program": "\n".join(_file(f"{name}.js") for name in PROGRAMS),
@@ -64,7 +65,6 @@ def _sentences(subject: Subject, data: dict[str, Any]) -> dict[str, str]:
     model, cost, live = subject.model, subject.cost, data["weights"] is not None
     name, picture = model.name, subject.samples[0].name
     vit = isinstance(model, VisionTransformer)
-    patch = getattr(model, "patch_size", (0, 0))
     return {
         "title": html.escape(f"How {name} sees {picture}"),
         "heading": words.heading(subject, live),
@@ -72,8 +72,9 @@ def _sentences(subject: Subject, data: dict[str, Any]) -> dict[str, str]:
         "recorded": ""
         if live
         else words.about_recording(model, data["left_out"], data["heads_left_out"]),
-        "patch": f"{patch[0]}×{patch[1]}",
-        "channels": str(getattr(model, "embed_dim", None) or _width(model)),
+        "tokens": tokens.about_tokens(model),
+        "formula:tokens": tokens.formula(model),
+        "walls": tokens.about_walls(model),
         "cost_channels": str(cost.C),
         "cost_window": str(cost.M),
         "measured": words.measured(cost.whole, cost.windows, cost.patch),
@@ -83,12 +84,6 @@ def _sentences(subject: Subject, data: dict[str, Any]) -> dict[str, str]:
         "points": words.about_points(subject, planes.available_methods()),
         "footer": words.footer(moved_by_float16(model, subject.x) if live else None),
     }
-
-
-def _width(model: Any) -> int:
-    """Channels of a token of the first map."""
-    embed = getattr(model, "patch_embed", None)
-    return int(embed.proj.weight.shape[0]) if embed is not None else 0
 
 
 def _file(name: str) -> str:

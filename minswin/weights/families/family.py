@@ -55,6 +55,7 @@ class Family:
     base: what transformers puts before every name, but not where it saves a model without a head
     buffers: last parts of the names of arrays that follow from the model; check: compares them
     fits: whether the shapes are those of this naming
+    never: a pattern in a name, ours or another's, that this family has not
     parts: what others have and our models do not, by patterns of names
     """
 
@@ -71,13 +72,19 @@ class Family:
         default=_no_facts
     )
     fits: Callable[[Mapping[str, np.ndarray]], bool] = field(default=lambda weights: True)
+    never: str = ""
 
     @property
     def name(self) -> str:
         return self.model.family
 
-    def may_be(self, weights: Mapping[str, np.ndarray]) -> bool:
-        """Whether the weights have what only this family has, and in shapes that only it has."""
+    def may_be(self, weights: Mapping[str, np.ndarray], unknown: Iterable[str] = ()) -> bool:
+        """Whether the weights have what only this family has, and in shapes that only it has.
+
+        unknown: the names beside them that a table of the family does not have
+        """
+        if self.never and any(re.search(self.never, name) for name in (*weights, *unknown)):
+            return False
         return any(re.fullmatch(self.mark, name) for name in weights) and self.fits(weights)
 
     def why_unknown(self, names: Iterable[str]) -> str:
@@ -99,6 +106,35 @@ def count(weights: State, pattern: str) -> int:
     return max((int(m[1]) + 1 for m in matches if m), default=0)
 
 
-def image_of(tokens: int, patch: list[int]) -> Any:
-    """The image that has this many patches, if it is square."""
-    return isqrt(tokens) * patch[0], isqrt(tokens) * patch[1]
+def of_embedding(weights: State) -> tuple[Settings, list[int] | None]:
+    """The settings of what makes tokens of an image, and the sides of a patch if they are known.
+
+    Of convolutions those that change the channels halve the map. Patches of an odd side p may be
+    overlapping ones of (p + 1)/2, whose weights have the same shape: both are told, and no stem.
+    """
+    channels, _, *patch = weights["patch_embed.proj.weight"].shape
+    convs = count(weights, r"patch_embed\.convs\.(\d+)\.weight")
+    if convs:
+        halvings = len({len(weights[f"patch_embed.convs.{i}.weight"]) for i in range(convs)})
+        patch = [2**halvings] * 2
+        stem: Settings = {"stem": "convolutions", "stem_depth": convs // halvings - 1}
+        return {"embed_dim": channels, "patch_size": tuple(patch), **stem}, patch
+    if min(patch) > 1 and all(side % 2 for side in patch):
+        inner = [(side + 1) // 2 for side in patch]
+        either = f"{_sides(inner)} with stem=overlapping, or {_sides(patch)} with stem=patches"
+        return {"embed_dim": channels, "patch_size": either}, None
+    return {"embed_dim": channels, "patch_size": tuple(patch), "stem": "patches"}, patch
+
+
+def _sides(patch: list[int]) -> str:
+    return str(patch[0] if patch[0] == patch[1] else tuple(patch))
+
+
+def image_of(grid: Iterable[int], patch: list[int] | None) -> Settings:
+    """The size of the image that has so many patches of these sides; nothing if none are given."""
+    return {"img_size": tuple(n * p for n, p in zip(grid, patch, strict=True))} if patch else {}
+
+
+def square(tokens: int) -> Pair:
+    """The square map that has so many tokens."""
+    return isqrt(tokens), isqrt(tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isqrt
@@ -10,7 +11,16 @@ import numpy as np
 
 from minswin.models.swin import SwinTransformer
 from minswin.models.swin_v2 import SwinTransformerV2
-from minswin.weights.families.family import Facts, Family, Settings, State, count, image_of
+from minswin.weights.families.family import (
+    Facts,
+    Family,
+    Settings,
+    State,
+    count,
+    image_of,
+    of_embedding,
+    square,
+)
 from minswin.weights.families.swin_buffers import BUFFERS, check
 
 # ── names: ours that all implementations have, then how each differs ─────────────────────────────
@@ -31,8 +41,11 @@ _NAMES = """
     head
 """
 
+# the convolutions are ours
 _MICROSOFT = """
     absolute_pos_embed
+    patch_embed.convs.{i}
+    patch_embed.norms.{i}
     layers.{i}.blocks.{j}.*
         attn_mask                     =                                buffer
         attn.relative_position_index  =                                buffer
@@ -135,16 +148,18 @@ _TRANSFORMERS_V2 = (_TRANSFORMERS + _LINEARS_4 + _V2_ATTENTION_4).replace(" swin
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────
 
+_ATTENTION = r"layers\.\d+\.blocks\.\d+\.attn\."  # of every block, with a bias or without
+_V2_BIAS = r"\.(attn|self)\.(logit_scale|q_bias|cpb_mlp|continuous_position_bias_mlp)\b"
+
 
 def _settings(weights: State, facts: Facts) -> Settings:
-    channels, _, *patch = weights["patch_embed.proj.weight"].shape
+    settings, patch = of_embedding(weights)
     stages = count(weights, r"layers\.(\d+)\.")
-    settings: Settings = {"embed_dim": channels, "patch_size": tuple(patch)}
     settings["depths"] = tuple(
         count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)
     )
     first = "layers.{}.blocks.0.attn.{}"
-    v2 = any(name.endswith("logit_scale") for name in weights)
+    v2 = any(re.search(_V2_BIAS, name) for name in weights)
     of_heads = "logit_scale" if v2 else "relative_position_bias_table"  # (h, 1, 1) or (rows, h)
     shapes = [np.shape(weights[first.format(i, of_heads)]) for i in range(stages)]
     settings["num_heads"] = tuple(shape[0 if v2 else 1] for shape in shapes)
@@ -157,13 +172,15 @@ def _settings(weights: State, facts: Facts) -> Settings:
         sides = (facts.pretrained.get(i, 0) for i in range(stages))
         settings["pretrained_window_sizes"] = tuple(sides)
     if 0 in facts.grids:
-        settings["img_size"] = tuple(n * p for n, p in zip(facts.grids[0], patch, strict=True))
+        settings |= image_of(facts.grids[0], patch)
     settings["qkv_bias"] = first.format(0, "q_bias" if v2 else "qkv.bias") in weights
-    settings["mlp_ratio"] = weights["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / channels
-    settings["patch_norm"] = "patch_embed.norm.weight" in weights
+    hidden, channels = weights["layers.0.blocks.0.mlp.fc1.weight"].shape
+    settings["mlp_ratio"] = hidden / channels
+    if settings.get("stem") != "convolutions":  # which have norms of their own
+        settings["patch_norm"] = "patch_embed.norm.weight" in weights
     settings["ape"] = "absolute_pos_embed" in weights
     if settings["ape"]:
-        settings["img_size"] = image_of(weights["absolute_pos_embed"].shape[1], patch)
+        settings |= image_of(square(weights["absolute_pos_embed"].shape[1]), patch)
     return settings
 
 
@@ -180,7 +197,7 @@ def _merges_at_the_end(weights: Mapping[str, np.ndarray]) -> bool:
 SWIN = Family(
     paper="Swin Transformer",
     model=SwinTransformer,
-    mark=r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table",
+    mark=_ATTENTION + r"(relative_position_bias_table|qkv\.weight)",
     names=_NAMES + _BIAS_TABLE,
     tables={
         "microsoft": _MICROSOFT,
@@ -194,12 +211,13 @@ SWIN = Family(
     buffers=BUFFERS,
     check=check,
     fits=_merges_at_the_end,
+    never=_V2_BIAS,
 )
 SWIN_V2 = replace(
     SWIN,
     paper="Swin Transformer V2",
     model=SwinTransformerV2,
-    mark=r"layers\.\d+\.blocks\.\d+\.attn\.logit_scale",
+    mark=_ATTENTION + r"(logit_scale|q_bias|cpb_mlp\.\d+\.\w+)",
     names=_NAMES + _BIAS_NETWORK,
     tables={
         "microsoft": _MICROSOFT + _TWO_BIASES.replace("MARK", "buffer"),
@@ -208,4 +226,5 @@ SWIN_V2 = replace(
         "torchvision": _TORCHVISION + _V2_TORCHVISION,
     },
     base="swinv2",
+    never="",
 )

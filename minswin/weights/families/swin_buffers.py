@@ -204,7 +204,8 @@ def guess_windows(
     if len(geometries) == 1:
         return stages_of(next(iter(named.values())))
     if settings.get("window_size") and not masks:
-        return _fit_tables(stages_of({**settings, "img_size": _large_enough(settings)}), weights)
+        any_image = {"patch_size": 1, "img_size": _large_enough(settings)}
+        return _fit_tables(stages_of({**settings, **any_image}), weights)
     which = f"it may be any of {', '.join(named)}" if named else "it is no named model"
     unknown = "size of the image" if settings.get("window_size") else "window"
     raise ValueError(
@@ -238,8 +239,8 @@ def _geometry(settings: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _large_enough(settings: Mapping[str, Any]) -> Pair:
-    """An image on whose last map the window fits."""
-    window, patch = settings["window_size"], settings["patch_size"]
+    """A first map on whose last one the window fits."""
+    window = settings["window_size"]
     sides = window if isinstance(window, tuple) else (window, window)
     factor = 2 ** len(settings["depths"])
-    return sides[0] * patch[0] * factor, sides[1] * patch[1] * factor
+    return sides[0] * factor, sides[1] * factor

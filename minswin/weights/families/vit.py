@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from minswin.models.deit import DistilledVisionTransformer
 from minswin.models.vit import VisionTransformer
-from minswin.weights.families.family import Facts, Family, Settings, State, count, image_of
+from minswin.weights.families.family import (
+    Facts,
+    Family,
+    Settings,
+    State,
+    count,
+    image_of,
+    of_embedding,
+    square,
+)
 
 VIT_NAMES = """
     cls_token
@@ -23,7 +32,10 @@ VIT_NAMES = """
     head
 """
 
+# the convolutions are ours
 _TIMM = """
+    patch_embed.convs.{i}
+    patch_embed.norms.{i}
     blocks.{i}.attn.qkv
     blocks.{i}.rel_pos.*          blocks.{i}.attn.rel_pos.*
         relative_position_bias_table
@@ -101,15 +113,15 @@ def _distilled(table: str) -> str:
 
 
 def _settings(weights: State, _: Facts) -> Settings:
-    channels, _, *patch = weights["patch_embed.proj.weight"].shape
+    settings, patch = of_embedding(weights)
     extra = ("cls_token" in weights) + ("dist_token" in weights)
-    settings: Settings = {"embed_dim": channels, "patch_size": tuple(patch)}
     settings["depth"] = count(weights, r"blocks\.(\d+)\.")
-    settings["mlp_ratio"] = weights["blocks.0.mlp.fc1.weight"].shape[0] / channels
+    hidden, channels = weights["blocks.0.mlp.fc1.weight"].shape
+    settings["mlp_ratio"] = hidden / channels
     settings["qkv_bias"] = "blocks.0.attn.qkv.bias" in weights
     settings["global_pool"] = "token" if "cls_token" in weights else "avg"
     if "pos_embed" in weights:
-        settings["img_size"] = image_of(weights["pos_embed"].shape[1] - extra, patch)
+        settings |= image_of(square(weights["pos_embed"].shape[1] - extra), patch)
         settings["positions"] = "learned"
     if "pre_logits.fc.weight" in weights:
         settings["representation_size"] = len(weights["pre_logits.fc.weight"])
