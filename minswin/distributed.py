@@ -13,13 +13,14 @@ MPI Forum 2021, *MPI: A Message-Passing Interface Standard*, version 4.0, chapte
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -198,12 +199,29 @@ class MPIGroup(Group):
         return True
 
     def abort(self, status: int) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            _wait_until_read(stream)
         self._mpi.COMM_WORLD.Abort(status)
 
 
 # ── speaking and ending as one ───────────────────────────────────────────────────────────────────
+
+
+def _wait_until_read(stream: TextIO, patience: float = PATIENCE) -> None:
+    """Wait until a pipe is empty: mpiexec forgets what it has not read yet when a rank aborts."""
+    try:
+        import fcntl
+        import termios
+
+        if not stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+            return
+    except (ImportError, OSError):  # Windows; a stream without a file
+        return
+    unread, until = bytearray(b"some"), time.monotonic() + patience
+    while any(unread) and time.monotonic() < until:
+        time.sleep(0.001)
+        fcntl.ioctl(stream, termios.FIONREAD, unread)  # how many bytes, as an int of C
 
 
 @contextmanager

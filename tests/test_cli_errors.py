@@ -47,6 +47,10 @@ tiny = command_line.tiny  # the fixture
         (["models", "--xyz"], "minswin: error: unknown option --xyz (see minswin models --help)"),
         (["train", "shapes"], "unexpected argument 'shapes' (see minswin train --help)"),
         (["train", "--count", "-5"], "count must be 32 or more, got -5"),
+        (
+            ["trace", "--model", "swin_shapes", "-o", "out", "--input", "no.npy"],
+            "trace: there is no no.npy; give the path of one that is there",
+        ),
     ],
 )
 def test_an_error_is_one_line(capsys, arguments, message):

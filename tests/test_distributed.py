@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from tiny_models import batch, tiny_model
 
 from minswin import data_parallel, ops
 from minswin.buckets import Exchange, Traffic, plan
-from minswin.distributed import Group, MPIGroup, Share, launched, world
+from minswin.distributed import Group, MPIGroup, Share, _wait_until_read, launched, world
 from minswin.layers.convolutions import BatchNorm2d
 
 # ── the group ────────────────────────────────────────────────────────────────────────────────────
@@ -276,6 +279,26 @@ def test_a_rank_that_failed_alone_ends_all():
     )
     done = ranks.start(2, "-c", code, timeout=HANG)
     assert done.returncode == 3 and "alone True" in done.stdout
+
+
+def test_last_words_are_read_before_the_others_are_ended():
+    source, sink = os.pipe()
+    heard = []
+
+    def listen_late():
+        time.sleep(0.2)
+        heard.append(os.read(source, 100))
+
+    with os.fdopen(sink, "w") as stream, ThreadPoolExecutor(1) as pool:
+        print("what was wrong", file=stream, flush=True)
+        listening = pool.submit(listen_late)
+        _wait_until_read(stream)
+        assert heard == [b"what was wrong\n"]
+        listening.result()
+        print("to nobody", file=stream, flush=True)
+        _wait_until_read(stream, patience=0.0)  # ends all the same
+    os.close(source)
+    _wait_until_read(io.StringIO("no pipe"))
 
 
 def test_signals_are_handled_while_a_rank_waits_for_another():

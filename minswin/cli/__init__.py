@@ -66,8 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("MINSWIN_TRACEBACK") == "1" or not isinstance(error, EXPECTED):
             raise
-        tell(f"minswin: error: {' '.join(str(error).split()) or type(error).__name__}")
+        tell(f"minswin: error: {_said(options.command, error)}")
         return 2
+
+
+def _said(command: str, error: Exception) -> str:
+    """An error in one line; what the system says of a file is told as ours are."""
+    if isinstance(error, OSError) and error.filename and error.args[1:] == (error.strerror,):
+        if isinstance(error, FileNotFoundError):
+            return f"{command}: there is no {error.filename}; give the path of one that is there"
+        return f"{command}: {error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager

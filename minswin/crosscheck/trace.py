@@ -59,7 +59,9 @@ def trace(
     more = {"clip": clip, "warmup": warmup, "smoothing": smoothing or None, "ema": ema}
     more = {name: value for name, value in more.items() if value is not None}
     if more and not steps:
-        raise ValueError(f"trace: {', '.join(more)} need optimizer steps; give steps=3, say")
+        raise ValueError(
+            f"trace: without optimizer steps there is no {' and no '.join(more)}; give steps=3, say"
+        )
     told = {"format": FORMAT, "minswin": VERSION, **(header or {})}
     told |= {"dtypes": list(dtypes), "backend": backend, "losses": {}}
     if steps:
