@@ -1,6 +1,6 @@
 """Mistakes that were written down before the search existed: found, named, and none named wrongly.
 
-python -m tests.parity.test_unseen first TABLE.md        of first, later, third, real or fifth
+python -m tests.parity.test_unseen first TABLE.md        or later, third, real, fifth, sixth
 python -m tests.parity.test_unseen third TABLE.md alone  the same from image and logits alone
 """
 
@@ -27,6 +27,7 @@ from .unseen_fifth import FIFTH
 from .unseen_later import LATER
 from .unseen_mistakes import MISTAKES
 from .unseen_real import REAL
+from .unseen_sixth import SIXTH
 from .unseen_third import THIRD
 from .wrong_ports import IMAGES, LR, MODELS, STEPS, Mistake, seen, trained
 
@@ -116,7 +117,8 @@ def test_a_mistake_is_found_and_not_called_something_else(mistake: Mistake) -> N
 def main() -> None:
     rows = ["| family | mistake | met in | first wrong tensor | named | in CPU s | added later |",
             "|---|---|---|---|---|---|---|"]  # fmt: skip
-    lists = {"first": MISTAKES, "later": LATER, "third": THIRD, "real": REAL, "fifth": FIFTH}
+    lists = {"first": MISTAKES, "later": LATER, "third": THIRD, "real": REAL, "fifth": FIFTH,
+             "sixth": SIXTH}  # fmt: skip
     for mistake in lists[sys.argv[1]]:
         o = outcome(mistake, alone="alone" in sys.argv)
         rows.append(

@@ -240,6 +240,10 @@ def _loss(logits: Any, labels: Any, smoothing: float, wrong: str) -> Any:
         share, y = smoothing / logits.shape[1], logits.log_softmax(1)
         right = y.gather(1, labels[:, None])[:, 0]
         return -((1 - smoothing - share) * right + share * y.sum(1)).mean()
+    if "share 1 − ε" in wrong:
+        y = logits.log_softmax(1)
+        right = y.gather(1, labels[:, None])[:, 0]
+        return -(1 - smoothing) * (right + y.mean(1)).mean()
     return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
@@ -282,6 +286,8 @@ def _rate(t: int, warmup: int | None, wrong: str) -> float:
         done = step / STEPS
     if "a straight line" in wrong:
         return LR + (final - LR) * done
+    if "cut off at the final rate" in wrong:
+        return max(LR * (1 + np.cos(np.pi * done)) / 2, final)
     return final + (LR - final) * (1 + np.cos(np.pi * done)) / 2
 
 
@@ -292,8 +298,9 @@ def _average(mean: Any, parameters: Any, decay: float, t: int, wrong: str) -> No
         for i in range(1, t + 1):
             d = min(last, (1 + i) / (10 + i))
             last = 1 - d
+    share = d - 1 if "pushed away" in wrong else 1 - d
     for n, p in parameters.items():
-        mean[n] += (1 - d) * (p - mean[n])
+        mean[n] += share * (p - mean[n])
 
 
 def _sgd(p: Any, momentum: Any, lr: float, wrong: str) -> None:
@@ -315,6 +322,8 @@ def _adamw(p: Any, m: Any, v: Any, lr: float, rate: float, t: int, wrong: str) -
     m.mul_(beta1).add_((1 - beta1) * g)
     v.mul_(beta2).add_((1 - beta2) * g * g)
     v_hat, m_hat = v / (1 - beta2**t), m / (1 - beta1**t)
+    if "multiplied by their correction" in wrong:
+        v_hat, m_hat = v * (1 - beta2**t), m * (1 - beta1**t)
     if "in place" in wrong:
         m.copy_(m_hat)
     root = (v_hat + eps).sqrt() if "under the root" in wrong else v_hat.sqrt() + eps
