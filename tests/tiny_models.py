@@ -53,3 +53,12 @@ def differentiate(model, forward, x, targets):
     gradients = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
     return loss.item(), logits.data, gradients
+
+
+def assert_close(one, other):
+    """What `differentiate` gave agrees up to the rounding of float64."""
+    assert abs(one[0] - other[0]) < 1e-12
+    assert np.abs(one[1] - other[1]).max() < 1e-12
+    assert one[2].keys() == other[2].keys()
+    for name, g in one[2].items():
+        assert np.abs(g - other[2][name]).max() < 1e-12, name
