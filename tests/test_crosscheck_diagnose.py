@@ -107,6 +107,27 @@ def test_what_no_classic_describes_is_named_by_an_edit(
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "becomes", "words"),
+    [
+        ("self.mlp(self.norm2(x))", "self.norm2(x) + self.mlp(self.norm2(x))", "once more"),
+        ("x = x + self.drop_path(self.attn", "x = x + x + self.drop_path(self.attn", "twice"),
+    ],
+)
+def test_a_step_more_in_a_block_is_named_where_layers_give_their_outputs(
+    text: str, becomes: str, words: str
+) -> None:
+    """The step that is put in has the name of another: of the block's output, which is theirs."""
+    truth, right = score.truth("square"), Text(SwinBlock.__call__)
+    at = right.source.index(text)
+    with Edit(right, [(at, at + len(text), becomes)], "planted", 0).planted():
+        run = Ground(truth, {})
+    outputs = {c.path: run.record.steps[c.output].value for c in run.calls if c.path and c.output}
+    found = diagnose(truth, compare(truth, {n: x.astype("f4") for n, x in outputs.items()}))
+    assert found is not None and found.named
+    assert f"a residual {words}" in found.causes[0].name.replace("counted ", "")
+
+
 def told(name: str, explains: int, of: int, remedy: str = "") -> tuple[bool, str]:
     """Whether a cause is named, and what is printed of it."""
     cause = Cause(name, step((), ()), remedy, explains=explains, of=of)

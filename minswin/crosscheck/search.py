@@ -36,6 +36,8 @@ WORSE = 64  # times: how much larger than ours the rounding of an edited text ma
 # they build nothing that a port has
 ASIDE = ("registry", "initialize", "arguments", ".base", "building", "parameters")
 NEAREST = 12  # single edits on top of which a second one is tried
+LIKELY = 3  # the rank up to which an edit is one of two
+MOST_PAIRS = 3000  # of the likeliest
 
 
 @dataclass
@@ -263,26 +265,34 @@ class Search:
     # ── pairs ────────────────────────────────────────────────────────────────────────────────────
 
     def pairs(self) -> Iterator[Several]:
-        """A second edit on top of the nearest ones, those that are one answer only once."""
-        theirs = self.site.theirs
-        ranked = sorted(self.tried.values(), key=lambda t: rms(t[1] - theirs))
+        """Two edits at once: a second one on top of the nearest, then the likeliest together.
+
+        Where two edits scramble a tensor, neither alone is nearer to theirs than others are.
+        """
+        theirs, different = self.site.theirs, self._different()
+        nearest = sorted(self.tried.values(), key=lambda t: rms(t[1] - theirs))
         chosen: list[tuple[Any, Array]] = []
-        for edit, value in ranked:
+        for edit, value in nearest:
             if all(rms(value - v) > EQUAL * rms(v) for _, v in chosen):
                 chosen.append((edit, value))
             if len(chosen) == NEAREST:
                 break
-        likely = [e for e, _ in self.tried.values() if e.rank <= 4]
-        different: list[tuple[Any, Array]] = []
-        signatures = set()
-        for edit in sorted(likely, key=lambda e: e.cost):
-            key = tuple(np.round(self.tried[id(edit)][1].ravel()[:7] / (self.least + 1e-30), -3))
-            if key not in signatures:
-                signatures.add(key)
-                different.append((edit, self.tried[id(edit)][1]))
-        for (first, _), (second, _) in itertools.product(chosen, different):
+        near = {id(edit) for edit, _ in chosen}
+        likeliest = [e for e in different if id(e) not in near]
+        together = sorted(itertools.combinations(likeliest, 2), key=lambda p: p[0].rank + p[1].rank)
+        on_top = itertools.product((e for e, _ in chosen), different)
+        for first, second in itertools.chain(on_top, together[:MOST_PAIRS]):
             if first is not second and not overlap(first, second):
                 yield Several(first, second)
+
+    def _different(self) -> list[Any]:
+        """The likely edits that were tried, one for each value, the likeliest first."""
+        different: dict[Any, Any] = {}
+        for edit, value in sorted(self.tried.values(), key=lambda t: t[0].cost):
+            if edit.rank <= LIKELY:
+                key = tuple(np.round(value.ravel()[:7] / (self.least + 1e-30), -3))
+                different.setdefault(key, edit)
+        return list(different.values())
 
 
 def overlap(a: Any, b: Any) -> bool:

@@ -9,7 +9,7 @@ right run, so it gives the same arrays; it is looked up, unless it runs the text
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property
 from typing import Any
@@ -75,7 +75,8 @@ class Site(Trial):
     def __init__(self, ground: Ground, call: Call, target: str, way: set[str]) -> None:
         self.ground, self.call, self.target, self.way = ground, call, target, way
         self.path = call.path
-        self.known = {n: x for n, x in ground.have.items() if n != target and n in ground.inputs}
+        front = {*ground.inputs} - {*ground.order[ground.order.index(target) :]}
+        self.known = {n: x for n, x in ground.have.items() if n in front}
         outer = {p for name in way for p in _prefixes(name)}
         inside = [c for c in ground.calls if call.first <= c.first and c.end <= call.end]
         self.stubs: dict[str, list[str]] = {}
@@ -88,7 +89,10 @@ class Site(Trial):
         # whether nothing of theirs stands inside
         self.is_empty = self.known.keys().isdisjoint(ground.order[call.first : call.end])
         self.is_empty &= not self.stubs
-        self.is_bare = self.is_empty and call.output == target  # what it gives is all that is asked
+        self.maker = _maker(inside, target)
+        self.is_bare = (
+            self.is_empty and self.maker == call.path
+        )  # what it gives is all that is asked
         self.theirs = np.asarray(ground.have[target], np.float64)
         self.others: list[Array] = []
         self.looks_up = False  # what runs is asked of a run that computes all
@@ -120,7 +124,7 @@ class Site(Trial):
         others: list[Array] = []
 
         def hold(step: Step, operation: Operation | None) -> Array | None:
-            if step.name == self.target:
+            if step.name == self.target and self.maker is None:
                 found.append(step.value)
                 if not whole:
                     raise _Reached
@@ -142,7 +146,7 @@ class Site(Trial):
             self._in_front[dtype] = {n: self.ground.held(n, dtype) for n in names}
         record = Recording(model, hold=hold, known=self._in_front[dtype], brief=True)
         record._layers = self._paths[dtype] if paths is None else paths
-        with self._plain(dtype, record), self._stubbed(layers, dtype, record):
+        with self._plain(dtype, record), self._stubbed(layers, dtype, record, (found, whole)):
             try:
                 result = layers[self.call.path](*arguments)
             except _Reached:
@@ -174,22 +178,29 @@ class Site(Trial):
 
     @contextmanager
     def _stubbed(
-        self, layers: Mapping[str, Layer], dtype: str, record: Recording
+        self,
+        layers: Mapping[str, Layer],
+        dtype: str,
+        record: Recording,
+        asked: tuple[list[Array], bool],
     ) -> Iterator[None]:
-        """Inside this block the layers whose output is theirs give it, at their first calls."""
+        """Inside this block the layers whose output is theirs give it, at their first calls.
+
+        asked: where the result of the layer that makes the tensor goes, and whether to go on then
+        """
         before: list[tuple[Layer, type]] = []
         try:
             for path, outputs in self.stubs.items():
-                layer = layers[path]
-                before.append((layer, type(layer)))
-                layer.__class__ = _stub(type(layer))
                 values = [(n, self.ground.held(n, dtype), record) for n in outputs]
-                layer.__dict__["_given_outputs"] = values
+                before.append(_replaced(layers[path], _stub, _given_outputs=values))
+            if self.maker is not None:
+                before.append(_replaced(layers[self.maker], _asked, _asked=asked))
             yield
         finally:
             for layer, kind in before:
                 layer.__class__ = kind
-                layer.__dict__.pop("_given_outputs", None)
+                for name in ("_given_outputs", "_asked"):
+                    layer.__dict__.pop(name, None)
 
 
 class OfTheLoss(Site):
@@ -222,6 +233,26 @@ def sites_of(ground: Ground, target: str) -> list[Site]:
     return [Site(ground, call, target, set(way)) for call in around]
 
 
+def _maker(calls: list[Call], target: str) -> str | None:
+    """The path of the outermost layer that gives the tensor, if its first call does.
+
+    It is asked, and not the step of this name: an edit may make one of the same name before.
+    """
+    makers = [c for c in calls if c.output == target]
+    if not makers:
+        return None
+    path = max(makers, key=lambda c: c.end - c.first).path
+    return path if next(c for c in calls if c.path == path).output == target else None
+
+
+def _replaced(layer: Layer, kind: Callable[[type], type], **more: Any) -> tuple[Layer, type]:
+    """Give a layer another class, and attributes for it; gives what it was."""
+    before = type(layer)
+    layer.__class__ = kind(before)
+    layer.__dict__.update(more)
+    return layer, before
+
+
 @cache  # a class is slow to make, and there is a stub in every run
 def _stub(kind: type) -> type:
     def call(self: Any, *arguments: Any, **settings: Any) -> Any:
@@ -231,6 +262,19 @@ def _stub(kind: type) -> type:
             record.steps[name] = Step(name, "", "", value)  # a second call has another name
             return Tensor(value)
         return kind.__call__(self, *arguments, **settings)
+
+    return type(kind.__name__, (kind,), {"__call__": call})
+
+
+@cache
+def _asked(kind: type) -> type:
+    def call(self: Any, *arguments: Any, **settings: Any) -> Any:
+        result = kind.__call__(self, *arguments, **settings)
+        found, whole = self.__dict__["_asked"]
+        found.append(result.data)
+        if not whole:
+            raise _Reached
+        return result
 
     return type(kind.__name__, (kind,), {"__call__": call})
 

@@ -46,7 +46,7 @@ FIFTH: list[Mistake] = [
                "for t in self.qkv(x).chunk(3, -1)])"),
         Change(ATTENTION, "x = x.transpose(1, 2).reshape(B, N, self.attn_dim)",
                "x = x.reshape(B, N, self.attn_dim)")),
-        r"heads|reshape|transpose"),
+        r"heads|reshape|transpose", later="two of the likeliest at once"),
     one("DeiT", "one head looks at the mean of both tokens", "YuanGongND/ast#77",
         f"{DEIT}:VisionTransformerDistilled.forward_head",
         "x = self.head(x)", "return self.head((x + x_dist) / 2)", r"head_dist|head.*\[:, ",
