@@ -51,7 +51,7 @@ EMPTY = pickle.dumps(([], []))
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if ROWS:
-        from .cases import table  # needs torch, which was there if there are rows
+        from .compare import table  # needs torch, which was there if there are rows
 
         terminalreporter.section("parity in float64: largest relative errors")
         terminalreporter.write_line(table(ROWS))

@@ -10,7 +10,7 @@ import pytest
 from minswin import kernels, ops
 from minswin.dense import pixel_cross_entropy
 
-from .cases import error
+from .compare import error
 from .peers import torch
 from .test_operations import TOLERANCE, Pair, our_run, their_run
 

@@ -11,7 +11,7 @@ import pytest
 from minswin import kernels, ops
 from minswin.autograd import Tensor
 
-from .cases import error
+from .compare import error
 from .peers import tensor, torch
 
 pytestmark = pytest.mark.parity

@@ -8,7 +8,7 @@ import pytest
 from minswin import create_model, no_grad
 from minswin.models import SwinTransformer
 
-from .cases import error, randomise
+from .compare import error, randomise
 from .names import rename
 from .peers import PEERS, load_timm, need, tensor, torch
 

@@ -10,19 +10,15 @@ import pytest
 from minswin.models import ResNet
 from minswin.training.optimizers import AdamW
 
-from .cases import CASES, Case, build
+from .cases import Case, case_named
+from .compare import build
 from .family import Proof
 from .names import rename
 from .peers import PEERS, torch
-from .test_resnet import RESNET_CASES
-from .test_swin_v2 import V2_CASES
-from .test_tnt import TNT_CASES
 from .test_training import DECAY, STEPS, TOLERANCE, our_steps, their_steps
-from .test_vit import VIT_CASES
 
 pytestmark = pytest.mark.parity
 
-ALL = (*CASES, *V2_CASES, *VIT_CASES, *TNT_CASES, *RESNET_CASES)
 RUNS = (
     ("odd heads, image 48×80", "timm"),
     ("absolute positions", "transformers"),
@@ -45,11 +41,6 @@ ADAM: dict[str, Any] = {"betas": (0.8, 0.95), "eps": 1e-6}
 # What the originals leave out of weight decay by its name, typed from their texts.
 NAMES = ("absolute_pos_embed", "relative_position_bias_table", "cpb_mlp", "logit_scale")
 TOKENS = ("pos_embed", "cls_token", "dist_token", "inner_pos", "outer_pos")
-
-
-def case_named(start: str) -> Case:
-    (case,) = (case for case in ALL if case.name.startswith(start))
-    return case
 
 
 def their_groups(peer: Any, module: Any, model: Any) -> list[dict[str, Any]]:

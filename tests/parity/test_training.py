@@ -12,7 +12,8 @@ from minswin import ops
 from minswin.models import SwinTransformer
 from minswin.training.optimizers import SGD, AdamW, Optimizer
 
-from .cases import build, case_named
+from .cases import case_named
+from .compare import build
 from .names import rename
 from .peers import PEERS, tensor, torch
 

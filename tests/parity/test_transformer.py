@@ -17,7 +17,7 @@ from minswin.autograd import Tensor
 from minswin.models import transformer
 from minswin.models.transformer import Transformer, sequence_loss
 
-from .cases import TOLERANCE, error, randomise
+from .compare import TOLERANCE, error, randomise
 from .family import Proof
 from .names import State
 from .peers import tensor, torch

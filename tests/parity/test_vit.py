@@ -1,4 +1,4 @@
-"""ViT and DeiT: logits and every gradient equal those of transformers and timm, in float64."""
+"""ViT and DeiT: published files, two heads, distillation and the stem equal those of others."""
 
 from __future__ import annotations
 
@@ -9,142 +9,15 @@ import pytest
 
 from minswin.autograd import Tensor
 from minswin.layers.embeddings import ConvStem
-from minswin.models.deit import (
-    DistilledVisionTransformer,
-    hard_distillation_loss,
-    soft_distillation_loss,
-)
+from minswin.models.deit import hard_distillation_loss, soft_distillation_loss
 from minswin.models.vit import VisionTransformer
 
-from .cases import TOLERANCE, Case, Row, build, compare, error, our_run, randomise
+from .cases import case_named
+from .compare import TOLERANCE, build, compare, error, randomise
 from .names import VIT_TRANSFORMERS_FILES, distilled, rename
 from .peers import PEERS, need, tensor, torch
 
 pytestmark = pytest.mark.parity
-
-VIT_CASES = (
-    Case(
-        "ViT, patch 4, image 12×20",
-        {
-            "img_size": (12, 20), "patch_size": 4, "embed_dim": 15, "depth": 3, "num_heads": 5,
-            "num_classes": 7,
-        },
-        peers=("transformers ViT", "timm ViT"),
-        batch=3,
-        family=VisionTransformer,
-    ),
-    Case(
-        "ViT, patch 2×3, no qkv bias, mlp ratio 2",
-        {
-            "img_size": (10, 12), "patch_size": (2, 3), "embed_dim": 12, "depth": 2,
-            "num_heads": 3, "num_classes": 5, "qkv_bias": False, "mlp_ratio": 2.0,
-        },
-        peers=("transformers ViT", "timm ViT"),
-        family=VisionTransformer,
-    ),
-    Case(
-        "ViT with pre-logits",
-        {
-            "img_size": 16, "patch_size": 4, "embed_dim": 10, "depth": 2, "num_heads": 2,
-            "num_classes": 6, "representation_size": 7,
-        },
-        peers=("transformers ViT",),  # timm has it no more
-        family=VisionTransformer,
-    ),
-    Case(
-        "ViT, mean of the tokens",
-        {
-            "img_size": (8, 20), "patch_size": 4, "embed_dim": 14, "depth": 2, "num_heads": 7,
-            "num_classes": 5, "global_pool": "avg",
-        },
-        peers=("timm ViT",),
-        family=VisionTransformer,
-    ),
-    Case(
-        "ViT without positions",
-        {
-            "img_size": (8, 20), "patch_size": 4, "embed_dim": 9, "depth": 2, "num_heads": 3,
-            "num_classes": 5, "positions": "none",
-        },
-        peers=("timm ViT",),
-        family=VisionTransformer,
-    ),
-    Case(
-        "ViT, relative positions, class token",
-        {
-            "img_size": (8, 20), "patch_size": 4, "embed_dim": 9, "depth": 2, "num_heads": 3,
-            "num_classes": 5, "positions": "relative",
-        },
-        peers=("timm ViT",),
-        family=VisionTransformer,
-    ),
-    Case(
-        "ViT, relative positions, mean of the tokens",
-        {
-            "img_size": (20, 12), "patch_size": 4, "embed_dim": 10, "depth": 2, "num_heads": 2,
-            "num_classes": 4, "positions": "relative", "global_pool": "avg",
-        },
-        peers=("timm ViT",),
-        family=VisionTransformer,
-    ),
-    Case(
-        "DeiT distilled, patch 4, image 12×20",
-        {
-            "img_size": (12, 20), "patch_size": 4, "embed_dim": 15, "depth": 3, "num_heads": 5,
-            "num_classes": 7,
-        },
-        peers=("transformers DeiT", "timm DeiT"),
-        batch=3,
-        family=DistilledVisionTransformer,
-    ),
-    Case(
-        "DeiT distilled, patch 3×2, mlp ratio 3",
-        {
-            "img_size": (9, 16), "patch_size": (3, 2), "embed_dim": 8, "depth": 2, "num_heads": 4,
-            "num_classes": 5, "mlp_ratio": 3.0,
-        },
-        peers=("transformers DeiT", "timm DeiT"),
-        family=DistilledVisionTransformer,
-    ),
-)  # fmt: skip
-
-PAIRS = [(case, peer) for case in VIT_CASES for peer in case.peers]
-
-
-def case_named(start: str) -> Case:
-    (case,) = (case for case in VIT_CASES if case.name.startswith(start))
-    return case
-
-
-@pytest.mark.parametrize(("case", "against"), PAIRS, ids=str)
-def test_logits_and_every_gradient_equal_those_of(case, against, report: list[Row]):
-    row = compare(case, against)
-    report.append(row)
-    assert row.logits < TOLERANCE, row
-    assert row.gradient < TOLERANCE, row
-
-
-@pytest.mark.parametrize(("case", "against"), PAIRS, ids=str)
-def test_names_and_shapes_are_those_of(case, against):
-    peer, ours = PEERS[against], build(case, np.random.default_rng(0)).state_dict()
-    renamed = {name: array.shape for name, array in rename(ours, peer.layout).items()}
-    theirs = {n: tuple(p.shape) for n, p in peer.build(case.settings).named_parameters()}
-    assert renamed == theirs
-    if "timm" in against and case.settings.get("positions") != "relative":
-        assert list(ours) == list(theirs)  # in the order of definition, too
-
-
-@pytest.mark.parametrize("case", VIT_CASES, ids=str)
-def test_the_random_attention_is_neither_flat_nor_saturated(case):
-    """Else q and k would not matter, and a wrong scale or bias would pass unseen."""
-    rng = np.random.default_rng(1)
-    model = build(case, rng)
-    g = rng.standard_normal((case.batch, case.settings["num_classes"]))
-    _, gradients = our_run(model, case.draw_images(rng), g)
-    for name, gradient in gradients.items():
-        if name.endswith("qkv.weight"):
-            q, k, v = (np.linalg.norm(part) for part in np.split(gradient, 3))
-            assert min(q, k) > 0.05 * v, f"{name}: |dq| {q:.1e}, |dk| {k:.1e}, |dv| {v:.1e}"
 
 
 @pytest.mark.parametrize("start", ["ViT, patch 2×3", "DeiT distilled, patch 3×2"])
@@ -243,23 +116,6 @@ def test_the_convolutional_stem_equals_torchs_layers(depth):
 
 
 # ── planted faults: the comparison sees them ─────────────────────────────────────────────────────
-
-
-def test_a_change_of_a_millionth_in_any_parameter_is_seen():
-    for start, against in (
-        ("ViT with pre-logits", "transformers ViT"),
-        ("ViT, relative positions, class", "timm ViT"),
-        ("DeiT distilled, patch 3×2", "timm DeiT"),
-    ):
-        case = case_named(start)
-        for name, _ in build(case, np.random.default_rng(0)).named_parameters():
-
-            def nudge(model: Any, name: str = name) -> None:
-                # the last element: of qkv a value's, since a key's bias has no effect on a softmax
-                model.state_dict()[name].reshape(-1)[-1] += 1e-6
-
-            row = compare(case, against, spoil=nudge)
-            assert row.largest > TOLERANCE, f"unseen: {name}, {row}"
 
 
 def another_epsilon(model: Any) -> None:

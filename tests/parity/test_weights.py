@@ -20,19 +20,15 @@ from minswin.weights.rename import rename
 from minswin.weights.resize import resize_positions, resize_table
 
 from . import names as by_hand
-from .cases import CASES, Case, build, error
+from .cases import Case, case_named
+from .compare import build, error
 from .family import Proof
 from .peers import PEERS, load_timm, need, tensor, torch
-from .test_resnet import RESNET_CASES
-from .test_swin_v2 import V2_CASES
-from .test_tnt import TNT_CASES
-from .test_vit import VIT_CASES
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-12  # of float64 logits
 
 BUFFERS = {name for family in FAMILIES.values() for name in family.buffers}
-ALL = {case.name: case for case in (*CASES, *V2_CASES, *VIT_CASES, *TNT_CASES, *RESNET_CASES)}
 CHOSEN = (
     ("odd heads, image 48×80", "timm"),
     ("absolute positions, maps 12×8, 6×4, window 4", "transformers"),
@@ -76,7 +72,7 @@ def put(module: Any, state: dict[str, np.ndarray]) -> None:
 def test_renamed_weights_give_the_same_logits_in_both_directions(
     name: str, against: str, proofs: list[Proof]
 ) -> None:
-    case, peer, rng = ALL[name], PEERS[against], np.random.default_rng(11)
+    case, peer, rng = case_named(name), PEERS[against], np.random.default_rng(11)
     model, images = build(case, rng), case.draw_images(rng)
     module = peer.build(case.settings).double()
     peer.load(module, model.state_dict())  # V2's tables of coordinates become float64
@@ -100,7 +96,7 @@ def test_renamed_weights_give_the_same_logits_in_both_directions(
 
 
 def test_the_weights_of_a_resnet_give_the_same_logits_in_transformers():
-    case, rng = ALL["ResNet, bottlenecks, image 48×36"], np.random.default_rng(13)
+    case, rng = case_named("ResNet, bottlenecks, image 48×36"), np.random.default_rng(13)
     model, images = build(case, rng), case.draw_images(rng)
     transformers = need("transformers")
     config = transformers.ResNetConfig(
@@ -124,7 +120,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_published_names_are_those_that_transformers_was_seen_to_read(name):
     """The layouts on the right are loaded into transformers itself by other tests here."""
-    model = build(ALL[name], np.random.default_rng(0))
+    model = build(case_named(name), np.random.default_rng(0))
     mine = rename(model.state_dict(), "minswin", "transformers", model=model)
     theirs = by_hand.rename(model.state_dict(), LAYOUTS[name])
     assert {n for n in mine if not is_buffer(n)} == theirs.keys()
@@ -233,7 +229,7 @@ def test_the_names_and_shapes_are_those_of_torchvision(name: str, theirs: str) -
 
 
 def test_the_coordinates_that_we_write_are_those_of_timm():
-    case = ALL["V2, pretrained windows 3 and 6, window 4, image 32×48"]
+    case = case_named("V2, pretrained windows 3 and 6, window 4, image 32×48")
     model = build(case, np.random.default_rng(0))
     file = rename(model.state_dict(), "minswin", "microsoft", model=model)
     theirs = dict(PEERS["timm V2"].build(case.settings).named_buffers())
@@ -325,7 +321,7 @@ FILTERS = {"timm": "swin_transformer", "timm ViT": "vision_transformer"}
 def test_a_model_for_another_size_equals_the_one_that_timm_makes_of_the_same_file(
     start: str, against: str, change: dict[str, Any]
 ) -> None:
-    small, rng, peer = ALL[start], np.random.default_rng(6), PEERS[against]
+    small, rng, peer = case_named(start), np.random.default_rng(6), PEERS[against]
     if against == "timm ViT":  # of 4×4 patches: timm takes it that they were a square
         small = Case("square", {**small.settings, "img_size": (8, 12)}, family=small.family)
     large = Case("another size", {**small.settings, **change}, family=small.family)
