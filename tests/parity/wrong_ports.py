@@ -17,8 +17,7 @@ from minswin.crosscheck.fingerprints import SWIN, TINY, VIT
 from minswin.crosscheck.torch import keep
 from minswin.models import create_model
 from minswin.weights.rename import rename
-from tests.parity.peers import TimmDeiT, TimmResNet, TimmTwins, load_timm
-from tests.parity.test_cvt import TransformersCvT
+from tests.parity.peers import TimmDeiT, TimmResNet, TimmTwins, TransformersCvT, load_timm
 
 IMAGES = 3
 MODELS = {

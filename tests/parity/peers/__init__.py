@@ -20,6 +20,7 @@ __all__ = [
     "TimmDeiT",
     "TimmResNet",
     "TimmTwins",
+    "TransformersCvT",
     "load_timm",
     "need",
     "tensor",
