@@ -1,171 +1,24 @@
-"""Laws of Swin V2: cosines, the mask at the clamp, the computed bias; what is published."""
+"""Laws of Swin V2: cosines, the mask at the clamp, the computed bias, norms behind the branches."""
 
 from __future__ import annotations
 
 import math
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 from drawn import fill, law
 from hypothesis import strategies as st
-from test_costs import multiplications
+from swin_v2_cases import attention, randomised, swin_v2
 
 from minswin import create_model, kernels
 from minswin.autograd import Tensor
 from minswin.layers import PatchMergingV2, WindowAttentionV2
 from minswin.layers.windows_v2 import cosine_attention, log_spaced, unit
-from minswin.look.tables import BLANK
-from minswin.models import SwinTransformerV2
-from minswin.models.registry import SWIN_V2
 from minswin.models.swin_v2 import SwinBlockV2
 from minswin.testing import oracles
 from minswin.testing.claims import NORMED, assert_close, assert_derivative, assert_far, assert_same
-from minswin.testing.strategies import Cut, Pair, seeds, uneven_maps, windows
-
-# Maps of 10×14 and 5×7 tokens: windows of 3 divide neither.
-SMALL: dict[str, Any] = {
-    "img_size": (20, 28),
-    "patch_size": 2,
-    "embed_dim": 6,
-    "depths": (2, 2),
-    "num_heads": (2, 3),
-    "window_size": 3,
-    "mlp_ratio": 1.5,
-    "drop_path_rate": 0.0,
-    "num_classes": 5,
-    "dtype": np.float64,
-}
-
-
-def randomised(layer: Any, rng: np.random.Generator) -> Any:
-    """All parameters random: τ of about 7, biases that are neither 0 nor 16."""
-    fill(layer, rng)
-    for name, array in layer.state_dict().items():
-        if name.endswith("logit_scale"):
-            array += 2
-        if name.endswith("cpb_mlp.2.weight"):
-            array /= 16
-    return layer
-
-
-def attention(
-    window: Pair, rng: np.random.Generator, *, heads: int = 2, **settings: Any
-) -> WindowAttentionV2:
-    layer = WindowAttentionV2(3 * heads, heads, window, rng=rng, dtype=np.float64, **settings)
-    return randomised(layer, rng)
-
-
-def swin_v2(rng: np.random.Generator, **settings: Any) -> SwinTransformerV2:
-    return randomised(SwinTransformerV2(**{**SMALL, **settings}, rng=rng), rng)
-
-
-# ── in slow loops, typed from the paper ──────────────────────────────────────────────────────────
-
-
-def slow_bias(state: dict[str, Any], displacement: Pair, pretrained: Pair) -> np.ndarray:
-    """16 σ(MLP(t)) of every head, for one displacement."""
-    t = [
-        math.copysign(math.log2(1 + 8 * abs(step) / max(side - 1, 1)) / math.log2(8), step)
-        for step, side in zip(displacement, pretrained, strict=True)
-    ]
-    hidden = np.maximum(state["cpb_mlp.0.weight"] @ t + state["cpb_mlp.0.bias"], 0)
-    return 16 / (1 + np.exp(-state["cpb_mlp.2.weight"] @ hidden))
-
-
-def slow_attention(
-    x: np.ndarray, state: dict[str, Any], *, window: Pair, shifted: bool, pretrained: Pair
-) -> np.ndarray:
-    """Extend with zeros, attend by cosines in each rectangle of the image by itself, project."""
-    _, H, W, C = x.shape
-    side, shift = oracles.fit((H, W), window)
-    x = oracles.zero_extended(x, side)
-    heads = len(state["logit_scale"])
-    d, tau = C // heads, np.exp(np.minimum(state["logit_scale"].ravel(), math.log(100)))
-    q, k, v = np.split(x @ state["qkv.weight"].T, 3, axis=-1)
-    q, v = q + state["q_bias"], v + state["v_bias"]
-    steps = product(range(1 - side[0], side[0]), range(1 - side[1], side[1]))
-    biases = {step: slow_bias(state, step, pretrained) for step in steps}
-    y = np.zeros_like(x)
-    for tokens in oracles.rectangles(x.shape[1:3], side, shift if shifted else (0, 0)):
-        for b, (r, c), head in product(range(len(x)), tokens, range(heads)):
-            own = slice(head * d, (head + 1) * d)
-            a, logits = q[b, r, c, own], []
-            for s, t in tokens:
-                key = k[b, s, t, own]
-                lengths = max(np.linalg.norm(a), 1e-12) * max(np.linalg.norm(key), 1e-12)
-                logits.append(tau[head] * (a @ key) / lengths + biases[r - s, c - t][head])
-            weights = np.exp(np.array(logits) - max(logits))
-            values = np.array([v[b, s, t, own] for s, t in tokens])
-            y[b, r, c, own] = weights @ values / sum(weights)
-    return y[:, :H, :W] @ state["proj.weight"].T + state["proj.bias"]
-
-
-def slow_model(
-    x: np.ndarray, state: dict[str, Any], *, depths: tuple[int, ...], window: Pair, trained: Any
-) -> np.ndarray:
-    x = oracles.patches(x, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"])
-    x = oracles.layer_norm(x, state["patch_embed.norm.weight"], state["patch_embed.norm.bias"])
-    for i, depth in enumerate(depths):
-        stage, pretrained = oracles.below(state, f"layers.{i}"), (trained[i] or window[0],) * 2
-        for j in range(depth):
-            own = oracles.below(stage, f"blocks.{j}")
-            attn, settings = oracles.below(own, "attn"), {"pretrained": pretrained}
-            y = slow_attention(x, attn, window=window, shifted=j % 2 == 1, **settings)
-            x = x + oracles.layer_norm(y, own["norm1.weight"], own["norm1.bias"])
-            y = oracles.mlp(x, oracles.below(own, "mlp"))
-            x = x + oracles.layer_norm(y, own["norm2.weight"], own["norm2.bias"])
-        if i < len(depths) - 1:
-            merge = oracles.below(stage, "downsample")
-            x = oracles.merge_neighbours(oracles.zero_extended(x, (2, 2)))
-            y = x @ merge["reduction.weight"].T
-            x = oracles.layer_norm(y, merge["norm.weight"], merge["norm.bias"])
-    x = oracles.layer_norm(x, state["norm.weight"], state["norm.bias"]).mean(axis=(1, 2))
-    return x @ state["head.weight"].T + state["head.bias"]
-
-
-@law(examples=6, cut=windows(counts=(2, 3)), value=st.sampled_from([-100, -np.inf]), seed=seeds)
-def test_shifted_windows_are_attention_on_the_rectangles_of_the_unrolled_image(
-    cut: Cut, value: float, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    layer = attention(cut.window, rng, shift=True, mask_value=value)
-    x = rng.standard_normal((2, *cut.grid, 6))
-    how: dict[str, Any] = {"window": cut.window, "shifted": True, "pretrained": cut.window}
-    assert_close(layer(Tensor(x)), slow_attention(x, layer.state_dict(), **how))
-
-
-@law(examples=5, sizes=uneven_maps(), pretrained=st.integers(1, 5), seed=seeds)
-def test_a_padded_map_is_extended_with_zeros(
-    sizes: tuple[Pair, Pair], pretrained: int, seed: int
-) -> None:
-    (grid, window), rng = sizes, np.random.default_rng(seed)
-    trained = pretrained, pretrained + 1
-    layer = attention(window, rng, shift=True, pretrained=trained)
-    x = rng.standard_normal((2, *grid, 6))
-    how: dict[str, Any] = {"window": window, "shifted": True, "pretrained": trained}
-    assert_close(layer(Tensor(x)), slow_attention(x, layer.state_dict(), **how))
-
-
-@law(examples=2, trained=st.sampled_from([(0, 0), (5, 2)]), seed=seeds)
-def test_the_model_equals_the_paper_in_slow_loops(trained: Pair, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    model = swin_v2(rng, pretrained_window_sizes=trained)
-    x = rng.standard_normal((2, 3, 20, 28))
-    how: dict[str, Any] = {"depths": (2, 2), "window": (3, 3), "trained": trained}
-    assert_close(model(x), slow_model(x, model.state_dict(), **how), NORMED)
-
-
-def test_a_map_that_is_padded_has_the_derivative_of_its_value() -> None:
-    """Its padding has keys of zero, and a vector of length zero has no direction."""
-    rng = np.random.default_rng(0)
-    layer = attention((2, 3), rng, shift=True)
-    state = layer.state_dict()
-    state["cpb_mlp.0.weight"] *= 0.2  # small beside the biases: nothing comes near a ReLU's kink
-    state["cpb_mlp.0.bias"][...] = 3 * (-1) ** np.arange(512)
-    assert_derivative(layer, rng.standard_normal((2, 5, 4, 6)), rng, layer.parameters())
-
+from minswin.testing.strategies import Pair, seeds
 
 # ── cosines ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,6 +51,16 @@ def test_the_scale_is_learnt_up_to_100() -> None:
     assert_close(layer.logit_scale.grad.ravel(), [2 * math.exp(-1), 2 * math.exp(4.6), 0])
     fresh = WindowAttentionV2(6, 2, (2, 2), rng=np.random.default_rng(0), dtype=np.float64)
     assert_close(fresh.scale(), np.full((2, 1, 1), 10.0))
+
+
+def test_a_map_that_is_padded_has_the_derivative_of_its_value() -> None:
+    """Its padding has keys of zero, and a vector of length zero has no direction."""
+    rng = np.random.default_rng(0)
+    layer = attention((2, 3), rng, shift=True)
+    state = layer.state_dict()
+    state["cpb_mlp.0.weight"] *= 0.2  # small beside the biases: nothing comes near a ReLU's kink
+    state["cpb_mlp.0.bias"][...] = 3 * (-1) ** np.arange(512)
+    assert_derivative(layer, rng.standard_normal((2, 5, 4, 6)), rng, layer.parameters())
 
 
 # ── the mask at the clamp ────────────────────────────────────────────────────────────────────────
@@ -367,81 +230,7 @@ def test_recomputed_blocks_give_the_same_numbers() -> None:
         assert_same(one, other)
 
 
-@pytest.mark.parametrize("size", [(20, 28), (12, 8)])
-def test_the_stated_cost_is_the_number_of_multiplications_but_for_the_bias(size: Pair) -> None:
-    rng = np.random.default_rng(0)
-    model, x = swin_v2(rng, img_size=size), rng.standard_normal((1, 3, *size))
-    counted = sum(multiplications(model, x).values())
-    for stage in model.layers:
-        for block in stage.blocks:
-            M, heads = block.attn.window[0], block.attn.heads
-            counted -= (2 * M - 1) ** 2 * 512 * (2 + heads)
-    final_norm, last_map = model.summary()[-2], model.feature_maps(x)[-1]
-    assert model.flops() == counted - last_map.size + final_norm.macs
-
-
-# ── what is published ────────────────────────────────────────────────────────────────────────────
-
-PUBLISHED = {  # parameters, MACs in G
-    "swinv2_tiny_window8_256": (28_347_154, "5.9"),
-    "swinv2_tiny_window16_256": (28_347_154, "6.6"),
-    "swinv2_small_window8_256": (49_728_418, "11.5"),
-    "swinv2_small_window16_256": (49_728_418, "12.6"),
-    "swinv2_base_window8_256": (87_918_816, "20.3"),
-    "swinv2_base_window16_256": (87_918_816, "21.8"),
-    "swinv2_base_window12to16_192to256": (87_918_816, "21.8"),
-    "swinv2_base_window12to24_192to384": (87_918_816, "54.7"),
-    "swinv2_large_window12to16_192to256": (196_739_932, "47.5"),
-    "swinv2_large_window12to24_192to384": (196_739_932, "115.4"),
-}
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_and_macs_are_the_published_ones(name: str) -> None:
-    model = create_model(name, rng=BLANK)
-    parameters, macs = PUBLISHED[name]
-    assert model.parameter_count() == parameters
-    assert f"{model.flops() / 1e9:.1f}" == macs
-
-
-@pytest.mark.parametrize("name", SWIN_V2)
-def test_the_summary_accounts_for_every_parameter(name: str) -> None:
-    model = create_model(name, rng=BLANK)
-    assert isinstance(model, SwinTransformerV2)
-    assert sum(row.parameters for row in model.summary()) == model.parameter_count()
-
-
-def test_names_and_shapes_of_swinv2_tiny_are_those_of_the_original() -> None:
-    model = create_model("swinv2_tiny_window16_256", rng=BLANK)
-    ours = {name: array.shape for name, array in model.state_dict().items()}
-    expected: dict[str, tuple[int, ...]] = {
-        "patch_embed.proj.weight": (96, 3, 4, 4),
-        "patch_embed.proj.bias": (96,),
-        "patch_embed.norm.weight": (96,),
-        "patch_embed.norm.bias": (96,),
-    }
-    for i, (depth, h) in enumerate(zip((2, 2, 6, 2), (3, 6, 12, 24), strict=True)):
-        c = 32 * h
-        for j in range(depth):
-            block: dict[str, tuple[int, ...]] = {
-                "norm1.weight": (c,), "norm1.bias": (c,),
-                "attn.logit_scale": (h, 1, 1), "attn.q_bias": (c,), "attn.v_bias": (c,),
-                "attn.cpb_mlp.0.weight": (512, 2), "attn.cpb_mlp.0.bias": (512,),
-                "attn.cpb_mlp.2.weight": (h, 512), "attn.qkv.weight": (3 * c, c),
-                "attn.proj.weight": (c, c), "attn.proj.bias": (c,),
-                "norm2.weight": (c,), "norm2.bias": (c,),
-                "mlp.fc1.weight": (4 * c, c), "mlp.fc1.bias": (4 * c,),
-                "mlp.fc2.weight": (c, 4 * c), "mlp.fc2.bias": (c,),
-            }  # fmt: skip
-            expected |= {f"layers.{i}.blocks.{j}.{name}": shape for name, shape in block.items()}
-        if i < 3:
-            expected[f"layers.{i}.downsample.reduction.weight"] = (2 * c, 4 * c)
-            expected[f"layers.{i}.downsample.norm.weight"] = (2 * c,)
-            expected[f"layers.{i}.downsample.norm.bias"] = (2 * c,)
-    expected |= {"norm.weight": (768,), "norm.bias": (768,)}
-    expected |= {"head.weight": (1000, 768), "head.bias": (1000,)}
-    assert list(ours.items()) == list(expected.items())
-
+# ── errors ───────────────────────────────────────────────────────────────────────────────────────
 
 RNG = np.random.default_rng(0)
 ERRORS = [
