@@ -1,34 +1,17 @@
-"""Optimizers, clipping, decay, schedules and averaged weights against slow oracles."""
+"""SGD and AdamW follow slow oracles, decay what they should, and continue from what was saved."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from small_parameters import SHAPES, give_gradients, make_parameters
 
-from minswin import Tensor, create_model, kernels
+from minswin import create_model, kernels
 from minswin.reference import updates
-from minswin.training.ema import WeightAverage
-from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays, noam, warmup_cosine
-
-SHAPES = {"layer.weight": (3, 5), "layer.bias": (5,), "norm.weight": (4,), "head.weight": (2, 3)}
-
-
-def make_parameters(rng, dtype=np.float64):
-    return {
-        name: SimpleNamespace(data=rng.standard_normal(shape).astype(dtype), shape=shape, grad=None)
-        for name, shape in SHAPES.items()
-    }
-
-
-def give_gradients(parameters, rng):
-    for p in parameters.values():
-        p.grad = rng.standard_normal(p.shape).astype(p.data.dtype)
+from minswin.training.optimizers import SGD, AdamW, clip_gradients, decays
 
 
 def sgd_oracle(p, gradients, lrs, *, momentum, nesterov, decay):
@@ -215,66 +198,17 @@ def test_a_bad_optimizer_setting_is_named(make, settings, message):
         make(make_parameters(np.random.default_rng(0)).values(), 0.1)
 
 
-# ── clipping and decay ───────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("lr", [-0.1, math.nan, math.inf])
+def test_a_step_refuses_a_rate_that_would_spoil_the_weights(lr):
+    parameters = make_parameters(np.random.default_rng(0))
+    give_gradients(parameters, np.random.default_rng(1))
+    before = {name: p.data.copy() for name, p in parameters.items()}
+    with pytest.raises(ValueError, match=r"SGD: lr must be a number of 0 or more"):
+        SGD(parameters.items(), 0.1).step(lr)
+    assert all(np.array_equal(p.data, before[name]) for name, p in parameters.items())
 
 
-@given(st.floats(0.01, 100), st.integers(0, 10_000))
-def test_clipping_shortens_to_the_limit_and_never_lengthens(limit, seed):
-    parameters = make_parameters(np.random.default_rng(seed))
-    give_gradients(parameters, np.random.default_rng(seed + 1))
-    before = np.concatenate([p.grad.ravel() for p in parameters.values()])
-    length = clip_gradients(parameters.values(), limit)
-    after = np.concatenate([p.grad.ravel() for p in parameters.values()])
-    assert math.isclose(length, float(np.linalg.norm(before)), rel_tol=1e-12)
-    want = before * min(1.0, limit / (length + 1e-6))
-    assert np.allclose(after, want, rtol=1e-12, atol=0)
-
-
-def test_clipping_does_not_write_into_a_gradient_that_two_parameters_share():
-    parameters = list(make_parameters(np.random.default_rng(1)).values())[:2]
-    shared = np.full(4, 3.0)
-    for p in parameters:
-        p.grad = shared
-    assert clip_gradients([*parameters, SimpleNamespace(grad=None)], 1.0) == pytest.approx(72**0.5)
-    assert np.array_equal(shared, np.full(4, 3.0))
-    assert parameters[0].grad[0] == pytest.approx(3 / (72**0.5 + 1e-6), rel=1e-12)
-
-
-@pytest.mark.parametrize("size", [1e20, 1e-30])
-def test_the_length_of_a_gradient_of_any_size_is_measured_and_clipped(size):
-    p = SimpleNamespace(grad=np.array([[3, 4], [0, 0]], np.float32) * np.float32(size))
-    assert clip_gradients([p], None) == pytest.approx(5 * size, rel=1e-6, abs=0)
-    clip_gradients([p], 0.5)
-    want = np.float64([3, 4]) * size * min(1, 0.5 / (5 * size))
-    assert p.grad.dtype == np.float32 and p.grad[0] == pytest.approx(want, rel=1e-6, abs=0)
-
-
-def test_the_length_is_the_same_number_on_every_python():
-    """In order, 1e16 + 1 stays 1e16; sum() of Python 3.12 would count the ones in the end."""
-    gradients = [SimpleNamespace(grad=np.array([g])) for g in (1e8, *[1.0] * 64)]
-    assert clip_gradients(gradients, None) == 1e8
-
-
-def test_one_parameter_is_clipped_as_a_list_of_it():
-    p = Tensor(np.zeros((2, 2)), requires_grad=True)
-    p.grad = np.full((2, 2), 2.0)
-    assert clip_gradients(p, 2.0) == 4.0
-    assert np.allclose(p.grad, 1.0, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "kind"),
-    [({"a": None}, "str"), ([("a", None)], "tuple"), (3, "int"), ([np.zeros(2)], "ndarray")],
-)
-def test_clipping_what_has_no_gradients_is_an_error(parameters, kind):
-    with pytest.raises(TypeError, match=f"must hold Parameters, got a {kind}; pass model.para"):
-        clip_gradients(parameters, 1.0)
-
-
-def test_clipping_with_none_only_measures():
-    p = SimpleNamespace(grad=np.array([3.0, 4.0]))
-    assert clip_gradients([p], None) == 5.0
-    assert np.array_equal(p.grad, [3.0, 4.0])
+# ── what decays ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -311,154 +245,3 @@ def test_positions_and_tokens_of_every_family_do_not_decay(model, settings, posi
     kept = {n.removesuffix(".weight") for n in matrices if not decays(n, named[n])}
     assert {n for n in kept if not n.endswith(tuple(positions.split()))} == set()
     assert all(any(n.endswith(word) for n in kept) for word in positions.split())
-
-
-# ── schedule ─────────────────────────────────────────────────────────────────────────────────────
-
-settings = st.integers(2, 300).flatmap(
-    lambda steps: st.fixed_dictionaries(
-        {
-            "steps": st.just(steps),
-            "warmup": st.integers(0, steps - 1),
-            "base": st.floats(1e-3, 1.0),
-            "start": st.floats(0, 1e-3),
-            "final": st.floats(0, 1e-3),
-        }
-    )
-)
-
-
-@given(settings)
-def test_the_rate_rises_to_base_at_the_end_of_the_warmup_and_then_only_falls(s):
-    rates = [warmup_cosine(t, **s) for t in range(s["steps"] + 1)]
-    warmup = s["warmup"]
-    assert rates[warmup] == s["base"]
-    assert warmup == 0 or rates[0] == s["start"]
-    assert all(a <= b * (1 + 1e-12) for a, b in pairwise(rates[: warmup + 1]))
-    falling = rates[warmup:]
-    assert all(a >= b * (1 - 1e-12) for a, b in pairwise(falling))
-    assert rates[-1] == s["final"] == warmup_cosine(s["steps"] + 5, **s)
-
-
-@given(settings)
-def test_the_cosine_is_symmetric_about_its_middle(s):
-    span = s["steps"] - s["warmup"]
-    for k in range(span + 1):
-        pair = [warmup_cosine(t, **s) for t in (s["warmup"] + k, s["steps"] - k)]
-        assert math.isclose(sum(pair), s["base"] + s["final"], rel_tol=1e-9)
-
-
-def test_the_warmup_is_a_straight_line():
-    s = {"steps": 50, "warmup": 8, "base": 0.9, "start": 0.1, "final": 0.0}
-    assert [warmup_cosine(t, **s) for t in range(9)] == pytest.approx(np.linspace(0.1, 0.9, 9))
-
-
-def test_a_bad_schedule_is_refused():
-    s = {"base": 1.0, "start": 0.0, "final": 0.0}
-    with pytest.raises(ValueError, match="got warmup=6 and steps=5"):
-        warmup_cosine(0, steps=5, warmup=6, **s)
-    with pytest.raises(ValueError, match="step counts from 0, got -1"):
-        warmup_cosine(-1, steps=5, warmup=2, **s)
-
-
-# ── averaged weights ─────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_average_follows_its_recurrence_and_leaves_the_weights_alone():
-    rng = np.random.default_rng(9)
-    parameters = make_parameters(rng)
-    average = WeightAverage(parameters.items(), 0.4)
-    want = float(parameters["layer.bias"].data[2])
-    for t in range(1, 30):
-        for p in parameters.values():
-            p.data += rng.standard_normal(p.shape)
-        now = float(parameters["layer.bias"].data[2])
-        d = min(0.4, (1 + t) / (10 + t))
-        want = d * want + (1 - d) * now
-        average.update()
-        assert abs(average.state_dict()["layer.bias"][2] - want) < 1e-12
-        assert parameters["layer.bias"].data[2] == now
-
-
-def test_the_averaged_weights_are_lent_in_place_and_taken_back_even_after_an_error():
-    parameters = make_parameters(np.random.default_rng(10))
-    average = WeightAverage(parameters.items(), 0.9)
-    arrays = {n: p.data for n, p in parameters.items()}
-    for p in parameters.values():
-        p.data += 1
-    own = {n: a.copy() for n, a in arrays.items()}
-    with pytest.raises(KeyError), average.applied():
-        for n, p in parameters.items():
-            assert p.data is arrays[n]
-            assert np.array_equal(p.data, average.average[n])
-            assert not np.array_equal(p.data, own[n])
-        raise KeyError
-    assert all(np.array_equal(arrays[n], own[n]) for n in SHAPES)
-
-
-def test_an_average_continues_from_its_saved_state():
-    parameters = make_parameters(np.random.default_rng(11))
-    average = WeightAverage(parameters.items(), 0.9)
-    for p in parameters.values():
-        p.data += 1
-    average.update()
-    saved = {n: a.copy() for n, a in average.state_dict().items()}
-    again = WeightAverage(parameters.items(), 0.9)
-    again.load_state_dict(saved, step=average.step)
-    for each in (average, again):
-        each.update()
-    assert all(np.array_equal(average.average[n], again.average[n]) for n in SHAPES)
-    with pytest.raises(ValueError, match="the saved average does not fit: 1 names"):
-        again.load_state_dict({n: saved[n] for n in list(saved)[1:]}, step=1)
-    with pytest.raises(ValueError, match="decay must lie between 0 and 1, got 1"):
-        WeightAverage(parameters.items(), 1)
-
-
-@pytest.mark.parametrize("max_norm", [-1.0, 0.0, math.nan])
-def test_clipping_to_no_positive_length_is_an_error(max_norm):
-    p = SimpleNamespace(grad=np.array([3.0, 4.0]))
-    with pytest.raises(ValueError, match=r"clip_gradients: max_norm must be a positive number"):
-        clip_gradients([p], max_norm)
-    assert p.grad.tolist() == [3, 4]
-    assert clip_gradients([p], math.inf) == 5
-    assert p.grad.tolist() == [3, 4]
-
-
-@pytest.mark.parametrize("lr", [-0.1, math.nan, math.inf])
-def test_a_step_refuses_a_rate_that_would_spoil_the_weights(lr):
-    parameters = make_parameters(np.random.default_rng(0))
-    give_gradients(parameters, np.random.default_rng(1))
-    before = {name: p.data.copy() for name, p in parameters.items()}
-    with pytest.raises(ValueError, match=r"SGD: lr must be a number of 0 or more"):
-        SGD(parameters.items(), 0.1).step(lr)
-    assert all(np.array_equal(p.data, before[name]) for name, p in parameters.items())
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: warmup_cosine(0, steps=2, warmup=1, base=-1, start=0, final=0),
-        lambda: warmup_cosine(0, steps=2, warmup=1, base=math.nan, start=0, final=0),
-        lambda: warmup_cosine(math.nan, steps=2, warmup=1, base=1, start=0, final=0),
-        lambda: noam(0, channels=4, factor=0.0),
-        lambda: noam(math.nan, channels=4),
-        lambda: noam(0, channels=4, warmup=math.nan),
-        lambda: WeightAverage([("p", SimpleNamespace(data=np.ones(1)))], math.nan),
-    ],
-)
-def test_a_schedule_or_average_refuses_what_would_turn_it_round(call):
-    with pytest.raises(ValueError, match=r"must|counts from 0"):
-        call()
-
-
-def test_bounds_of_schedules_and_of_the_average_are_exact() -> None:
-    rates = {"base": 0.5, "start": 0.25, "final": 0.0}
-    assert warmup_cosine(0, warmup=0, steps=1, **rates) == 0.5  # a run of one step
-    assert warmup_cosine(0, warmup=1, steps=1, **rates) == 0.25
-    for decay in (0.0, 1.0):
-        with pytest.raises(ValueError, match=f"decay must lie between 0 and 1, got {decay}"):
-            WeightAverage([], decay)
-    with pytest.raises(ValueError, match="noam: factor must be"):
-        noam(1, channels=4, factor=-1.0)
-    with pytest.raises(ValueError, match="noam: warmup and channels must be"):
-        noam(1, channels=4, warmup=0)

@@ -126,7 +126,7 @@ classic("first weights cut off at two deviations", "layers.parameters.Init.norma
 classic("the rate drops after the warm-up", "training.optimizers.warmup_cosine",
     "math.pi * (step - warmup) / (steps - warmup)", "math.pi * step / steps",
     met="microsoft/Swin-Transformer#277 microsoft/Swin-Transformer#278",
-    test="test_training_optimizers.py::"
+    test="test_training_schedules.py::"
     "test_the_rate_rises_to_base_at_the_end_of_the_warmup_and_then_only_falls")
 classic("the teacher's loss summed over classes", "models.deit.soft_distillation_loss",
     "(crossed - entropy) * (1 / p.shape[1])", "crossed - entropy", met="facebookresearch/deit#61",
