@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from minswin.models.registry import CLASSES, MODELS
 from minswin.models.resnet import ResNet
 from minswin.training import load_trained_model, recipe, resume, train
 from minswin.training.checkpoints import BEST, LAST, export, read_checkpoint
+from minswin.training.inputs import training_batches
 from minswin.training.run import Run
 
 RESNET = {"img_size": 8, "width": 8, "depths": (1, 1), "stem": "cifar", "shortcut": "padding"}
@@ -168,6 +170,32 @@ def test_the_teacher_sees_the_augmented_batch(
     run.loss(x, targets)
     assert len(seen) == 2 and seen[0] is seen[1] is x
     assert targets.shape == (8, 3)  # mixed
+
+
+@pytest.mark.parametrize("how", ["weights to begin with", "resumed"])
+def test_the_teacher_sees_images_normalised_as_its_own_were(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    others = (0.3, 0.4, 0.5), (0.2, 0.3, 0.4)
+    settings = student(tmp_path, teacher)
+    if how == "resumed":
+        run = Run(settings)
+        run.normalise_by(*others)  # as Folder.restore does
+    else:
+        monkeypatch.setattr("minswin.training.run.begin_with", lambda *_, **__: others)
+        run = Run(replace(settings, weights="of ImageNet"))
+    assert run.teaching is not None
+    seen: list[Any] = []
+    see = run.teaching._teacher
+    x, targets = run.batches.batch(0, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(run.teaching, "_teacher", lambda x: (seen.append(x), see(x))[1])
+        run.loss(x, targets)
+    learnt = training_batches(run.train_set, settings).batch(0, 1)[0]
+    assert abs(x - learnt).max() > 0.1
+    np.testing.assert_allclose(seen[0], learnt, rtol=1e-5, atol=1e-5)
+    assert seen[0].dtype == np.float32
+    run.close()
 
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────

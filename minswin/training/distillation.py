@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from minswin import ops
 from minswin.arrays import Array, to_numpy
 from minswin.autograd import Tensor, no_grad
-from minswin.devices import device_of
+from minswin.devices import device_of, to_device
 from minswin.distributed import Group, Share
 from minswin.layers import Layer
 from minswin.models.deit import (
@@ -41,8 +42,8 @@ class TwoHeads(Layer):
 class Distillation:
     """The teacher of a run, and the loss of the student that learns from it.
 
-    The teacher sees the same batch as the student, after augmentation and mixing. It is in
-    evaluation mode; no gradient and no update reaches it.
+    The teacher sees the same batch as the student, after augmentation and mixing, normalised by
+    what its own images were. It is in evaluation mode; no gradient and no update reaches it.
     """
 
     def __init__(
@@ -69,6 +70,24 @@ class Distillation:
         self.settings = settings
         self._teacher = data_parallel(teacher, threads, group)
         self._student = data_parallel(TwoHeads(model), threads, group)
+        self._learnt = info["data"]["mean"], info["data"]["std"]
+        self._change: tuple[Array, Array] | None = None  # None: both are normalised alike
+
+    def take_images_of(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """By what the images of the run are normalised: the teacher's may have been otherwise.
+
+        (x s + m − mₜ) / sₜ = x (s/sₜ) + (m − mₜ)/sₜ      m, s the run's, mₜ, sₜ the teacher's
+        """
+        self._change = None
+        if (list(mean), list(std)) == tuple(map(list, self._learnt)):
+            return
+        (m, s), (m_t, s_t) = np.array([mean, std]), np.array(self._learnt)
+        where = device_of(next(self._teacher.model.parameters()).data)
+        scale, shift = (
+            to_device(a.astype(np.float32)[:, None, None], where)  # (3, 1, 1)
+            for a in (s / s_t, (m - m_t) / s_t)
+        )
+        self._change = scale, shift
 
     def loss(self, x: Array, targets: Array, share: Share | None = None) -> tuple[Tensor, Array]:
         """The loss of a batch, and the answer of the student: the mean of its heads, (B, K).
@@ -76,7 +95,7 @@ class Distillation:
         share: x and targets are these samples of a batch, of which other ranks have the others
         """
         with no_grad():
-            advice = self._teacher(x).data  # (B, K)
+            advice = self._teacher(self._as_learnt(x)).data  # (B, K)
         heads = self._student(x, share)  # (B, 2, K)
         both, s = (heads[:, 0], heads[:, 1]), self.settings
         common = {"alpha": s.alpha, "smoothing": s.smoothing}
@@ -87,6 +106,13 @@ class Distillation:
                 both, targets, advice, temperature=s.temperature, **common
             )
         return loss, heads.data.mean(axis=1)
+
+    def _as_learnt(self, x: Array) -> Array:
+        """The images as the teacher's own were normalised."""
+        if self._change is None:
+            return x
+        scale, shift = self._change
+        return x * scale + shift
 
     def require_same_teacher(self, began: dict[str, Any]) -> None:
         """Raise unless the run began with this very teacher: its bits decide those of the run."""

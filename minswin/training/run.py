@@ -80,6 +80,7 @@ class Run:
         self.train_set, self.held_out, self.test_set = load_sets(settings)
         self.batches = training_batches(self.train_set, settings)
         self.model: Model = new_model(settings, self.train_set)
+        self.teaching: Distillation | None = None
         if settings.weights and not resumed:
             self.normalise_by(*begin_with(self.model, settings.weights, tell=tell))
         self.model.to(settings.device)
@@ -91,11 +92,11 @@ class Run:
         threads = 1 if whole else settings.threads
         self.forward = data_parallel(self.model, threads, self.group)
         self.workers = settings.workers or (min(8, cores()) if self.late else 1)
-        self.teaching: Distillation | None = None
         if settings.teacher:
             self.teaching = Distillation(
                 self.model, settings, self.train_set, threads=threads, group=self.group
             )
+            self.normalise_by(self.batches.mean, self.batches.std)
         self.optimizer = new_optimizer(self.model, settings, self.group)
         self.average = (
             WeightAverage(self.model.named_parameters(), settings.ema) if settings.ema else None
@@ -113,6 +114,8 @@ class Run:
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """The statistics of the images, in training and evaluation."""
         self.batches.mean, self.batches.std = mean, std
+        if self.teaching is not None:
+            self.teaching.take_images_of(mean, std)
 
     # ── where it stands ──────────────────────────────────────────────────────────────────────────
 
