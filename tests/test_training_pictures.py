@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from test_data_folders import COLOURS, draw, pictures  # noqa: F401
+from tiny_runs import stop_after
 from tiny_training import MODEL, no_curves
 
 from minswin import cli, create_model, data
@@ -92,6 +95,80 @@ def test_another_folder_is_tested_on_as_a_whole_and_must_have_the_same_classes(
     Path("others", "red").rename("others/pink")
     with pytest.raises(ValueError, match="tells the 3 classes of 'pictures/' apart, not the 3 of"):
         evaluate_checkpoint("run", name="others")
+
+
+# ── where the pictures are ───────────────────────────────────────────────────────────────────────
+
+
+def test_the_folder_of_a_run_is_known_again_by_any_path(
+    pictures: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train(recipe("pictures", model="tiny", epochs=1, threads=1, out="run"))
+    export("run", "alone.safetensors")
+    Path("link").symlink_to("pictures")
+    for path in ("pictures/", "./pictures", str(pictures), "link"):
+        assert evaluate_checkpoint("run", name=path).images == 6  # not those that it learnt from
+        assert evaluate_checkpoint("run", name=path, split="held-out").images == 2
+    Path("away").mkdir()
+    monkeypatch.chdir("away")
+    assert evaluate_checkpoint("../run").images == 6
+    assert "is taken for" not in capsys.readouterr().err
+    assert evaluate_checkpoint("../alone.safetensors", name=str(pictures)).images == 6
+    pictures.rename("../away/pictures")
+    monkeypatch.chdir("..")
+    with pytest.raises(
+        FileNotFoundError, match=r"evaluate: .* no such folder; say where it is now"
+    ):
+        evaluate_checkpoint("run")
+    assert evaluate_checkpoint("run", name="away/pictures").images == 6
+    assert capsys.readouterr().err.count("is taken for the folder that the run learnt from") == 2
+
+
+def test_a_run_goes_on_from_anywhere_and_when_its_pictures_were_moved(
+    pictures: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = recipe("pictures", model="tiny", epochs=1, batch_size=4, threads=1, out="whole")
+    train(settings)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        train(replace(settings, out="broken"))
+    shutil.copytree("broken", "second")
+    Path("away").mkdir()
+    monkeypatch.chdir("away")
+    resume("../broken")
+    pictures.rename("moved")
+    with pytest.raises(FileNotFoundError, match=r"train: .* no such folder; say where it is now"):
+        resume("../second")
+    assert cli.main(["train", "--resume", "../second", "--data", "moved", "--quiet"]) == 0
+    whole, *others = (read_checkpoint(f"../{n}").weights for n in ("whole", "broken", "second"))
+    for other in others:
+        assert [n for n in whole if whole[n].tobytes() != other[n].tobytes()] == []
+    with pytest.raises(ValueError, match="the run learns from 'moved', not from 'cifar10'"):
+        resume("../second", data="cifar10")
+
+
+def test_a_run_does_not_go_on_with_other_classes_or_call_other_pictures_its_own(
+    pictures: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        train(recipe("pictures", model="tiny", epochs=1, batch_size=4, threads=1, out="run"))
+    (pictures / "blue").rename(pictures / "sky")  # now the last in the order of names
+    with pytest.raises(ValueError, match="where 'blue' was, there is 'green' now; give them their"):
+        resume("run")
+    (pictures / "sky").rename(pictures / "blue")
+    for i in range(20, 25):
+        draw(pictures / "red" / f"{i}.png", COLOURS["red"], 100 + i)
+    for split in ("train", "held-out"):
+        with pytest.raises(ValueError, match=r"trained on 22 images of 'pictures/', now there are"):
+            evaluate_checkpoint("run", split=split)
+    assert evaluate_checkpoint("run").images == 7
+    with pytest.raises(ValueError, match="give the folder of the same files with --data"):
+        resume("run")
 
 
 # ── weights to begin with ────────────────────────────────────────────────────────────────────────

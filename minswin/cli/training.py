@@ -39,7 +39,7 @@ def _train_in(group: Any, options: argparse.Namespace, changes: dict[str, Any]) 
     from minswin.training import loop, recipe
 
     if options.resume:
-        may_move = ("data_dir", "download", "teacher", "device", "workers")
+        may_move = ("data", "data_dir", "download", "teacher", "device", "workers")
         moved = {name: changes.pop(name) for name in may_move if name in changes}
         if changes or options.overwrite:
             extra = "overwrite" if options.overwrite else next(iter(changes))

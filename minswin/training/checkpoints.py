@@ -271,7 +271,8 @@ def export(run: Path | str, out: Path | str) -> dict[str, Any]:
             "checkpoint as it is"
         )
     halved = {**weights, **{name: array.astype(np.float16) for name, array in real.items()}}
-    info = {**checkpoint.info, "settings": _without_folders(checkpoint.info["settings"])}
+    settings = _without_folders(checkpoint.info["settings"])
+    info = {**checkpoint.info, "settings": settings, "folder": None}
     if FORMATS[out.suffix] == "safetensors":
         save_exported(out, info, halved)
     else:

@@ -20,6 +20,7 @@ from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.gpu import feed
 from minswin.training.inputs import Images, evaluation_batches, load_training, where
+from minswin.training.learnt import is_learnt, place_of, require_same_images
 from minswin.training.settings import Settings
 
 # ── any model ────────────────────────────────────────────────────────────────────────────────────
@@ -144,12 +145,12 @@ def evaluate_checkpoint(
     model, info = load_trained_model(path)
     trained_on = info["data"]
     changes: dict[str, Any] = {
-        "data": name or info["settings"]["data"],
+        "data": name or place_of(info, who="evaluate"),
         "data_dir": data_dir or info["settings"]["data_dir"],
         "download": download,
     }
     settings = Settings(**{**info["settings"], **changes})
-    images = _images(path, settings, info["settings"]["data"], split)
+    images = _images(path, settings, info, split)
     if list(images.classes) != trained_on["classes"]:
         raise ValueError(
             f"evaluate: the checkpoint {path} tells the {len(trained_on['classes'])} classes of "
@@ -176,11 +177,12 @@ def share_of(images: Images, group: Group) -> Images:
     return images.subset(share.rows if share.weight else slice(0))
 
 
-def _images(path: Path | str, settings: Settings, learnt: str, split: str) -> data.Dataset:
+def _images(path: Path | str, settings: Settings, info: dict[str, Any], split: str) -> data.Dataset:
     """The images called `split`: parts of the data that the run learnt from, or of another set."""
-    name = settings.data
-    if name == learnt and split != "test":
+    name, learnt = settings.data, is_learnt(settings.data, info)
+    if learnt and split != "test":
         train, held_out = load_training(settings)
+        require_same_images(train, info, who="evaluate", run=path)
         if split == "train":
             return train
         if held_out is None:
@@ -188,9 +190,9 @@ def _images(path: Path | str, settings: Settings, learnt: str, split: str) -> da
         return held_out
     if split == "held-out":
         raise ValueError(
-            f"evaluate: the run in {path} held out images of '{learnt}', not of '{name}'; "
-            "leave out --data"
+            f"evaluate: the run in {path} held out images of '{info['settings']['data']}', not of "
+            f"'{name}'; leave out --data"
         )
-    if name not in data.NAMES and name != learnt and split == "test":  # all of it is new
+    if name not in data.NAMES and not learnt and split == "test":  # all of it is new
         split = "all"
     return data.load(name, split=split, **where(settings))

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from minswin.data import NAMES
 from minswin.replacing import clear
 from minswin.training.checkpoints import (
     BEST,
@@ -18,6 +19,7 @@ from minswin.training.checkpoints import (
     require_same_model,
     save_checkpoint,
 )
+from minswin.training.learnt import require_same_images
 from minswin.training.progress import Journal
 from minswin.training.ranks import require_same_weights
 from minswin.training.run import Run, Totals
@@ -79,11 +81,12 @@ class Folder:
             save_checkpoint(self.path / name, state)
 
     def _describe(self) -> dict[str, Any]:
-        run = self.run
+        run, data = self.run, self.run.settings.data
         return {
             "minswin": VERSION,
             "model": {"name": run.model.name, "settings": run.model.settings},
             "data": run.describe_data(),
+            "folder": None if data in NAMES else os.path.abspath(data),
             "teacher": run.teaching.described if run.teaching else None,
             "kernels": run.backend,
             "epoch": run.epoch,
@@ -123,12 +126,7 @@ def _require_same_bits(run: Run, info: Mapping[str, Any], file: Path) -> None:
         )
     if run.teaching is not None:
         run.teaching.require_same_teacher(info["teacher"])
-    images, name = info["data"].get("images", len(run.train_set)), run.train_set.name
-    if images != len(run.train_set):
-        raise ValueError(
-            f"train: {file} was trained on {images:,} images of '{name}', now there are "
-            f"{len(run.train_set):,}; give the folder of the same files with --data-dir"
-        )
+    require_same_images(run.train_set, info, who="train", run=file)
 
 
 def require_unused(folder: Path) -> None:

@@ -20,6 +20,7 @@ from minswin.distributed import Group
 from minswin.replacing import require_folder
 from minswin.training.checkpoints import BEST, LAST, Checkpoint, find_run, read_checkpoint
 from minswin.training.folder import CURVES, LOG, Folder, require_unused
+from minswin.training.learnt import place_of, require_folder_of
 from minswin.training.progress import Progress, read_journal
 from minswin.training.ranks import require_same_run, require_same_start
 from minswin.training.run import Run
@@ -67,13 +68,18 @@ def resume(
 ) -> Result:
     """Continue the run in a folder where its last checkpoint stands, bit for bit.
 
-    moved: `data_dir`, `download`, `teacher`, `device`, `workers`: the settings that may differ from
-    those it began with. On another kind of device, or with another number of ranks, the numbers
-    are rounded differently from there on.
+    moved: `data` (of a folder of pictures), `data_dir`, `download`, `teacher`, `device`, `workers`:
+    the settings that may differ from those it began with. On another kind of device, or with
+    another number of ranks, the numbers are rounded differently from there on.
     """
     group = group or Group()
     file, checkpoint = group.lead(partial(_read_last, path))
-    settings = Settings(**{**checkpoint.info["settings"], **moved, "out": str(file.parent)})
+    info = checkpoint.info
+    if "data" in moved:
+        require_folder_of(info, moved["data"])
+    else:
+        moved["data"] = place_of(info, who="train")
+    settings = Settings(**{**info["settings"], **moved, "out": str(file.parent)})
     group.lead(partial(_require_room, settings, True))
     require_same_start(group, settings)
     with working_on(settings.device), closing(Run(settings, resumed=True, group=group)) as run:

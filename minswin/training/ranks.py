@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import sys
 import zlib
@@ -21,7 +22,7 @@ from minswin.training.settings import Settings
 from minswin.version import VERSION
 
 # Where something is on a machine, and how many threads work: each rank may have its own.
-OF_A_MACHINE = ("data_dir", "download", "teacher", "weights", "out", "threads", "workers")
+OF_A_MACHINE = ("data", "data_dir", "download", "teacher", "weights", "out", "threads", "workers")
 
 
 def require_same_start(group: Group, settings: Settings) -> None:
@@ -30,6 +31,7 @@ def require_same_start(group: Group, settings: Settings) -> None:
         return
     chosen = {k: v for k, v in asdict(settings).items() if k not in OF_A_MACHINE}
     chosen["weights"] = settings.weights is not None
+    chosen["data"] = os.path.basename(os.path.abspath(settings.data))  # require_same_run sees more
     versions = {
         "minswin": VERSION, "numpy": np.__version__, "python": platform.python_version(),
         "processor": platform.machine(),
