@@ -141,3 +141,19 @@ def test_what_a_command_reads_or_writes_is_not_written_over(capsys, tmp_path, li
 def test_the_time_of_a_search_ends(capsys, seconds):
     message = refusal(capsys, "compare", "truth", "theirs", "--seconds", seconds)
     assert f"--seconds: expected a number of 0 or more, got '{seconds}'" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (["train", "--resume", ""], "--resume"),
+        (["train", "--weights", ""], "--weights"),
+        (["train", "--teacher="], "--teacher"),
+        (["train", "-o", ""], "--out"),
+        (["train", "--set", "depths=(1,)", "--set", ""], "--set"),
+        (["evaluate", ""], "checkpoint"),
+        (["predict", "a.png", ""], "IMAGE"),
+    ],
+)
+def test_an_empty_value_is_not_taken_for_none(capsys, line, name):
+    assert f"error: {name} is empty; give a value, or leave it out" in refusal(capsys, *line)

@@ -34,6 +34,7 @@ class Parser(argparse.ArgumentParser):
         options, extra = self.parse_known_args(args, namespace)
         if extra:
             self._parser_of(options)._refuse(extra[0])
+        self._parser_of(options)._require_values(options)
         return options
 
     def _parser_of(self, options: argparse.Namespace) -> Parser:
@@ -43,6 +44,16 @@ class Parser(argparse.ArgumentParser):
                 parser: Parser = action.choices[options.command]
                 return parser
         return self
+
+    def _require_values(self, options: argparse.Namespace) -> None:
+        """An empty text would mean that nothing was asked for: --resume "$RUN", where RUN is unset,
+        would begin another run.
+        """
+        for action in self._actions:
+            value = getattr(options, action.dest, None)
+            if "" in (value if isinstance(value, list) else [value]):
+                name = [str(action.metavar or action.dest), *action.option_strings][-1]
+                self.error(f"{name} is empty; give a value, or leave it out")
 
     def _refuse(self, argument: str) -> NoReturn:
         if not argument.startswith("-"):
