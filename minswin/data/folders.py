@@ -2,9 +2,9 @@
 
     photos/cat/1.jpg   photos/cat/2.png   photos/dog/1.jpg   …
 
-Which pictures test is decided by their names alone, so a picture stays on its side when others
-come or go. Where `photos` has the folders train and test (or val) with the classes in them, these
-are the two sides.
+Which pictures test is decided by the names in their class alone, so nearly all stay on their side
+when others come or go. Where `photos` has the folders train and test (or val) with the classes in
+them, these are the two sides.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class Listing(NamedTuple):
 
 
 def list_pictures(folder: str | os.PathLike[str]) -> Listing:
-    """Look through a folder of classes; files whose names begin with a dot are ignored.
+    """Look through a folder of classes; what has a name that begins with a dot is ignored.
 
     Of files with the same bytes only the first is taken: a picture must not both teach and test.
     Raises ValueError where there are fewer than two classes, or too few pictures of one.
@@ -95,7 +96,8 @@ def _classes_of(root: Path) -> dict[str, list[Path]]:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    for place, _, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
+        folders[:] = (name for name in folders if not name.startswith("."))  # .thumbnails, say
         yield from (Path(place) / name for name in names if not name.startswith("."))
 
 
@@ -117,17 +119,22 @@ def _common_classes(top: Path, by_side: dict[str, dict[str, list[Path]]]) -> tup
 
 
 def _copies(files: list[Path]) -> dict[Path, Path]:
-    """The files that have the bytes of an earlier one, and that one. Few have to be read."""
+    """The files that have the bytes of an earlier one, and that one. Few have to be read.
+
+    What cannot be read, such as a link to nowhere, is no copy: it is told when it is to be opened.
+    """
     by_size: dict[int, list[Path]] = defaultdict(list)
     for file in files:
-        by_size[file.stat().st_size].append(file)
+        with suppress(OSError):
+            by_size[file.stat().st_size].append(file)
     copies = {}
     for same_size in by_size.values():
         firsts: dict[bytes, Path] = {}
         for file in same_size if len(same_size) > 1 else ():
-            first = firsts.setdefault(hashlib.sha256(file.read_bytes()).digest(), file)
-            if first is not file:
-                copies[file] = first
+            with suppress(OSError):
+                first = firsts.setdefault(hashlib.sha256(file.read_bytes()).digest(), file)
+                if first is not file:
+                    copies[file] = first
     return copies
 
 
