@@ -141,3 +141,21 @@ def test_a_run_is_not_resumed_with_another_number_of_images(tmp_path, monkeypatc
     ):
         resume(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("stopped_after", [7, 21])  # in the first of three epochs, and in no other
+def test_a_run_whose_best_checkpoint_is_gone_goes_on_and_ends(
+    tmp_path, monkeypatch, capsys, stopped_after
+):
+    settings = tiny_settings(tmp_path, lr=0.0, ema=0.0, holdout=4, checkpoint_every=0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, stopped_after)
+        train(settings, quiet=True)
+    assert read_checkpoint(tmp_path / LAST).info["epoch"] == stopped_after // 7
+    (tmp_path / BEST).unlink()
+    result = resume(tmp_path, quiet=True)
+    assert (
+        "best.safetensors is gone: of the epochs that come the best is" in capsys.readouterr().err
+    )
+    assert result.epochs == 3 and result.test_accuracy is not None
+    assert (tmp_path / BEST).exists() == (stopped_after == 7)

@@ -19,6 +19,7 @@ from minswin.training.checkpoints import (
     require_same_model,
     save_checkpoint,
 )
+from minswin.training.inputs import tell
 from minswin.training.learnt import require_same_images
 from minswin.training.progress import Journal
 from minswin.training.ranks import require_same_weights
@@ -64,6 +65,7 @@ class Folder:
         run.epoch, run.step_in_epoch = info["epoch"], info["step_in_epoch"]
         run.accuracy, run.best_accuracy = info["accuracy"], info["best_accuracy"]
         run.totals = Totals(**info["totals"])
+        _forget_lost_best(run)
         return cls(run, log_position=info["log_position"])
 
     def save(self, *names: str) -> None:
@@ -105,6 +107,18 @@ class Folder:
 
     def close(self) -> None:
         self.journal.close()
+
+
+def _forget_lost_best(run: Run) -> None:
+    """Where the best epoch's checkpoint is gone, let the best of those that come take its place."""
+    best = run.settings.folder / BEST
+    if run.best_accuracy is None or run.group.lead(best.is_file):
+        return
+    tell(
+        f"{best} is gone: of the epochs that come the best is kept there; the earlier ones, up to "
+        f"{run.best_accuracy:.1%} right, are lost"
+    )
+    run.best_accuracy = None
 
 
 def _empty(path: Path) -> None:

@@ -22,7 +22,7 @@ from minswin.devices import to_device
 from minswin.distributed import Group, Share
 from minswin.parallel import cores, data_parallel
 from minswin.training import checkpoints
-from minswin.training.checkpoints import BEST, LAST
+from minswin.training.checkpoints import LAST
 from minswin.training.distillation import Distillation
 from minswin.training.ema import WeightAverage
 from minswin.training.evaluation import Evaluation, evaluate, quiet, share_of
@@ -242,9 +242,13 @@ class Run:
 
     def test_best(self) -> Evaluation:
         """Classify the test set with the weights that did best on the held-out images."""
-        best = self.group.lead(lambda: checkpoints.read_checkpoint(self.settings.folder / BEST))
+        best = self.group.lead(self._read_best)
         self.model.load_state_dict({**best.weights, **best.average})
         return self._classify(self.test_set)
+
+    def _read_best(self) -> checkpoints.Checkpoint:
+        """The best epoch; the last one, where somebody has removed the best (folder.py)."""
+        return checkpoints.read_checkpoint(checkpoints.find_trained(self.settings.folder))
 
     def _classify(self, images: Images) -> Evaluation:
         mine = share_of(images, self.group)
