@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tracemalloc
 
 import numpy as np
@@ -525,3 +526,52 @@ def test_an_entry_of_a_checkpoint_is_chosen_on_the_command_line(tmp_path, capsys
     assert "under 'first'" in capsys.readouterr().out
     whole = ["--to", "microsoft", "--model", "swin_cifar_small", "--key", "first"]
     assert main([*given, *whole]) == 0 and "100 arrays" in capsys.readouterr().out
+
+
+# ── windows that the model has not ───────────────────────────────────────────────────────────────
+
+V2_WINDOWS = [((3, 6, 0), None), (None, (3, 6, 0)), ((3, 6, 0), (3, 3, 0))]
+
+
+@pytest.mark.parametrize(("learnt", "built"), V2_WINDOWS)
+@pytest.mark.parametrize("other", ["microsoft", "torchvision"])
+def test_a_bias_that_was_learnt_in_other_windows_is_told(learnt, built, other):
+    made = model("swinv2", pretrained_window_sizes=learnt)
+    file = rename(made.state_dict(), "minswin", other, model=made)
+    sides = re.escape(str((*(learnt or (4, 4))[:2], 4)))
+    with pytest.warns(UserWarning, match=rf"with pretrained_window_sizes={sides}") as warned:
+        load(model("swinv2", pretrained_window_sizes=built), file)
+    assert warned[0].filename == __file__
+    lines = []
+    load(model("swinv2", pretrained_window_sizes=built), file, tell=lines.append)
+    assert len(lines) == 1 and "windows of" in lines[0]
+    lines.clear()
+    load(model("swinv2", pretrained_window_sizes=learnt), file, tell=lines.append)
+    assert not lines
+
+
+def test_tables_of_as_many_rows_but_another_window_are_told():
+    made = model("swin", window_size=(2, 4))
+    file = rename(made.state_dict(), "minswin", "microsoft", model=made)
+    with pytest.warns(UserWarning, match="windows of 2×4, 2×4, 2×4, the model's are 4×2"):
+        load(model("swin", window_size=(4, 2)), file)
+    load(made, file)
+
+
+# ── maps that are no square ──────────────────────────────────────────────────────────────────────
+
+
+def test_the_image_of_positions_that_make_no_square_is_not_guessed():
+    made = model("swin", img_size=(32, 48), depths=(2, 2, 2), ape=True)
+    own = settings_of(recognise(made.state_dict()))
+    assert own["img_size"] == "one of 384 patches, which are no square"
+    with pytest.raises(ValueError, match="do not tell the size of the image that their masks"):
+        rename(made.state_dict(), "minswin", "microsoft")
+    file = rename(made.state_dict(), "minswin", "microsoft", model=made)
+    assert settings_of(recognise(file))["img_size"] == (32, 48)
+
+
+@pytest.mark.parametrize("family", ["vit", "deit"])
+def test_nor_that_of_a_vit(family):
+    own = settings_of(recognise(model(family).state_dict()))
+    assert own["img_size"] == "one of 10 patches, which are no square"

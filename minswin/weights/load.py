@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.layers import Layer
 from minswin.layers.embeddings import RelativePositionBias
 from minswin.layers.loading import left_out
 from minswin.layers.windows import WindowAttention
 from minswin.layers.windows_v2 import WindowAttentionV2
-from minswin.models import create_model
+from minswin.models import SwinTransformer, create_model
 from minswin.models.base import Model
+from minswin.models.swin_v2 import SwinTransformerV2
 from minswin.weights.families import FAMILIES, family_of
 from minswin.weights.families.family import State
+from minswin.weights.families.swin_buffers import COORDINATES
 from minswin.weights.recognise import Known, fitting, recognise, shared_beginning
 from minswin.weights.resize import (
     RULES,
@@ -125,7 +128,49 @@ def _in_names_of(model: Model, source: Source, tell: Tell | None) -> State:
             f"{known.dialect}), but {model.name} is a {family.paper}; {_which_fits(known)}"
         )
     _tell_names(known.prefix, known.strays, source, tell)
+    if isinstance(model, SwinTransformer):
+        for line in _other_windows(model, known):
+            (tell or partial(_warn, source, 3))(line)
     return {**known.weights, **known.unknown}
+
+
+def _other_windows(model: SwinTransformer, known: Known) -> Iterator[str]:
+    """What the buffers tell of windows that the model has not, where all shapes fit the same."""
+    facts, what = known.facts(), "relative position biases are those of"
+    blocks = {i: stage.blocks[0] for i, stage in enumerate(model.layers) if stage.blocks}
+    attentions: dict[int, Any] = {i: block.attn for i, block in blocks.items()}
+    if isinstance(model, SwinTransformerV2):
+        ours = {i: attn.pretrained for i, attn in attentions.items()}
+        told = {int(n.split(".")[1]) for n in known.buffers if n.endswith(COORDINATES)}
+        learnt = {**facts.windows, **{i: (side, side) for i, side in facts.pretrained.items()}}
+        theirs = {i: learnt[i] for i in told}
+        if _differ(ours, theirs):
+            sides = tuple(theirs[i][0] for i in sorted(theirs))
+            yield (
+                f"{what} windows of {_by_stage(theirs)}, the model counts in "
+                f"{_by_stage(ours)}: the answers are others than where they were learnt; build it "
+                f"with pretrained_window_sizes={sides}"
+            )
+        return
+    ours = {i: attn.window for i, attn in attentions.items()}
+    turned = {i: w for i, w in facts.windows.items() if i in ours and _rows(w) == _rows(ours[i])}
+    if _differ(ours, turned):
+        yield (
+            f"{what} windows of {_by_stage(facts.windows)}, the model's are {_by_stage(ours)}: "
+            "pairs of tokens get each other's; build it with the window_size of the file"
+        )
+
+
+def _differ(ours: dict[int, Pair], theirs: dict[int, Pair]) -> bool:
+    return any(theirs[i] != window for i, window in ours.items() if i in theirs)
+
+
+def _rows(window: Pair) -> int:
+    return (2 * window[0] - 1) * (2 * window[1] - 1)
+
+
+def _by_stage(windows: dict[int, Pair]) -> str:
+    return ", ".join(f"{windows[i][0]}×{windows[i][1]}" for i in sorted(windows))
 
 
 def _tell_names(prefix: str, strays: Sequence[str], source: Source, tell: Tell | None) -> None:

@@ -135,6 +135,9 @@ def image_of(grid: Iterable[int], patch: list[int] | None) -> Settings:
     return {"img_size": tuple(n * p for n, p in zip(grid, patch, strict=True))} if patch else {}
 
 
-def square(tokens: int) -> Pair:
-    """The square map that has so many tokens."""
-    return isqrt(tokens), isqrt(tokens)
+def image_of_tokens(tokens: int, patch: list[int] | None) -> Settings:
+    """The same of a square map of so many tokens; where they make none, that is told in words."""
+    side = isqrt(max(tokens, 0))
+    if side * side == tokens:
+        return image_of((side, side), patch)
+    return {"img_size": f"one of {tokens:,} patches, which are no square"}

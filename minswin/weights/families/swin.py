@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from math import isqrt
+from math import isqrt, prod
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from minswin.weights.families.family import (
     State,
     count,
     image_of,
+    image_of_tokens,
     of_embedding,
-    square,
 )
 from minswin.weights.families.swin_buffers import BUFFERS, check
 
@@ -180,7 +180,9 @@ def _settings(weights: State, facts: Facts) -> Settings:
         settings["patch_norm"] = "patch_embed.norm.weight" in weights
     settings["ape"] = "absolute_pos_embed" in weights
     if settings["ape"]:
-        settings |= image_of(square(weights["absolute_pos_embed"].shape[1]), patch)
+        tokens = weights["absolute_pos_embed"].shape[1]
+        if prod(facts.grids.get(0, ())) != tokens:  # a mask is that of the padded map
+            settings |= image_of_tokens(tokens, patch)
     return settings
 
 

@@ -38,7 +38,8 @@ def check(buffers: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) 
             table = weights.get(place + ".relative_position_bias_table")
             facts.windows[stage] = _check_index(name, array, None if table is None else len(table))
         elif kind == COORDINATES:
-            side = _check_coordinates(name, array)
+            window, side = _check_coordinates(name, array)
+            facts.windows.setdefault(stage, window)
             if side:
                 facts.pretrained[stage] = side
         elif kind == MASK:
@@ -93,8 +94,8 @@ def _check_mask(name: str, mask: np.ndarray) -> Pair:
     )
 
 
-def _check_coordinates(name: str, table: np.ndarray) -> int:
-    """Side of the window of pre-training, or 0 where it is the window itself."""
+def _check_coordinates(name: str, table: np.ndarray) -> tuple[Pair, int]:
+    """The window, and the side of that of pre-training, 0 where it is the window itself."""
     shape = table.shape
     _, rows, columns, _ = shape if len(shape) == 4 else (0, 0, 0, 0)
     window = (rows + 1) // 2, (columns + 1) // 2
@@ -104,7 +105,7 @@ def _check_coordinates(name: str, table: np.ndarray) -> int:
         for pretrained in (window, (side, side)):
             ours = log_spaced(window, pretrained).reshape(shape)
             if side < 1024 and np.allclose(table, ours, rtol=0, atol=ROUNDING):
-                return 0 if pretrained == window else side
+                return window, 0 if pretrained == window else side
     raise ValueError(
         f"{name} {shape} is not a table of log-spaced coordinates of any pre-training window; "
         "the position bias of this file would mean something else in minswin"
@@ -199,7 +200,7 @@ def guess_windows(
     settings: the settings that the weights tell   named: those of the named models that they fit
     """
     geometries = {_geometry(full) for full in named.values()}
-    if settings.get("window_size") and "img_size" in settings:
+    if settings.get("window_size") and isinstance(settings.get("img_size"), tuple):
         return _fit_tables(stages_of(settings), weights)
     if len(geometries) == 1:
         return stages_of(next(iter(named.values())))

@@ -12,9 +12,8 @@ from minswin.weights.families.family import (
     Settings,
     State,
     count,
-    image_of,
+    image_of_tokens,
     of_embedding,
-    square,
 )
 
 VIT_NAMES = """
@@ -121,7 +120,7 @@ def _settings(weights: State, _: Facts) -> Settings:
     settings["qkv_bias"] = "blocks.0.attn.qkv.bias" in weights
     settings["global_pool"] = "token" if "cls_token" in weights else "avg"
     if "pos_embed" in weights:
-        settings |= image_of(square(weights["pos_embed"].shape[1] - extra), patch)
+        settings |= image_of_tokens(weights["pos_embed"].shape[1] - extra, patch)
         settings["positions"] = "learned"
     if "pre_logits.fc.weight" in weights:
         settings["representation_size"] = len(weights["pre_logits.fc.weight"])
