@@ -100,6 +100,46 @@ def test_all_integers_stay_integers() -> None:
         assert y.dtype.kind == "i"
 
 
+REAL = {
+    **dict.fromkeys(["exp", "sqrt", "tanh", "sigmoid", "gelu", "gelu_tanh", "mean"], 1),
+    **dict.fromkeys(["softmax", "log_softmax", "log"], 1),
+    **dict.fromkeys(["divide", "giou", "binary_cross_entropy", "focal_loss"], 2),
+    "attention": 3,
+    "layer_norm": 3,
+}
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.int16, np.int64])
+@pytest.mark.parametrize("name", REAL)
+def test_of_integers_alone_what_is_no_integer_is_computed_in_float64(
+    name: str, dtype: type
+) -> None:
+    rows = {
+        "giou": [[[0, 0, 1, 1]], [[0, 0, 0, 1]]],
+        "focal_loss": [[1, 0, 1], [1, 1, 0]],
+        "layer_norm": [[[1, 0, 1]], [1, 1, 1], [0, 1, 0]],
+        "attention": [[[1, 0], [0, 1]]] * 3,
+        "log": [[1, 1, 1]],
+        "divide": [[0, 1, 1], [1, 1, 1]],
+    }.get(name, [[0, 1, 1]] * REAL[name])
+    numbers = [np.array(row, dtype) for row in rows]
+    rest = [None] if name == "attention" else []
+    y = getattr(ops, name)(*numbers, *rest)
+    flags = numbers[1:] if name == "focal_loss" else []
+    floats = [x.astype(np.float64) for x in numbers[: len(numbers) - len(flags)]]
+    assert y.dtype == np.float64
+    assert np.array_equal(y.data, getattr(ops, name)(*floats, *flags, *rest).data)
+
+
+def test_integers_that_would_wrap_around_do_not() -> None:
+    logits, classes = np.array([[1, 2, 3]], np.uint8), np.array([0], np.uint8)
+    assert ops.softmax(logits).numpy().sum() == pytest.approx(1)
+    assert ops.cross_entropy(logits, classes).item() == pytest.approx(2.4076, abs=1e-4)
+    boxes = np.array([[[0, 0, 2, 2]], [[5, 5, 9, 9]]], np.uint8)
+    assert -1 < ops.giou(boxes[0], boxes[1]).item() < 0
+    assert ops.resize(np.array([0, 1], np.uint8).reshape(1, 1, 2, 1), size=(1, 4)).data[0, 0, 1] > 0
+
+
 def test_a_setting_of_no_axes_does_not_widen_either() -> None:
     x = normal(2, 3)
     for eps in (np.float64(0.1), np.array(0.1)):

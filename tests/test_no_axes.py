@@ -54,3 +54,17 @@ def test_numpy_takes_the_first_and_the_last_axis_of_a_number():
         axis for axis in (0, -1, 1, -2) if outcome(np, "sum", {"axis": axis}) is not ValueError
     ]
     assert taken == [0, -1] and outcome(np, "sum", {"axis": 0}) == ((), 2.5, 1.0)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "softmax", "log_softmax", "stack"])
+@pytest.mark.parametrize("axis", [0.0, -1.0, False, True, np.float32(0), np.bool_(False), "0"])
+@pytest.mark.parametrize("x", [np.float32(2.5), np.ones((2, 3), np.float32)], ids=str)
+def test_an_axis_is_a_whole_number(name, axis, x):
+    with pytest.raises(TypeError, match=rf"^{name}: axis must be an int"):
+        getattr(ops, name)(Tensor(np.asarray(x)), axis=axis)
+
+
+def test_axes_of_numpy_are_taken():
+    x = Tensor(np.ones((2, 3), np.float32))
+    for axis in (np.int64(0), (np.int64(0), -1), (0,), ()):
+        assert ops.sum(x, axis=axis).data.sum() == 6

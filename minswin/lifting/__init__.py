@@ -19,7 +19,7 @@ from minswin.arrays import Definition
 from minswin.autograd import Tensor, record, state, vjp
 from minswin.lifting import shapes
 from minswin.lifting.calls import Call, named, remember, signature_of
-from minswin.lifting.inputs import unwrapping
+from minswin.lifting.inputs import Unwrapped, unwrapping
 
 Check = Callable[..., None]
 MAY_BE_ZERO = ("padding", "shift")  # of the settings that are pairs
@@ -53,7 +53,9 @@ def composite(
     """
 
     def enter(function: Callable[..., Tensor]) -> Composite:
-        operation = cast(Composite, lift(vjp(function), check, function=function, **hints))
+        operation = cast(
+            Composite, lift(vjp(function), check, function=function, real=False, **hints)
+        )
         operation.function = function
         return operation
 
@@ -65,12 +67,14 @@ def lift(
     check: Check | None = None,
     *,
     function: Callable[..., Tensor] | None = None,
+    real: bool = False,
     **hints: str,
 ) -> Lifted:
     """Make an operation on Tensors from a definition on arrays.
 
     check: raises for what shapes do not show   hints: what to do, by the name of a wrong argument
     function: of a composite, the definition on Tensors
+    real: its answer is no integer, so that integers alone become float64 first
     """
     parameters = inspect.signature(function or definition).parameters.values()
     call = Call(
@@ -81,17 +85,23 @@ def lift(
         switches_of(function or definition),
         hints,
     )
-    lifted = OPERATIONS[call.name] = _operation(call, definition, check, function)
+    lifted = OPERATIONS[call.name] = _operation(
+        call, definition, check, function, unwrapping(call.arguments, real=real)
+    )
     lifted.definition = definition
     lifted.__signature__ = call.signature.replace(return_annotation=Tensor)
     return lifted
 
 
 def _operation(
-    call: Call, definition: Definition, check: Check | None, function: Any | None
+    call: Call,
+    definition: Definition,
+    check: Check | None,
+    function: Any | None,
+    unwrap: Callable[..., Unwrapped],
 ) -> Lifted:
     """The function on Tensors: it unwraps, checks each new kind of call, runs and records."""
-    name, pairs, unwrap = call.name, call.pairs, unwrapping(call.arguments)
+    name, pairs = call.name, call.pairs
     right: set[tuple[Any, ...]] = set()  # shapes and names of settings that fit
 
     @wraps(function or definition)

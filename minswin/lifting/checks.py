@@ -98,6 +98,20 @@ def cross_entropy(logits: Any, targets: Any, *, smoothing: float = 0.0) -> None:
         _indices("cross_entropy", "targets", targets, logits.shape[1])
 
 
+def axis(who: str, *, several: bool = False) -> Check:
+    """Whole numbers only: of a number without axes the definitions take 0.0 and False for 0."""
+
+    def check(*xs: Any, axis: Any = None, keepdims: bool = False) -> None:
+        if axis is None or type(axis) is int:
+            return
+        axes = axis if several and isinstance(axis, tuple) else (axis,)
+        if any(isinstance(a, bool) or not isinstance(a, (int, np.integer)) for a in axes):
+            expected = "an int, a tuple of ints or None" if several else "an int"
+            raise TypeError(f"{who}: axis must be {expected}, got {axis!r}")
+
+    return check
+
+
 def norm(who: str) -> Check:
     def check(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5, moments: Any = None) -> None:
         if type(eps) is not float or not 0 <= eps < math.inf:

@@ -2,12 +2,15 @@
 
 A number has no dtype of its own, and neither has a list of them: it takes that of the arrays
 beside it. Integers and bools beside floating arrays become floating too, unless the shape line of
-the definition marks them as indices or flags (see `shapes`).
+the definition marks them as indices or flags (see `shapes`). Without floating arrays they stay what
+they are, but where the answer is no integer, as of a softmax, they become float64: NumPy would
+compute with half precision, and differences of unsigned integers wrap around.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
@@ -23,14 +26,22 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 Unwrapped = tuple[Sequence[Any], list[Any], tuple[Any, ...]]  # inputs, their arrays, the shapes
 
 
-def unwrapping(arguments: Sequence[Argument]) -> Callable[..., Unwrapped]:
-    """`unwrap`, or `convert` for an operation on indices or flags."""
+def unwrapping(arguments: Sequence[Argument], *, real: bool = False) -> Callable[..., Unwrapped]:
+    """`unwrap`, or `convert` for an operation on indices or flags.
+
+    real: the operation computes no integers
+    """
     kinds = {form.kind for argument in arguments for form in argument.forms}
-    return unwrap if kinds <= {"numbers", "floats"} else convert
+    return partial(unwrap if kinds <= {"numbers", "floats"} else convert, real=real)
 
 
 def unwrap(
-    who: str, arguments: Sequence[Argument], inputs: Sequence[Any], hints: Mapping[str, str]
+    who: str,
+    arguments: Sequence[Argument],
+    inputs: Sequence[Any],
+    hints: Mapping[str, str],
+    *,
+    real: bool = False,
 ) -> Unwrapped:
     """The inputs, each a Tensor, an array or None; their arrays; and the shapes of these."""
     arrays: list[Any] = []
@@ -40,23 +51,30 @@ def unwrap(
         array = x.data if isinstance(x, Tensor) else x
         if array is not None:
             if type(array) is not np.ndarray or array.dtype is not (dtype or array.dtype):
-                return convert(who, arguments, inputs, hints)
+                return convert(who, arguments, inputs, hints, real=real)
             dtype = array.dtype
         arrays.append(array)
         shapes.append(None if array is None else array.shape)
     if dtype not in FLOATS:
-        return convert(who, arguments, inputs, hints)
+        return convert(who, arguments, inputs, hints, real=real)
     return inputs, arrays, tuple(shapes)
 
 
 def convert(
-    who: str, arguments: Sequence[Argument], inputs: Sequence[Any], hints: Mapping[str, str]
+    who: str,
+    arguments: Sequence[Argument],
+    inputs: Sequence[Any],
+    hints: Mapping[str, str],
+    *,
+    real: bool = False,
 ) -> Unwrapped:
     """`unwrap` where not all inputs are NumPy arrays of one floating dtype, or may not be."""
     typed = [_array(who, x) for x in inputs if _has_dtype(x)]
     floating = _require_one_dtype(who, [x for x in typed if x.dtype.kind == "f"])
     _require_one_device(who, typed)
     like = (floating or typed or [np.empty(0, np.int64)])[0]
+    if real and like.dtype.kind in "iub":
+        like = array_module(like).empty(0, np.float64)
     names = chain(arguments, repeat(Argument("inputs")))
     converted = [
         None if x is None else _beside(like, who, argument, x, hints)
