@@ -13,7 +13,7 @@ from minswin.bench.children import Failed
 from minswin.bench.clock import spread
 from minswin.bench.setups import Setup
 from minswin.bench.sweep import Point
-from minswin.look.tables import BLANK
+from minswin.models.blank import BLANK
 
 
 def test_ratios_are_multiples_of_minswin_s_figures():

@@ -13,8 +13,8 @@ from test_costs import multiplications
 from minswin import create_model, data_parallel, ops
 from minswin.autograd import Tensor, no_grad
 from minswin.layers import BatchNorm2d, Layer, Linear, Parameter
-from minswin.look.tables import BLANK
 from minswin.models import ResNet
+from minswin.models.blank import BLANK
 from minswin.models.resnet import BasicBlock
 from minswin.testing.claims import (
     assert_adjoint,

@@ -12,8 +12,8 @@ from test_costs import multiplications
 
 from minswin import create_model
 from minswin.autograd import Tensor
-from minswin.look.tables import BLANK
 from minswin.models import TNT
+from minswin.models.blank import BLANK
 from minswin.models.registry import TNTS
 from minswin.testing import oracles
 from minswin.testing.claims import NORMED, assert_close, assert_derivative, assert_far, assert_same

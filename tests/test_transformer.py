@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from minswin import ops
 from minswin.autograd import Tensor
-from minswin.look.tables import BLANK
 from minswin.models import Transformer
+from minswin.models.blank import BLANK
 from minswin.models.transformer import SIZES, sequence_loss
 from minswin.models.writing import Writer, beam_search, greedy
 from minswin.testing.claims import NORMED, assert_close, assert_derivative, assert_far, assert_same

@@ -8,8 +8,8 @@ import pytest
 from minswin import create_model, kernels, no_grad
 from minswin.autograd import Tensor
 from minswin.layers import Depthwise, DropPath, Layer
-from minswin.look.tables import BLANK
 from minswin.models import Twins
+from minswin.models.blank import BLANK
 from minswin.models.twins import LocalAttention, Positions, SummaryAttention
 from minswin.testing.claims import assert_close, assert_derivative
 from minswin.watch import Operation, watching

@@ -12,8 +12,8 @@ from test_vit import CHOICES, deit, images, vit
 from minswin import create_model
 from minswin.autograd import Tensor
 from minswin.layers.embeddings import ConvStem, SinusoidalPositions
-from minswin.look.tables import BLANK
 from minswin.models import DistilledVisionTransformer, VisionTransformer
+from minswin.models.blank import BLANK
 from minswin.models.deit import hard_distillation_loss, soft_distillation_loss
 from minswin.models.registry import DISTILLED, VIT
 

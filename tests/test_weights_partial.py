@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from test_weights_names import TABLES, model
 
 from minswin import create_model
 from minswin.weights import load
 from minswin.weights.convert import describe
+from minswin.weights.families import FAMILIES
 from minswin.weights.files import save_weights
-from minswin.weights.recognise import recognise
+from minswin.weights.recognise import fitting, recognise
 from minswin.weights.rename import rename
 
 # Most blocks in one stage: what is left of its names behind `layers.1.` is a ViT's.
@@ -70,3 +72,57 @@ def test_of_two_families_that_transformers_saved_the_nearest_is_taken(family, ba
     left = {name.removeprefix(base): x for name, x in theirs.items() if name.startswith(base)}
     known = recognise(left)
     assert known.family == family and not known.unknown
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_a_whole_model_nothing_is_said_to_be_missing(family, tmp_path):
+    made = model(family)
+    theirs = next(iter(FAMILIES[family].tables))
+    file = rename(made.state_dict(), "minswin", theirs, model=made)
+    save_weights(tmp_path / "w.npz", file)
+    assert "problem" not in describe(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "named"),
+    [
+        ("swinv2", "cpb_mlp", r"layers\.0\.blocks\.0\.attn\.cpb_mlp\.0\.weight"),
+        ("swin", r"1\.blocks\.0\.norm1", r"layers\.1\.blocks\.0\.norm1\.weight, .*bias too"),
+        ("swin", "downsample", r"layers\.0\.downsample\.reduction\.weight"),
+        ("vit", r"^norm\.", r"norm\.weight, norm\.bias too"),
+        ("deit", "head_dist", r"head_dist\.weight, head_dist\.bias too"),
+        ("resnet", r"layer1\.0\.bn1", r"layer1\.0\.bn1\.weight"),
+    ],
+)
+def test_what_load_would_refuse_is_no_fit(family, part, named, tmp_path):
+    made = model(family)
+    left = {n: x for n, x in made.state_dict().items() if not re.search(part, n)}
+    save_weights(tmp_path / "w.npz", left)
+    told = describe(tmp_path / "w.npz")
+    assert re.search(
+        rf"problem     load refuses them: a whole {family} with these settings has {named}", told
+    ), told
+    assert "\nfits" not in told
+    with pytest.raises(ValueError, match="missing"):
+        load(made, left)
+
+
+def test_windows_that_differ_by_stage_fit_no_model(tmp_path):
+    state = create_model("swin_shapes", rng=0).state_dict()
+    assert fitting(recognise(state)) == ["swin_shapes"]
+    for name, table in state.items():
+        if re.match(r"layers\.1.*bias_table", name):
+            state = {**state, name: np.zeros((15**2, table.shape[1]), table.dtype)}
+    assert not fitting(recognise(state))
+    save_weights(tmp_path / "w.npz", state)
+    told = describe(tmp_path / "w.npz")
+    assert "windows are larger in a later stage than in the first" in told and "\nfits" not in told
+    index = rename(state, "minswin", "torchvision")["features.3.0.attn.relative_position_index"]
+    assert len(index) == 64**2  # of each stage its own
+
+
+def test_a_wrong_shape_inside_a_named_model_is_no_fit(tmp_path):
+    state = dict(create_model("swin_shapes", rng=0).state_dict())
+    state["layers.1.blocks.1.mlp.fc2.bias"] = np.zeros(7, np.float32)
+    save_weights(tmp_path / "w.npz", state)
+    assert "has other shapes of layers.1.blocks.1.mlp.fc2.bias" in describe(tmp_path / "w.npz")

@@ -256,7 +256,7 @@ def _lap(who: str, setup: Setup, precision: str) -> Lap:
 
 
 def work_of(setup: Setup) -> Work:
-    from minswin.look.tables import BLANK
+    from minswin.models.blank import BLANK
 
     model = our_model(setup, BLANK)
     return Work(setup.batch * model.flops(), model.parameter_count())

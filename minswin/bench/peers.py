@@ -126,7 +126,7 @@ def of_transformers(setup: Setup, fused: bool) -> Any:
 
 def _swin_shape(setup: Setup) -> dict[str, Any]:
     """The shape of our Swin in the words of transformers, read off the model, which has no data."""
-    from minswin.look.tables import BLANK
+    from minswin.models.blank import BLANK
 
     model = our_model(setup, BLANK)
     blocks = [stage.blocks[0] for stage in model.layers]

@@ -10,6 +10,7 @@ import numpy as np
 
 from minswin.bar import columns
 from minswin.models import create_model, list_models
+from minswin.models.blank import BLANK
 
 __all__ = ["bars", "fitted", "models_table", "shapes_table", "table", "times"]
 
@@ -101,26 +102,3 @@ def _fitted(line: str, width: int) -> str:
             now, word = " " * indent, word[room:]
         now += word
     return "\n".join([*lines, now])
-
-
-class _Blank:
-    """Stands in for a random generator where weights are only counted: its numbers take no room."""
-
-    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        return np.broadcast_to(np.float32(0), shape).view(_Zeros)
-
-    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
-        return self.standard_normal(shape)
-
-
-class _Zeros(np.ndarray):
-    """Zeros that stay what they are when scaled or converted."""
-
-    def __rmul__(self, factor: Any) -> _Zeros:
-        return self
-
-    def astype(self, *dtype: Any, **settings: Any) -> _Zeros:
-        return self
-
-
-BLANK: Any = _Blank()

@@ -15,7 +15,14 @@ from minswin.models.base import Model
 from minswin.weights.families import FAMILIES
 from minswin.weights.families.family import State
 from minswin.weights.files import FORMATS, read_file, save_weights
-from minswin.weights.recognise import Known, fitting, full_settings, recognise, settings_of
+from minswin.weights.recognise import (
+    Known,
+    fitting,
+    full_settings,
+    misfits,
+    recognise,
+    settings_of,
+)
 from minswin.weights.rename import MINSWIN, rename
 from minswin.weights.state import Source, Weights, listed, read_source, weights_of_run
 
@@ -144,7 +151,11 @@ def _description(
             yield "unknown", listed(known.unknown) + family.why_unknown(known.unknown)
         settings = settings_of(known)
         yield "settings", ", ".join(f"{k}={_short(k, v)}" for k, v in settings.items())
-        yield "fits", _fits(fitting(known), settings.get("num_classes"))
+        names = fitting(known)
+        if problem := misfits(known, names):
+            yield "problem", f"load refuses them: {problem}"
+        else:
+            yield "fits", _fits(names, settings.get("num_classes"))
     except ValueError as error:
         yield "problem", str(error)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from minswin import create_model
-from minswin.look.tables import BLANK
+from minswin.models.blank import BLANK
 
 from .family import Proof
 from .peers import load_timm, torch

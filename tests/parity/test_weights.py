@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from minswin import create_model, no_grad
-from minswin.look.tables import BLANK
 from minswin.models import ResNet, SwinTransformer, SwinTransformerV2, VisionTransformer
+from minswin.models.blank import BLANK
 from minswin.weights.families import FAMILIES
 from minswin.weights.load import load
 from minswin.weights.recognise import recognise
