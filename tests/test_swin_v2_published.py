@@ -8,8 +8,8 @@ from swin_v2_cases import swin_v2
 from test_costs import multiplications
 
 from minswin import create_model
-from minswin.models.blank import BLANK
 from minswin.models import SwinTransformerV2
+from minswin.models.blank import BLANK
 from minswin.models.registry import SWIN_V2
 from minswin.testing.strategies import Pair
 
