@@ -76,7 +76,13 @@ def questions(data: str | None) -> list[Question]:
     long = Question(
         "train cifar", [(*cifar, "--epochs", "60", *size, "-o", "/tmp/on_device/60")], 1, 200
     )
-    runs = ("test_capture", "test_device_runs", "test_devices", "test_residual")
+    runs = (
+        "test_capture",
+        "test_device_models",
+        "test_device_runs",
+        "test_devices",
+        "test_residual",
+    )
     tests = [(*TEST, f"tests/{name}.py") for name in runs]
     compiled = [(*ASK, "lap", *race, "compiled", *PRECISIONS) for race in RACES]
     laps = [

@@ -6,7 +6,7 @@ import host_cuda
 import numpy as np
 import pytest
 from gpu import require_gpu
-from test_devices import FAMILIES, pair_of
+from other_device import FAMILIES, pair_of
 from tiny_models import batch, tiny_model
 
 from minswin import create_model, ops
