@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 import pytest
-from test_weights_names import TABLES, model
+from named_models import model
 
 from minswin import create_model
 from minswin.weights import load
 from minswin.weights.convert import describe
-from minswin.weights.families import FAMILIES
+from minswin.weights.families import FAMILIES, TABLES
 from minswin.weights.files import save_weights
 from minswin.weights.recognise import fitting, recognise
 from minswin.weights.rename import rename
