@@ -38,6 +38,17 @@ def test_another_order_of_sums_is_no_divergence(backend: str, dtype: str) -> Non
         assert {f.verdict for f in compared} == {"equal", "right"}
 
 
+def test_what_a_model_gives_is_judged_and_not_its_last_layer_alone() -> None:
+    arrays = theirs()
+    logits = truth().steps["loss"].inputs[0]
+    arrays["output"] = arrays[logits].copy()
+    assert compare(truth(), arrays).passed
+    powers = np.exp(arrays[logits])
+    arrays["output"] = powers / powers.sum(1, keepdims=True)  # probabilities
+    wrong = compare(truth(), arrays).first
+    assert wrong is not None and (wrong.name, wrong.theirs) == (logits, "output")
+
+
 def test_the_limits_are_not_absurdly_wide() -> None:
     """Of all kinds of steps that round, most come to a hundredth of the limit or nearer."""
     found = compare(truth(), theirs())
