@@ -30,10 +30,10 @@ SIXTH: list[Mistake] = [
         "attn_mask.masked_fill(attn_mask != 0, float(-100.0))"
         ".masked_fill(attn_mask == 0, float(0.0))",
         "attn_mask.masked_fill(attn_mask != 0, -101.0).masked_fill(attn_mask == 0, -100.0)",
-        r"mask.*(value|100|\b1\b|1\.0)"),
+        r"mask.*(value|100|\b1\b|1\.0)", known=False),
     one("V1", "the model gives probabilities, not logits", "DarshanDeshpande/jax-models@630e9df",
         f"{SWIN}:SwinTransformer.forward", "x = self.forward_head(x)",
-        "x = self.forward_head(x).softmax(-1)", r"softmax|probabilit|exp"),
+        "x = self.forward_head(x).softmax(-1)", r"softmax|probabilit|exp", known=False),
     # scores were multiplied by log2(e) for a softmax in powers of 2, the bias was not
     one("V1", "the softmax has powers of 2, and the position bias does not know it",
         "meta-pytorch/segment-anything-fast#71", f"{SWIN}:WindowAttention.forward",
@@ -52,7 +52,7 @@ SIXTH: list[Mistake] = [
                "attn = attn / q.shape[-1] ** 0.5"),
         Change(f"{V2}:WindowAttention.forward", "attn = self.softmax(attn)",
                "attn = self.softmax(attn * logit_scale)")),
-        r"scale|\*\*"),
+        r"scale|\*\*", known=False),
     Mistake("V2", "probabilities are multiplied by the scale, not cosines",
             "borisdayma/dalle-mini@bafbb67", (
         Change(f"{V2}:WindowAttention.forward", "attn = attn * logit_scale", "pass"),
@@ -68,11 +68,12 @@ SIXTH: list[Mistake] = [
             ("relative_coords_table *= 8", "pass"),
             ("torch.log2(", "torch.log("),
             (" / math.log2(8)", ""))),
-        r"log_spaced.*(log|8|W|/)"),
+        r"log_spaced.*(log|8|W|/)", known=False),
     # ── ViT and DeiT ─────────────────────────────────────────────────────────────────────────────
     # value = k_proj(value)
     one("ViT", "values are what the keys are", "yflyzhang/AnnotatedTransformer#1", ATTENTION,
-        "x = attn @ v", "x = attn @ k", r"\bk\b.*\bv\b|\bv\b.*\bk\b|keys|values"),
+        "x = attn @ v", "x = attn @ k",
+        r"\bk\b.*\bv\b|\bv\b.*\bk\b|keys|values|qkv\[1\], qkv\[1\]"),
     one("ViT", "nothing is projected behind the heads", "Kyubyong/transformer#117", ATTENTION,
         "x = self.proj(x)", "pass", r"proj"),
     # a norm by the root mean square that took the variance for the mean of the squares
@@ -80,7 +81,7 @@ SIXTH: list[Mistake] = [
         "timm.layers.norm:LayerNorm.forward",
         "x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)",
         "x = x / (x.var(-1, keepdim=True) + self.eps).sqrt() * self.weight + self.bias",
-        r"layer_norm.*(mean|centred)"),
+        r"layer_norm.*(mean|centred)", known=False),
     # it was split off as the last token, and it is the second
     one("DeiT", "the distillation token is taken from the end", "ofsoundof/LocalViT#5",
         f"{DEIT}:VisionTransformerDistilled.forward_head", "x[:, 0], x[:, 1]",
@@ -96,7 +97,7 @@ SIXTH: list[Mistake] = [
     one("TNT", "words are read as channels first, and they are last", "keras-team/keras-io#687",
         f"{TNT}:PixelEmbed.forward", "x = x + pixel_pos",
         "x = x.permute(0, 2, 3, 1).reshape(x.shape) + pixel_pos",
-        r"words.*(reshape|transpose)|(reshape|transpose).*words|channels"),
+        r"words.*(reshape|transpose)|(reshape|transpose).*words|channels", known=False),
     # ── ResNet ───────────────────────────────────────────────────────────────────────────────────
     one("ResNet", "no ReLU behind the first norm", "michuanhaohao/reid-strong-baseline#4",
         f"{RESNET}:ResNet.forward_features", "x = self.act1(x)", "pass", r"relu"),
@@ -105,7 +106,7 @@ SIXTH: list[Mistake] = [
         r"downsample|shortcut"),
     # ── training ─────────────────────────────────────────────────────────────────────────────────
     Mistake("V1", "moments are multiplied by their correction", "karpathy/convnetjs#107", (),
-            r"beta[12] ?\*\*|1 - beta|root [/*]=", "adamw"),
+            r"beta[12] ?\*\*|1 - beta|root [/*]=", "adamw", known=False),
     Mistake("V1", "the cosine falls to 0, and is cut off at the final rate",
             "EleutherAI/gpt-neox#1008", (), r"max|final|\bc\b|cos", "sgd",
             settings=(("warmup", 1),)),
