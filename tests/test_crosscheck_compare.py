@@ -47,6 +47,7 @@ def test_what_a_model_gives_is_judged_and_not_its_last_layer_alone() -> None:
     arrays["output"] = powers / powers.sum(1, keepdims=True)  # probabilities
     wrong = compare(truth(), arrays).first
     assert wrong is not None and (wrong.name, wrong.theirs) == (logits, "output")
+    assert compare(truth(), arrays, {"-": "output"}).passed  # the map leaves it out
 
 
 def test_the_limits_are_not_absurdly_wide() -> None:

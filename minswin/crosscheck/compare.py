@@ -49,7 +49,8 @@ def compare(
     known = [n for n, step in truth.steps.items() if _is_known(step, truth)]
     windows, half = windows_of(truth.steps), is_half(theirs.values())
     aligned = align(exact, theirs, resolved, windows, known=known, half=half)
-    _take_output(aligned, truth, theirs)
+    if OUTPUT in theirs and OUTPUT not in resolved.theirs:
+        _take_output(aligned, truth, theirs[OUTPUT])
     if not aligned:
         raise ValueError(
             "compare: none of their tensors has the name, or shape and values, of one of ours; "
@@ -77,14 +78,15 @@ def compare(
     )  # fmt: skip
 
 
-def _take_output(aligned: dict[str, Theirs], truth: Trace, theirs: Mapping[str, Array]) -> None:
+def _take_output(aligned: dict[str, Theirs], truth: Trace, given: Array) -> None:
     """Judge what a model gives in the place of its last layer's output, if it is another one."""
     *_, loss = truth.steps.values()
-    match, given = aligned.get(loss.inputs[0]) if loss.inputs else None, theirs.get(OUTPUT)
-    if match is None or given is None or OUTPUT in {m.name for m in aligned.values()}:
+    logits = loss.inputs[0]
+    match = aligned.get(logits)
+    if match is None or OUTPUT in {m.name for m in aligned.values()}:
         return
-    if given.shape == match.array.shape and not np.array_equal(given, match.array):
-        aligned[loss.inputs[0]] = Theirs(OUTPUT, given, f"not {match.name}: what the model gives")
+    if given.shape == match.array.shape and not np.array_equal(given, match.array, equal_nan=True):
+        aligned[logits] = Theirs(OUTPUT, given, f"not {match.name}: what the model gives")
 
 
 def _is_known(step: Step, truth: Trace) -> bool:

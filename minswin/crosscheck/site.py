@@ -90,9 +90,8 @@ class Site(Trial):
         self.is_empty = self.known.keys().isdisjoint(ground.order[call.first : call.end])
         self.is_empty &= not self.stubs
         self.maker = _maker(inside, target)
-        self.is_bare = (
-            self.is_empty and self.maker == call.path
-        )  # what it gives is all that is asked
+        # what the call gives is all that is asked
+        self.is_bare = self.is_empty and self.maker == call.path
         self.theirs = np.asarray(ground.have[target], np.float64)
         self.others: list[Array] = []
         self.looks_up = False  # what runs is asked of a run that computes all
