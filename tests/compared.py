@@ -6,8 +6,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import score
 
-from minswin.crosscheck import folder, score
+from minswin.crosscheck import folder
 from minswin.crosscheck.compare import GOOD, Comparison
 
 FINE = (*GOOD, "missing")

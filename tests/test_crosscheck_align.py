@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import score
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minswin.crosscheck import score
 from minswin.crosscheck.align import align, fit, read_theirs
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import score
 from compared import FINE, first, theirs, truth
 
 from minswin.cli import main
-from minswin.crosscheck import folder, recipe, score
+from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.edits.classics import classics, planted
 from minswin.crosscheck.observations import describe

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import score
 
 from minswin.composites import mlp, spelled_out
 from minswin.crosscheck import fingerprints as prints
-from minswin.crosscheck import recipe, score
+from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import Comparison, Finding, compare
 from minswin.crosscheck.diagnose import Cause, Diagnosis, diagnose
 from minswin.crosscheck.edits.functions import known_functions

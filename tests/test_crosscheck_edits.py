@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import score
 from tiny_models import tiny_model
 
 from minswin.around import around
 from minswin.autograd import Tensor
-from minswin.crosscheck import score
 from minswin.crosscheck.building import forked
 from minswin.crosscheck.edits.classics import classic_edits, classics, edit_of
 from minswin.crosscheck.edits.functions import forget, reaches

@@ -7,8 +7,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+import score
 
-from minswin.crosscheck import score
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.ground import Ground

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import score
 
-from minswin.crosscheck import score
 from minswin.crosscheck.compare import GOOD, compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.edits.classics import classics, planted

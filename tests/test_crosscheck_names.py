@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import score
 
 from minswin.cli import main
-from minswin.crosscheck import folder, score
+from minswin.crosscheck import folder
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.drafts import draft
 from minswin.crosscheck.names import read_names, resolve

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import score
 
 from minswin.cli import main
-from minswin.crosscheck import folder, score
+from minswin.crosscheck import folder
 from minswin.crosscheck.onnx import tensors_of
 
 onnx = pytest.importorskip("onnx")

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import score
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minswin import kernels
 from minswin.autograd import Tensor
-from minswin.crosscheck import recipe, score
+from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import GOOD, Comparison, compare
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.held import model_of

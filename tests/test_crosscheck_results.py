@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import score
 
 from minswin.cli import main
-from minswin.crosscheck import folder, score
+from minswin.crosscheck import folder
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
 from minswin.crosscheck.edits.classics import classics, planted

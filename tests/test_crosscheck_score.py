@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import score
 
 from minswin import ops
 from minswin.autograd import Tensor
-from minswin.crosscheck import score
 from minswin.crosscheck.edits.classics import Classic, classics, planted
 from minswin.layers import Init
 from minswin.models.deit import soft_distillation_loss
@@ -17,7 +17,7 @@ from minswin.weights.resize import resize_positions
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "examples/conformance/faults.md"
-AGAIN = "write what `python -m minswin.crosscheck.score` prints into this file"
+AGAIN = "write what `python -m tests.score` prints into this file"
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import score
 from tiny_models import batch, tiny_model
 
 from minswin import kernels
 from minswin.autograd import Tensor
 from minswin.cli import main
-from minswin.crosscheck import commands, folder, recipe, score
+from minswin.crosscheck import commands, folder, recipe
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.held import follow
 from minswin.crosscheck.precision import DOUBLE

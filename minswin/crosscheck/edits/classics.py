@@ -1,7 +1,7 @@
 """Edits that were really met in ports: text, words, remedy and public threads, one place each.
 
-They are tried before all other edits, planted into minswin to put the kit to the test (score.py),
-and their words are what a diagnosis tells.
+They are tried before all other edits, planted into minswin to put the kit to the test
+(tests/score.py), and their words are what a diagnosis tells.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Classic(NamedTuple):
     # wrong, "error" where it cannot run, "" where a trace of Swin cannot show it
     words: str = ""  # a diagnosis in words; "" where the name is one
     remedy: str = ""
-    case: str = "square"  # which of score.CASES shows it
+    case: str = "square"  # which of CASES in tests/score.py shows it
     test: str = ""  # "test_file.py::test_name" of tests/, where no probe kills it
     fused: tuple[str, str] = ("", "")  # the same change in FUSED, which runs where nobody traces
 

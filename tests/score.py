@@ -1,6 +1,6 @@
 """The kit put to the test: every known defect is planted, and must be found, killed and named.
 
-python -m minswin.crosscheck.score --markdown table.md
+python -m tests.score --markdown table.md
 """
 
 from __future__ import annotations
@@ -163,9 +163,7 @@ def summary(outcomes: list[Outcome]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; status 1 if a fault survives, or is named wrongly."""
-    parser = argparse.ArgumentParser(
-        prog="python -m minswin.crosscheck.score", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.score", description=main.__doc__)
     parser.add_argument("--markdown", metavar="FILE", help="write the table here too")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth fault")
     options = parser.parse_args(arguments)
