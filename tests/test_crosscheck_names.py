@@ -13,8 +13,7 @@ import score
 from minswin.cli import main
 from minswin.crosscheck import folder
 from minswin.crosscheck.compare import compare
-from minswin.crosscheck.drafts import draft
-from minswin.crosscheck.names import read_names, resolve
+from minswin.crosscheck.names import draft, read_names, resolve
 
 OURS = [
     f"layers.{i}.blocks.{j}.{part}"

@@ -15,9 +15,8 @@ from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.align import read_theirs
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import SECONDS, Diagnosis, diagnose
-from minswin.crosscheck.drafts import draft
 from minswin.crosscheck.html import page_of
-from minswin.crosscheck.names import read_names, weight_names
+from minswin.crosscheck.names import draft, read_names, weight_names
 from minswin.crosscheck.onnx import tensors_of
 from minswin.crosscheck.printed import report
 from minswin.crosscheck.results import data_of, json_of

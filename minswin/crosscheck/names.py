@@ -1,4 +1,4 @@
-"""A map of names: which tensor of theirs each of ours is, which are to be left out.
+"""A map of names: which tensor of theirs each of ours is, which are to be left out; a draft of one.
 
     # our name = their name
     head = fc
@@ -15,6 +15,7 @@ first that fits.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 from collections import Counter
@@ -22,12 +23,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
-from minswin.crosscheck.patterns import filled, is_pattern, matches
 
-__all__ = ["Resolved", "read_names", "resolve", "weight_names"]
+__all__ = ["Resolved", "draft", "read_names", "resolve", "weight_names"]
 
+Array = np.ndarray
 NOTHING = "-"
+_PIECE = re.compile(r"(\{\w+(?:[+-]\d+)?\}|\*)")  # {i}, {i+1}: a number; *: anything
+_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # of a stage or block: not the 1 of norm1
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def read_names(path: Path | str) -> list[tuple[str, str]]:
@@ -71,6 +79,9 @@ def _of_lines(path: Path | str, text: str) -> list[tuple[str, str]]:
     if bad is not None:
         raise ValueError(f"compare: {path}: expected lines 'ours = theirs', got {bad!r}")
     return [(left.strip(), right.strip()) for left, _, right in pairs]
+
+
+# ── applying ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class Resolved(NamedTuple):
@@ -137,7 +148,7 @@ def _said(
     for name in ours:
         inside.setdefault(name.rpartition(".")[0], []).append(name)
     names = list(dict.fromkeys([*ours, *inside]))
-    ordered = sorted(lines, key=lambda line: is_pattern("".join(line)))
+    ordered = sorted(lines, key=lambda line: _PIECE.search("".join(line)) is not None)
     pairs = []
     for left, right in ordered:
         if left == NOTHING:
@@ -167,3 +178,145 @@ def _require_possible(left: str, right: str, ours: list[str]) -> None:
         + (f"; did you mean {near[0]}?" if near else "")
         + "; ours is left of =, theirs right"
     )
+
+
+# ── patterns ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def matches(pattern: str, names: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The names that a pattern fits, with what {i} and * stand for."""
+    seen: set[str] = set()
+    text, stars = "", itertools.count()
+    for piece in _PIECE.split(pattern):
+        word = piece.strip("{}") if _PIECE.fullmatch(piece) and piece != "*" else ""
+        if piece == "*":
+            text += f"(?P<star{next(stars)}>.+)"
+        elif not word:
+            text += re.escape(piece)
+        elif not word.isidentifier():
+            raise ValueError(
+                f"compare: the map has {piece!r} in {pattern!r}, where a name such as {{i}} was "
+                "expected; numbers are added on the right of = only"
+            )
+        else:
+            text += f"(?P={word})" if word in seen else rf"(?P<{word}>\d+)"
+            seen.add(word)
+    for name in names:
+        if fitting := re.fullmatch(text, name):
+            yield name, fitting.groupdict()
+
+
+def filled(pattern: str, values: Mapping[str, str], left: str) -> str:
+    """The name that a pattern is with these values, which the pattern left gave."""
+    text, stars = "", itertools.count()
+    for piece in _PIECE.split(pattern):
+        if not _PIECE.fullmatch(piece):
+            text += piece
+            continue
+        word = f"star{next(stars)}" if piece == "*" else piece.strip("{}")
+        key, sign, more = re.fullmatch(r"(\w+?)(?:([+-])(\d+))?", word).groups()  # type: ignore[union-attr]
+        if key not in values:
+            raise ValueError(
+                f"compare: the map has {piece!r} in {pattern!r}, and none in {left!r} that says "
+                "what it stands for"
+            )
+        text += values[key] if not sign else str(int(values[key]) + int(sign + more))
+    return text
+
+
+# ── a draft ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def draft(
+    pairs: Mapping[str, str], ours: Mapping[str, Array], theirs: Mapping[str, Array]
+) -> Iterator[str]:
+    """Lines of a map that holds these pairs, with patterns where the numbers in them allow it.
+
+    A pattern pairs the tensors of wrong blocks too, which have the values of none of ours. What is
+    still left is written as comments, with those of ours that have such sizes.
+    """
+    pairs, ours = map(_without_gradients, (pairs, ours))
+    waiting, lines = dict(pairs), []
+    covered: dict[str, str] = {}
+    while waiting:
+        a, b = next(iter(waiting.items()))
+        every = ((line, _covered(line, ours, theirs, pairs)) for line in _generalised(a, b))
+        line, held = max(every, key=lambda one: (len(one[1]), _in_order(*one[0])))
+        line, held = (line, held) if len(held) > 1 else ((a, b), {a: b})
+        lines.append(line)
+        covered |= held
+        waiting = {x: y for x, y in waiting.items() if x not in covered}
+    width = max((len(left) for left, _ in lines), default=0)
+    yield "# our name = their name"
+    yield from (f"{left:{width}} = {right}" for left, right in lines)
+    twins = [theirs[n] for n in covered.values()]
+    free = {n: x for n, x in _without_gradients(theirs).items() if n not in covered.values()}
+    free = {n: x for n, x in free.items() if not any(_equal(x, y) for y in twins)}
+    if free:
+        yield "# theirs with the values of none of ours; those of ours whose sizes fit:"
+        yield from _left_over({n: x for n, x in ours.items() if n not in covered}, free)
+
+
+def _without_gradients(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: x for n, x in named.items() if not n.startswith((COTANGENT, AFTER))}
+
+
+def _equal(x: Array, y: Array) -> bool:
+    return x.size == y.size and np.array_equal(np.ravel(x), np.ravel(y))
+
+
+def _generalised(a: str, b: str) -> Iterator[tuple[str, str]]:
+    """Patterns of which two names are one case: the numbers of theirs come from those of ours."""
+    numbers = _INDEX.findall(a)
+    left = _numbered(a)
+    choices = []
+    for text in re.findall(r"\d+", b):
+        gaps = [(w, int(text) - int(n)) for w, n in zip("ijkl", numbers, strict=False)]
+        near = [f"{{{w}{gap:+d}}}" if gap else f"{{{w}}}" for w, gap in gaps if abs(gap) <= 1]
+        choices.append([*near, text])
+    for chosen in itertools.product(*choices):
+        filling = iter(chosen)
+        yield left, re.sub(r"\d+", lambda _, f=filling: next(f), b)  # type: ignore[misc]
+    yield a, b
+
+
+def _numbered(name: str) -> str:
+    """layers.{i}.blocks.{j}.norm1 for layers.0.blocks.1.norm1"""
+    places = iter("ijkl")
+    return _INDEX.sub(lambda _: f"{{{next(places)}}}", name)
+
+
+def _in_order(left: str, right: str) -> bool:
+    """Whether both sides have the same letters, each once."""
+    return re.findall(r"\{(\w)", left) == re.findall(r"\{(\w)", right)
+
+
+def _covered(
+    line: tuple[str, str],
+    ours: Mapping[str, Array],
+    theirs: Mapping[str, Array],
+    pairs: Mapping[str, str],
+) -> dict[str, str]:
+    """What a pattern pairs; nothing if it pairs what cannot be, or what is paired otherwise."""
+    left, right = line
+    every = {name: filled(right, values, left) for name, values in matches(left, ours)}
+    found = {a: b for a, b in every.items() if b in theirs}
+    bad = any(ours[a].size != theirs[b].size or pairs.get(a, b) != b for a, b in found.items())
+    return {} if bad or len(set(found.values())) < len(found) else found
+
+
+def _left_over(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> Iterator[str]:
+    """A comment for each kind of their names, to be uncommented, or answered with "-"."""
+    kinds = dict.fromkeys(map(_numbered, ours))
+    for right in dict.fromkeys(map(_numbered, theirs)):
+        group = {n for n in theirs if _numbered(n) == right}
+        fits = [
+            left
+            for left in kinds
+            if _in_order(left, right)
+            if set(_covered((left, right), ours, theirs, {}).values()) == group
+        ]
+        word = right.rpartition(".")[2]
+        fits.sort(key=lambda n: -difflib.SequenceMatcher(None, n.rpartition(".")[2], word).ratio())
+        others = ", ".join(n.rpartition(".")[2] for n in fits[1:5])
+        yield f"#   {fits[0] if fits else NOTHING} = {right}" + (f"   (or {others})" * bool(others))
