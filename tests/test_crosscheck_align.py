@@ -15,8 +15,7 @@ from minswin.crosscheck.align import align, fit, read_theirs
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.names import resolve
-from minswin.crosscheck.printed import report
-from minswin.crosscheck.results import data_of
+from minswin.crosscheck.results import data_of, report
 from minswin.weights import save_weights
 
 

@@ -25,9 +25,8 @@ from minswin.crosscheck.further import further_on
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.number import closed_form, on_top
 from minswin.crosscheck.observations import REORDERED, observe
-from minswin.crosscheck.printed import report, why
 from minswin.crosscheck.recording import Step
-from minswin.crosscheck.results import _diagnosis, data_of
+from minswin.crosscheck.results import _diagnosis, data_of, report, why
 from minswin.crosscheck.search import Clock, Search
 from minswin.crosscheck.site import sites_of
 from minswin.crosscheck.trace import trace

@@ -14,8 +14,7 @@ from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.layouts import NOTE
 from minswin.crosscheck.precision import BFLOAT16, FLOAT16, SINGLE, Precision
-from minswin.crosscheck.printed import report
-from minswin.crosscheck.results import data_of
+from minswin.crosscheck.results import data_of, report
 from minswin.crosscheck.trace import trace
 from minswin.models import create_model
 from tests.official import official

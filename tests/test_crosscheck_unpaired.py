@@ -15,8 +15,7 @@ from minswin.crosscheck import folder
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.edits.classics import classics, planted
-from minswin.crosscheck.printed import report
-from minswin.crosscheck.results import data_of
+from minswin.crosscheck.results import data_of, report
 
 Arrays = dict[str, np.ndarray]
 OUTPUTS = ["layers.0.blocks.0.output", "layers.0.blocks.1.output", "layers.1.blocks.1.output"]

@@ -18,8 +18,7 @@ from minswin.crosscheck.diagnose import SECONDS, Diagnosis, diagnose
 from minswin.crosscheck.html import page_of
 from minswin.crosscheck.names import draft, read_names, weight_names
 from minswin.crosscheck.onnx import tensors_of
-from minswin.crosscheck.printed import report
-from minswin.crosscheck.results import data_of, json_of
+from minswin.crosscheck.results import data_of, json_of, report
 from minswin.crosscheck.trace import record_pass, trace
 from minswin.layers.base import Layer
 from minswin.replacing import require_replaceable, require_replaceable_folder, write_text

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from minswin.crosscheck.printed import summary
 from minswin.crosscheck.report import link
-from minswin.crosscheck.results import COLUMNS, Data, cells, lines_of_cause, lines_of_first
+from minswin.crosscheck.results import COLUMNS, Data, cells, lines_of_cause, lines_of_first, summary
 
 __all__ = ["page_of"]
 
