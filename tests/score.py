@@ -14,10 +14,10 @@ from minswin.bar import Bar
 from minswin.crosscheck import conform, own, recipe
 from minswin.crosscheck.adapter import adapter_of
 from minswin.crosscheck.compare import Comparison, compare
-from minswin.crosscheck.conform_judge import DIFFERS, REFUSED
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
 from minswin.crosscheck.edits.classics import Classic, classics, planted, planted_everywhere
 from minswin.crosscheck.folder import Trace, builder
+from minswin.crosscheck.report import DIFFERS, REFUSED
 from minswin.crosscheck.trace import trace
 from minswin.replacing import write_text
 

@@ -12,10 +12,9 @@ from faults_in_adapters import FAULTS, attention
 from minswin import kernels
 from minswin.crosscheck import own, report
 from minswin.crosscheck.adapter import FUNCTIONS, adapter_of, protocol
-from minswin.crosscheck.conform import conform, examine, questions
-from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict, judge
+from minswin.crosscheck.conform import conform, examine, judge, questions
 from minswin.crosscheck.probes import Probe, pack
-from minswin.crosscheck.report import junit_xml
+from minswin.crosscheck.report import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict, junit_xml
 
 PROBES = {probe.name: probe for probe in pack()}
 OWN = {name: getattr(own, name) for name in FUNCTIONS}

@@ -40,6 +40,7 @@ INTERNAL_NAMES = {
     "check": {"main"},
     "crosscheck.conform": {
         "conform_files",
+        "judge",
         "pytest_generate_tests",
         "run_conform",
         "test_conforms",

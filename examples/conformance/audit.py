@@ -16,9 +16,8 @@ import numpy as np
 import minswin
 from minswin.crosscheck.adapter import load_adapter
 from minswin.crosscheck.conform import examine, questions
-from minswin.crosscheck.conform_judge import Verdict
 from minswin.crosscheck.probes import pack
-from minswin.crosscheck.report import asked, differences, function_table, summary
+from minswin.crosscheck.report import Verdict, asked, differences, function_table, summary
 from minswin.replacing import write_text
 
 HERE = Path(__file__).parent

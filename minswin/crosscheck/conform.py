@@ -1,44 +1,42 @@
-"""`minswin conform`: put every probe to an adapter, or to files of answers, and judge.
+"""`minswin conform`: put every probe to an adapter, or to files of answers, and judge the answers:
+which output is wrong, by how much, and where.
 
 As tests: `MINSWIN_ADAPTER=mypkg.adapter pytest --pyargs minswin.crosscheck.conform`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin.crosscheck import report
 from minswin.crosscheck.adapter import Adapter, load_adapter, protocol
-from minswin.crosscheck.conform_judge import (
-    DIFFERS,
-    LEAVING,
-    NOT_COVERED,
-    PASSED,
-    REFUSED,
-    Verdict,
-    judge,
-)
-from minswin.crosscheck.conform_pytest import chosen_adapter
+from minswin.crosscheck.bounds import MASK
 from minswin.crosscheck.probes import Probe, ask, pack, selected
 from minswin.crosscheck.probes import laws as probes_laws
 from minswin.crosscheck.probes.files import read_answers, unmatched, write_pack
 from minswin.crosscheck.probes.laws import Law
+from minswin.crosscheck.report import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict
 from minswin.replacing import require_replaceable, write_text
 
 __all__ = ["conform", "examine", "questions"]
 
 Tell = Callable[[str], None]
+Dtype = np.dtype[Any]
+LEAVING = KeyboardInterrupt, GeneratorExit  # all else is a finding, a panic of Rust among it
 SAYING_NO = re.compile(r"\b(raise|assert)\b")
+SWAPPED = "right with the bytes of each number in the other order: write little-endian"
+VARIABLE = "MINSWIN_ADAPTER"  # of the environment: the adapter that pytest is to test
 
 
-# ── an adapter ───────────────────────────────────────────────────────────────────────────────────
+# ── an adapter ────────────────────────────────────────────────────────────────────────────────────
 
 
 def conform(adapter: Adapter, only: Sequence[str] = ()) -> Iterator[Verdict]:
@@ -49,66 +47,52 @@ def conform(adapter: Adapter, only: Sequence[str] = ()) -> Iterator[Verdict]:
 
 def questions(only: Sequence[str] = ()) -> tuple[Probe | Law, ...]:
     """The probes and laws whose names contain one of `only`; all, where it is empty."""
-    laws = [law for law in probes_laws.laws() if not only or any(t in law.name for t in only)]
-    if laws and only and not any(t in p.name for p in pack() for t in only):
-        return tuple(laws)
-    return (*selected(only), *laws)
+    return selected(only, (*pack(), *probes_laws.laws()))
 
 
 def examine(adapter: Adapter, question: Probe | Law) -> Verdict:
-    """Put one question to an adapter; whatever it raises is a finding."""
+    """Put one question to an adapter; whatever it raises is a finding.
+
+    It is refused where a line of Python said no on purpose, and another probe passes. A reshape
+    that fails is no refusal: nobody meant it.
+    """
     start = time.perf_counter()
-    return _answered(adapter, question)._replace(seconds=time.perf_counter() - start)
+    verdict, said_no = _answered(adapter, question)
+    if said_no:
+        others = (p for p in pack() if p.function in question.needs and p is not question)
+        if any(_answered(adapter, p)[0].status == PASSED for p in others):
+            verdict = verdict._replace(status=REFUSED)
+    return verdict._replace(seconds=time.perf_counter() - start)
 
 
-def _answered(adapter: Adapter, question: Probe | Law) -> Verdict:
+def _answered(adapter: Adapter, question: Probe | Law) -> tuple[Verdict, bool]:
+    """What becomes of a question, and whether a line said no to it."""
     if missing := question.missing(adapter):
-        return _verdict(question, NOT_COVERED, missing)
+        return _verdict(question, NOT_COVERED, missing), False
     try:
         if isinstance(question, Law):
             probes_laws.try_out(question, adapter)
-            return _verdict(question, PASSED)
+            return _verdict(question, PASSED), False
         answers = ask(adapter.functions[question.function], question, adapter.dtype)
     except NotImplementedError as error:
-        return _verdict(question, NOT_COVERED, f"the adapter says: {_line(error)}")
+        return _verdict(question, NOT_COVERED, f"the adapter says: {_line(error)}"), False
     except LEAVING:
         raise
     except BaseException as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]  # the line that raised
         claimed = isinstance(question, Law) and isinstance(error, AssertionError)
-        if claimed and _last(error).filename == probes_laws.__file__:
-            return _verdict(question, DIFFERS, _line(error) or "it does not hold")
+        if claimed and last.filename == probes_laws.__file__:
+            return _verdict(question, DIFFERS, _line(error) or "it does not hold"), False
         raised = f"raised {type(error).__name__}: {_line(error)}"
-        return _verdict(question, _no_or_wrong(adapter, question, error), raised, np.inf)
-    return judge(question, answers, adapter.dtype)
+        said_no = isinstance(error, Exception) and SAYING_NO.search(last.line or "") is not None
+        return _verdict(question, DIFFERS, raised, np.inf), said_no
+    return judge(question, answers, adapter.dtype), False
 
 
-def _no_or_wrong(adapter: Adapter, question: Probe | Law, error: BaseException) -> str:
-    """REFUSED where a line of Python said no on purpose and another probe passes; else DIFFERS.
-
-    A reshape that fails is no refusal: nobody meant it.
-    """
-    said = isinstance(error, Exception) and SAYING_NO.search(_last(error).line or "")
-    others = (p for p in pack() if p.function in question.needs and p is not question)
-    return REFUSED if said and any(_passes(adapter, p) for p in others) else DIFFERS
-
-
-def _passes(adapter: Adapter, probe: Probe) -> bool:
-    try:
-        answers = ask(adapter.functions[probe.function], probe, adapter.dtype)
-    except LEAVING:
-        raise
-    except BaseException:
-        return False
-    return judge(probe, answers, adapter.dtype).status == PASSED
-
-
-def _last(error: BaseException) -> traceback.FrameSummary:
-    """The line that raised."""
-    return traceback.extract_tb(error.__traceback__)[-1]
-
-
-def _verdict(question: Probe | Law, status: str, message: str = "", error: float = 0.0) -> Verdict:
-    return Verdict(question.name, status, message, question.aim, question.threads, error)
+def _verdict(
+    question: Probe | Law, status: str, message: str = "", error: float = 0.0, allowed: float = 0.0
+) -> Verdict:
+    return Verdict(question.name, status, message, question.aim, question.threads, error, allowed)
 
 
 def _line(error: BaseException) -> str:
@@ -117,7 +101,144 @@ def _line(error: BaseException) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
-# ── files ────────────────────────────────────────────────────────────────────────────────────────
+# ── the answers to a probe ────────────────────────────────────────────────────────────────────────
+
+
+class _Finding(NamedTuple):
+    """One wrong output; `weight` tells which is the worst."""
+
+    weight: float
+    text: str
+    error: float
+    allowed: float
+
+
+def judge(
+    probe: Probe,
+    answers: Mapping[str, Any],
+    dtype: Dtype | None,
+    remedy: str = "the adapter's dtype says what it computes in",
+) -> Verdict:
+    """Compare answers by name with the truth. dtype: of the computation; None: that of the answer.
+
+    Every output must be there: a gradient that is left out is a finding. remedy: what to say of an
+    answer that is narrower than dtype
+    """
+    found = [
+        _check(probe, name, answers[name], truth, dtype, remedy)
+        if name in answers
+        else _Finding(np.inf, f"{name} is missing", np.inf, 0.0)
+        for name, truth in probe.expected.items()
+    ]
+    wrong = [f for f in found if f.text]
+    worst = max(wrong or found, key=lambda f: f.weight)
+    others = f"; and {len(wrong) - 1} more of {len(found)} outputs" if len(wrong) > 1 else ""
+    status = DIFFERS if wrong else PASSED
+    return _verdict(probe, status, worst.text + others, worst.error, worst.allowed)
+
+
+def _allowed(probe: Probe, truth: np.ndarray, dtype: Dtype) -> float:
+    """The largest error that rounding explains: ε · terms · condition · the largest number."""
+    if probe.length == 0:
+        return 0.0
+    scale = float(abs(truth).max()) if truth.size else 0.0
+    return float(np.finfo(dtype).eps) * probe.length * probe.condition * max(scale, 2.0**-20)
+
+
+def _check(
+    probe: Probe, name: str, given: Any, truth: np.ndarray, dtype: Dtype | None, remedy: str
+) -> _Finding:
+    try:
+        answer = _as_array(given)
+    except (TypeError, ValueError) as error:
+        return _Finding(np.inf, f"{name}: {error}", np.inf, 0.0)
+    moved = probe.length == 0
+    if probe.function == "attention_mask":  # anything from −100 down masks
+        answer = np.where(answer <= MASK, MASK, answer).astype(np.float64)
+    kind = dtype or (answer.dtype if answer.dtype.kind == "f" else np.dtype("float64"))
+    limit = _allowed(probe, truth, kind)
+    problem = _misfit(answer, truth, moved, dtype, remedy)
+    if problem:
+        text = SWAPPED if _right_if_swapped(answer, truth, limit) else problem
+        return _Finding(np.inf, f"{name}: {text}", np.inf, limit)
+    off = abs(answer.astype(np.float64) - truth)
+    largest = float(off.max(initial=0.0))
+    weight = largest / limit if limit else 1e300 * (largest > 0)
+    text = _where(name, answer, truth, off, limit) if largest > limit else ""
+    return _Finding(weight, text, largest, limit)
+
+
+def _as_array(given: Any) -> np.ndarray:
+    """What an adapter gave, as an array of numbers; raises where it is none."""
+    if given is None:
+        raise TypeError("the adapter gave None")
+    try:
+        array = np.asarray(given)
+    except LEAVING:
+        raise
+    except BaseException as error:  # ragged lists, tensors that need a gradient or are on a device
+        raise TypeError(f"no array but {type(given).__name__}: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"no numbers but {type(given).__name__} of {array.dtype}")
+    return array
+
+
+def _misfit(
+    answer: np.ndarray, truth: np.ndarray, moved: bool, dtype: Dtype | None, remedy: str
+) -> str:
+    """What makes a comparison impossible; "" if nothing does."""
+    if answer.shape != truth.shape:
+        return f"the shape is {answer.shape}, expected {truth.shape}"
+    if answer.dtype.kind != "f" and not moved:
+        return f"{answer.dtype}, expected floating-point numbers"
+    least = dtype or np.dtype("float32")
+    if answer.dtype.kind == "f" and answer.dtype.itemsize < least.itemsize:
+        return f"{answer.dtype}, expected {least}; {remedy}"
+    if (bad := np.isnan(answer)).any():
+        return f"{int(bad.sum())} of {bad.size} are NaN, the first at {_first(bad)}"
+    return ""
+
+
+def _first(bad: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+
+
+def _where(
+    name: str, answer: np.ndarray, truth: np.ndarray, error: np.ndarray, limit: float
+) -> str:
+    place = _first(error)
+    text = (
+        f"{name}{list(place)} is {answer[place]:.6g}, expected {truth[place]:.6g} "
+        f"(off by {error[place]:.2g}, allowed {limit:.2g}; "
+        f"{int((error > limit).sum())} of {error.size} are wrong)"
+    )
+    return text + _hint(answer, truth, limit)
+
+
+def _hint(answer: np.ndarray, truth: np.ndarray, limit: float) -> str:
+    """A cause that shows at once."""
+    if not answer.any() and truth.any():
+        return "; all zeros"
+    if _right_if_swapped(answer, truth, limit):
+        return f"; {SWAPPED}"
+    with np.errstate(all="ignore"):
+        order = abs(np.sort(answer, axis=None) - np.sort(truth, axis=None))
+        if order.size > 1 and np.all(order <= limit):
+            return "; the same numbers in another order"
+        if np.all(abs(answer + truth) <= limit):
+            return "; right but for the sign"
+    return ""
+
+
+def _right_if_swapped(answer: np.ndarray, truth: np.ndarray, limit: float) -> bool:
+    if answer.shape != truth.shape or answer.dtype.kind != "f":
+        return False
+    swapped = answer.view(answer.dtype.newbyteorder())
+    with np.errstate(all="ignore"):
+        return bool(np.all(abs(swapped.astype(np.float64) - truth) <= limit))
+
+
+# ── files ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def conform_files(
@@ -148,7 +269,7 @@ def _in_files(probe: Probe, answers: Mapping[str, Any], dtype: np.dtype[Any] | N
     return judge(probe, answers, dtype, remedy)
 
 
-# ── the command ──────────────────────────────────────────────────────────────────────────────────
+# ── the command ───────────────────────────────────────────────────────────────────────────────────
 
 
 def run_conform(
@@ -170,9 +291,6 @@ def run_conform(
 
     show: prints the report   tell: is given what is being done
     """
-    given = [x for x in (module, files, write, functions, names) if x]
-    if len(given) != 1:
-        raise ValueError("conform: give one of --module, --files, --write, --list or --functions")
     if functions:
         show(protocol())
         return 0
@@ -205,16 +323,28 @@ def run_conform(
     return int(any(v.status == DIFFERS for v in verdicts))
 
 
-# ── pytest ───────────────────────────────────────────────────────────────────────────────────────
+# ── pytest ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
     """One test for every probe and law, for the adapter that MINSWIN_ADAPTER names."""
     if "minswin_question" in metafunc.fixturenames:
-        adapter = chosen_adapter(metafunc.config)
-        every = questions()
+        adapter, every = _chosen_adapter(), questions()
         cases = [(adapter, question) for question in every]
         metafunc.parametrize("minswin_question", cases, ids=[q.name for q in every])
+
+
+def _chosen_adapter() -> Adapter:
+    import pytest
+
+    if not (name := os.environ.get(VARIABLE)):
+        raise pytest.UsageError(
+            f"minswin conform: no adapter is named; set {VARIABLE}=mypkg.adapter in the environment"
+        )
+    try:
+        return load_adapter(name)
+    except (ImportError, ValueError, OSError) as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def test_conforms(minswin_question: tuple[Adapter, Probe | Law]) -> None:

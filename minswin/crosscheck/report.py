@@ -1,4 +1,4 @@
-"""The report of `minswin conform`: for the terminal, as Markdown, and as JUnit XML.
+"""What became of a probe, and the report: for the terminal, as Markdown, and as JUnit XML.
 
 Most servers that run tests can show the last.
 """
@@ -9,13 +9,31 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from xml.etree import ElementTree
 
-from minswin.crosscheck.conform_judge import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict
-
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+PASSED, DIFFERS, NOT_COVERED = "passed", "differs", "not covered"
+REFUSED = "refused"  # it said no to this input, and answered another one rightly
 STATUSES = (PASSED, DIFFERS, REFUSED, NOT_COVERED)
 Row = tuple[str, int, int, int, int]
+
+
+class Verdict(NamedTuple):
+    """What became of one probe or law."""
+
+    name: str
+    status: str
+    message: str = ""
+    aim: str = ""
+    threads: tuple[str, ...] = ()
+    error: float = 0.0  # the largest, of the worst output
+    allowed: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def function(self) -> str:
+        return self.name.split("/")[0]
 
 
 def terminal(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
@@ -41,8 +59,8 @@ def asked(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 def not_asked(verdicts: Sequence[Verdict]) -> list[str]:
     """One line about all other functions and laws; none where there are no others."""
-    there = {_asked_by(v) for v in asked(verdicts)}
-    rest = [_asked_by(v) for v in verdicts if _asked_by(v) not in there]
+    there = asked(verdicts)
+    rest = [_asked_by(v) for v in verdicts if v not in there]
     names = list(dict.fromkeys(rest))
     more = f" and {len(names) - 3} more functions and laws" if len(names) > 3 else ""
     return [f"not asked ({len(rest)} probes): {', '.join(names[:3])}{more}"] if rest else []

@@ -8,8 +8,8 @@ import pytest
 
 from minswin.crosscheck.adapter import load_adapter
 from minswin.crosscheck.conform import examine
-from minswin.crosscheck.conform_judge import DIFFERS, PASSED, REFUSED
 from minswin.crosscheck.probes import selected
+from minswin.crosscheck.report import DIFFERS, PASSED, REFUSED
 
 from .peers import load_timm, need
 

@@ -18,7 +18,6 @@ from minswin.crosscheck import own, recipe
 from minswin.crosscheck.adapter import FUNCTIONS, Adapter
 
 Arrays = dict[str, np.ndarray]
-LIMIT = 64 * 1024  # bytes of a probe in files: inputs, parameters and answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,9 +149,10 @@ def pack() -> tuple[Probe, ...]:
     return tuple(sorted(every, key=lambda p: order[p.function.removesuffix("_grad")]))
 
 
-def selected(only: Sequence[str]) -> tuple[Probe, ...]:
-    """The probes whose names contain one of `only`; all, where it is empty."""
-    found = tuple(p for p in pack() if not only or any(text in p.name for text in only))
+def selected(only: Sequence[str], among: Sequence[Any] | None = None) -> tuple[Any, ...]:
+    """The probes, or questions of `among`, whose names contain one of `only`; all without it."""
+    every = pack() if among is None else among
+    found = tuple(p for p in every if not only or any(text in p.name for text in only))
     if not found:
         raise ValueError(
             f"conform: no probe's name contains {' or '.join(only)}; "
