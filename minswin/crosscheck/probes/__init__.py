@@ -141,10 +141,9 @@ def counted(*shape: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def pack() -> tuple[Probe, ...]:
     """All probes, in the order in which a model is built: what fails first is the cause."""
-    from minswin.crosscheck.probes import layers, models, v2, windows
+    from minswin.crosscheck.probes import layers, models, v2
 
-    parts = (windows, layers, v2, models)
-    every = [probe for part in parts for probe in part.probes()]
+    every = [probe for part in (layers, v2, models) for probe in part.probes()]
     order = {name: i for i, name in enumerate(FUNCTIONS)}
     return tuple(sorted(every, key=lambda p: order[p.function.removesuffix("_grad")]))
 

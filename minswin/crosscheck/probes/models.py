@@ -9,7 +9,7 @@ import numpy as np
 
 from minswin.crosscheck import recipe
 from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
-from minswin.crosscheck.probes.layers import PADDING
+from minswin.crosscheck.probes.layers import FITS, PADDING
 from minswin.crosscheck.probes.v2 import HIDDEN
 from minswin.models import (
     TNT,
@@ -22,7 +22,6 @@ from minswin.models import (
 Config = dict[str, Any]
 LENGTH = 600  # terms of the sums on the way through the deepest of these models
 MEMORY = ("pytorch/vision#6266",)
-FITS = ("pytorch/vision#6222", "microsoft/Swin-Transformer#34")
 CLASS_TOKEN = ("lucidrains/vit-pytorch#138", "jeonsworld/ViT-pytorch#34")
 WORDS = ("huggingface/pytorch-image-models#701", "huggingface/pytorch-image-models#2480")
 DROPOUT = ("pytorch/vision#7103", "huggingface/pytorch-image-models#1978")
