@@ -124,11 +124,59 @@ def test_a_foreign_object_in_place_of_the_weights_is_refused_by_name(tmp_path) -
         read_weights(pth(tmp_path, tree))
 
 
+def recursive() -> tuple:
+    inside: list = []
+    inside.append((inside,))
+    return inside[0]
+
+
+PLAIN = {
+    "bytes": b"ab",
+    "many bytes": bytes(300),
+    "a bytearray": bytearray(b"ab"),
+    "a set": {1, "two", (3, 4)},
+    "an empty set": set(),
+    "a frozen set": frozenset({b"x", 1.5}),
+    "an empty frozen set": frozenset(),
+    "a set in a set": {frozenset({frozenset()})},
+    "a long number": -(2**3000),
+    "a tuple in itself": recursive(),
+    "the same twice": [b"long enough to be remembered"] * 2,
+    "a complex number": 1 + 2j,
+    "a range and a slice": [range(3), slice(1, 2)],
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("what", PLAIN)
+def test_plain_data_beside_the_weights_is_read_over_by_every_protocol(what, protocol, tmp_path):
+    value = build.pickled(PLAIN[what], protocol)
+    for parts in ([("aside", value), ("model", state())], [("model", state()), ("aside", value)]):
+        assert build.same(read_weights(pth(tmp_path, build.dictionary(parts))), STATE)
+    inside = build.dictionary([("aside", value), *build.entries()])
+    assert build.same(read_weights(pth(tmp_path, inside)), STATE)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_an_object_that_is_made_with_names_of_arguments_is_a_label(protocol, tmp_path) -> None:
+    value = build.pickled(build.Keywords(), protocol)
+    found = read_file(pth(tmp_path, build.dictionary([("aside", value), ("model", state())])))
+    assert build.same(found.arrays, STATE) and found.foreign == ("weight_files.Keywords",)
+
+
+@pytest.mark.parametrize("code", [b"]K\x01(K\x02\x90", b")K\x01\x90", b"\x90", b"(0", b"1"])
+def test_opcodes_of_sets_on_what_is_none_are_refused(code, tmp_path):
+    with pytest.raises(ValueError, match="damaged"):
+        read_weights(pth(tmp_path, build.dictionary([("a", code), ("model", state())])))
+
+
 # ── a checkpoint of torch ────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parity
-def test_a_training_checkpoint_of_torch_gives_its_weights(tmp_path) -> None:
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_training_checkpoint_of_torch_gives_its_weights(tmp_path, protocol, as_zip) -> None:
     torch = pytest.importorskip("torch")
     import argparse
     from collections import Counter, defaultdict
@@ -145,9 +193,12 @@ def test_a_training_checkpoint_of_torch_gives_its_weights(tmp_path) -> None:
         "counts": Counter("aab"),
         "more": defaultdict(list),
         "set": {1, 2},
+        "frozen": frozenset({"a", b"b"}),
+        "bytes": [b"ab", bytearray(b"cd"), bytes(1000)],
         "state_dict": model.state_dict(),
     }
-    torch.save(whole, tmp_path / "w.pth")
+    how = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": as_zip}
+    torch.save(whole, tmp_path / "w.pth", **how)
     found = read_weights(tmp_path / "w.pth")
     expected = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     assert build.same(found, expected)

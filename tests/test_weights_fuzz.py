@@ -181,6 +181,7 @@ def test_a_zip_member_that_claims_the_one_after_it_is_refused(tmp_path) -> None:
 
 def test_every_opcode_that_torch_does_not_write_is_refused() -> None:
     known = b"\x80\x95N\x88\x89)\x8fJKMGIL\x8aX\x8cU(qrhj\x94]}t\x85\x86\x87aesuc\x93R\x81bQ"
+    known += b"\x8b\x8dTCB\x8e\x9601\x90\x91\x92"  # bytes, sets and more of protocols 3 to 5
     assert set(pickles._HANDLERS) == set(known)
 
 

@@ -11,10 +11,12 @@ from weight_files import same
 
 import minswin
 from minswin import weights
-from minswin.models import create_model
-from minswin.weights import dialect, load, rename
-from minswin.weights.families import DIALECTS, TABLES
-from minswin.weights.families.rows import OURS, THEIRS, ZEROS, rows
+from minswin.models import create_model, list_models
+from minswin.models.blank import BLANK
+from minswin.models.registry import CLASSES, MODELS
+from minswin.weights import dialect, load, rename, save_weights
+from minswin.weights.families import DIALECTS, FAMILIES, MINSWIN, TABLES
+from minswin.weights.families.rows import OURS, THEIRS, ZEROS, rows, translate
 from minswin.weights.recognise import fitting, recognise
 
 # ── one to one ───────────────────────────────────────────────────────────────────────────────────
@@ -47,6 +49,49 @@ def test_every_dialect_is_recognised(family, other):
     first = next(of for f, of in TABLES if f == family) if family == "resnet" else other
     assert dialect(theirs) == (first if other == "timm" else other)
     assert recognise(theirs).family == family
+
+
+# What has names in a model that others of its family have not.
+CHOICES = {
+    "swin": [{"ape": True}, {"stem": "convolutions"}, {"qkv_bias": False}, {"patch_norm": False}],
+    "swinv2": [{"ape": True}, {"stem": "convolutions"}, {"qkv_bias": False}],
+    "vit": [
+        {"positions": "relative"},
+        {"positions": "learned_2d"},
+        {"positions": "sinusoidal", "embed_dim": 8},
+        {"stem": "convolutions"},
+        {"qkv_bias": False},
+        {"global_pool": "avg"},
+        {"representation_size": 7},
+    ],
+    "deit": [{"positions": "relative"}, {"positions": "learned_2d"}, {"stem": "convolutions"}],
+    "tnt": [{"qkv_bias": True}, {"legacy": True}],
+    "resnet": [{"block": "bottleneck"}, {"shortcut": "padding"}, {"stem": "cifar"}],
+}
+NAMED = [(CLASSES[name].family, name, {}) for name in list_models()]
+OWN_NAMES = [*NAMED, *((f, small(f)[0], {**small(f)[1], **x}) for f in CHOICES for x in CHOICES[f])]
+
+
+@pytest.mark.parametrize(("family", "name", "settings"), OWN_NAMES)
+def test_every_model_is_recognised_under_our_own_names(family, name, settings):
+    build = CLASSES[name]
+    state = build(**{**MODELS[name], **settings}, rng=BLANK).state_dict()
+    known = recognise(state)
+    assert known.family == family and not known.unknown and known.weights.keys() == state.keys()
+    assert translate(state, family, MINSWIN, towards=OURS) == (state, [])
+    assert settings or name in fitting(known)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_under_our_own_names_is_described_and_converted(family, tmp_path):
+    made = model(family)
+    save_weights(tmp_path / "a.npz", made.state_dict())
+    told = weights.describe(tmp_path / "a.npz")
+    assert FAMILIES[family].paper in told and "\nfits " in told and "problem" not in told
+    for of in (*FAMILIES[family].tables, MINSWIN):
+        weights.convert(tmp_path / "a.npz", tmp_path / "b.npz", to=of, model=made)
+        weights.convert(tmp_path / "b.npz", tmp_path / "c.npz", to=MINSWIN)
+        assert same(weights.read_weights(tmp_path / "c.npz"), made.state_dict())
 
 
 @pytest.mark.parametrize("family", ["swin", "swinv2"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import struct
 import zipfile
 
@@ -73,6 +74,19 @@ def tensor(store: bytes, offset: int, shape: tuple[int, ...], strides: tuple[int
         + several(store, number(offset), sizes, steps, *rest)
         + b"R"
     )
+
+
+class Keywords:
+    """Made anew by a call with arguments by name."""
+
+    def __getnewargs_ex__(self) -> tuple[tuple, dict[str, int]]:
+        return (), {"a": 1}
+
+
+def pickled(value: object, protocol: int) -> bytes:
+    """What Python writes for a value, without the beginning and the end of a pickle."""
+    program = pickle.dumps(value, protocol)[2:-1]
+    return program[9:] if program[:1] == b"\x95" else program
 
 
 def entries(legacy: bool = False) -> list[tuple[str, bytes]]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin import kernels
-from minswin.arguments import settings_in
+from minswin.arguments import settings_in, whole
 from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.align import read_theirs
@@ -22,9 +22,9 @@ from minswin.crosscheck.results import data_of, json_of, report
 from minswin.crosscheck.trace import record_pass, trace
 from minswin.layers.base import Layer
 from minswin.replacing import require_replaceable, require_replaceable_folder, write_text
-from minswin.weights.families import DIALECTS
+from minswin.weights.families import DIALECTS, MINSWIN
 from minswin.weights.load import load
-from minswin.weights.rename import MINSWIN, rename
+from minswin.weights.rename import rename
 
 
 def run_trace(
@@ -120,6 +120,7 @@ def run_names(model: str, *, overrides: Sequence[str] = ()) -> str:
 
 def _images(file: str | None, model: Any, batch: int) -> np.ndarray:
     if file is None:
+        batch = whole("trace", "batch", batch)
         return recipe.images(batch, 3, tuple(getattr(model, "img_size", (32, 32))))
     try:
         x = folder.load_array(file)
@@ -129,9 +130,10 @@ def _images(file: str | None, model: Any, batch: int) -> np.ndarray:
         ) from None
     if x.ndim == 3:
         x = x[None]
-    if x.ndim != 4 or x.dtype.kind != "f":
+    if x.ndim != 4 or x.dtype.kind != "f" or not len(x):
         raise ValueError(
-            f"trace: {file} must hold floating-point images (B, 3, H, W), got {x.dtype} {x.shape}"
+            f"trace: {file} must hold one floating-point image or more, (B, 3, H, W), got "
+            f"{x.dtype} {x.shape}"
         )
     _require_finite(file, x)
     return x

@@ -230,8 +230,11 @@ class Layer(metaclass=Built):
         error. Of a parameter in several places `state` may hold any of its names.
         """
         switch(f"{type(self).__name__}.load_state_dict", "strict", strict)
-        named = ((name, x) for name, x in self._walk(every_name=True) if not isinstance(x, Layer))
-        copy_state(type(self).__name__, named, state, strict=strict)
+        copy_state(self, state, strict=strict)
+
+    def _tensors(self) -> dict[str, Any]:
+        """The parameters and buffers, each under all names that it has."""
+        return {n: x for n, x in self._walk(every_name=True) if not isinstance(x, Layer)}
 
 
 # ── where parameters may lie ─────────────────────────────────────────────────────────────────────

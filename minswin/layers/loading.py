@@ -14,20 +14,35 @@ MOST_NAMES = 3  # of each kind that an error lists
 _NUMBERS = {"f": "floating-point numbers", "i": "integers"}  # by the kind of a dtype
 
 
-def copy_state(
-    who: str, named: Iterable[tuple[str, Tensor]], state: Mapping[str, Array], *, strict: bool
-) -> None:
-    """Copy the arrays of `state` into the tensors of the same names; see Layer.load_state_dict.
+def copy_state(layer: Any, state: Mapping[str, Array], *, strict: bool) -> None:
+    """Copy the arrays of `state` into the tensors of a layer; see Layer.load_state_dict.
 
-    named: (name, tensor), where a tensor in several places has several names
     What the model is built without (Parameter.leave_out) stays 0; a warning says what it was not.
     """
+    who, tensors = type(layer).__name__, layer._tensors()
+    arrays = fitting_arrays(layer, state, strict=strict)
+    for name, array in arrays.items():
+        if not getattr(tensors[name], "left_out", False):
+            tensors[name].data[...] = to_device(array, device_of(tensors[name].data))
+    if without := left_out(tensors.items(), arrays):
+        warnings.warn(
+            f"{who}.load_state_dict: left out, since the model is built without it: "
+            f"{_some(without)}; answers differ from those of a model that has it",
+            stacklevel=3,
+        )
+
+
+def fitting_arrays(
+    layer: Any, state: Mapping[str, Array], *, strict: bool = True
+) -> dict[str, Array]:
+    """The arrays of `state` that a layer takes, by its names; raises where they do not fit."""
+    who = type(layer).__name__
     if not isinstance(state, Mapping):
         raise TypeError(
             f"{who}.load_state_dict: expected arrays by name, got {type(state).__name__}; "
             "a file is read by minswin.weights.load"
         )
-    tensors = dict(named)
+    tensors: dict[str, Tensor] = layer._tensors()
     names: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         names.setdefault(id(tensor), []).append(name)
@@ -48,15 +63,7 @@ def copy_state(
             f"{who}.load_state_dict: the names do not fit; {'; '.join(wrong)}. "
             "Was it saved from another model or configuration?"
         )
-    for name, array in arrays.items():
-        if not getattr(tensors[name], "left_out", False):
-            tensors[name].data[...] = to_device(array, device_of(tensors[name].data))
-    if without := left_out(tensors.items(), arrays):
-        warnings.warn(
-            f"{who}.load_state_dict: left out, since the model is built without it: "
-            f"{_some(without)}; answers differ from those of a model that has it",
-            stacklevel=3,
-        )
+    return arrays
 
 
 def left_out(named: Iterable[tuple[str, Tensor]], state: Mapping[str, Any]) -> list[str]:

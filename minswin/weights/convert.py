@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from minswin.models.base import Model
-from minswin.weights.families import FAMILIES
+from minswin.weights.families import FAMILIES, MINSWIN
 from minswin.weights.families.family import State
 from minswin.weights.files import FORMATS, read_file, save_weights
+from minswin.weights.load import why_refused
 from minswin.weights.recognise import (
     Known,
+    blank,
     fitting,
     full_settings,
-    misfits,
     recognise,
     settings_of,
 )
-from minswin.weights.rename import MINSWIN, rename
+from minswin.weights.rename import rename
 from minswin.weights.state import Source, Weights, listed, read_source, weights_of_run
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # counted, not learnt
@@ -148,16 +149,42 @@ def _description(
             yield "model", f"{trained[0]} with {text}"
             return
         if known.unknown:
-            yield "unknown", listed(known.unknown) + family.why_unknown(known.unknown)
+            yield "unknown", listed(known.unknown)
         settings = settings_of(known)
         yield "settings", ", ".join(f"{k}={_short(k, v)}" for k, v in settings.items())
-        names = fitting(known)
-        if problem := misfits(known, names):
-            yield "problem", f"load refuses them: {problem}"
+        names, why = _taking(known)
+        if why:
+            yield "problem", f"load refuses them: {why}"
         else:
             yield "fits", _fits(names, settings.get("num_classes"))
     except ValueError as error:
         yield "problem", str(error)
+
+
+def _taking(known: Known) -> tuple[list[str], str]:
+    """The named models that `load` takes the weights for, or why it takes them for none.
+
+    Where none is of their settings, it is asked about a model that is built with these.
+    """
+    names = fitting(known)
+    models = {name: blank(known, name) for name in names} or {"": blank(known)}
+    why = {name: _why_refused(known, model, name) for name, model in models.items()}
+    if all(why.values()):
+        return [], next(iter(why.values()))
+    return [n for n in names if not why[n]], FAMILIES[known.family].no_model(known.weights)
+
+
+def _why_refused(known: Known, model: Model | None, name: str) -> str:
+    """What `load` says against the weights; of a model without a name it is asked for names alone,
+    since shapes depend on settings that weights do not tell.
+    """
+    arrays = {**known.weights, **known.unknown}
+    if model is None:
+        return f"unexpected: {listed(known.unknown)}" if known.unknown else ""
+    heads = (f"{head}.weight" in arrays for head in model.head_names)
+    own = {} if name else model.state_dict()
+    source = Source({n: own.get(n, x) for n, x in arrays.items()}, "the weights")
+    return why_refused(model, source, head="file" if any(heads) else "fresh")
 
 
 def _fits(names: list[str], classes: int | None) -> str:

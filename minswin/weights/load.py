@@ -11,18 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from minswin.arguments import Pair
 from minswin.layers import Layer
 from minswin.layers.embeddings import RelativePositionBias
-from minswin.layers.loading import left_out
+from minswin.layers.loading import fitting_arrays, left_out
 from minswin.layers.windows import WindowAttention
 from minswin.layers.windows_v2 import WindowAttentionV2
-from minswin.models import SwinTransformer, create_model
+from minswin.models import create_model
 from minswin.models.base import Model
-from minswin.models.swin_v2 import SwinTransformerV2
 from minswin.weights.families import FAMILIES, family_of
 from minswin.weights.families.family import State
-from minswin.weights.families.swin_buffers import COORDINATES
 from minswin.weights.recognise import Known, fitting, recognise, shared_beginning
 from minswin.weights.resize import (
     RULES,
@@ -79,20 +76,38 @@ def load_source(
     tell: Tell | None = None,
 ) -> Model:
     """Like `load`, with weights that have been read."""
-    tell_or_warn = tell or partial(_warn, source, 2)
+    weights = _taken(model, source, head=head, resize=resize, tell=tell)
+    without = left_out(model.named_parameters(), weights)
+    model.load_state_dict({**weights, **{n: np.zeros_like(weights[n]) for n in without}})
+    if without:
+        line = f"left out, since the model is built without it: {listed(without)}"
+        (tell or partial(_warn, source, 2))(line)
+    return model
+
+
+def why_refused(model: Model, source: Source, *, head: Head = "file") -> str:
+    """What `load` says against these weights for a model, which may be blank; "" if nothing."""
+    try:
+        _taken(model, source, head=head, resize=None, tell=lambda line: None)
+    except ValueError as error:
+        return str(error).removeprefix(f"load: {source.who}: ")
+    return ""
+
+
+def _taken(
+    model: Model, source: Source, *, head: Head, resize: str | None, tell: Tell | None
+) -> State:
+    """The weights as a model takes them; raises where it does not."""
     weights = _in_names_of(model, source, tell)
     tell = tell or (lambda line: None)
     weights = _with_head(weights, model, head, tell)
     if resize is not None:
         weights = _resized(weights, model, resize, tell)
-    without = left_out(model.named_parameters(), weights)
     try:
-        model.load_state_dict({**weights, **{n: np.zeros_like(weights[n]) for n in without}})
+        fitting_arrays(model, weights)
     except ValueError as error:
         raise ValueError(f"load: {source.who}: {error}{_advice(weights, model, source)}") from None
-    if without:
-        tell_or_warn(f"left out, since the model is built without it: {listed(without)}")
-    return model
+    return weights
 
 
 # ── names ────────────────────────────────────────────────────────────────────────────────────────
@@ -128,49 +143,10 @@ def _in_names_of(model: Model, source: Source, tell: Tell | None) -> State:
             f"{known.dialect}), but {model.name} is a {family.paper}; {_which_fits(known)}"
         )
     _tell_names(known.prefix, known.strays, source, tell)
-    if isinstance(model, SwinTransformer):
-        for line in _other_windows(model, known):
-            (tell or partial(_warn, source, 3))(line)
+    if family is not None:
+        for line in family.otherwise(model, known.buffers, known.facts()):
+            (tell or partial(_warn, source, 4))(line)
     return {**known.weights, **known.unknown}
-
-
-def _other_windows(model: SwinTransformer, known: Known) -> Iterator[str]:
-    """What the buffers tell of windows that the model has not, where all shapes fit the same."""
-    facts, what = known.facts(), "relative position biases are those of"
-    blocks = {i: stage.blocks[0] for i, stage in enumerate(model.layers) if stage.blocks}
-    attentions: dict[int, Any] = {i: block.attn for i, block in blocks.items()}
-    if isinstance(model, SwinTransformerV2):
-        ours = {i: attn.pretrained for i, attn in attentions.items()}
-        told = {int(n.split(".")[1]) for n in known.buffers if n.endswith(COORDINATES)}
-        learnt = {**facts.windows, **{i: (side, side) for i, side in facts.pretrained.items()}}
-        theirs = {i: learnt[i] for i in told}
-        if _differ(ours, theirs):
-            sides = tuple(theirs[i][0] for i in sorted(theirs))
-            yield (
-                f"{what} windows of {_by_stage(theirs)}, the model counts in "
-                f"{_by_stage(ours)}: the answers are others than where they were learnt; build it "
-                f"with pretrained_window_sizes={sides}"
-            )
-        return
-    ours = {i: attn.window for i, attn in attentions.items()}
-    turned = {i: w for i, w in facts.windows.items() if i in ours and _rows(w) == _rows(ours[i])}
-    if _differ(ours, turned):
-        yield (
-            f"{what} windows of {_by_stage(facts.windows)}, the model's are {_by_stage(ours)}: "
-            "pairs of tokens get each other's; build it with the window_size of the file"
-        )
-
-
-def _differ(ours: dict[int, Pair], theirs: dict[int, Pair]) -> bool:
-    return any(theirs[i] != window for i, window in ours.items() if i in theirs)
-
-
-def _rows(window: Pair) -> int:
-    return (2 * window[0] - 1) * (2 * window[1] - 1)
-
-
-def _by_stage(windows: dict[int, Pair]) -> str:
-    return ", ".join(f"{windows[i][0]}×{windows[i][1]}" for i in sorted(windows))
 
 
 def _tell_names(prefix: str, strays: Sequence[str], source: Source, tell: Tell | None) -> None:
@@ -178,7 +154,7 @@ def _tell_names(prefix: str, strays: Sequence[str], source: Source, tell: Tell |
         tell(f"names: without the prefix {prefix!r}")
     if strays:
         line = f"left out, beside the prefix {prefix!r}: {listed(strays)}"
-        (tell or partial(_warn, source, 4))(line)
+        (tell or partial(_warn, source, 5))(line)
 
 
 def _warn(source: Source, depth: int, line: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +11,11 @@ import numpy as np
 from minswin.models.base import Model, defaults_of
 from minswin.models.blank import BLANK
 from minswin.models.registry import CLASSES, MODELS
-from minswin.weights.families import FAMILIES, TABLES
+from minswin.weights.families import FAMILIES, OWN, TABLES
 from minswin.weights.families.family import Facts, Family, Settings, State
 from minswin.weights.families.rows import OURS, translate
-from minswin.weights.families.swin_buffers import stages_of
 from minswin.weights.state import arrays_of, listed
 
-BIAS_TABLE = "relative_position_bias_table"
 PREFIXES = 4  # that are taken off at most, one after the other
 
 
@@ -110,7 +107,7 @@ def _without_strays(known: Known, prefix: str, names: Mapping[str, str], all_: A
 
 def _as_named(state: Mapping[str, np.ndarray]) -> Known | None:
     """The state where its names are those of a table, or what transformers leaves of them."""
-    known = nearest(state, list(TABLES))
+    known = nearest(state, [*TABLES, *OWN])
     if not _good(known, state):
         bases = (_of_base(state, family) for family in FAMILIES.values() if family.base)
         known = min(filter(None, bases), key=lambda known: len(known.unknown), default=None)
@@ -175,57 +172,29 @@ def settings_of(known: Known) -> Settings:
 def fitting(known: Known) -> list[str]:
     """The named models that the weights fit, but for the number of classes."""
     read = settings_of(known)
-    model = FAMILIES[known.family].model
+    model, fits = FAMILIES[known.family].model, FAMILIES[known.family].fits_settings
     full = {name: full_settings(name) for name in MODELS if CLASSES[name] is model}
-    return [n for n, of in full.items() if not _differing(read, of) and _windows_fit(known, of)]
+    return [n for n, of in full.items() if not _differing(read, of) and fits(known.weights, of)]
 
 
-def _windows_fit(known: Known, full: Settings) -> bool:
-    """Whether the tables of all stages of a Swin are of the windows of a model."""
-    if known.family != "swin":
-        return True
-    return all(
-        len(known.weights.get(f"layers.{i}.blocks.{j}.attn.{BIAS_TABLE}", range(rows))) == rows
-        for i, stage in enumerate(stages_of(full))
-        for rows in [prod(2 * side - 1 for side in stage.window)]
-        for j in range(stage.depth)
-    )
+def blank(known: Known, name: str | None = None) -> Model | None:
+    """A model without numbers that the weights may be of: a named one, or one of their settings.
 
-
-def misfits(known: Known, names: list[str]) -> str:
-    """What keeps the weights out of the model that their settings describe; "" where nothing does.
-
-    names: of named models that they fit by their settings
+    It has their number of classes. None where settings are told in words, such as one of two sizes.
     """
     build: Any = FAMILIES[known.family].model
     read = settings_of(known)
-    told = MODELS[names[0]] if names else read
+    told = {"num_heads": 1} if "num_heads" in defaults_of(build) else {}  # a ViT's do not show
+    told |= read if name is None else MODELS[name]
     if isinstance(told.get("img_size"), str):  # in words; no name depends on it
-        told = {key: value for key, value in told.items() if key != "img_size"}
-    if "num_heads" in defaults_of(build):
-        told = {"num_heads": 1, **told}  # a ViT's do not show
-    classes = {"num_classes": read["num_classes"]} if "num_classes" in read else {}
+        del told["img_size"]
+    if "num_classes" in read:
+        told["num_classes"] = read["num_classes"]
     try:
-        model: Model = build(**{**told, **classes}, rng=BLANK)
-    except (TypeError, ValueError):  # what is told in words, such as one of two sizes of a patch
-        return ""
-    wanted = {name: p.shape for name, p in model.named_parameters()}
-    if not classes:
-        wanted = {n: x for n, x in wanted.items() if n.rpartition(".")[0] not in model.head_names}
-    missing = [name for name in wanted if name not in known.weights]
-    if missing:
-        return (
-            f"a whole {known.family} with these settings has {listed(missing)} too; are these "
-            "damaged, or in one of several files?"
-        )
-    wrong = [n for n in wanted if known.weights[n].shape != wanted[n]]
-    if wrong and names:  # else they depend on settings that the weights do not tell
-        return f"a {known.family} with these settings has other shapes of {listed(wrong)}"
-    tables = [len(x) for name, x in known.weights.items() if name.endswith(BIAS_TABLE)]
-    first = known.weights.get(f"layers.0.blocks.0.attn.{BIAS_TABLE}")
-    if known.family == "swin" and first is not None and max(tables) > len(first):
-        return "windows are larger in a later stage than in the first, which no Swin of minswin has"
-    return ""
+        model: Model = build(**told, rng=BLANK)
+    except (TypeError, ValueError):
+        return None
+    return model
 
 
 def full_settings(name: str) -> Settings:

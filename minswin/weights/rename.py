@@ -12,7 +12,7 @@ import numpy as np
 
 from minswin.models.base import Model
 from minswin.models.tnt import TNT
-from minswin.weights.families import DIALECTS, FAMILIES, TABLES
+from minswin.weights.families import DIALECTS, FAMILIES, MINSWIN, TABLES
 from minswin.weights.families.family import State
 from minswin.weights.families.rows import THEIRS, keeps, translate
 from minswin.weights.families.swin_buffers import (
@@ -27,7 +27,6 @@ from minswin.weights.families.tnt import UNUSED
 from minswin.weights.recognise import Known, fitting, full_settings, nearest, settings_of
 from minswin.weights.state import arrays_of, listed
 
-MINSWIN = "minswin"  # the dialect of our own names
 # Dialects whose names are all those of another one.
 ALIASES = {"timm_old": "microsoft", "facebook": "timm", "huawei": "original"}
 

@@ -29,6 +29,8 @@ FAMILIES: dict[str, Family] = {m.family: _BY_MODEL[m] for m in NAMED if m in _BY
 # (family, dialect): where two have the same names for a state, the first is reported
 TABLES = tuple((family.name, dialect) for family in FAMILIES.values() for dialect in family.tables)
 DIALECTS = tuple(dict.fromkeys(dialect for _, dialect in TABLES))
+MINSWIN = "minswin"  # the dialect of our own names
+OWN = tuple((name, MINSWIN) for name in FAMILIES)  # the tables of these
 
 
 def family_of(model: Model) -> Family | None:

@@ -1,6 +1,7 @@
 """What a family of models is to those who read its weights, and how its tables are written.
 
-A family lists our names. A line stands for a layer, with its weight and bias, or for one parameter.
+A family lists our names: those that all libraries have, and apart those that only ours have. A line
+stands for a layer, with its weight and bias, or for one parameter.
 The table of a library says what differs there: our name, then theirs; `=` or one word alone is the
 name of both. Our names that it does not mention are its names too. A table also has the lines of
 what only some libraries have.
@@ -50,11 +51,14 @@ class Family:
     """One kind of model: its names, and what its weights tell of its settings.
 
     paper: its name in its paper   mark: a pattern of a name that only this family has
-    names: ours   tables: how those of each library differ
+    names: ours   own: more of ours, as a table   tables: how those of each library differ
     settings: read from weights under our names
     base: what transformers puts before every name, but not where it saves a model without a head
     buffers: last parts of the names of arrays that follow from the model; check: compares them
+    otherwise: tells of what the buffers say that a model has otherwise, where all shapes fit
     fits: whether the shapes are those of this naming
+    fits_settings: whether shapes that depend on several settings are those of a whole of them
+    no_model: why no model of the family can be these weights; "" where one can
     never: a pattern in a name, ours or another's, that this family has not
     parts: what others have and our models do not, by patterns of names
     """
@@ -65,13 +69,21 @@ class Family:
     names: str
     tables: Mapping[str, str]
     settings: Callable[[State, Facts], Settings]
+    own: str = ""
     base: str = ""
     buffers: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Facts] = field(
         default=_no_facts
     )
+    otherwise: Callable[[Any, Mapping[str, np.ndarray], Facts], Iterable[str]] = field(
+        default=lambda model, buffers, facts: ()
+    )
     fits: Callable[[Mapping[str, np.ndarray]], bool] = field(default=lambda weights: True)
+    fits_settings: Callable[[Mapping[str, np.ndarray], Settings], bool] = field(
+        default=lambda weights, settings: True
+    )
+    no_model: Callable[[Mapping[str, np.ndarray]], str] = field(default=lambda weights: "")
     never: str = ""
 
     @property

@@ -45,6 +45,7 @@ RESNET = Family(
     model=ResNet,
     mark=r"layer1\.0\.conv1\.weight",
     names=NAMES,
+    own=TORCHVISION,
     tables={"torchvision": TORCHVISION, "timm": TORCHVISION, "transformers": TRANSFORMERS},
     settings=_settings,
 )

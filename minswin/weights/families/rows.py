@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minswin.arguments import Pair
-from minswin.weights.families import FAMILIES
+from minswin.weights.families import FAMILIES, MINSWIN
 from minswin.weights.families.family import State
 
 OURS, THEIRS = 0, 1  # the sides of a table
@@ -94,7 +94,9 @@ Line = tuple[str, str, tuple[str, ...]]  # our name, theirs, marks
 @cache
 def rows(family: str, dialect: str) -> tuple[Row, ...]:
     """Our names and those of a dialect, line by line."""
-    names, differences = FAMILIES[family].names, FAMILIES[family].tables[dialect]
+    found = FAMILIES[family]
+    names = found.names
+    differences = found.own if dialect == MINSWIN else found.tables[dialect]
     stated, prefixes = _read(differences)
     mentioned = {ours for ours, _, _ in stated}
     for ours, _, _ in _read(names)[0]:

@@ -22,6 +22,7 @@ from minswin.weights.families.family import (
     of_embedding,
 )
 from minswin.weights.families.swin_buffers import BUFFERS, check
+from minswin.weights.families.swin_windows import larger_later, other_windows, windows_fit
 
 # ── names: ours that all implementations have, then how each differs ─────────────────────────────
 
@@ -42,11 +43,14 @@ _NAMES = """
 """
 
 # the convolutions are ours
-_MICROSOFT = """
+_OWN = """
     absolute_pos_embed
     patch_embed.convs.{i}
     patch_embed.norms.{i}
-    layers.{i}.blocks.{j}.*
+"""
+
+_MICROSOFT = f"""{_OWN}
+    layers.{{i}}.blocks.{{j}}.*
         attn_mask                     =                                buffer
         attn.relative_position_index  =                                buffer
 """
@@ -201,6 +205,7 @@ SWIN = Family(
     model=SwinTransformer,
     mark=_ATTENTION + r"(relative_position_bias_table|qkv\.weight)",
     names=_NAMES + _BIAS_TABLE,
+    own=_OWN,
     tables={
         "microsoft": _MICROSOFT,
         "timm": _TIMM,
@@ -212,7 +217,10 @@ SWIN = Family(
     base="swin",
     buffers=BUFFERS,
     check=check,
+    otherwise=other_windows,
     fits=_merges_at_the_end,
+    fits_settings=windows_fit,
+    no_model=larger_later,
     never=_V2_BIAS,
 )
 SWIN_V2 = replace(
@@ -221,6 +229,7 @@ SWIN_V2 = replace(
     model=SwinTransformerV2,
     mark=_ATTENTION + r"(logit_scale|q_bias|cpb_mlp\.\d+\.\w+)",
     names=_NAMES + _BIAS_NETWORK,
+    own=_OWN + _TWO_BIASES.replace("MARK", "buffer"),
     tables={
         "microsoft": _MICROSOFT + _TWO_BIASES.replace("MARK", "buffer"),
         "timm": _TIMM + _TWO_BIASES.replace("MARK", "checked"),

@@ -29,10 +29,13 @@ NAMES = """
     head
 """
 
-ORIGINAL = """
-    outer_tokens                  =                                    buffer
+OWN = """
     blocks.{i}.inner_norm{n}
     blocks.{i}.outer_norm{n}
+"""
+
+ORIGINAL = f"""{OWN}
+    outer_tokens                  =                                    buffer
 """
 
 TIMM = """
@@ -69,6 +72,7 @@ TNT = Family(
     model=Model,
     mark="inner_pos",
     names=NAMES,
+    own=OWN,
     tables={"original": ORIGINAL, "timm": TIMM},
     settings=_settings,
     buffers=(UNUSED,),

@@ -40,6 +40,16 @@ _TIMM = """
         relative_position_bias_table
 """
 
+_OWN = """
+    patch_embed.convs.{i}
+    patch_embed.norms.{i}
+    pos_embed.row
+    pos_embed.column
+    blocks.{i}.*
+        attn.qkv
+        rel_pos.relative_position_bias_table
+"""
+
 _TRANSFORMERS = """
     cls_token                     vit.embeddings.cls_token
     pos_embed                     vit.embeddings.position_embeddings
@@ -132,6 +142,7 @@ VIT = Family(
     model=VisionTransformer,
     mark=r"blocks\.\d+\.attn\.qkv\.weight",
     names=VIT_NAMES,
+    own=_OWN,
     tables={
         "timm": _TIMM,
         "transformers": _TRANSFORMERS + _BLOCKS_4,

@@ -1,7 +1,8 @@
 """An interpreter for pickles that can run nothing.
 
 A pickle is a program for a stack machine, and Python's own machine imports and calls whatever the
-program names. This one has the opcodes that torch.save writes, over plain data, and no others.
+program names. This one has the opcodes that torch.save writes by any protocol, over plain data, and
+no others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from minswin.weights.files.pickle_machine import LIMIT, MARKS, Foreign, Machine,
 _REFUSED = {  # opcodes that call or import, by name
     0x69: "INST",
     0x6F: "OBJ",
-    0x92: "NEWOBJ_EX",
     0x82: "EXT1",
     0x83: "EXT2",
     0x84: "EXT4",
@@ -93,7 +93,6 @@ _constant(b"N", None)
 _constant(b"\x88", True)
 _constant(b"\x89", False)
 _constant(b")", ())
-_constant(b"\x8f", frozenset())
 
 
 def _number(code: bytes, form: str) -> None:
@@ -107,9 +106,21 @@ _number(b"M", "<H")
 _number(b"G", ">d")
 
 
+def _sized(m: Machine, width: int) -> bytes:
+    """The bytes that follow their own number, which takes `width` bytes."""
+    return m.take(int.from_bytes(m.take(width), "little"))
+
+
 @opcode(b"\x8a")
 def _long1(m: Machine) -> None:
-    m.push(int.from_bytes(m.take(m.take(1)[0]), "little", signed=True))
+    m.push(int.from_bytes(_sized(m, 1), "little", signed=True))
+
+
+@opcode(b"\x8b")
+def _long4(m: Machine) -> None:
+    """A number of more than 255 bytes counts nothing in a file: what it is does not matter."""
+    _sized(m, 4)
+    m.push(None)
 
 
 @opcode(b"I", b"L")
@@ -123,19 +134,30 @@ def _line_number(m: Machine) -> None:
 
 @opcode(b"X")
 def _binunicode(m: Machine) -> None:
-    m.push(decode(m.take(int.from_bytes(m.take(4), "little"))))
+    m.push(decode(_sized(m, 4)))
 
 
 @opcode(b"\x8c")
 def _short_binunicode(m: Machine) -> None:
-    m.push(decode(m.take(m.take(1)[0])))
+    m.push(decode(_sized(m, 1)))
 
 
-@opcode(b"U")
-def _short_binstring(m: Machine) -> None:
+@opcode(b"\x8d")
+def _binunicode8(m: Machine) -> None:
+    m.push(decode(_sized(m, 8)))
+
+
+@opcode(b"U", b"T")
+def _binstring(m: Machine) -> None:
     """A text of Python 2, where it is one, or bytes."""
-    raw = m.take(m.take(1)[0])
+    raw = _sized(m, 1 if m.data[m.at - 1] == b"U"[0] else 4)
     m.push(raw.decode() if raw.isascii() else raw)
+
+
+@opcode(b"C", b"B", b"\x8e", b"\x96")
+def _binbytes(m: Machine) -> None:
+    """Bytes of protocol 3 and later, and a bytearray of protocol 5."""
+    m.push(_sized(m, {b"C"[0]: 1, b"B"[0]: 4}.get(m.data[m.at - 1], 8)))
 
 
 # ── the stack and the memo ───────────────────────────────────────────────────────────────────────
@@ -146,6 +168,16 @@ def _mark(m: Machine) -> None:
     if len(m.marks) == MARKS:
         raise BadFile(f"nests more than {MARKS:,} deep; it is damaged or hostile")
     m.marks.append(len(m.stack))
+
+
+@opcode(b"0")
+def _pop(m: Machine) -> None:
+    m.pop()
+
+
+@opcode(b"1")
+def _pop_mark(m: Machine) -> None:
+    m.pop_to_mark()
 
 
 @opcode(b"q", b"r")
@@ -182,6 +214,25 @@ def _empty_list(m: Machine) -> None:
 @opcode(b"}")
 def _empty_dict(m: Machine) -> None:
     m.push({})
+
+
+@opcode(b"\x8f")
+def _empty_set(m: Machine) -> None:
+    m.push(frozenset())
+
+
+@opcode(b"\x90")
+def _add_items(m: Machine) -> None:
+    """What is put into a set is left out, as keys that are no texts are (set_items)."""
+    m.pop_to_mark()
+    if not isinstance(target := m.top(), frozenset | Foreign):
+        raise BadFile(f"adds to a {type(target).__name__}; it is damaged or hostile")
+
+
+@opcode(b"\x91")
+def _frozen_set(m: Machine) -> None:
+    m.pop_to_mark()
+    m.push(frozenset())
 
 
 @opcode(b"t")
@@ -245,6 +296,15 @@ def _stack_global(m: Machine) -> None:
 def _call(m: Machine) -> None:
     args = m.pop()
     m.push(m.call(m.pop(), args))
+
+
+@opcode(b"\x92")
+def _call_with_names(m: Machine) -> None:
+    """NEWOBJ_EX: what is foreign stays a label; no rule takes arguments by name."""
+    names, args, callee = m.pop(), m.pop(), m.pop()
+    if not isinstance(callee, Foreign) or not isinstance(names, dict):
+        raise BadFile(f"calls a {type(callee).__name__} by names; it is damaged or hostile")
+    m.push(m.call(callee, args))
 
 
 @opcode(b"b")

@@ -153,6 +153,13 @@ def _size(*args: object) -> object:
     return args[0] if args else ()
 
 
+def _aside(*args: object) -> None:
+    """Rule for what makes plain data, which is no tensor and is left out: sets, bytes, …"""
+
+
+# What protocols 2 and 3 call where later ones have an opcode.
+_PLAIN = ("set", "frozenset", "bytearray", "bytes", "complex", "range", "xrange", "slice")
+
 _TABLE: Mapping[tuple[str, str], object] = {
     ("collections", "OrderedDict"): Rule(dictionary, 0, 1),
     ("torch._utils", "_rebuild_tensor"): Rule(_view, 4, 4),
@@ -161,6 +168,8 @@ _TABLE: Mapping[tuple[str, str], object] = {
     ("torch._utils", "_rebuild_parameter"): Rule(_parameter, 3, 3),
     ("torch._utils", "_rebuild_parameter_with_state"): Rule(_parameter, 4, 4),
     ("torch", "Size"): Rule(_size, 0, 1),
+    ("_codecs", "encode"): Rule(_aside, 1, 2),
+    **{(at, n): Rule(_aside, 0, 3) for at in ("builtins", "__builtin__") for n in _PLAIN},
     **{("torch", name): Kind(name) for name in STORED},
     **{
         (module, name): Kind(kind)
