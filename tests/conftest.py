@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ for variable in workers.THREADS:  # read when NumPy, numba and torch are importe
 # Thousands of collected tests stay alive: to look through them at every 700 new objects, as Python
 # does, is a twelfth of all time. Not gc.freeze: the cross-check looks for functions among objects.
 gc.set_threshold(50_000, 20, 20)
+
+# A shell that started the tests in the background has these ignored: a run would not stop by them.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 os.fsync = lambda file: None  # no test cuts the power: what is written need not reach the disk
 

@@ -95,6 +95,16 @@ def test_misspelt_names_and_values_that_are_no_functions_are_told(here, capsys):
     assert "softmax is no function but int" in out and "did you mean layer_norm?" in out
 
 
+def test_the_laws_leave_nothing_in_the_working_folder(here):
+    """In a process of its own: what hypothesis keeps, it writes once in each."""
+    Path("right_one.py").write_text(RIGHT)
+    text = "import sys; from minswin.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    given = [sys.executable, "-B", "-c", text, "conform", "--module", "right_one", "--only", "roll"]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 0 and "law" in done.stdout, done.stderr
+    assert [path.name for path in here.iterdir()] == ["right_one.py"]
+
+
 def test_functions_and_probes_are_listed(capsys):
     assert cli.main(["conform", "--functions"]) == 0
     assert "window_attention(x, params, window, shift, heads)" in capsys.readouterr().out

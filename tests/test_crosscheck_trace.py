@@ -160,6 +160,34 @@ def test_steps_of_other_models_have_names_of_their_own_and_finite_numbers(name: 
     assert not [n for n in record.steps if n.startswith(".") or ".." in n]
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (
+            (0, 3, 8, 8),
+            (0,),
+            r"image must hold one image or more, \(B, 3, H, W\), got \(0, 3, 8, 8\)",
+        ),
+        ((3, 8, 8), (3,), r"image must hold one image or more, \(B, 3, H, W\), got \(3, 8, 8\)"),
+        ((2, 3, 8, 8), (3,), r"labels must be \(2,\), a class for each image, got \(3,\)"),
+        ((2, 3, 8, 8), (2, 1), r"labels must be \(2,\), a class for each image, got \(2, 1\)"),
+    ],
+)
+def test_a_batch_that_is_none_is_told_by_the_trace(images: Any, labels: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"trace: {said}"):
+        trace(small, np.zeros(images), np.zeros(labels, int))
+
+
+def test_no_image_is_told_by_the_command_that_was_given_none(tmp_path: Path, capsys: Any) -> None:
+    np.save(tmp_path / "none.npy", np.zeros((0, 3, 8, 12), np.float32))
+    assert main(["trace", *TINY, "--input", str(tmp_path / "none.npy"), "-o", "t"]) == 2
+    assert "must hold one floating-point image or more, (B, 3, H, W), got float32 (0, 3, 8" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(ValueError, match="trace: batch must be a positive int, got 0"):
+        commands.run_trace("swin_shapes", tmp_path / "t", batch=0)
+
+
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
 
 

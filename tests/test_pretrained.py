@@ -87,6 +87,24 @@ def test_an_export_that_cannot_be_written_is_refused_before_the_run_is_read(tmp_
         export("no run", tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize("mine", ['{"name": "my site"}', "[]", "no JSON", '{"minswin": 1}'])
+def test_a_file_of_others_beside_an_export_is_never_replaced(run, tmp_path, mine):
+    (tmp_path / "small.json").write_text(mine)
+    for ending in (".safetensors", ".npz"):
+        with pytest.raises(
+            FileExistsError, match=r"export: .*small\.json beside it, and that file"
+        ):
+            export(run, tmp_path / f"small{ending}")
+    with pytest.raises(FileExistsError, match="move it away, or choose another name"):
+        save_checkpoint(tmp_path / "small.safetensors", read_checkpoint(run))
+    assert (tmp_path / "small.json").read_text() == mine
+    assert {p.name for p in tmp_path.iterdir()} == {"run", "small.json"}
+    (tmp_path / "small.json").unlink()
+    for _ in range(2):  # its own is
+        export(run, tmp_path / "small.npz")
+        save_checkpoint(tmp_path / "bare.safetensors", Checkpoint({}, {"a": np.zeros(2)}))
+
+
 def test_weights_that_were_exported_under_the_names_of_a_checkpoint_still_load(run, tmp_path):
     old = read_checkpoint(run)
     save_checkpoint(tmp_path / "old.safetensors", Checkpoint(old.info, old.weights))

@@ -13,6 +13,7 @@ from tiny_training import tiny_load, tiny_settings
 from minswin import data, kernels
 from minswin.training import resume, train
 from minswin.training.checkpoints import BEST, LAST, read_checkpoint
+from minswin.training.loop import SIGNALS, Interrupts
 from minswin.training.run import Run
 
 tiny = tiny_runs.tiny  # the fixture
@@ -85,7 +86,6 @@ def test_a_run_that_was_moved_continues_in_its_new_place(tmp_path, monkeypatch):
 
 
 def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path, monkeypatch):
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     before = signal.getsignal(signal.SIGINT)
     count = Run.count
 
@@ -98,7 +98,22 @@ def test_signals_act_as_usual_again_after_a_run_and_after_the_first_one(tmp_path
     with pytest.raises(KeyboardInterrupt):
         train(tiny_settings(tmp_path))
     assert signal.getsignal(signal.SIGINT) is before
-    signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_is_ignored_stays_ignored(number):
+    """As those of a shell's background jobs, or of nohup."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            assert signal.getsignal(number) is signal.SIG_IGN
+            signal.raise_signal(number)
+            assert interrupts.received() is None
+            (other,) = set(SIGNALS) - {number}
+            assert signal.getsignal(other) == interrupts._note
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 # ── what is not resumed ───────────────────────────────────────────────────────────────────────────

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minswin.arguments import whole
 from minswin.crosscheck import recipe
 from minswin.crosscheck.commands import Checked, checked
 from minswin.crosscheck.compare import compare
@@ -70,7 +71,7 @@ def check(
     ours = build(np.float32)
     ours.load_state_dict(recipe.weights(ours.state_dict(), np.float32))
     state = ours.state_dict()
-    x = recipe.images(images, 3, ours.img_size)
+    x = recipe.images(whole("check", "images", images), 3, ours.img_size)
     labels = recipe.labels(images, int(np.shape(state["head.bias"])[0]))
     truth = trace(build, x, labels, grad=grad, header=header_of(model, settings))
     lines = lines_of(names)

@@ -54,6 +54,7 @@ def trace(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"trace: optimizer must be one of {', '.join(OPTIMIZERS)}")
+    _require_batch(image, labels)
     if steps < 0:
         raise ValueError(f"trace: steps must be 0 or more, got {steps}")
     more = {"clip": clip, "warmup": warmup, "smoothing": smoothing or None, "ema": ema}
@@ -90,6 +91,18 @@ def trace(
     assert found is not None, "trace: dtypes is empty"
     found.off = _off(found)
     return found
+
+
+def _require_batch(image: Array, labels: Array) -> None:
+    if image.ndim != 4 or not len(image):
+        raise ValueError(
+            f"trace: image must hold one image or more, (B, 3, H, W), got {image.shape}; there is "
+            "nothing to trace without one"
+        )
+    if labels.shape != image.shape[:1]:
+        raise ValueError(
+            f"trace: labels must be {image.shape[:1]}, a class for each image, got {labels.shape}"
+        )
 
 
 def _off(found: Trace) -> dict[str, float]:

@@ -14,6 +14,7 @@ reader of the original's names takes them.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from minswin.weights.files import FORMATS, read_file, save_weights
 
 FORMAT = 1
 GROUPS = ("weights", "optimizer", "average")
+INFO = {"minswin", "model", "data", "settings"}  # what stands in the .json of every run
 LAST, BEST = "last.safetensors", "best.safetensors"
 FOLDER = Path(__file__).parent.with_name("pretrained")
 DEFAULT = "swin_cifar_small"  # the model of `minswin predict` without a checkpoint
@@ -58,6 +60,7 @@ def save_exported(path: Path | str, info: dict[str, Any], weights: Mapping[str, 
 
 
 def _save(path: Path, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    require_own_info(path, who="save_checkpoint")
     text = json.dumps({"format": FORMAT, **info})
     header = {"minswin": text, "crc32": _check_sum(text, arrays)}
     save_weights(path, arrays, metadata=header)
@@ -68,6 +71,30 @@ def write_info(path: Path, info: dict[str, Any]) -> None:
     """Write what weights are into the .json beside them, for human eyes."""
     text = json.dumps(info, indent=2) + "\n"
     write_text(path.with_suffix(".json"), text, who="save_checkpoint")
+
+
+def require_own_info(path: Path, *, who: str) -> None:
+    """Raise where the .json beside `path`, which nobody has named, is another's."""
+    beside = path.with_suffix(".json")
+    if not os.path.lexists(beside):
+        return
+    try:
+        told = json.loads(beside.read_bytes()) if beside.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict) or not (INFO <= told.keys() or _is_ours(path)):
+        raise FileExistsError(
+            f"{who}: {path} would have what it is in {beside} beside it, and that file holds "
+            "something else; move it away, or choose another name"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a checkpoint or exported weights lie there."""
+    try:
+        return "minswin" in read_file(path, prefixes=()).metadata
+    except (ValueError, OSError):
+        return False
 
 
 def _flatten(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
@@ -261,6 +288,7 @@ def export(run: Path | str, out: Path | str) -> dict[str, Any]:
     trained = find_trained(run)
     for file in (out, out.with_suffix(".json")):
         require_replaceable(file, who="export", besides=(trained,))
+    require_own_info(out, who="export")
     checkpoint = read_checkpoint(trained)
     weights = {**checkpoint.weights, **checkpoint.average}
     real = {name: array for name, array in weights.items() if array.dtype.kind == "f"}

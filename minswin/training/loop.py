@@ -178,7 +178,8 @@ class Interrupts:
     """Inside this block the first SIGINT or SIGTERM is only noted; `received()` gives its number.
 
     All ranks of a group ask at the same moments, and learn of a signal that any of them received.
-    A second one acts as usual, for those who do not want to wait. Outside of the main thread,
+    A second one acts as usual, for those who do not want to wait. A signal that is ignored, as a
+    shell has it for what it starts in the background, stays ignored. Outside of the main thread,
     where Python lets nobody handle signals, the block does nothing.
     """
 
@@ -188,7 +189,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {n: signal.signal(n, self._note) for n in SIGNALS if _is_free(n)}
         return self
 
     def received(self) -> int | None:
@@ -208,3 +209,8 @@ class Interrupts:
 
     def __exit__(self, *error: object) -> None:
         self._restore()
+
+
+def _is_free(number: int) -> bool:
+    """Whether a signal may be handled here: not ignored, nor handled by what is not Python."""
+    return signal.getsignal(number) not in (signal.SIG_IGN, None)

@@ -6,8 +6,10 @@ Hypothesis is part of minswin[test]; without it the laws are reported as not cov
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -60,7 +62,22 @@ def try_out(law: Law, adapter: Adapter) -> None:
     def run(data: Any) -> None:
         law.claim(adapter, lambda least, most: data.draw(st.integers(least, most)))
 
-    run()
+    with _nothing_left_behind():
+        run()
+
+
+@contextmanager
+def _nothing_left_behind() -> Iterator[None]:
+    """Inside this block hypothesis keeps what it keeps elsewhere than in the working folder."""
+    from hypothesis import configuration
+
+    before = getattr(configuration, "__hypothesis_home_directory", None)
+    with TemporaryDirectory() as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(before)
 
 
 # ── inputs ───────────────────────────────────────────────────────────────────────────────────────
