@@ -16,6 +16,7 @@ from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import Comparison, Finding, compare
 from minswin.crosscheck.diagnose import Cause, Diagnosis, diagnose
 from minswin.crosscheck.edits.functions import known_functions
+from minswin.crosscheck.edits.helpers import e_softmax
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.statements import terms
@@ -128,6 +129,16 @@ def test_a_step_more_in_a_block_is_named_where_layers_give_their_outputs(
     assert f"a residual {words}" in found.causes[0].name.replace("counted ", "")
 
 
+@pytest.mark.parametrize(("how", "words"), [("", "softmax"), ("log", "log_softmax")])
+def test_a_model_that_gives_probabilities_for_logits_is_told_so(how: str, words: str) -> None:
+    truth = score.truth("square")
+    right = truth.arrays["float32"]
+    given = {**right, "output": e_softmax(right["head"], -1, how)}
+    found = diagnose(truth, compare(truth, given), seconds=20)
+    assert found is not None and found.named
+    assert f"+ return {words}(self.head(x)" in found.causes[0].diff
+
+
 def told(name: str, explains: int, of: int, remedy: str = "") -> tuple[bool, str]:
     """Whether a cause is named, and what is printed of it."""
     cause = Cause(name, step((), ()), remedy, explains=explains, of=of)
@@ -188,24 +199,34 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
         return Finding(name, step((), ()), verdict)
 
     rows = [wrong("a"), wrong("right", "right"), wrong("b", "shape"), wrong("c"), wrong("d")]
+    a, _, b, _, d = rows
     given: dict[str, Any] = {f.name: None for f in rows}
-    whole = Comparison(rows, rows[0], given, given, {})
-    asked: list[Comparison] = []
     sure = Cause("rolled", None, explains=1, of=1)
 
-    def diagnosed(comparison: Comparison) -> Diagnosis:
-        asked.append(comparison)
-        return Diagnosis(comparison.first, [sure] if comparison.first is rows[4] else [], [], 2)
+    def asked(first: Finding, seen: list[str], shows: Finding, met: bool) -> list[Any]:
+        """The order of what is tried where the cause shows at one tensor, met before or not."""
+        tried: list[tuple[str, bool, str]] = []
 
-    for first, seen in ((rows[0], [REORDERED]), (rows[2], [])):
-        found = further_on(whole, Diagnosis(first, [], seen, 5), diagnosed)
-        assert [c.name for c in found.causes] == ["rolled"] and found.tried == 5 + 2 * 2
-        assert found.finding is first
-    assert [c.first for c in asked] == [rows[3], rows[4]] * 2
-    assert [sorted(c.given) for c in asked[:2]] == [["c", "d", "right"], ["d", "right"]]
-    for plain in (Diagnosis(rows[0], [], ["it is zero"], 5), Diagnosis(rows[2], [sure], [], 5)):
-        assert further_on(whole, plain, diagnosed) is plain and plain.tried == 5
-    assert len(asked) == 4
+        def diagnosed(one: Comparison, known: bool) -> Diagnosis:
+            assert one.first is not None
+            tried.append((one.first.name, known, " ".join(sorted(one.given))))
+            named = one.first is shows and (met or not known)
+            return Diagnosis(one.first, [sure] if named else [], seen, 2)
+
+        found = further_on(Comparison(rows, first, given, given, {}), diagnosed)
+        assert found.finding is first and found.causes == [sure]
+        assert found.tried == 2 * sum(not known for _, known, _ in tried) or met
+        return tried
+
+    everything = "a b c d right"
+    assert asked(a, ["it is zero"], a, met=False) == [("a", False, everything)]
+    reordered = [("a", False, everything), ("c", False, "c d right"), ("d", False, "d right")]
+    assert asked(a, [REORDERED], d, met=False) == reordered
+    # another shape: all known mistakes, then all edits
+    known = [("b", True, everything), ("c", True, "c d right"), ("d", True, "d right")]
+    assert asked(b, [], d, met=True) == known
+    later = [(name, False, rest) for name, _, rest in known]
+    assert asked(b, [], d, met=False) == known + later
 
 
 def test_an_edit_and_one_number() -> None:

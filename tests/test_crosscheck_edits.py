@@ -214,6 +214,7 @@ def test_a_layer_stands_in_the_place_of_the_others_and_goes_again() -> None:
         ("e_without(e_rolled(x, 1, 0), 1, True)", "roll(x, 1, axis=0)[:, :-1]"),
         ("e_cast(f, e_half, x, w)", "f(x.astype(float16), w).astype(float16)"),
         ("e_softmax(x, -1, 'sigmoid')", "sigmoid(x)"),
+        ("e_softmax(x, -1, 'log')", "log_softmax(x)"),
         ("e_softmax(x, -1, 'quiet')", "softmax(x, axis=-1) with one more key of logit 0"),
         ("e_clipped(f(x), 0, np.inf)", "relu(f(x))"),
         ("e_clipped(q @ k, -1, 1)", "clip(q @ k, -1, 1)"),
@@ -301,6 +302,11 @@ def test_a_quiet_softmax_has_one_more_key_of_logit_0() -> None:
     p = np.exp(np.concatenate([x, np.zeros((2, 1))], axis=1))
     expected = (p / p.sum(axis=1, keepdims=True))[:, :3]
     np.testing.assert_allclose(e_softmax(x, -1, "quiet"), expected, rtol=1e-14)
+
+
+def test_the_logarithm_of_a_softmax_is_that_of_its_probabilities() -> None:
+    x = np.array([[1.0, -2.0, 0.5], [3.0, 5.0, 4.0]])
+    np.testing.assert_allclose(e_softmax(x, -1, "log"), np.log(softmax(x)[0]), rtol=1e-13)
 
 
 def test_positions_are_counted_by_columns_behind_the_class_token() -> None:

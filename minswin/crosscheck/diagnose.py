@@ -80,10 +80,10 @@ def diagnose(
         return of_a_derivative(truth, comparison, Clock(seconds), tell)
     clock = Clock(seconds)
 
-    def of(comparison: Comparison) -> Diagnosis:
-        return _Value(truth, comparison, clock, tell).diagnosis()
+    def of(comparison: Comparison, known: bool) -> Diagnosis:
+        return _Value(truth, comparison, clock, tell).diagnosis(known)
 
-    return further_on(comparison, of(comparison), of)
+    return further_on(comparison, of)
 
 
 def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
@@ -115,14 +115,16 @@ class _Value:
         self.tried = 0
         self.partly: list[Answer] = []  # known mistakes that explain a part of what is wrong
 
-    def diagnosis(self) -> Diagnosis:
+    def diagnosis(self, known: bool) -> Diagnosis:
+        """known: known mistakes alone are tried."""
         if self._is_dropped():
             cause = Cause(DROPPED, self.finding.step, "switch dropout and drop path off")
             return Diagnosis(self.finding, [cause], [], 1)
         ground = self._ground()
-        answers = self._answers(ground) if ground is not None else []
+        search = self._known if known else self._answers
+        answers = search(ground) if ground is not None else []
         found = Diagnosis(self.finding, [self._cause(a) for a in answers[:3]], [], self.tried)
-        if not found.named:
+        if not (found.named or known):
             found.observations = observed(self.truth, self.comparison, self.finding)
             found.unfinished = self.clock.over
         return found
@@ -152,6 +154,9 @@ class _Value:
                 if search.off > WRONG * search.least:
                     return one
             return self._of_all_images
+
+    def _known(self, ground: Ground) -> list[Answer]:
+        return self._classics(ground) or []
 
     def _answers(self, ground: Ground) -> list[Answer]:
         """The answers that explain most of what is wrong, from the first stages that have one."""

@@ -71,7 +71,7 @@ LOADED = -1  # in the place of a function: an edit of the weights
 SEARCHED = (  # kinds that no table holds
     "its numbers left out", "0 where it is masked", "blocks of elements that stand far apart",
     "a statement twice", "a residual counted twice", "another axis of a shape",
-    "padded at the bottom and the right", "masked behind the softmax",
+    "padded at the bottom and the right", "masked behind the softmax", "a softmax behind it",
     "an argument of another call",
     "a reshape in the place of a part of a transposition",
 )  # fmt: skip

@@ -6,7 +6,7 @@ it puts it back. So the tensors in front of the next wrong one that are wrong to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from minswin.crosscheck.findings import Comparison, Diagnosis
@@ -14,24 +14,39 @@ from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
 from minswin.crosscheck.observations import REORDERED
 
 MOST = 3  # wrong tensors that are tried
+Diagnosed = Callable[[Comparison, bool], Diagnosis]  # of a first tensor; True: known mistakes alone
 
 
-def further_on(
-    comparison: Comparison, found: Diagnosis, diagnosed: Callable[[Comparison], Diagnosis]
-) -> Diagnosis:
-    """The diagnosis, or that of the next wrong tensors if the first is kept in another way."""
-    kept = REORDERED in found.observations or found.finding.verdict == "shape"
-    if found.causes or not kept:
+def further_on(comparison: Comparison, diagnosed: Diagnosed) -> Diagnosis:
+    """The diagnosis, or that of the next wrong tensors if the first is kept in another way.
+
+    Where its shape says so, known mistakes are tried on all of them before any other edit.
+    """
+    first = comparison.first
+    assert first is not None
+    if first.verdict == "shape":
+        for one in (comparison, *_behind(comparison)):
+            if (found := diagnosed(one, True)).named:
+                return replace(found, finding=first)
+    found = diagnosed(comparison, False)
+    if found.causes or not (first.verdict == "shape" or REORDERED in found.observations):
         return found
-    bad = [f for f in comparison.findings if f.verdict in ("wrong", "shape", "not finite")]
-    wrong = [f for f in bad[bad.index(found.finding) + 1 :] if f.verdict == "wrong"]
-    wrong = [f for f in wrong if f.name != LOSSES and not f.name.startswith((AFTER, COTANGENT))]
-    for finding in wrong[:MOST]:
-        aside = {f.name for f in bad[: bad.index(finding)]}
-        given = {n: theirs for n, theirs in comparison.given.items() if n not in aside}
-        later = diagnosed(replace(comparison, first=finding, given=given))
+    for one in _behind(comparison):
+        later = diagnosed(one, False)
         found.tried += later.tried
         if later.named:
             found.causes, found.unfinished = later.causes, False
             break
     return found
+
+
+def _behind(comparison: Comparison) -> Iterator[Comparison]:
+    """The same with each of the next wrong tensors as the first."""
+    assert comparison.first is not None
+    bad = [f for f in comparison.findings if f.verdict in ("wrong", "shape", "not finite")]
+    wrong = [f for f in bad[bad.index(comparison.first) + 1 :] if f.verdict == "wrong"]
+    wrong = [f for f in wrong if f.name != LOSSES and not f.name.startswith((AFTER, COTANGENT))]
+    for finding in wrong[:MOST]:
+        aside = {f.name for f in bad[: bad.index(finding)]}
+        given = {n: theirs for n, theirs in comparison.given.items() if n not in aside}
+        yield replace(comparison, first=finding, given=given)

@@ -33,7 +33,8 @@ SIXTH: list[Mistake] = [
         r"mask.*(value|100|\b1\b|1\.0)", known=False),
     one("V1", "the model gives probabilities, not logits", "DarshanDeshpande/jax-models@630e9df",
         f"{SWIN}:SwinTransformer.forward", "x = self.forward_head(x)",
-        "x = self.forward_head(x).softmax(-1)", r"softmax|probabilit|exp", known=False),
+        "x = self.forward_head(x).softmax(-1)", r"softmax|probabilit|exp",
+        later="a softmax behind it"),
     # scores were multiplied by log2(e) for a softmax in powers of 2, the bias was not
     one("V1", "the softmax has powers of 2, and the position bias does not know it",
         "meta-pytorch/segment-anything-fast#71", f"{SWIN}:WindowAttention.forward",

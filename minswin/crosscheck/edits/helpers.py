@@ -214,14 +214,16 @@ def e_reduced(x: Any, name: str, axis: Any = None, keepdims: bool = False) -> An
 
 @helper
 def e_softmax(x: Any, axis: int, otherwise: str = "") -> Any:
-    """Over another axis, or otherwise: "sigmoid"; "quiet": with one more key of logit 0."""
+    """Over another axis, or otherwise: "sigmoid"; "quiet": with one more key of logit 0; "log"."""
     data = x.data if isinstance(x, Tensor) else x
     if otherwise == "sigmoid":
         p = _sigmoid(data)
     else:
-        top = np.maximum(data.max(axis=axis, keepdims=True), -np.inf if not otherwise else 0)
+        quiet = otherwise == "quiet"
+        top = np.maximum(data.max(axis=axis, keepdims=True), 0 if quiet else -np.inf)
         p = np.exp(data - top)
-        p = p / (p.sum(axis=axis, keepdims=True) + (np.exp(-top) if otherwise else 0))
+        total = p.sum(axis=axis, keepdims=True) + (np.exp(-top) if quiet else 0)
+        p = data - top - np.log(total) if otherwise == "log" else p / total
     return Tensor(p) if isinstance(x, Tensor) else p
 
 

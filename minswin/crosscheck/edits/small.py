@@ -282,6 +282,14 @@ def activated(s: Spot) -> Yields:
         yield from (f"e_unary({s.written}, {f!r})" for f in ("gelu", "tanh", "sigmoid"))
 
 
+@operator("a softmax behind it", 4)
+def made_probabilities(s: Spot) -> Yields:
+    """f(x) -> softmax(f(x)), or its logarithm, of one vector for each image: of logits."""
+    vector = is_float_array(s.value) and s.value.ndim == 2 and s.in_a_layer
+    if isinstance(s.node, ast.Call) and vector:
+        yield from (f"e_softmax({s.written}, -1{how})" for how in ("", ", 'log'"))
+
+
 @operator("a residual once more", 3.5)
 def added_to_itself(s: Spot) -> Yields:
     """f(x) -> x + f(x), where both have one shape."""

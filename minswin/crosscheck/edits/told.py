@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 
+OTHERWISE = {"'sigmoid'": "sigmoid", "'log'": "log_softmax"}
 SAID: dict[str, str | Callable[..., str]] = {
     "e_swapped": "{}.swapaxes({}, {})",
     "e_reread": "{0}.swapaxes({1}, {2}).reshape({0}.shape)",
@@ -22,8 +23,8 @@ SAID: dict[str, str | Callable[..., str]] = {
     "e_unary": lambda x, name: f"{name[1:-1]}({x})",
     "e_reduced": lambda x, name, *more: f"{x}.{name[1:-1]}({', '.join(more)})",
     "e_softmax": lambda x, i, *other: (
-        f"{other[0][1:-1]}({x})"
-        if other == ("'sigmoid'",)
+        f"{OTHERWISE[other[0]]}({x})"
+        if other and other[0] in OTHERWISE
         else f"softmax({x}, axis={i})" + (" with one more key of logit 0" if other else "")
     ),
     "e_clipped": lambda x, low, high: (
