@@ -128,6 +128,11 @@ def gradient(base: Probe, aim: str = "", *, length: int = 0) -> Probe:
     return Probe(f"{function}_grad/{case}", aim, arguments, base.threads, chain, 4 * base.condition)
 
 
+def with_gradient(base: Probe, aim: str = "", *, length: int = 0) -> tuple[Probe, Probe]:
+    """A probe, and that of all its gradients; see `gradient`."""
+    return base, gradient(base, aim, length=length)
+
+
 def values(name: str, *shape: int) -> np.ndarray:
     """Numbers of the recipe: between −1 and 1, exact in float32."""
     return recipe.array(name, shape)

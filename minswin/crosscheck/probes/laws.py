@@ -16,6 +16,8 @@ import numpy as np
 
 from minswin.crosscheck import recipe
 from minswin.crosscheck.adapter import Adapter
+from minswin.crosscheck.probes.layers import BLANKS
+from minswin.layers import WindowAttention
 
 INSTALL = 'pip install "minswin[test]"'
 EXAMPLES = 25
@@ -194,12 +196,10 @@ def _gelu_mirrors(adapter: Adapter, draw: Any) -> None:
 
 def _images_are_apart(adapter: Adapter, draw: Any) -> None:
     """The layer on a batch is the layer on each image."""
-    from minswin.crosscheck.probes.layers import attention_shapes, weights
-
     M, C, heads = draw(2, 3), 4, 2
     grid = M * 2 + draw(0, 1), M * 3
-    shapes = attention_shapes(C, heads, (M, M))
-    params = {name: w.astype(adapter.dtype) for name, w in weights(shapes).items()}
+    made = recipe.weights_of(WindowAttention(C, heads, M, init=BLANKS))
+    params = {name: w.astype(adapter.dtype) for name, w in made.items()}
     x = recipe.array("law", (draw(2, 4), *grid, C)).astype(adapter.dtype)
     rest = params, (M, M), (M // 2, M // 2), heads
     together = _say(adapter, "window_attention", x, *rest)

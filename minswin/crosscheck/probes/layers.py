@@ -7,10 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from minswin.crosscheck import recipe
-from minswin.crosscheck.probes import Arrays, Probe, counted, gradient, probe, values
+from minswin.crosscheck.probes import Probe, counted, gradient, probe, values, with_gradient
+from minswin.crosscheck.recipe import weights_of
+from minswin.layers import Mlp, PatchEmbed, PatchMerging, WindowAttention
+from minswin.layers.parameters import Init
+from minswin.models.blank import BLANK
+from minswin.models.swin import SwinBlock
 
 Pair = tuple[int, int]
+BLANKS = Init(BLANK)  # layers whose weights nobody needs: those of a probe are the recipe's, in
+# which no gain is 1 and no bias 0, which would hide a missing term
+KEEPING = {"drop_rate": 0.0, "drop_path_rate": 0.0}
 PADDING = (
     "huggingface/pytorch-image-models#2438",
     "microsoft/Swin-Transformer#9",
@@ -120,10 +127,7 @@ def _neighbours() -> Iterator[Probe]:
         "open-mmlab/mmdetection#6747",
     )
     aim = "the row varies fastest: (0,0), (1,0), (0,1), (1,1); not row by row, not quadrants"
-    name = "patch_merge/wide"
-    merged = probe(name, aim, counted(2, 4, 10, 3), threads=threads)
-    yield merged
-    yield gradient(merged)
+    yield from with_gradient(probe("patch_merge/wide", aim, counted(2, 4, 10, 3), threads=threads))
     yield probe("patch_merge/tall", aim, values("x", 3, 8, 2, 5), threads=threads)
 
 
@@ -138,26 +142,18 @@ def _norms() -> Iterator[Probe]:
     )
     gain, bias = 1 + values("gain", 8) / 4, values("bias", 8) / 4
     x = values("x", 2, 3, 5, 8)
-    rows = probe(
-        "layer_norm/rows", "the variance divides by C, not C − 1; eps is inside the root",
-        x, gain, bias, 1e-5, threads=threads, length=24,
-    )  # fmt: skip
-    yield rows
-    yield gradient(rows, length=30)
-    quiet = probe(
-        "layer_norm/low_variance", "a variance near eps: 1e-3 or 1e-6 in its place shows at once",
-        x[0] / 256, gain, bias, 1e-5, threads=threads, length=24,
-    )  # fmt: skip
-    yield quiet
-    yield gradient(quiet, length=30)
-    yield probe(
-        "layer_norm/other_eps", "eps is taken from the call, not from habit",
-        x[1] / 256, gain, bias, 2.0**-10, threads=threads, length=24,
-    )  # fmt: skip
-    yield probe(
-        "layer_norm/near_constant", "mean of squares minus square of mean loses all digits here",
-        8 + x[0] / 64, gain, bias, 1e-5, length=24, condition=1024,
-    )  # fmt: skip
+    more: dict[str, Any] = {"threads": threads, "length": 24}
+    aim = "the variance divides by C, not C − 1; eps is inside the root"
+    rows = probe("layer_norm/rows", aim, x, gain, bias, 1e-5, **more)
+    yield from with_gradient(rows, length=30)
+    aim = "a variance near eps: 1e-3 or 1e-6 in its place shows at once"
+    quiet = probe("layer_norm/low_variance", aim, x[0] / 256, gain, bias, 1e-5, **more)
+    yield from with_gradient(quiet, length=30)
+    aim = "eps is taken from the call, not from habit"
+    yield probe("layer_norm/other_eps", aim, x[1] / 256, gain, bias, 2.0**-10, **more)
+    aim, more = "mean of squares minus square of mean loses all digits here", {"length": 24}
+    near = 8 + x[0] / 64
+    yield probe("layer_norm/near_constant", aim, near, gain, bias, 1e-5, condition=1024, **more)
 
 
 def _functions() -> Iterator[Probe]:
@@ -170,11 +166,11 @@ def _functions() -> Iterator[Probe]:
     aim = "near −2.7 the approximation by tanh is wrong by 4.7e-4"
     gelu = probe("gelu/near_-2.7", aim, near, threads=threads, length=8, condition=64)
     far = probe("gelu/far", "0 and x far from 0, no overflow", 12 * values("x", 3, 7), length=8)
-    yield from (gelu, gradient(gelu, aim + ", its slope by 1e-3"), far, gradient(far))
+    yield from with_gradient(gelu, aim + ", its slope by 1e-3")
+    yield from with_gradient(far)
     x = 4 * values("logits", 2, 3, 6)
     rows = probe("softmax/rows", "over the keys, the last axis", x, length=16)
-    yield rows
-    yield gradient(rows, "(p ∘ (g − Σ p g)); a cotangent of ones would give 0", length=12)
+    yield from with_gradient(rows, "(p ∘ (g − Σ p g)); a cotangent of ones would give 0", length=12)
     masked = x - 100 * (values("mask", 2, 3, 6) > 0)
     masked[0, 0] = x[0, 0] - 100  # all of it: nothing is
     yield probe("softmax/masked", "a row in which everything is masked", masked, length=200)
@@ -182,44 +178,27 @@ def _functions() -> Iterator[Probe]:
     yield probe("softmax/large", "the maximum is taken off first", large, length=2000)
     logits, labels = 3 * values("logits", 3, 5), np.array([4, 0, 4])
     loss = probe("cross_entropy/batch_3", "the mean over the batch", logits, labels, length=24)
-    yield from (loss, gradient(loss, length=12))
+    yield from with_gradient(loss, length=12)
 
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def weights(shapes: dict[str, tuple[int, ...]]) -> Arrays:
-    """Parameters by the recipe: no gain is 1 and no bias 0, which would hide a missing term."""
-    return {name: recipe.weight(name, shape) for name, shape in shapes.items()}
-
-
-def mlp_shapes(C: int, hidden: int, prefix: str = "") -> dict[str, tuple[int, ...]]:
-    shapes = {"fc1.weight": (hidden, C), "fc1.bias": (hidden,)}
-    shapes |= {"fc2.weight": (C, hidden), "fc2.bias": (C,)}
-    return {prefix + name: shape for name, shape in shapes.items()}
-
-
-def norm_shapes(C: int, name: str) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (C,), f"{name}.bias": (C,)}
-
-
 def _tokens() -> Iterator[Probe]:
     mlp = probe(
         "mlp/tokens", "weights are (outputs, inputs); the exact GELU",
-        3 * values("x", 2, 5, 6), weights(mlp_shapes(6, 20)),
+        3 * values("x", 2, 5, 6), weights_of(Mlp(6, 20, init=BLANKS)),
         threads=("tinygrad/tinygrad#16162",), length=60,
     )  # fmt: skip
-    yield from (mlp, gradient(mlp, length=20))
+    yield from with_gradient(mlp, length=20)
     for case, patch, size in (("patch_4x4", (4, 4), (8, 12)), ("patch_2x3", (2, 3), (8, 9))):
-        params = weights(
-            {"proj.weight": (8, 3, *patch), "proj.bias": (8,), **norm_shapes(8, "norm")}
-        )
+        params = weights_of(PatchEmbed(8, patch, init=BLANKS))
         embed = probe(
             f"patch_embed/{case}", "tokens row by row; weights (C, 3, p, p); a norm afterwards",
             values("image", 2, 3, *size), params, length=100,
         )  # fmt: skip
-        yield from (embed, gradient(embed, length=24))
-    params = weights({**norm_shapes(16, "norm"), "reduction.weight": (8, 16)})
+        yield from with_gradient(embed, length=24)
+    params = weights_of(PatchMerging(4, init=BLANKS))
     odd = "zeros at the bottom by the parity of H, at the right by that of W"
     for case, size in (("odd_width", (4, 7)), ("odd_height", (5, 8)), ("odd_both", (3, 5))):
         merge = probe(
@@ -234,14 +213,6 @@ def _tokens() -> Iterator[Probe]:
 # ── attention in windows ─────────────────────────────────────────────────────────────────────────
 
 
-def attention_shapes(C: int, heads: int, window: Pair, prefix: str = "") -> dict[str, Any]:
-    rows = (2 * window[0] - 1) * (2 * window[1] - 1)
-    shapes: dict[str, tuple[int, ...]] = {"relative_position_bias_table": (rows, heads)}
-    shapes |= {"qkv.weight": (3 * C, C), "qkv.bias": (3 * C,)}
-    shapes |= {"proj.weight": (C, C), "proj.bias": (C,)}
-    return {prefix + name: shape for name, shape in shapes.items()}
-
-
 def attention_length(C: int, tokens: int) -> int:
     """Terms of the sums on the way through qkv, scores, softmax, values and proj."""
     return 4 * C + 4 * tokens
@@ -250,7 +221,7 @@ def attention_length(C: int, tokens: int) -> int:
 def attention(case: str, aim: str, x: np.ndarray, window: Pair, **more: Any) -> Probe:
     C, heads = x.shape[3], more.pop("heads")
     shift = (window[0] // 2, window[1] // 2) if more.pop("shifted", True) else (0, 0)
-    params = weights(attention_shapes(C, heads, window))
+    params = weights_of(WindowAttention(C, heads, window, init=BLANKS))
     params["qkv.weight"] *= 2  # so that the probabilities are far from equal
     length = attention_length(C, window[0] * window[1])
     name = f"window_attention/{case}"
@@ -262,19 +233,19 @@ def _attentions() -> Iterator[Probe]:
     threads = ("Oneflow-Inc/libai#146", "jsbaan/transformer-from-scratch#6")
     x = values("x", 2, 4, 8, 6)
     plain = attention("plain", aim, x, (4, 4), heads=3, shifted=False, threads=threads)
-    yield from (plain, gradient(plain, length=80))
+    yield from with_gradient(plain, length=80)
     aim = "the roll, the mask and the way back, where H ≠ W; windows are batch-major"
     shifted = attention("shifted", aim, values("x", 3, 6, 4, 6), (2, 2), heads=2, threads=NO_MASK)
-    yield from (shifted, gradient(shifted, length=90))
+    yield from with_gradient(shifted, length=90)
     aim = "padded before the roll: after it, tokens from opposite ends of the image meet"
     padded = attention("padded", aim, values("x", 2, 9, 10, 4), (4, 4), heads=2, threads=PADDING)
-    yield from (padded, gradient(padded, length=200))
+    yield from with_gradient(padded, length=200)
     aim = "zeros that were padded are keys like others, and carry the biases of k and v"
     x = values("x", 2, 3, 7, 4)
     yield attention("zeros", aim, x, (3, 3), heads=2, shifted=False, threads=PADDING)
     aim = "a window of 2×3: the factor of the index, the shift of each axis"
     wide = attention("window_2x3", aim, values("x", 2, 4, 9, 6), (2, 3), heads=3)
-    yield from (wide, gradient(wide, length=80))
+    yield from with_gradient(wide, length=80)
     aim = "a window of one row: its rows are not shifted"
     yield attention("window_1x4", aim, values("x", 2, 3, 8, 4), (1, 4), heads=2)
     aim = "a large value in one corner must not reach the opposite one, though the roll joins them"
@@ -283,15 +254,6 @@ def _attentions() -> Iterator[Probe]:
     yield attention("impulse", aim, x, (4, 4), heads=2, threads=NO_MASK)
     aim = "batch 3 and six windows: the mask belongs to the window, not to the image"
     yield attention("batch_3", aim, values("x", 3, 6, 9, 4), (3, 3), heads=2, threads=NO_MASK)
-
-
-def block_shapes(C: int, heads: int, window: Pair, hidden: int) -> dict[str, Any]:
-    return {
-        **norm_shapes(C, "norm1"),
-        **attention_shapes(C, heads, window, "attn."),
-        **norm_shapes(C, "norm2"),
-        **mlp_shapes(C, hidden, "mlp."),
-    }
 
 
 def _blocks() -> Iterator[Probe]:
@@ -303,7 +265,7 @@ def _blocks() -> Iterator[Probe]:
         ("covered_one_side", "no shift on EITHER axis, as the original", (4, 8), (4, 4), FITS),
     )  # fmt: skip
     for case, aim, grid, window, threads in cases:
-        params = weights(block_shapes(8, 2, window, 16))
+        params = weights_of(SwinBlock(8, 2, window, mlp_ratio=2.0, **KEEPING, init=BLANKS))
         length = attention_length(8, window[0] * window[1]) + 100
         block = probe(
             f"block/{case}", aim, values("x", 2, *grid, 8), params, window, True, 2,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck import recipe
-from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
+from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values, with_gradient
 from minswin.crosscheck.probes.layers import FITS, PADDING
-from minswin.crosscheck.probes.v2 import HIDDEN
+from minswin.layers.windows_v2 import HIDDEN
 from minswin.models import (
     TNT,
     DistilledVisionTransformer,
@@ -18,8 +18,10 @@ from minswin.models import (
     SwinTransformerV2,
     VisionTransformer,
 )
+from minswin.models.blank import BLANK
 
 Config = dict[str, Any]
+ALL = "the gradients of all weights and of the image"
 LENGTH = 600  # terms of the sums on the way through the deepest of these models
 MEMORY = ("pytorch/vision#6266",)
 CLASS_TOKEN = ("lucidrains/vit-pytorch#138", "jeonsworld/ViT-pytorch#34")
@@ -36,26 +38,25 @@ def config(**changes: Any) -> Config:
     return {**base, **changes}
 
 
+FAMILIES: dict[str, Any] = {
+    "model": SwinTransformer, "model_v2": SwinTransformerV2, "model_vit": VisionTransformer,
+    "model_deit": DistilledVisionTransformer, "model_tnt": TNT,
+}  # fmt: skip
+
+
 def state_of(settings: Config, family: Any = SwinTransformer) -> Arrays:
     """Weights by the recipe for a model of these settings."""
-    model = family(**settings, rng=np.random.default_rng(0))
-    state = recipe.weights(model.state_dict())
-    for name in state:
-        if name.endswith("logit_scale"):
-            state[name] = state[name] + 2
-    return state
-
-
-def images(settings: Config, batch: int = 2) -> np.ndarray:
-    return recipe.images(batch, 3, settings["img_size"])
+    state = recipe.weights_of(family(**settings, rng=BLANK))
+    return {n: x + 2 if n.endswith("logit_scale") else x for n, x in state.items()}
 
 
 def _model(
-    case: str, aim: str, family: Any, settings: Config, threads: tuple[str, ...] = (), **more: Any
+    name: str, aim: str, settings: Config, threads: tuple[str, ...] = (), **more: Any
 ) -> Probe:
     more = {"length": LENGTH, "condition": 4, **more}
-    state = state_of(settings, family)
-    return probe(case, aim, settings, state, images(settings), threads=threads, **more)
+    state = state_of(settings, FAMILIES[name.split("/")[0]])
+    x = recipe.images(2, 3, settings["img_size"])
+    return probe(name, aim, settings, state, x, threads=threads, **more)
 
 
 def probes() -> Iterator[Probe]:
@@ -92,7 +93,7 @@ def _models() -> Iterator[Probe]:
          {"img_size": (8, 12), "qkv_bias": False, **one}, ()),
     )  # fmt: skip
     for case, aim, changes, threads in rows:
-        yield _model(f"model/{case}", aim, SwinTransformer, config(**changes), threads)
+        yield _model(f"model/{case}", aim, config(**changes), threads)
 
 
 def _gradients() -> Iterator[Probe]:
@@ -103,25 +104,23 @@ def _gradients() -> Iterator[Probe]:
         ("small_padded", {"img_size": (10, 14), "window_size": 3}, PADDING),
     )
     for case, changes, threads in rows:
-        aim, settings = "the model whose gradients are asked for next", config(**changes, **small)
-        model = _model(f"model/{case}", aim, SwinTransformer, settings, threads)
-        yield model
-        yield gradient(model, "the gradients of all weights and of the image", length=512)
+        aim = "the model whose gradients are asked for next"
+        model = _model(f"model/{case}", aim, config(**changes, **small), threads)
+        yield from with_gradient(model, ALL, length=512)
 
 
 def _memories() -> Iterator[Probe]:
     settings = config(img_size=(16, 24), window_size=4, depths=(2,), num_heads=(2,))
-    state, big = state_of(settings), images(settings)
-    small = recipe.images(2, 3, (8, 8))
+    big, small = (recipe.images(2, 3, size) for size in ((16, 24), (8, 8)))
     sequence = {"image_0": big, "image_1": small, "image_2": big}
     yield probe(
         "build_model/big_small_big",
         "a small image, whose map the window covers, must not take the shift from later ones",
-        settings, state, sequence, threads=MEMORY, length=LENGTH, condition=4,
+        settings, state_of(settings), sequence, threads=MEMORY, length=LENGTH, condition=4,
     )  # fmt: skip
     rates = {"drop_rate": 0.5, "attn_drop_rate": 0.5, "drop_path_rate": 0.5}
     settings = {**config(img_size=(8, 16), depths=(2,), num_heads=(2,)), **rates}
-    x = images(settings)
+    x = recipe.images(2, 3, (8, 16))
     yield probe(
         "build_model/twice_with_dropout",
         "in evaluation nothing is dropped: twice the same, and as without dropout",
@@ -134,7 +133,7 @@ def _learning() -> Iterator[Probe]:
     settings = config(img_size=(12, 20), depths=(2, 1), mlp_ratio=1.0)
     yield probe(
         "train_step/one", "w − lr · gradient for every weight, tables and gains too",
-        settings, state_of(settings), images(settings, 3), np.array([4, 1, 1]), 0.5,
+        settings, state_of(settings), recipe.images(3, 3, (12, 20)), np.array([4, 1, 1]), 0.5,
         threads=("microsoft/Swin-Transformer#369",), length=3 * LENGTH, condition=4,
     )  # fmt: skip
     p, g, m, v = (values(name, 3, 4) for name in ("p", "g", "m", "v"))
@@ -149,10 +148,10 @@ def _second_version() -> Iterator[Probe]:
     more: Config = {"length": LENGTH + HIDDEN, "condition": 32}
     settings = config(img_size=(12, 20), depths=(2,), num_heads=(1,))
     aim = "two blocks of Swin V2 on a map of 6×10"
-    yield _model("model_v2/one_stage", aim, SwinTransformerV2, settings, **more)
+    yield _model("model_v2/one_stage", aim, settings, **more)
     settings = config(img_size=(14, 10), window_size=3, depths=(1, 2))
     aim = "maps of 7×5 and 4×3 under windows of 3: padded before the roll"
-    yield _model("model_v2/padded", aim, SwinTransformerV2, settings, PADDING, **more)
+    yield _model("model_v2/padded", aim, settings, PADDING, **more)
 
 
 # ── relatives ────────────────────────────────────────────────────────────────────────────────────
@@ -166,23 +165,21 @@ BASE: Config = {
 
 def _vit() -> Iterator[Probe]:
     aim = "the class token stands first, has a position, and alone is read; ε is 1e-6"
-    token = _model("model_vit/class_token", aim, VisionTransformer, BASE, CLASS_TOKEN)
-    yield token
-    yield gradient(token, "the gradients of all weights and of the image", length=200)
+    token = _model("model_vit/class_token", aim, BASE, CLASS_TOKEN)
+    yield from with_gradient(token, ALL, length=200)
     rows: tuple[tuple[str, str, Config], ...] = (
         ("mean", "no class token: the mean of all patches", {"global_pool": "avg"}),
         ("patches_2x3", "patches that are not square, row by row", {"patch_size": (2, 3)}),
         ("no_qkv_bias", "without biases of q, k and v", {"qkv_bias": False}),
     )
     for case, aim, changes in rows:
-        yield _model(f"model_vit/{case}", aim, VisionTransformer, {**BASE, **changes}, ())
+        yield _model(f"model_vit/{case}", aim, {**BASE, **changes})
 
 
 def _deit() -> Iterator[Probe]:
     settings = {**BASE, "num_heads": 3}
     aim = "class token, distillation token, patches; each head reads its own token; their mean"
-    family = DistilledVisionTransformer
-    yield _model("model_deit/two_heads", aim, family, settings, ("facebookresearch/deit#61",))
+    yield _model("model_deit/two_heads", aim, settings, ("facebookresearch/deit#61",))
 
 
 def _tnt() -> Iterator[Probe]:
@@ -191,11 +188,10 @@ def _tnt() -> Iterator[Probe]:
         "inner_num_heads": 2, "inner_stride": 2,
     }  # fmt: skip
     aim = "words of a patch see that patch, tell it alone, and the class token hears none"
-    words = _model("model_tnt/words", aim, TNT, base, WORDS)
-    yield words
-    one = _model("model_tnt/words", aim, TNT, {**base, "depth": 1}, WORDS)  # a probe is small
-    yield gradient(one, "the gradients of all weights and of the image", length=200)
+    yield _model("model_tnt/words", aim, base, WORDS)
+    one = _model("model_tnt/words", aim, {**base, "depth": 1}, WORDS)  # a probe is small
+    yield gradient(one, ALL, length=200)
     aim = "the older variant: filters see across patches; each word is normed by itself"
-    yield _model("model_tnt/legacy", aim, TNT, {**base, "legacy": True}, WORDS)
+    yield _model("model_tnt/legacy", aim, {**base, "legacy": True}, WORDS)
     aim = "a stride that does not divide the patch: words are rounded up"
-    yield _model("model_tnt/stride_3", aim, TNT, {**base, "inner_stride": 3}, ())
+    yield _model("model_tnt/stride_3", aim, {**base, "inner_stride": 3})

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
-from minswin.crosscheck.probes.layers import attention_length, mlp_shapes, norm_shapes, weights
+from minswin.crosscheck.probes import Arrays, Probe, probe, values, with_gradient
+from minswin.crosscheck.probes.layers import BLANKS, KEEPING, Pair, attention_length
+from minswin.crosscheck.recipe import weights_of
+from minswin.layers import PatchMergingV2, WindowAttentionV2
+from minswin.layers.windows_v2 import HIDDEN
+from minswin.models.swin_v2 import SwinBlockV2
 
-Pair = tuple[int, int]
-HIDDEN = 512  # of cpb_mlp
 CONSTANTS = ("microsoft/Swin-Transformer#224", "microsoft/Swin-Transformer#329")
 
 
@@ -21,31 +23,19 @@ def probes() -> Iterator[Probe]:
     yield from _blocks()
 
 
-def cpb_shapes(heads: int) -> dict[str, tuple[int, ...]]:
-    return {
-        "cpb_mlp.0.weight": (HIDDEN, 2),
-        "cpb_mlp.0.bias": (HIDDEN,),
-        "cpb_mlp.2.weight": (heads, HIDDEN),
-    }
-
-
-def attention_params(C: int, heads: int, prefix: str = "") -> Arrays:
-    shapes: dict[str, tuple[int, ...]] = {"q_bias": (C,), "v_bias": (C,), **cpb_shapes(heads)}
-    shapes |= {"qkv.weight": (3 * C, C), "proj.weight": (C, C), "proj.bias": (C,)}
-    params = weights(shapes)
+def attention_params(C: int, heads: int) -> Arrays:
+    params = weights_of(WindowAttentionV2(C, heads, 2, init=BLANKS))
     params["logit_scale"] = 2 + np.arange(heads, dtype=np.float64).reshape(heads, 1, 1) / 2
-    return {prefix + name: x for name, x in params.items()}
+    return params
 
 
 def _biases() -> Iterator[Probe]:
     aim = "8 Δ / (M − 1), log₂(1 + |·|) / log₂ 8, with its sign; 16 σ(·)"
     more: dict[str, Any] = {"length": 2 * HIDDEN, "threads": CONSTANTS}
-    params = weights(cpb_shapes(3))
+    params = {n: x for n, x in attention_params(3, 3).items() if n.startswith("cpb_mlp")}
     for case, window in (("window_4x4", (4, 4)), ("window_2x5", (2, 5))):
         bias = probe(f"continuous_position_bias/{case}", aim, params, window, None, **more)
-        yield bias
-        if case == "window_2x5":
-            yield gradient(bias, length=100)
+        yield from with_gradient(bias, length=100) if case == "window_2x5" else (bias,)
     aim = "weights of a pre-training with another window: Δ is divided by THAT window − 1"
     more["threads"] = ("microsoft/Swin-Transformer#385",)
     name = "continuous_position_bias/pretrained_8"
@@ -69,18 +59,17 @@ def _attentions() -> Iterator[Probe]:
     threads = ("ChristophReich1996/Swin-Transformer-V2#1", *CONSTANTS)
     x = values("x", 2, 6, 4, 4)
     shifted = attention("shifted", aim, x, attention_params(4, 2), (2, 2), threads=threads)
-    yield from (shifted, gradient(shifted, length=60))
+    yield from with_gradient(shifted, length=60)
     aim = "zeros that were padded have keys of length 0, and no NaN in the gradient either"
     x = values("x", 2, 5, 3, 4)
     padded = attention("padded", aim, x, attention_params(4, 2), (3, 3), shifted=False)
-    yield from (padded, gradient(padded, length=60))
+    yield from with_gradient(padded, length=60)
     params = attention_params(4, 2)
     params["logit_scale"] = np.array([4.0, 6.0]).reshape(2, 1, 1)
     aim = "logit_scale beyond ln 100 = 4.6 is cut there: exp(6) is 403"
     x = values("x", 2, 4, 4, 4)
     clamped = attention("clamped", aim, x, params, (4, 4), shifted=False, condition=256)
-    yield clamped
-    yield gradient(clamped, "beyond ln 100, logit_scale has gradient 0", length=60)
+    yield from with_gradient(clamped, "beyond ln 100, logit_scale has gradient 0", length=60)
     yield _leaking()
 
 
@@ -103,20 +92,16 @@ def _leaking() -> Probe:
 
 
 def _blocks() -> Iterator[Probe]:
-    C, heads, window, hidden = 4, 1, (2, 2), 12
-    params = {
-        **weights(norm_shapes(C, "norm1")),
-        **attention_params(C, heads, "attn."),
-        **weights(norm_shapes(C, "norm2")),
-        **weights(mlp_shapes(C, hidden, "mlp.")),
-    }
+    C, heads, window = 4, 1, (2, 2)
+    params = weights_of(SwinBlockV2(C, heads, window, mlp_ratio=3.0, **KEEPING, init=BLANKS))
+    params |= {f"attn.{name}": x for name, x in attention_params(C, heads).items()}
     aim = "x + norm(f(x)): not f(norm(x)), not norm(x + f(x))"
     block = probe(
         "block_v2/shifted", aim, values("x", 2, 6, 4, C), params, window, True, heads,
         threads=("innat/medic-ai#50",), length=200, condition=64,
     )  # fmt: skip
-    yield from (block, gradient(block, length=60))
-    params = weights({**norm_shapes(8, "norm"), "reduction.weight": (8, 16)})
+    yield from with_gradient(block, length=60)
+    params = weights_of(PatchMergingV2(4, init=BLANKS))
     aim = "the norm comes after the reduction"
     yield probe(
         "patch_merging_v2/odd", aim, values("x", 2, 5, 4, 4), params, length=60, condition=4
