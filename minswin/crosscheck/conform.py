@@ -172,6 +172,8 @@ def _as_array(given: Any) -> np.ndarray:
     """What an adapter gave, as an array of numbers; raises where it is none."""
     if given is None:
         raise TypeError("the adapter gave None")
+    if isinstance(given, Exception):  # of a file
+        raise TypeError(given)
     try:
         array = np.asarray(given)
     except LEAVING:

@@ -135,7 +135,7 @@ def _write_arrays(own: Path, stem: str, arrays: Mapping[str, np.ndarray], form: 
 
 
 def read_answers(folder: Path, probe: Probe) -> dict[str, Any]:
-    """The answers to a probe by name; one that cannot be read is a Broken, which says why."""
+    """The answers to a probe by name; for one that cannot be read the error that says why."""
     own = folder / probe.name
     found: dict[str, Any] = {}
     for file in (own / name for name in TOGETHER):
@@ -143,7 +143,7 @@ def read_answers(folder: Path, probe: Probe) -> dict[str, Any]:
             try:
                 found.update(read_weights(file, prefixes=()))
             except (ValueError, OSError) as error:
-                found.update(dict.fromkeys(probe.expected, Broken(str(error))))
+                found.update(dict.fromkeys(probe.expected, error))
     for name, truth in probe.expected.items():
         for ending in (".npy", *RAW):
             file = own / f"{name}{ending}"
@@ -152,23 +152,13 @@ def read_answers(folder: Path, probe: Probe) -> dict[str, Any]:
     return {name: x for name, x in found.items() if name in probe.expected}
 
 
-class Broken:
-    """A file that holds no answer."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        raise ValueError(self.why)
-
-
 def _read(file: Path, shape: tuple[int, ...]) -> Any:
     try:
         if file.suffix == ".npy":
             return load_array(file)
         return _read_raw(file, shape)
     except (ValueError, EOFError, OSError) as error:
-        return Broken(f"{file.name} cannot be read: {error}")
+        return ValueError(f"{file.name} cannot be read: {error}")
 
 
 def _read_raw(file: Path, shape: tuple[int, ...]) -> np.ndarray:
