@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import score
+from fingerprints import search_of
 
 from minswin.composites import mlp, spelled_out
-from minswin.crosscheck import fingerprints as prints
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import Comparison, Finding, compare
 from minswin.crosscheck.diagnose import Cause, Diagnosis, diagnose
@@ -166,7 +166,7 @@ def test_what_two_statements_add_may_stand_in_the_other_order() -> None:
 
 def test_an_edit_of_a_block_gives_norms_elsewhere_whose_inputs_are_given() -> None:
     """The MLP before attention: a norm is made in the call of a norm, where the edit is not."""
-    truth, text = prints.search_of("V1").site.ground.truth, Text(SwinBlock.__call__)
+    truth, text = search_of("V1").site.ground.truth, Text(SwinBlock.__call__)
     ((changes, words, _),) = terms(text)
     x, labels = (truth.steps[name].value for name in ("image", "labels"))
     with Edit(text, changes, words, 1).planted():

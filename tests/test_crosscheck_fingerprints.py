@@ -7,6 +7,7 @@ import shlex
 from functools import cache
 from typing import Any
 
+import fingerprints
 import numpy as np
 import pytest
 
@@ -31,7 +32,7 @@ SOME = 40
 
 @cache
 def search_of(family: str) -> Search:
-    return prints.search_of(family)
+    return fingerprints.search_of(family)
 
 
 def table_of(family: str) -> prints.Table:
@@ -64,26 +65,26 @@ def test_a_right_port_in_float64_may_hand_out_float32(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_table_is_of_the_present_texts(family: str) -> None:
-    """If not: python -m minswin.crosscheck.fingerprints --write"""
+    """If not: python -m tests.fingerprints"""
     search, table = search_of(family), table_of(family)
     assert prints.digest(search) == table.digest
     rows = random.Random(0).sample(range(len(table.rows)), SOME)
     for row, edit in zip(rows, table.edits(search, rows), strict=True):
-        value = prints.changed(search, edit)
+        value = fingerprints.changed(search, edit)
         assert value is not None
-        expected = np.clip(value[: prints.LOGITS], -prints.HUGE, prints.HUGE)
+        expected = np.clip(value[: prints.LOGITS], -fingerprints.HUGE, fingerprints.HUGE)
         np.testing.assert_allclose(table.values[row], expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_table_has_what_the_present_edits_give(family: str) -> None:
-    """If not: python -m minswin.crosscheck.fingerprints --write"""
+    """If not: python -m tests.fingerprints"""
     search, table = search_of(family), table_of(family)
-    every = [edit for edit, _ in prints.hypotheses(search)]
+    every = [edit for edit, _ in fingerprints.hypotheses(search)]
     for edit in random.Random(1).sample(every, SOME):
-        value = prints.changed(search, edit)
+        value = fingerprints.changed(search, edit)
         if value is not None:
-            expected = np.clip(value[: prints.LOGITS], -prints.HUGE, prints.HUGE)
+            expected = np.clip(value[: prints.LOGITS], -fingerprints.HUGE, fingerprints.HUGE)
             off = np.abs(table.values - expected).max(axis=1)
             assert off.min() <= 1e-6 * max(1, rms(expected)), edit.words
 
@@ -113,7 +114,7 @@ def test_a_stale_table_is_not_used(monkeypatch: Any) -> None:
 def test_another_model_has_no_table(monkeypatch: Any) -> None:
     name, settings = prints.TINY["ViT"]
     monkeypatch.setitem(prints.TINY, "other", (name, {**settings, "depth": 1}))
-    assert prints.table_of(prints.search_of("other")) is None
+    assert prints.table_of(fingerprints.search_of("other")) is None
 
 
 # ── what they name ───────────────────────────────────────────────────────────────────────────────
@@ -121,7 +122,7 @@ def test_another_model_has_no_table(monkeypatch: Any) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_right_answer_is_right_and_nothing_is_named(family: str) -> None:
-    search = prints.search_of(family, images=3)
+    search = fingerprints.search_of(family, images=3)
     search.site.theirs = logits_of(search).astype("f8")
     assert compare(search.site.ground.truth, {"head": logits_of(search)}).passed
     assert prints.looked_up(table_of(family), search) == []
@@ -132,7 +133,7 @@ def test_a_port_that_gives_its_logits_alone_is_told_its_mistake(tmp_path: Any, c
     truth, theirs = str(tmp_path / "truth"), str(tmp_path / "theirs.npz")
     command = shlex.split(prints.command("ViT"))
     main([*command[1:-1], truth])
-    search = prints.search_of("ViT", images=2)
+    search = fingerprints.search_of("ViT", images=2)
     one = next(c for c in classics() if in_the_table(c) and c.function == "composites.spelled_out")
     with planted(one):
         np.savez(theirs, head=search.site.value("float32").astype("f4"))
@@ -149,7 +150,7 @@ def test_of_equal_edits_that_of_a_text_is_told_before_that_of_weights() -> None:
     with Edit(text, [(at, at + 12, "(0, 3, 2, 1)")], "", 1).planted():
         theirs = search.site.value("float32")
     assert theirs is not None
-    search = prints.search_of("ViT")
+    search = fingerprints.search_of("ViT")
     search.site.theirs = theirs
     (answer,) = prints.looked_up(table_of("ViT"), search)
     assert isinstance(answer.edit, Edit) and any(isinstance(e, Loaded) for e in answer.edits)

@@ -7,7 +7,7 @@ the first logits of the first image under it. What is found there is run once mo
 images before it is told, so that a table can leave a mistake unnamed, but not name one wrongly.
 
     python -m minswin.crosscheck.fingerprints              how these models are traced
-    python -m minswin.crosscheck.fingerprints --write      makes all tables again (4 CPU minutes)
+    python -m tests.fingerprints                           makes all tables again (4 CPU minutes)
 
 A table holds edits of one place, but for those of `SEARCHED`: these, and edits of several places,
 are tried when nothing in it fits. It also holds the digest of the texts it was made from. If one of
@@ -16,7 +16,6 @@ them was changed since, the table is not used, and the search runs as it does fo
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,17 +25,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.crosscheck import recipe
 from minswin.crosscheck.edits.classics import Classic, classics, edit_of
 from minswin.crosscheck.edits.functions import functions_of, known_functions
 from minswin.crosscheck.edits.loading import Loaded, Shared
 from minswin.crosscheck.edits.texts import Edit, Text
-from minswin.crosscheck.folder import builder
-from minswin.crosscheck.ground import Ground
-from minswin.crosscheck.search import Answer, Clock, Search, Tell, rms
-from minswin.crosscheck.site import sites_of
-from minswin.crosscheck.trace import trace
-from minswin.replacing import replacing
+from minswin.crosscheck.search import Answer, Search, rms
 
 Array = np.ndarray
 
@@ -63,8 +56,6 @@ LOGITS = 3  # of the first image; a row that is near is run anyway
 NEAR = 1e-4  # of the size of their logits: much more than float32 is off
 MOST = 64  # rows that are run
 SAME = 1e-9  # of the size: two edits that are nearer give one answer
-HUGE = 1e30  # float32 holds it
-ALIKE = 2  # edits of other words that are kept of one answer
 LOADED = -1  # in the place of a function: an edit of the weights
 
 
@@ -174,95 +165,15 @@ def digest(search: Search) -> str:
 @cache
 def read(family: str) -> Table | None:
     """The table of a family as it was written; None where there is none."""
-    if not (file := _file(family)).exists():
+    if not (file := file_of(family)).exists():
         return None
     with np.load(file) as arrays:
         told = json.loads(arrays["told"].tobytes())
         return Table(**told, right=arrays["right"], values=arrays["values"])
 
 
-def _file(family: str) -> Path:
+def file_of(family: str) -> Path:
     return FOLDER / f"{family.lower().replace(' ', '_')}.npz"
-
-
-# ── making ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def search_of(family: str, images: int = 1) -> Search:
-    """The search at the whole of a tiny model, of which the logits alone are given."""
-    name, settings = TINY[family]
-    x, labels = recipe.images(images, 3, settings["img_size"]), recipe.labels(images, 7)
-    truth = trace(builder(name, settings), x, labels, grad=False)
-    logits = truth.steps["loss"].inputs[0]
-    ground = Ground(truth, {logits: np.asarray(truth.arrays["float64"][logits])})
-    return Search(sites_of(ground, logits)[0], 2.0**-24, Clock(3600))
-
-
-def hypotheses(search: Search) -> Iterator[tuple[Edit | Loaded, int]]:
-    """All edits that a table holds; the number is that of a change of weights."""
-    seen: set[Any] = set()
-    edits = [*search.classics(), *search.singles(seen), *search.of_building(seen)]
-    yield from ((edit, LOADED) for edit in edits if is_tabled(edit))
-    loaded = enumerate(search.loadings())
-    yield from ((edit, number) for number, edit in loaded if is_tabled(edit))
-
-
-def changed(search: Search, edit: Edit | Loaded) -> Array | None:
-    """The logits (classes,) of the first image under an edit; None where they are as before."""
-    value = search.value(edit)
-    if value is None or value.shape != search.right.shape:
-        return None
-    return None if rms(value - search.right) <= 1e-11 * rms(search.right) else value[0]
-
-
-def made(family: str, tell: Tell = lambda line: None) -> Table:
-    """The table of a family, as the texts are now."""
-    search = search_of(family)
-    every = sorted(hypotheses(search), key=lambda both: both[0].cost)
-    functions, words = _Numbers(), _Numbers()
-    rows: list[Any] = []
-    values: list[Array] = []
-    known: dict[Any, set[str]] = {}
-    for done, (edit, number) in enumerate(every):
-        if done % 500 == 0:
-            tell(f"{family}: {done:,} of {len(every):,} edits, {len(known):,} answers")
-        value = changed(search, edit)
-        if value is None:
-            continue
-        key = tuple(np.round(value / (SAME * rms(value) + 1e-300)))
-        told = known.setdefault(key, set())
-        if edit.words in told or len(told) == ALIKE:
-            continue
-        told.add(edit.words)
-        if isinstance(edit, Edit):
-            of_building = int(edit.of_building)
-            own = (functions(edit.text.name), of_building, words(edit.words), edit.rank)
-            rows.append([*own, edit.changes])
-        else:
-            rows.append([LOADED, 0, 0, edit.rank, number])
-        values.append(value[:LOGITS])
-    after = search.site.value()
-    if after is None or not np.array_equal(after, search.right):
-        raise RuntimeError(f"fingerprints: an edit of {family} has changed what runs after it")
-    table = np.clip(values, -HUGE, HUGE).astype(np.float32)
-    return Table(digest(search), search.right[0], [*functions], [*words], rows, table)
-
-
-class _Numbers(dict[str, int]):
-    """Numbers of words in the order in which they were met."""
-
-    def __call__(self, word: str) -> int:
-        return self.setdefault(word, len(self))
-
-
-def write(family: str, table: Table) -> None:
-    told = {n: x for n, x in table._asdict().items() if n not in ("right", "values")}
-    packed = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
-    FOLDER.mkdir(exist_ok=True)
-    with replacing(_file(family), who="fingerprints") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file, told=np.frombuffer(packed, np.uint8), right=table.right, values=table.values
-        )
 
 
 def command(family: str) -> str:
@@ -272,18 +183,5 @@ def command(family: str) -> str:
     return f"minswin trace --model {name} {given} --no-grad -o truth"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Tiny models whose answers are looked up.")
-    parser.add_argument("--write", nargs="*", choices=[*TINY], help="make these tables, or all")
-    families = parser.parse_args().write
-    if families is None:
-        print("\n\n".join(map(command, TINY)))
-        return
-    for family in families or TINY:
-        table = made(family, lambda line: print(line, flush=True))
-        write(family, table)
-        print(f"{family}: {len(table.rows):,} edits, {_file(family).stat().st_size:,} bytes")
-
-
 if __name__ == "__main__":
-    main()
+    print("\n\n".join(map(command, TINY)))
