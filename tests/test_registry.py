@@ -10,7 +10,7 @@ import pytest
 
 import minswin
 from minswin import create_model, list_models
-from minswin.layers import Init, Parameter
+from minswin.models.blank import BLANK
 from minswin.models.registry import CLASSES, MODELS, size_of
 
 # name: parameters, multiply-adds, heads, drop path rate; None is the default of the constructor.
@@ -76,16 +76,6 @@ TABLE: dict[str, tuple[int, int, Any, Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def no_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only shapes count here, and drawing 600 million normals takes seconds."""
-
-    def empty(init: Init, *shape: int, spread: float = 0.02, decays: bool = True) -> Parameter:
-        return Parameter(np.empty(shape, init.dtype), decays=decays)
-
-    monkeypatch.setattr(Init, "normal", empty)
-
-
 def test_every_model_is_in_the_table_or_in_the_tests_of_its_file() -> None:
     assert set(TABLE) <= set(list_models())
     for name in set(list_models()) - set(TABLE):
@@ -103,12 +93,12 @@ def test_a_model_is_added_in_three_files() -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_named_model_has_its_size_and_settings(name: str) -> None:
-    model, settings = create_model(name), MODELS[name]
+    model, settings = create_model(name, rng=BLANK), MODELS[name]
     found = model.parameter_count(), model.flops()
     assert (*found, settings.get("num_heads"), settings.get("drop_path_rate")) == TABLE[name]
 
 
 def test_the_size_of_a_named_model_is_that_of_its_images() -> None:
     for name in ("swin_tiny", "swinv2_tiny_window8_256", "resnet18", "swin_shapes"):
-        model = create_model(name, num_classes=2)
+        model = create_model(name, num_classes=2, rng=BLANK)
         assert model.img_size == (size_of(name),) * 2

@@ -18,13 +18,13 @@ class _Blank:
 
 
 class _Zeros(np.ndarray):
-    """Zeros that stay what they are when scaled or converted."""
+    """One zero in every place, which neither scaling nor converting writes out."""
 
     def __rmul__(self, factor: Any) -> _Zeros:
         return self
 
-    def astype(self, *dtype: Any, **settings: Any) -> _Zeros:
-        return self
+    def astype(self, dtype: Any, **settings: Any) -> _Zeros:
+        return np.broadcast_to(np.zeros((), dtype), self.shape).view(_Zeros)
 
 
 BLANK: Any = _Blank()
