@@ -96,15 +96,20 @@ def test_every_slow_test_is_there() -> None:
 
 @pytest.mark.slow
 def test_a_long_test_is_left_out_unless_it_is_asked_for() -> None:
-    for chosen, found in (((), {"[2]"}), (("-m", "long"), {"[1]"}), (("-m", "not slow"), set())):
-        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-n", "0", *chosen]
-        done = subprocess.run(
-            [*command, "tests/test_mutate.py"],
-            cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=False,
-        )  # fmt: skip
-        name = "test_a_planted_survivor_is_reported_and_a_killed_change_is_not"
-        lines = [line.split(name)[1] for line in done.stdout.splitlines() if name in line]
-        assert set(lines) == found, done.stdout + done.stderr
+    """In one process, which imports pytest and what it needs once."""
+    name, chosen = "test_a_planted_survivor_is_reported_and_a_killed_change_is_not", "tests/test_mutate.py"
+    collect = ["-q", "--collect-only", "-n", "0", chosen]
+    program = f"import pytest\nfor more in [], ['-m', 'long'], ['-m', 'not slow']:\n"
+    program += f"    pytest.main([*{collect}, *more])\n    print('next')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=False,
+    )  # fmt: skip
+    found = [
+        [line.split(name)[1] for line in part.splitlines() if name in line]
+        for part in done.stdout.split("next")
+    ]
+    assert found == [["[2]"], ["[1]"], [], []], done.stdout + done.stderr
 
 
 # ── kernels ──────────────────────────────────────────────────────────────────────────────────────
