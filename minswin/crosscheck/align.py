@@ -68,9 +68,12 @@ def read_theirs(
     return _numbers({**trace.arrays[dtype], **losses_of(trace, dtype)})
 
 
-def losses_of(trace: folder.Trace, dtype: str) -> dict[str, Array]:
-    """The losses before the first optimizer step and after each, as one more array."""
-    found = trace.header.get("losses", {}).get(dtype)
+def losses_of(trace: folder.Trace, dtype: str = "") -> dict[str, Array]:
+    """The losses before the first optimizer step and after each, as one more array.
+
+    dtype: of which pass; "" for the exact one
+    """
+    found = trace.header.get("losses", {}).get(dtype or next(iter(trace.arrays)))
     return {folder.LOSSES: np.array(found, np.float64)} if found else {}
 
 

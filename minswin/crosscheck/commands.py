@@ -187,8 +187,7 @@ def run_compare(
     comparison = compare(trace_of_ours, arrays, given, seconds=seconds, tell=tell)
     if draft_map:
         pairs = {n: match.name for n, match in comparison.given.items()}
-        exact = next(iter(trace_of_ours.arrays.values()))
-        return "\n".join(draft(pairs, exact, arrays)), True
+        return "\n".join(draft(pairs, trace_of_ours.exact, arrays)), True
     found = checked(
         trace_of_ours, comparison, seconds=seconds, every=every, command=command, tell=tell
     )

@@ -44,7 +44,7 @@ def compare(
     names: our names to theirs, or lines of a map, see names.py   seconds: of CPU time, for what
     likely mistakes would give of a port in half precision, see doubts.py
     """
-    exact = _exact(truth)
+    exact = {**truth.exact, **losses_of(truth)}
     resolved = resolve(lines_of(names), exact, theirs)
     known = [n for n, step in truth.steps.items() if _is_known(step, truth)]
     windows, half = windows_of(truth.steps), is_half(theirs.values())
@@ -102,12 +102,6 @@ def _first_doubted(findings: list[Finding], doubted: Doubts) -> Finding | None:
         finding.verdict, finding.given = "wrong", ROUNDING
         finding.off = doubted.sizes[finding.name]
     return marked[0] if marked else None
-
-
-def _exact(truth: Trace) -> dict[str, Array]:
-    """The arrays of the exact pass, and the losses of its training steps."""
-    dtype, arrays = next(iter(truth.arrays.items()))
-    return {**arrays, **losses_of(truth, dtype)}
 
 
 class _Judge:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class Trace:
     arrays: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)  # by dtype
     build: Callable[[Any], Layer] | None = None  # makes the model from a dtype, weights any
     off: dict[str, float] = field(default_factory=dict)  # each array in float32: its largest error
+
+    @property
+    def exact(self) -> Mapping[str, np.ndarray]:
+        """The arrays of the exact pass."""
+        return next(iter(self.arrays.values()))
 
 
 def arrays_of(steps: Mapping[str, Step]) -> dict[str, np.ndarray]:
@@ -252,18 +258,11 @@ def _load(file: Path) -> np.ndarray:
     try:
         found = load_array(file, mmap_mode="r")
     except (ValueError, EOFError) as error:
-        if _header_says_empty(file):
-            return load_array(file)  # nothing to map
+        with suppress(ValueError, EOFError):
+            if (found := load_array(file)).size == 0:
+                return found  # there is nothing to map
         raise ValueError(
             f"compare: {file} cannot be read ({error}); write it again with numpy.save, as an "
             "array of numbers"
         ) from None
     return found.astype(found.dtype.newbyteorder("=")) if not found.dtype.isnative else found
-
-
-def _header_says_empty(file: Path) -> bool:
-    """Whether a file holds an array without elements."""
-    try:
-        return load_array(file).size == 0
-    except (ValueError, EOFError):
-        return False

@@ -16,7 +16,6 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 PASSED, DIFFERS, NOT_COVERED = "passed", "differs", "not covered"
 REFUSED = "refused"  # it said no to this input, and answered another one rightly
 STATUSES = (PASSED, DIFFERS, REFUSED, NOT_COVERED)
-Row = tuple[str, int, int, int, int]
 
 
 class Verdict(NamedTuple):
@@ -40,8 +39,8 @@ def terminal(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ())
     """One line per function that was asked and one for all others; what differs; the sum."""
     columns = f"{'passed':>8}{'differs':>9}{'refused':>9}{'not covered':>13}"
     lines = [f"{title}", "", f"{'function':34}{columns}"]
-    for name, *counts in by_function(asked(verdicts)):
-        passed, differ, refused, missing = (str(n) if n else "·" for n in counts)
+    for name, numbers in by_function(asked(verdicts)):
+        passed, differ, refused, missing = (str(n) if n else "·" for n in numbers)
         lines.append(f"{name:34}{passed:>8}{differ:>9}{refused:>9}{missing:>13}")
     lines += not_asked(verdicts)
     for verdict in wrong(verdicts):
@@ -77,17 +76,20 @@ def explain(verdict: Verdict) -> list[str]:
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    passed, differ, refused, missing = (sum(v.status == s for v in verdicts) for s in STATUSES)
+    passed, differ, refused, missing = counts(verdicts)
     told = f"{passed} passed, {differ} differ, {refused} refused, {missing} not covered"
     return f"{len(verdicts)} probes: {told}"
 
 
-def by_function(verdicts: Sequence[Verdict]) -> Iterator[Row]:
-    """(function, passed, differing, refused, not covered), in the order of the probes."""
+def counts(verdicts: Sequence[Verdict]) -> list[int]:
+    """How many passed, differ, were refused, are not covered."""
+    return [sum(v.status == status for v in verdicts) for status in STATUSES]
+
+
+def by_function(verdicts: Sequence[Verdict]) -> Iterator[tuple[str, list[int]]]:
+    """The counts of each function, in the order of the probes."""
     for name in dict.fromkeys(v.function for v in verdicts):
-        own = [v.status for v in verdicts if v.function == name]
-        passed, differ, refused, missing = (own.count(status) for status in STATUSES)
-        yield name, passed, differ, refused, missing
+        yield name, counts([v for v in verdicts if v.function == name])
 
 
 def _asked_by(verdict: Verdict) -> str:
@@ -119,8 +121,8 @@ def markdown(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ())
 
 def function_table(verdicts: Sequence[Verdict]) -> list[str]:
     lines = ["| function | passed | differs | refused | not covered |", "|---|---|---|---|---|"]
-    for name, *counts in by_function(verdicts):
-        lines.append(f"| `{name}` | {' | '.join(str(n) if n else '' for n in counts)} |")
+    for name, numbers in by_function(verdicts):
+        lines.append(f"| `{name}` | {' | '.join(str(n) if n else '' for n in numbers)} |")
     return lines
 
 
@@ -161,13 +163,9 @@ def _cell(text: str) -> str:
 
 def junit_xml(title: str, verdicts: Sequence[Verdict]) -> str:
     """One test case for every probe; one that is not covered or refused is skipped."""
-    counts = {
-        "tests": len(verdicts),
-        "failures": sum(v.status == DIFFERS for v in verdicts),
-        "errors": 0,
-        "skipped": sum(v.status in (NOT_COVERED, REFUSED) for v in verdicts),
-    }
-    told = {name: str(n) for name, n in counts.items()}
+    _, differ, refused, missing = counts(verdicts)
+    sums = {"tests": len(verdicts), "failures": differ, "errors": 0, "skipped": refused + missing}
+    told = {name: str(n) for name, n in sums.items()}
     told["time"] = f"{sum(v.seconds for v in verdicts):.3f}"
     root = ElementTree.Element("testsuites", told)
     suite = ElementTree.SubElement(

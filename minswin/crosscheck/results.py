@@ -174,7 +174,7 @@ def _in_half_precision(doubts: Doubts) -> Iterator[str]:
 
 def _losses(truth: Trace, theirs: np.ndarray) -> Iterator[Data]:
     """Loss by loss, before the first optimizer step and after each; then those of the mean."""
-    ours = next(iter(losses_of(truth, next(iter(truth.arrays))).values()))
+    ours = losses_of(truth)[LOSSES]
     steps = truth.header["optimizer"]["steps"]
     for i, (a, b) in enumerate(zip(ours, np.ravel(theirs), strict=False)):
         step = str(i) if i <= steps else f"{i - steps}, the mean"

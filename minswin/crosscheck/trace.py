@@ -107,7 +107,7 @@ def _require_batch(image: Array, labels: Array) -> None:
 
 def _off(found: Trace) -> dict[str, float]:
     """The largest error of each floating array in float32: how far a right port may be off."""
-    exact, single = next(iter(found.arrays.values())), found.arrays.get("float32", {})
+    exact, single = found.exact, found.arrays.get("float32", {})
     return {
         name: float(np.max(np.abs(single[name].astype(np.float64) - x), initial=0))
         for name, x in exact.items()

@@ -45,7 +45,7 @@ def of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) 
     seen = list(_of_the_optimizer(comparison))
     if truth.build is None or "optimizer" not in truth.header:
         return Diagnosis(finding, [], seen, 0)
-    weights = {n: x.shape for n, x in next(iter(truth.arrays.values())).items()}
+    weights = {n: x.shape for n, x in truth.exact.items()}
     have = {
         n: m.array
         for n, m in comparison.aligned.items()
@@ -123,11 +123,9 @@ class Remembered:
 
     def _keep(self, key: bytes, what: Any) -> None:
         size = sum(p.data.nbytes for p in self.own)
-        if len(self.passes) < 2 * KEPT // max(size, 1):
-            self.passes[key] = what
-        else:
+        if len(self.passes) >= 2 * KEPT // max(size, 1):
             self.passes.clear()
-            self.passes[key] = what
+        self.passes[key] = what
 
 
 def _key(*arrays: Array) -> bytes:
@@ -146,8 +144,7 @@ class Training(Trial):
         self.told.setdefault("planned", self.told["steps"])
         self.models: dict[str, Remembered] = {}
         self.chosen = sorted((n for n in have if n.startswith(AFTER)), key=lambda n: have[n].size)
-        exact = next(iter(truth.arrays))
-        ours = losses_of(truth, exact)[LOSSES]
+        ours = losses_of(truth)[LOSSES]
         losses = np.ravel(have[LOSSES]) if LOSSES in have else ours
         off = np.abs(losses - ours) > 1e-5 * np.abs(ours) if len(losses) == len(ours) else ours > 0
         self.at = int(np.argmax(off)) if off.any() else -1  # the first wrong loss
