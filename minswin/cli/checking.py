@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -68,17 +67,10 @@ def _compare(options: argparse.Namespace) -> int:
         json=options.json,
         html=options.html,
         command=options.line,
-        tell=_show,
+        tell=options.waiting.now,
     )
-    _show("")
     show(text)
     return 0 if passed else 1
-
-
-def _show(line: str) -> None:
-    """What is being done, on one line of a terminal that the next one overwrites."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def _conform(options: argparse.Namespace) -> int:
