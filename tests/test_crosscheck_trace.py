@@ -11,13 +11,14 @@ import score
 from tiny_models import batch, tiny_model
 
 from minswin import kernels
+from minswin.around import around
 from minswin.autograd import Tensor
 from minswin.cli import main
 from minswin.crosscheck import commands, folder, recipe
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.held import follow
 from minswin.crosscheck.precision import DOUBLE
-from minswin.crosscheck.recording import GIVEN, recording
+from minswin.crosscheck.recording import GIVEN, Recording
 from minswin.crosscheck.trace import loss, record_pass, trace
 from minswin.models import create_model
 from minswin.weights import read_weights, save_weights
@@ -57,7 +58,7 @@ def test_recording_changes_no_bit_of_forward_and_gradients(backend: str) -> None
 
     with kernels.using(backend):
         plain = run()
-        with recording(model, explain=False) as record:
+        with around(record := Recording(model)):
             watched = run()
         after = run()
     assert len(record.steps) > len(model.state_dict())
@@ -68,8 +69,9 @@ def test_recording_changes_no_bit_of_forward_and_gradients(backend: str) -> None
 def test_explaining_attention_changes_rounding_alone() -> None:
     model, (x, labels) = tiny_model(), batch(3)
     with kernels.using("reference"):
-        plain = record_pass(model, x, labels, explain=False).steps
-        told = record_pass(model, x, labels).steps
+        with around(record := Recording(model)):
+            loss(model, Tensor(x), labels).backward()
+        plain, told = record.steps, record_pass(model, x, labels).steps
     assert "layers.0.blocks.0.attn.logits" in told and told.keys() > plain.keys()
     for name, step in plain.items():
         np.testing.assert_allclose(told[name].value, step.value, rtol=1e-12, atol=1e-14)

@@ -10,7 +10,7 @@ import linecache
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -222,15 +222,15 @@ def _taken(result: Tensor, *_: Any) -> Tensor:
 
 
 @contextmanager
-def recording(model: Layer, *, explain: bool = True, **held: Any) -> Iterator[Recording]:
+def recording(model: Layer, **held: Any) -> Iterator[Recording]:
     """Record the passes of `model` inside this block (in this thread).
 
-    explain: attention is run step by step, so that logits and probabilities are seen. Choose the
-    kernels with `kernels.using`: a kernel is one step, the definitions of "reference" are many.
+    Attention is run step by step, so that logits and probabilities are seen. Choose the kernels
+    with `kernels.using`: a kernel is one step, the definitions of "reference" are many.
     held: see Recording
     """
     record = Recording(model, **held)
-    with around(record), around(spell_out) if explain else nullcontext():
+    with around(record), around(spell_out):
         yield record
 
 

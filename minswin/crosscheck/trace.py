@@ -115,12 +115,10 @@ def _off(found: Trace) -> dict[str, float]:
     }
 
 
-def record_pass(
-    model: Layer, image: Array, labels: Array, *, grad: bool = True, explain: bool = True
-) -> Recording:
+def record_pass(model: Layer, image: Array, labels: Array, *, grad: bool = True) -> Recording:
     """The steps of one forward pass, of the loss, and of backward."""
     model.zero_grad()
-    with recording(model, explain=explain) as record:
+    with recording(model) as record:
         x = Tensor(image, requires_grad=grad)
         record.given("image", x, axes=IMAGE)
         record.given("labels", labels, axes=("image",))
