@@ -348,7 +348,10 @@ def test_images_of_ones_own_are_traced(tmp_path: Path) -> None:
     [
         (["--set", "depths"], "trace: --set needs name=value with a Python value or a word, got"),
         (["--set", "depths=(2,"], "--set needs name=value with a Python value"),
-        (["--input", "labels.npy"], "must hold floating-point images (B, 3, H, W), got int64 (4,)"),
+        (
+            ["--input", "labels.npy"],
+            "must hold one floating-point image or more, (B, 3, H, W), got int64 (4,)",
+        ),
         (["--input", "nothing.npy"], "nothing.npy"),
         (["--weights", "nothing.safetensors"], "nothing.safetensors"),
         (["--input", "several.npz"], "several.npz cannot be read (it is an .npz, which"),

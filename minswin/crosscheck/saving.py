@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minswin.arrays import Array
+from minswin.arrays import Array, as_array
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
 from minswin.weights.files import save_weights
 
@@ -80,10 +80,7 @@ def array_of(x: Any, path: str = "") -> Array | None:
     """As NumPy has it: bfloat16, which it has not, in float32; None for what is no number."""
     if isinstance(x, (str, bytes)) or callable(x):
         return None
-    if hasattr(x, "detach"):
-        x = x.detach().cpu()
-        x = x.float() if "bfloat16" in str(x.dtype) else x
-    array = np.asarray(x)
+    array = as_array(x)
     if array.dtype.kind == "V" or str(array.dtype) in ("bfloat16", "float8_e4m3fn"):
         array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
