@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from minswin.arguments import checks_switches
 from minswin.devices import working_on
 from minswin.distributed import Group
 from minswin.replacing import require_folder
+from minswin.training.alone import alone_in
 from minswin.training.checkpoints import BEST, LAST, Checkpoint, find_run, read_checkpoint
 from minswin.training.folder import CURVES, LOG, Folder, require_unused
 from minswin.training.learnt import place_of, require_folder_of
@@ -55,11 +56,12 @@ def train(
     numbers of one process up to the rounding of sums. Rank 0 alone writes.
     """
     group = group or Group()
-    group.lead(partial(_require_room, settings, overwrite))
-    require_same_start(group, settings)
-    with working_on(settings.device), closing(Run(settings, group=group)) as run:
-        require_same_run(run)
-        return _train(run, Folder.begin(run), quiet)
+    with ExitStack() as held:
+        group.lead(partial(_take, held, settings, overwrite))
+        require_same_start(group, settings)
+        with working_on(settings.device), closing(Run(settings, group=group)) as run:
+            require_same_run(run)
+            return _train(run, Folder.begin(run), quiet)
 
 
 @checks_switches
@@ -73,28 +75,34 @@ def resume(
     another number of ranks, the numbers are rounded differently from there on.
     """
     group = group or Group()
-    file, checkpoint = group.lead(partial(_read_last, path))
-    info = checkpoint.info
-    if "data" in moved:
-        require_folder_of(info, moved["data"])
-    else:
-        moved["data"] = place_of(info, who="train")
-    settings = Settings(**{**info["settings"], **moved, "out": str(file.parent)})
-    group.lead(partial(_require_room, settings, True))
-    require_same_start(group, settings)
-    with working_on(settings.device), closing(Run(settings, resumed=True, group=group)) as run:
-        require_same_run(run)
-        return _train(run, Folder.restore(run, checkpoint, file), quiet)
+    with ExitStack() as held:
+        file, checkpoint = group.lead(partial(_read_last, held, path))
+        info = checkpoint.info
+        if "data" in moved:
+            require_folder_of(info, moved["data"])
+        else:
+            moved["data"] = place_of(info, who="train")
+        settings = Settings(**{**info["settings"], **moved, "out": str(file.parent)})
+        require_same_start(group, settings)
+        with working_on(settings.device), closing(Run(settings, resumed=True, group=group)) as run:
+            require_same_run(run)
+            return _train(run, Folder.restore(run, checkpoint, file), quiet)
 
 
-def _require_room(settings: Settings, overwrite: bool) -> None:
+def _take(held: ExitStack, settings: Settings, overwrite: bool) -> None:
+    """Make sure of the folder of a new run."""
     require_folder(settings.folder, who="train")
+    held.enter_context(alone_in(settings.folder, who="train"))
     if not overwrite:
         require_unused(settings.folder)
 
 
-def _read_last(path: Path | str) -> tuple[Path, Checkpoint]:
+def _read_last(held: ExitStack, path: Path | str) -> tuple[Path, Checkpoint]:
+    """Make sure of the folder of an older run before it is read: another may be writing there."""
     file = find_run(path)
+    if file.is_file():
+        require_folder(file.parent, who="train")
+        held.enter_context(alone_in(file.parent, who="train"))
     if file.name != LAST and file.exists():
         raise ValueError(
             f"train: {file} may be older than the end of its run, which would be overwritten; "
