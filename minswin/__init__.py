@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # what `lazy` imports when it is first used
         lifting,
         look,
         nccl,
+        opening,
         operators,
         parallel,
         reference,

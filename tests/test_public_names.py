@@ -25,6 +25,7 @@ INTERNAL_ROOMS = {
         "lazy",
         "lifting",
         "nccl",
+        "opening",
         "operators",
         "replacing",
     ),

@@ -57,7 +57,7 @@ def read_theirs(
             f"compare: {path} does not exist; expected a trace, a folder of .npy files, or one of "
             f"{', '.join(FORMATS)}"
         )
-    if path.is_file():
+    if not path.is_dir():
         return _numbers(read_weights(path, key=key, prefixes=()))
     if not (path / MANIFEST).is_file():
         return _numbers(folder.read_npy(path))

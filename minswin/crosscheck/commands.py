@@ -123,7 +123,7 @@ def _images(file: str | None, model: Any, batch: int) -> np.ndarray:
         batch = whole("trace", "batch", batch)
         return recipe.images(batch, 3, tuple(getattr(model, "img_size", (32, 32))))
     try:
-        x = folder.load_array(file)
+        x = folder.load_array(file, who="trace")
     except (ValueError, EOFError) as error:
         raise ValueError(
             f"trace: {file} cannot be read ({error}); write it with numpy.save"

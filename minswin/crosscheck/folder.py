@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin import opening
 from minswin.crosscheck.recording import Step
 from minswin.layers.base import Layer
 from minswin.models import create_model
@@ -126,7 +127,7 @@ def require_free(folder: Path | str) -> None:
 def _files_of_trace(folder: Path) -> set[str]:
     """The files that the manifest in a folder speaks of; none where it is not one of ours."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        manifest = json.loads(opening.read_file(folder / MANIFEST, who="trace"))
         if manifest["format"] != FORMAT:
             return set()
         arrays = {name for entry in manifest["steps"] for name in entry["arrays"]}
@@ -166,11 +167,11 @@ def read(folder: Path | str) -> Trace:
     """Read a trace that `write` wrote; its arrays are mapped, not copied, where possible."""
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except OSError as error:
+        manifest = json.loads(opening.read_file(folder / MANIFEST, who="compare"))
+    except OSError:
         raise FileNotFoundError(
-            f"compare: {folder} holds no {MANIFEST} ({error.strerror}); expected the folder that "
-            "'minswin trace' wrote"
+            f"compare: {folder} holds no file {MANIFEST}; expected the folder that 'minswin trace' "
+            "wrote"
         ) from None
     except ValueError as error:
         raise ValueError(
@@ -245,9 +246,9 @@ def read_npy(folder: Path) -> dict[str, np.ndarray]:
     return {file.relative_to(folder).as_posix().removesuffix(".npy"): _load(file) for file in files}
 
 
-def load_array(file: Path | str, **how: Any) -> np.ndarray:
+def load_array(file: Path | str, *, who: str = "compare", **how: Any) -> np.ndarray:
     """The array of a .npy file; an .npz under that name is refused."""
-    with open(file, "rb") as opened:
+    with opening.open_file(file, who=who) as opened:
         if opened.read(2) == b"PK":
             raise ValueError("it is an .npz, which holds several arrays")
     found: np.ndarray = np.load(file, allow_pickle=False, **how)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin import opening
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
 
 __all__ = ["Resolved", "draft", "read_names", "resolve", "weight_names"]
@@ -44,7 +45,7 @@ def read_names(path: Path | str) -> list[tuple[str, str]]:
     # begins a comment at the start of a line or after a space: it may stand inside a name.
     """
     try:
-        text = Path(path).read_text("utf-8-sig")
+        text = opening.read_text(path, who="compare", encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"compare: the map {path} cannot be read: {error}") from None
     pairs = _of_json(path, text) if text.lstrip().startswith("{") else _of_lines(path, text)

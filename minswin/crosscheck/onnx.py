@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from minswin import opening
+
 Array = np.ndarray
 FLOATS = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 
@@ -25,7 +27,7 @@ def tensors_of(file: Path | str, image: Array) -> dict[str, Array]:
     """
     onnx, runtime = _packages()
     try:
-        model = onnx.load(str(file))
+        model = onnx.load(str(opening.require_file(file, who="compare")))
     except OSError:
         raise
     except Exception as error:  # of protobuf

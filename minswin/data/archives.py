@@ -14,6 +14,8 @@ from collections.abc import Container
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from minswin import opening
+
 CHUNK = 1 << 18
 ENOUGH = 6  # bytes at the start of a file that tell what it is
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError)
@@ -25,7 +27,7 @@ def read_members(archive: Path, wanted: Container[str]) -> tuple[dict[str, bytes
     Nothing is unpacked, and only the last part of a name counts; of two files the first is taken.
     Whatever is wrong inside the archive is one ValueError that names it.
     """
-    with archive.open("rb") as raw:
+    with opening.open_file(archive, who="read_members") as raw:
         try:
             with _unzipped(raw) as stream:
                 contents, present = _members(stream, wanted)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from minswin import opening
 from minswin.bar import Bar
 from minswin.data.archives import read_members
 from minswin.data.dataset import Dataset
@@ -150,6 +151,8 @@ def _read_files(path: Path, sizes: dict[str, str], layout: Layout) -> tuple[Path
             f"read_cifar: there is no {path}; expected the folder or the archive of the binary "
             f"version, {layout.url}"
         )
+    if not path.is_dir():
+        opening.require_file(path, who="read_cifar")
     for folder in (path, path / layout.folder):
         if any((folder / file).exists() for file in sizes):
             return folder, _read_folder(folder, sizes, layout)
@@ -182,7 +185,7 @@ def _read_folder(folder: Path, sizes: dict[str, str], layout: Layout) -> dict[st
                 "remove it and fetch the file again"
             )
     _expect_all(folder, sizes, present, layout)
-    return {file: (folder / file).read_bytes() for file in sizes}
+    return {file: opening.read_file(folder / file, who="read_cifar") for file in sizes}
 
 
 def _read_archive(archive: Path, sizes: dict[str, str], layout: Layout) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minswin import opening
 from minswin.bar import Bar
 from minswin.data.dataset import Dataset
 from minswin.data.pictures import read_image
@@ -67,6 +68,8 @@ def list_pictures(folder: str | os.PathLike[str]) -> Listing:
                     raise ValueError(f"load: {roots[side] / name} has no picture; put some in")
                 sides[part] += [(file, number) for file in members]
     left_out = [f"{path}: not in the folder of a class" for path in _outside(roots.values())]
+    no_files = [_files(roots[s] / name, others=True) for s, of in by_side.items() for name in of]
+    left_out += [f"{path} {opening.NO_FILE}" for paths in no_files for path in sorted(paths)]
     left_out += [f"{copy}: the same file as {first}" for copy, first in copies.items()]
     return Listing(classes, sides, left_out)
 
@@ -95,10 +98,12 @@ def _classes_of(root: Path) -> dict[str, list[Path]]:
     return {folder.name: sorted(_files(folder)) for folder in folders}
 
 
-def _files(folder: Path) -> Iterable[Path]:
+def _files(folder: Path, *, others: bool = False) -> Iterable[Path]:
+    """The files under a folder; others: instead of them, what is none, such as a pipe."""
     for place, folders, names in os.walk(folder):
         folders[:] = (name for name in folders if not name.startswith("."))  # .thumbnails, say
-        yield from (Path(place) / name for name in names if not name.startswith("."))
+        shown = (Path(place) / name for name in names if not name.startswith("."))
+        yield from (path for path in shown if opening.is_file_or_lost(path) != others)
 
 
 def _common_classes(top: Path, by_side: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
@@ -132,7 +137,8 @@ def _copies(files: list[Path]) -> dict[Path, Path]:
         firsts: dict[bytes, Path] = {}
         for file in same_size if len(same_size) > 1 else ():
             with suppress(OSError):
-                first = firsts.setdefault(hashlib.sha256(file.read_bytes()).digest(), file)
+                content = opening.read_file(file, who="load")
+                first = firsts.setdefault(hashlib.sha256(content).digest(), file)
                 if first is not file:
                     copies[file] = first
     return copies

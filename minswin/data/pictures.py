@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from minswin import opening
+
 ORIENTATION = 0x0112  # the tag of EXIF
 # What puts a picture upright, by its orientation: the names of Pillow's transpositions.
 TURNS = {
@@ -102,28 +104,19 @@ def _bytes(picture: Any) -> np.ndarray:
 
 @contextmanager
 def _content(path: Path | str, who: str) -> Iterator[Any]:
-    """What Pillow can read: the path of a file, or the bytes of a pipe, where it cannot go back."""
+    """What Pillow can read: a file, or the bytes of a pipe, where it cannot go back."""
     if str(path) == "-":
-        yield BytesIO(_piped(sys.stdin.buffer, path, who))
+        content = sys.stdin.buffer.read(MOST_PIPED + 1)
+        yield BytesIO(opening.require_some(content, path, who=who, most=MOST_PIPED))
     elif os.path.isdir(path):
         raise IsADirectoryError(f"{who}: {path} is a folder; give the path of a picture")
     elif not os.path.exists(path):
         raise FileNotFoundError(f"{who}: there is no image {path}; give the path of a picture")
     elif os.path.isfile(path):
-        yield path
+        with opening.open_file(path, who=who) as file:
+            yield file
     else:
-        with open(path, "rb") as pipe:
-            content = _piped(pipe, path, who)
-        yield BytesIO(content)
-
-
-def _piped(pipe: Any, path: Path | str, who: str) -> bytes:
-    content: bytes = pipe.read(MOST_PIPED + 1)
-    if not content:
-        raise ValueError(f"{who}: nothing came from {path}; send it the bytes of one picture")
-    if len(content) > MOST_PIPED:
-        raise ValueError(f"{who}: more than {MOST_PIPED:,} bytes came from {path}; give a file")
-    return content
+        yield BytesIO(opening.read_bytes(path, who=who, most=MOST_PIPED))
 
 
 def _upright(picture: Any, Image: Any) -> Any:

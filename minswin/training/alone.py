@@ -6,12 +6,13 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # where the system is no Unix, nothing is locked
-    fcntl = None  # type: ignore[assignment]
+# where the system is no Unix, nothing is locked
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 
 HELD = (errno.EAGAIN, errno.EACCES)  # what the system says of a lock that another has
 

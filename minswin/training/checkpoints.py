@@ -120,7 +120,7 @@ def _check_sum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
 def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read and verify a checkpoint; for a folder, its last one."""
     path = find_run(path)
-    if not path.is_file():
+    if not path.exists():
         below = sorted(path.parent.glob(f"*/{LAST}"))
         near = f"; did you mean {below[0].parent}?" if below else ""
         raise FileNotFoundError(

@@ -103,7 +103,7 @@ def _read_last(held: ExitStack, path: Path | str) -> tuple[Path, Checkpoint]:
     if file.is_file():
         require_folder(file.parent, who="train")
         held.enter_context(alone_in(file.parent, who="train"))
-    if file.name != LAST and file.exists():
+    if file.name != LAST and file.is_file():
         raise ValueError(
             f"train: {file} may be older than the end of its run, which would be overwritten; "
             f"continue from the last checkpoint with --resume {file.parent}"

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from minswin import opening
 from minswin.bar import Bar
 from minswin.look.tables import fitted
 from minswin.training.evaluation import Evaluation
@@ -148,7 +149,7 @@ def read_journal(path: Path | str) -> list[dict[str, Any]]:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = opening.read_file(path, who="read_journal").decode().split("\n")
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last line end is cut off
         try:
             yield json.loads(line)

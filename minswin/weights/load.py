@@ -182,7 +182,7 @@ def _with_head(weights: State, model: Model, head: Head, tell: Tell) -> State:
     if isinstance(head, str) and head == "fresh":
         tell(f"head: fresh random weights for {classes:,} classes")
         return {**weights, **{name: current[name] for name in names}}
-    if isinstance(head, str) and not Path(head).is_file():
+    if isinstance(head, str) and not Path(head).exists():
         raise ValueError(
             "load: head must be 'file', 'fresh', row numbers or a text file of them; "
             f"there is no file {head}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minswin import opening
 from minswin.arguments import Pair
 
 # ── along one axis: a matrix (new, old) ──────────────────────────────────────────────────────────
@@ -161,7 +162,7 @@ def _check_area(who: str, count: int, side: Pair, what: str, name: str) -> None:
 
 def read_rows(path: Path | str) -> np.ndarray:
     """The row numbers in a text file, one for each class: such as that from 22K to 1K classes."""
-    text = Path(path).read_text("utf-8").split()
+    text = opening.read_text(path, who="read_rows").split()
     wrong = [word for word in text if not word.isdecimal()]
     if wrong or not text:
         raise ValueError(

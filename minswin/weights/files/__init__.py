@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from minswin import opening
 from minswin.arrays import Array
 from minswin.replacing import replacing
 from minswin.weights.files.archive import Archive
@@ -128,7 +129,7 @@ def _plain_file(path: Path) -> Path:
     elif path.is_file():
         return path
     elif path.exists():
-        what = "is no plain file but a pipe or a device; write what comes out of it to a file first"
+        what = opening.NO_FILE
     else:
         what = "does not exist; expected a .safetensors, .pth, .pt or .npz file"
     raise FileNotFoundError(f"read_weights: {path} {what}")

@@ -12,8 +12,11 @@ import mmap
 import os
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+
+from minswin import opening
 
 CHUNK = 1 << 18
 LARGEST = 1 << 48  # elements; more than any file holds, less than what overflows a stride
@@ -37,7 +40,7 @@ class MappedFile:
     """The bytes of a file. Its arrays outlive it; reading new ones needs it open."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        self._file: Any = opening.open_file(path, who="read_weights", buffering=0)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
             if self.size == 0:
