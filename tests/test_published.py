@@ -68,7 +68,10 @@ def test_names_and_shapes_of_swin_tiny_are_those_of_the_original() -> None:
         "head.weight": (1000, c),
         "head.bias": (1000,),
     }
-    ours = {name: array.shape for name, array in create_model("swin_tiny", rng=BLANK).state_dict().items()}
+    ours = {
+        name: array.shape
+        for name, array in create_model("swin_tiny", rng=BLANK).state_dict().items()
+    }
     assert ours == expected
     assert list(ours) == list(expected)
     assert len(ours) == 173

@@ -97,7 +97,10 @@ def test_every_slow_test_is_there() -> None:
 @pytest.mark.slow
 def test_a_long_test_is_left_out_unless_it_is_asked_for() -> None:
     """In one process, which imports pytest and what it needs once."""
-    name, chosen = "test_a_planted_survivor_is_reported_and_a_killed_change_is_not", "tests/test_mutate.py"
+    name, chosen = (
+        "test_a_planted_survivor_is_reported_and_a_killed_change_is_not",
+        "tests/test_mutate.py",
+    )
     collect = ["-q", "--collect-only", "-n", "0", chosen]
     program = f"import pytest\nfor more in [], ['-m', 'long'], ['-m', 'not slow']:\n"
     program += f"    pytest.main([*{collect}, *more])\n    print('next')"
