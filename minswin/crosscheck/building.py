@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minswin.autograd import Tensor
 from minswin.layers.base import Layer
+from minswin.layers.parameters import Init, Parameter
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Inside this block first weights are 0: others take their place, and to draw takes long."""
+
+    def zeros(self: Init, *shape: int, decays: bool = True, **_: Any) -> Parameter:
+        return Parameter(np.zeros(shape, self.dtype), decays=decays)
+
+    before = Init.normal, Init.uniform
+    Init.normal = Init.uniform = zeros  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Init.normal, Init.uniform = before  # type: ignore[method-assign]
+
+
+def layer_at(model: Layer, path: str) -> Any:
+    """The layer of this path."""
+    found: Any = model
+    for part in filter(None, path.split(".")):
+        found = found[int(part)] if part.isdecimal() else getattr(found, part)
+    return found
 
 
 def shape_of(model: Any) -> str:

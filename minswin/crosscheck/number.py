@@ -88,15 +88,15 @@ def _solved(search: Search, edit: Edit) -> float | None:
 
     if (start := at(1.01)) is None or rms(start - search.right) <= 1e-11 * rms(search.right):
         return None
-    best, distance = 1.0, search.off
+    best, a, distance = 1.0, search.right, search.off
     for number in (2.0, 0.5, -1.0, 0.1, 8.0):
         value = at(number)
         if value is not None and rms(value - search.site.theirs) < distance:
-            best, distance = number, rms(value - search.site.theirs)
+            best, a, distance = number, value, rms(value - search.site.theirs)
     for _ in range(7):  # Gauss and Newton
         step = max(1e-6 * abs(best), 1e-9)
-        a, b = at(best), at(best + step)
-        if a is None or b is None:
+        b = at(best + step)
+        if b is None:
             return None
         slope, left = (b - a) / step, search.site.theirs - a
         if not (length := float((slope * slope).sum())):
@@ -106,7 +106,7 @@ def _solved(search: Search, edit: Edit) -> float | None:
         value = at(best)
         if value is None:
             return None
-        now = rms(value - search.site.theirs)
+        a, now = value, rms(value - search.site.theirs)
         if now > 0.7 * distance and now > 1e-3 * search.off and _ >= 2:
             return None
         distance = min(now, distance)

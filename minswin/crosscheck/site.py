@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,9 @@ class Site(Trial):
         front = {*ground.inputs} - {*ground.order[ground.order.index(target) :]}
         self.known = {n: x for n, x in ground.have.items() if n in front}
         outer = {p for name in way for p in _prefixes(name)}
-        inside = [c for c in ground.calls if call.first <= c.first and c.end <= call.end]
+        self.inside = inside = [
+            c for c in ground.calls if call.first <= c.first and c.end <= call.end
+        ]
         self.stubs: dict[str, list[str]] = {}
         for c in inside:
             mine = c.path not in outer and c.path != call.path and c.path.startswith(call.path)
@@ -86,23 +89,29 @@ class Site(Trial):
             if mine and made:
                 self.stubs.setdefault(c.path, []).append(c.output if c.output in made else "")
         self.stubs = {p: n for p, n in self.stubs.items() if all(x in self.known for x in n)}
-        # whether nothing of theirs stands inside
-        self.is_empty = self.known.keys().isdisjoint(ground.order[call.first : call.end])
-        self.is_empty &= not self.stubs
+        known = self.known.keys() & ground.order[call.first : call.end]
+        self.is_empty = not known and not self.stubs  # nothing of theirs stands inside
         self.maker = _maker(inside, target)
-        # what the call gives is all that is asked
-        self.is_bare = self.is_empty and self.maker == call.path
         self.theirs = np.asarray(ground.have[target], np.float64)
-        self.others: list[Array] = []
         self.looks_up = False  # what runs is asked of a run that computes all
         self.repeats = {dtype: Repeats() for dtype in DTYPES}
         self.kind = target.rpartition(".")[2]
-        self._in_front: dict[str, dict[str, Array]] = {}  # theirs that are not computed
+        self._given: dict[str, dict[str, Array]] = {}
         self._arguments = {d: [_cast(x, d) for x in call.arguments] for d in DTYPES}
         self._paths = {
             dtype: {id(layer): path for path, layer in layers.items()}
             for dtype, layers in ground.layers.items()
         }
+
+    @cached_property
+    def is_of_layers(self) -> bool:
+        """Whether layers give all of theirs that is needed: then no step is known by its name."""
+        order = self.ground.order
+        made = {n for c in self.inside if c.path in self.stubs for n in order[c.first : c.end]}
+        needed = {n for name in self.way for n in self.ground.inputs[name]} & self.known.keys()
+        return self.maker is not None and needed.isdisjoint(
+            {*order[self.call.first : self.call.end]} - made
+        )
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -134,32 +143,49 @@ class Site(Trial):
                 others.append(step.value)
             return None
 
+        def see(go: Run, *operation: Any) -> Tensor:
+            result = go(*operation)
+            if result.shape == self.theirs.shape:
+                others.append(result.data)
+            return result
+
         layers = self.ground.layers[dtype] if mine else dict(model.named_layers())
-        arguments = self._arguments[dtype]
-        if self.is_bare:
-            with self._plain(dtype):
-                return np.asarray(layers[self.call.path](*arguments).data)
-        paths = None if mine else {id(layer): path for path, layer in layers.items()}
-        if dtype not in self._in_front:
-            names = [n for n in self.known if n not in self.way]
-            self._in_front[dtype] = {n: self.ground.held(n, dtype) for n in names}
-        record = Recording(model, hold=hold, known=self._in_front[dtype], brief=True)
-        record._layers = self._paths[dtype] if paths is None else paths
-        with self._plain(dtype, record), self._stubbed(layers, dtype, record, (found, whole)):
+        step, names = see, None
+        if not self.is_of_layers:
+            step = Recording(model, hold=hold, known=self._in_front(dtype), brief=True)
+            step._layers = self._paths[dtype] if mine else {id(x): n for n, x in layers.items()}
+            names = step.steps
+        with self._plain(dtype, step), self._stubbed(layers, dtype, names, (found, whole)):
             try:
-                result = layers[self.call.path](*arguments)
+                result = layers[self.call.path](*self._arguments[dtype])
             except _Reached:
                 return found[0]
         if found:
             return found[0]
         if isinstance(result, Tensor) and result.shape == self.theirs.shape:
             others.append(result.data)
-        self.others = others
         off = [float(np.mean(np.abs(x - self.theirs))) for x in others]
         return others[int(np.argmin(off))] if others else None
 
+    def _in_front(self, dtype: str) -> dict[str, Array]:
+        """Theirs that are not computed."""
+        if dtype not in self._given:
+            names = [n for n in self.known if n not in self.way]
+            self._given[dtype] = {n: self.ground.held(n, dtype) for n in names}
+        return self._given[dtype]
+
     @contextmanager
-    def _plain(self, dtype: str, record: Recording | None = None) -> Iterator[None]:
+    def looking_up(self) -> Iterator[None]:
+        """Inside this block a text runs as it does here, and by itself."""
+        self.looks_up = True
+        try:
+            with self._plain("float64", None):
+                yield
+        finally:
+            self.looks_up = False
+
+    @contextmanager
+    def _plain(self, dtype: str, step: Any) -> Iterator[None]:
         """Inside this block the definitions run, attention step by step, and nothing is checked."""
         with ExitStack() as stack:
             stack.enter_context(unchecked())
@@ -167,8 +193,8 @@ class Site(Trial):
             stack.enter_context(no_grad())
             if self.looks_up:
                 stack.enter_context(around(self.repeats[dtype]))
-            if record is not None:
-                stack.enter_context(around(record))
+            if step is not None:
+                stack.enter_context(around(step))
             stack.enter_context(around(spell_out))
             try:
                 yield
@@ -180,17 +206,18 @@ class Site(Trial):
         self,
         layers: Mapping[str, Layer],
         dtype: str,
-        record: Recording,
+        names: dict[str, Step] | None,
         asked: tuple[list[Array], bool],
     ) -> Iterator[None]:
         """Inside this block the layers whose output is theirs give it, at their first calls.
 
-        asked: where the result of the layer that makes the tensor goes, and whether to go on then
+        names: where the steps have names   asked: where the result of the layer that makes the
+        tensor goes, and whether to go on then
         """
         before: list[tuple[Layer, type]] = []
         try:
             for path, outputs in self.stubs.items():
-                values = [(n, self.ground.held(n, dtype), record) for n in outputs]
+                values = [(n, self.ground.held(n, dtype), names) for n in outputs]
                 before.append(_replaced(layers[path], _stub, _given_outputs=values))
             if self.maker is not None:
                 before.append(_replaced(layers[self.maker], _asked, _asked=asked))
@@ -252,16 +279,21 @@ def _replaced(layer: Layer, kind: Callable[[type], type], **more: Any) -> tuple[
     return layer, before
 
 
+stubs: set[CodeType] = set()  # the codes of calls that give theirs without running
+
+
 @cache  # a class is slow to make, and there is a stub in every run
 def _stub(kind: type) -> type:
     def call(self: Any, *arguments: Any, **settings: Any) -> Any:
         outputs = self.__dict__.get("_given_outputs")
         if outputs:
-            name, value, record = outputs.pop(0)
-            record.steps[name] = Step(name, "", "", value)  # a second call has another name
+            name, value, names = outputs.pop(0)
+            if names is not None:
+                names[name] = Step(name, "", "", value)  # a second call has another name
             return Tensor(value)
         return kind.__call__(self, *arguments, **settings)
 
+    stubs.add(call.__code__)
     return type(kind.__name__, (kind,), {"__call__": call})
 
 
