@@ -15,20 +15,21 @@ from kernel_cases import DTYPES, NAMES, cases
 from table import UPDATES
 from test_kernel_updates import SETTINGS, arrays_of
 
-from minswin.kernels import FAST
+import minswin.kernels.cpu.bfloat16  # noqa: F401: enters its kernels
+from minswin.kernels import COMPILED, FAST
 
 Job = tuple[str, type]
 
 
 def compile_kernel(name: str, dtype: type) -> None:
-    kernel = FAST[name]["numba"]
     if name in UPDATES:
         for settings in SETTINGS[name]:
-            kernel(*arrays_of(name, (16,), dtype), **settings)
+            FAST[name]["numba"](*arrays_of(name, (16,), dtype), **settings)
         return
-    for arrays, settings in cases(name, dtype, np.random.default_rng(0)):
-        value, vjp = kernel(*arrays, **settings)
-        vjp(value)
+    for backend in FAST[name].keys() & COMPILED:
+        for arrays, settings in cases(name, dtype, np.random.default_rng(0)):
+            value, vjp = FAST[name][backend](*arrays, **settings)
+            vjp(value)
 
 
 def jobs(part: int, parts: int) -> Iterator[Job]:

@@ -99,7 +99,7 @@ def test_the_shapes_that_transformers_is_given_are_those_of_our_models():
 
 def test_the_race_is_a_table_with_reasons_below():
     lines = report.race_table(SMALL, RESULT, 2, 1).splitlines()
-    assert lines[0] == "swin_shapes, batch 4, 32×32, 7 parameters, 2 threads, 1 round"
+    assert lines[0] == "swin_shapes, batch 4, 32×32, 7 parameters, 2 threads, 1 round, float32"
     assert lines[2].split()[0] == "contender" and set(lines[3]) == {"─"}
     timm = "timm 750 ms (750–750) 1.50 400 ms (400–400) 2.00 900 MiB 3.00 300 MiB"
     assert lines[5].split() == timm.split()

@@ -83,7 +83,7 @@ def test_an_unknown_backend_is_named() -> None:
 def test_every_kernel_has_a_definition_or_a_composite_of_its_name_and_no_other_is_entered() -> None:
     kernels.report()  # all are entered
     assert not set(FAST) - set(OPERATIONS) - UPDATES
-    assert all(row.keys() <= {"numba", "cupy"} for row in FAST.values())
+    assert all(row.keys() <= {"numba", "bfloat16", "cupy"} for row in FAST.values())
     definitions = {
         name
         for module in pkgutil.iter_modules(reference.__path__, "minswin.reference.")
@@ -97,8 +97,8 @@ def test_every_kernel_has_a_definition_or_a_composite_of_its_name_and_no_other_i
 
 def test_the_report_shows_which_operations_have_a_kernel() -> None:
     lines = {line.split()[0]: line.split()[1:] for line in kernels.report().splitlines()}
-    assert lines["softmax"] == lines["adamw_step"] == ["yes", "yes"]
-    assert lines["resize"] == ["·", "yes"]
+    assert lines["softmax"] == lines["adamw_step"] == ["yes", "·", "yes"]
+    assert lines["resize"] == ["·", "·", "yes"] and lines["mlp"] == ["yes", "yes", "yes"]
     assert "roll" not in lines and "For every other operation" in kernels.report()
 
 

@@ -58,6 +58,7 @@ def _ours(setup: Setup, threads: int, backend: str) -> Contender:
     images, labels = data(setup)
     model = our_model(setup, np.random.default_rng(0))
     parallel = data_parallel(model, threads)
+    backend = "bfloat16" if backend == "numba" and setup.precision == "bfloat16" else backend
     optimizer = SGD(model.named_parameters(), 0.01, momentum=0.9)
 
     def train() -> float:

@@ -53,8 +53,9 @@ def build(peer: str, setup: Setup, threads: int) -> tuple[Step, Step, int]:
     images, labels = (torch.from_numpy(x) for x in data(setup))
 
     def logits() -> Any:
-        answer = run(images)
-        return getattr(answer, "logits", answer)  # transformers gives a record
+        with torch.autocast("cpu", torch.bfloat16, enabled=setup.precision == "bfloat16"):
+            answer = run(images)
+        return getattr(answer, "logits", answer).float()  # transformers gives a record
 
     def train() -> float:
         model.train()

@@ -34,7 +34,7 @@ def race_table(setup: Setup, result: Result, threads: int, rounds: int) -> str:
     lines = [
         f"{setup.model}, batch {setup.batch}, {setup.img_size}×{setup.img_size}, "
         f"{', '.join(parameters[:1]) or 'no'} parameters, {counted(threads, 'thread')}, "
-        f"{counted(rounds, 'round')}"
+        f"{counted(rounds, 'round')}, {setup.precision}"
     ]
     if parameters:
         lines += ["", columns(rows), "", *_fastest_peers(by_ours)]

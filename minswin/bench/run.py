@@ -32,6 +32,7 @@ class Bench:
     """A measurement: its settings, and the results so far.
 
     configurations: names of SETUPS   parts: some of ALL_PARTS   out: the .json, a .png beside it
+    precision: of the race, "float32" or "bfloat16"
     tell: is given a line now and then, show: is given the tables, one by one
     """
 
@@ -43,6 +44,7 @@ class Bench:
         contenders: Sequence[str] = CONTENDERS,
         threads: int | None = None,
         rounds: int = 10,
+        precision: str = "float32",
         sides: Sequence[int] | None = None,
         out: str | Path | None = None,
         tell: Tell = lambda line: None,
@@ -60,9 +62,10 @@ class Bench:
             raise ValueError(f"bench: rounds must be 1 or more, got {rounds}")
         self.parts, self.contenders, self.rounds = tuple(parts), tuple(contenders), rounds
         self.threads = cores() if threads is None else threads
-        self.out = _writable(out)
+        self.precision, self.out = precision, _writable(out)
         self.show, self._tell, self._start = show, tell, time.perf_counter()
         settings = {"threads": self.threads, "rounds": rounds, "contenders": self.contenders}
+        settings["precision"] = precision
         when = datetime.now().astimezone().isoformat(timespec="seconds")
         self.results: dict[str, Any] = {"when": when, "machine": machine(), "settings": settings}
 
@@ -86,7 +89,7 @@ class Bench:
     def race(self) -> None:
         races = self.results["race"] = {}
         for name in self.configurations:
-            setup = SETUPS[name]
+            setup = SETUPS[name]._replace(precision=self.precision)
             self.tell(f"race {name}: {setup.model}")
             found = race(
                 self.contenders, setup, threads=self.threads, rounds=self.rounds, tell=self.tell

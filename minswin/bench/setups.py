@@ -14,6 +14,7 @@ class Setup(NamedTuple):
     batch: int
     img_size: int
     classes: int
+    precision: str = "float32"  # of products: see training/precision.py
 
 
 SETUPS = {

@@ -32,6 +32,7 @@ def _bench(options: argparse.Namespace) -> int:
         contenders=(*CONTENDERS, *(name for name in extra if extra[name])),
         threads=options.threads,
         rounds=options.rounds,
+        precision=options.precision,
         sides=options.sides,
         out=options.out,
         tell=_telling(options),
@@ -88,6 +89,10 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--compile", action="store_true", help=does)
     does = "race our definitions, without kernels, too"
     parser.add_argument("--reference", action="store_true", help=does)
+    does = "of the race's products, by torch.autocast beside ours; default: float32"
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help=does
+    )
     does = "of the sweep; default: 112 224 448 672 1024"
     parser.add_argument("--sides", type=count, nargs="+", metavar="N", help=does)
     parser.add_argument("--threads", type=count, metavar="N", help="default: one per core")

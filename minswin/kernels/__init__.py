@@ -7,7 +7,8 @@ operation without a kernel. NumPy arrays use "numba" and CuPy arrays "cupy", unl
 variable MINSWIN_KERNELS, read when this is imported, or `with using("reference"):` names another
 backend; "reference" is no kernels at all. A named backend that cannot be loaded is an error. Where
 none is named and numba is missing, there is a warning and the definitions run; they do so without a
-warning where NUMBA_DISABLE_JIT forbids to compile.
+warning where NUMBA_DISABLE_JIT forbids to compile. "bfloat16" is "numba" that rounds what it
+multiplies, so it equals no definition; `training.precision.computing` chooses it.
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ __all__ = ["BACKENDS", "FAST", "chosen", "fast", "kernel", "report", "using"]
 _HOMES = {  # what is imported for each
     "reference": (),
     "numba": ("minswin.kernels.cpu",),
+    "bfloat16": ("minswin.kernels.cpu", "minswin.kernels.cpu.bfloat16"),
     "cupy": ("cupy", "minswin.kernels.gpu"),
 }
 _INSTALL = {"numba": "pip install numba", "cupy": INSTALL_CUPY}
-BACKENDS = ("reference", "numba")  # those for NumPy arrays
+_INSTALL["bfloat16"] = _INSTALL["numba"]
+BACKENDS = ("reference", "numba")  # those for NumPy arrays that compute what the definitions say
+COMPILED = ("numba", "bfloat16")  # by numba; the second rounds what it multiplies (see precision)
 
 FAST: dict[str, dict[str, Callable[..., Any]]] = {}
 # By the names of operations: functions on Tensors, asked before a kernel is chosen, which give the
@@ -93,7 +97,9 @@ def fast(name: str, array: Array) -> Callable[..., Any] | None:
         backend = chosen(array)
         _load(backend, "MINSWIN_KERNELS")
     row = FAST.get(name)
-    return None if row is None else row.get(backend)
+    if row is None:
+        return None
+    return row.get(backend) or (row.get("numba") if backend == "bfloat16" else None)
 
 
 def chosen(array: Array) -> str:
@@ -107,9 +113,9 @@ def chosen(array: Array) -> str:
             "kernels: the backend 'cupy' works on CuPy arrays, got a NumPy array; "
             "use kernels.using('numba'), or move the data to the GPU"
         )
-    if backend == "numba" and not on_cpu:
+    if backend in COMPILED and not on_cpu:
         raise ValueError(
-            "kernels: the backend 'numba' works on NumPy arrays, got a CuPy array; "
+            f"kernels: the backend {backend!r} works on NumPy arrays, got a CuPy array; "
             "use kernels.using('cupy'), or move the data to the CPU"
         )
     return backend
@@ -121,9 +127,9 @@ def _load(backend: str, who: str) -> None:
         raise ValueError(f"{who}: unknown backend {backend!r}; choose one of {', '.join(_HOMES)}")
     if backend in _loaded:
         return
-    if backend == "numba" and _numba().forbidden:
+    if backend in COMPILED and _numba().forbidden:
         raise ValueError(
-            f"{who}: the backend 'numba' compiles, which NUMBA_DISABLE_JIT forbids; unset that "
+            f"{who}: the backend {backend!r} compiles, which NUMBA_DISABLE_JIT forbids; unset that "
             "variable, or use the backend 'reference'"
         )
     try:
@@ -173,7 +179,7 @@ def _default() -> str:
 def report() -> str:
     """A table operation × backend; a dot, or no row, where the definition runs."""
     if not any(_numba()):
-        _load("numba", "report")
+        _load("bfloat16", "report")
     importlib.import_module(_HOMES["cupy"][-1])  # can be read without CuPy
     backends = [backend for backend in _HOMES if backend != "reference"]
     width = max(len(name) for name in FAST)

@@ -8,7 +8,8 @@
 The parameters are float32 in all of them (the "master weights"): each product makes its own short
 copy of its inputs. Norms, softmax, GELU, the loss and the optimizer never see a short number, and
 what is kept for backward is float32 but for those copies. A GPU's kernel of attention in windows
-multiplies float32 in all four, and uses no tensor cores.
+multiplies float32 in all four, and uses no tensor cores. In float16 a CPU runs the definitions,
+slowly; in bfloat16 its linear layers and MLPs are short (kernels/cpu/bfloat16.py), no more.
 """
 
 from __future__ import annotations
@@ -39,11 +40,10 @@ def check_precision(precision: str, device: str) -> None:
             f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}; "
             "float32 is the exact one"
         )
-    if precision in ("tf32", "bfloat16") and gpu_number(device) is None:
-        what = {"tf32": "a mode of NVIDIA's GPUs", "bfloat16": "no type of NumPy's"}[precision]
+    if precision == "tf32" and gpu_number(device) is None:
         raise ValueError(
-            f"precision {precision!r} is {what}, and the device is 'cpu'; "
-            "choose float32 or float16, or device 'gpu'"
+            "precision 'tf32' is a mode of NVIDIA's GPUs, and the device is 'cpu'; "
+            "choose float32, bfloat16 or float16, or device 'gpu'"
         )
 
 
@@ -68,10 +68,13 @@ def computing(precision: str, device: str) -> Iterator[None]:
     check_precision(precision, device)
     before = _state.precision
     how: AbstractContextManager[None] = nullcontext()
+    on_cpu = gpu_number(device) is None
     if precision == "tf32":
         how = _tf32()
+    elif precision == "bfloat16" and on_cpu:
+        how = kernels.using("bfloat16")
     elif precision != "float32":
-        how = _short(_dtype(precision), on_cpu=gpu_number(device) is None)
+        how = _short(_dtype(precision), on_cpu)
     with how:
         _state.precision = precision
         try:

@@ -88,7 +88,7 @@ class Run:
         with kernels.using(self.backend):  # raises now if they cannot be loaded
             pass
         self.late = settings.device != "cpu"  # updates are read some steps later (updates.py)
-        whole = self.late or settings.precision != "float32"  # the batch is not split
+        whole = self.late or settings.precision == "float16"  # the batch is not split
         threads = 1 if whole else settings.threads
         self.forward = data_parallel(self.model, threads, self.group)
         self.workers = settings.workers or (min(8, cores()) if self.late else 1)

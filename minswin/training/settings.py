@@ -177,7 +177,7 @@ class Settings:
     ema: float = setting(0.0, "decay of the averaged weights; 0: none are kept", SHARE)
 
     device: str = setting("cpu", "cpu, or gpu, gpu:1, … through CuPy")
-    precision: str = setting("float32", "of products; a CPU has float32 and float16", PRECISIONS)
+    precision: str = setting("float32", "of products; tf32 is of a GPU alone", PRECISIONS)
 
     seed: int = setting(0, "of weights, order and augmentation", WHOLE)
     threads: int | None = setting(

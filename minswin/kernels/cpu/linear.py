@@ -8,6 +8,7 @@ compiled loop, which works on a part of it at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,18 +81,23 @@ def _row(bias: Array | None, width: int, dtype: Any) -> Array:
 @kernel("linear", "numba")
 def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
     """Equals reference.linear, which runs for unequal dtypes and for no channels."""
+    return linear_of(x, weight, bias, short=False)
+
+
+def linear_of(x: Array, weight: Array, bias: Array | None, short: bool) -> tuple[Array, Vjp]:
+    """The layer; short: with the factors of its three products rounded to bfloat16."""
     if not same_float(x, weight, bias) or 0 in weight.shape:
         return reference.linear(x, weight, bias)
     if not fits(*weight.shape):
-        return _filled_up(linear, x, weight, bias)
+        return _filled_up(partial(linear_of, short=short), x, weight, bias)
     rows = contiguous(x).reshape(-1, x.shape[-1])  # (R, K)
     M, K = weight.shape
     y = np.empty((len(rows), M), x.dtype)
-    matrix, start = packed(weight.T), _row(bias, M, x.dtype)
+    matrix, start = packed(weight.T, short), _row(bias, M, x.dtype)
 
     def multiply_block(block: slice) -> None:
         some, to = rows[block], y[block]
-        room = scratch(len(some), K, M, dtype=x.dtype)
+        room = scratch(len(some), K, M, dtype=x.dtype, short=short)
         multiply_rows(some.reshape(-1), 0, matrix, start, to.reshape(-1), 0, room, len(some), K, M)
 
     _run(multiply_block, _blocks(rows, widest=max(K, M), parts=_parts(rows, weight)))
@@ -99,14 +105,14 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
 
     def vjp(g: Array) -> tuple[Array | None, ...]:
         g = contiguous(g).reshape(-1, M)  # (R, M)
-        dx, matrix = np.empty(shape, dtype), packed(weight)
+        dx, matrix = np.empty(shape, dtype), packed(weight, short)
         drows = dx.reshape(-1, K)
 
         def undo_block(block: slice) -> tuple[Array, ...]:
             dy, dsome, some = g[block], drows[block], inputs(block)
             of_weight, of_bias = np.zeros(weight.shape, dtype), np.zeros(M, dtype)
-            room, numbers = scratch(len(dy), K, M, dtype=dtype), np.ones(1, dtype)
-            of = of_weight.reshape(-1), of_bias
+            room = scratch(len(dy), K, M, dtype=dtype, short=short)
+            of, numbers = (of_weight.reshape(-1), of_bias), np.ones(1, dtype)
             to = dsome.reshape(-1), *of, numbers, np.zeros(K, dtype), room
             _undo(dy.reshape(-1), some.reshape(-1), matrix, *to, len(dy), K, M)
             return of_weight, of_bias
@@ -119,25 +125,30 @@ def linear(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Vjp]:
     return y.reshape(*x.shape[:-1], M), vjp
 
 
-def _takes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> bool:
+def takes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> bool:
     return 0 not in (*w1.shape, *w2.shape)
 
 
-@kernel("mlp", "numba", _takes)
+@kernel("mlp", "numba", takes)
 def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vjp]:
     """Equals composites.mlp; keeps the input of the GELU, and computes GELU again in backward.
 
     Of narrow rows, and where nothing is recorded, it keeps only a part at a time, and computes it
     again in backward.
     """
+    return mlp_of(x, w1, b1, w2, b2, short=False)
+
+
+def mlp_of(x: Array, w1: Array, b1: Array, w2: Array, b2: Array, short: bool) -> tuple[Array, Vjp]:
+    """The MLP; short: with the factors of its six products rounded to bfloat16."""
     (H, C), M = w1.shape, len(w2)
     if not fits(C, H, M):
-        return _filled_up(mlp, x, w1, b1, w2, b2)
+        return _filled_up(partial(mlp_of, short=short), x, w1, b1, w2, b2)
     rows = contiguous(x).reshape(-1, C)  # (R, C)
     kept = is_recording() and C > NARROW
     hidden = np.empty((len(rows), H if kept else 0), x.dtype)
     y = np.empty((len(rows), M), x.dtype)
-    first, second = packed(w1.T), packed(w2.T)
+    first, second = packed(w1.T, short), packed(w2.T, short)
     starts = contiguous(b1), contiguous(b2)
 
     def multiply_block(block: slice) -> None:
@@ -145,7 +156,7 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
         part = rows_of_a_part(len(some), max(C, H, M)) * H
         act = np.empty(part, x.dtype)
         h = hidden[block] if kept else np.empty(part, x.dtype)
-        room = scratch(len(some), C, H, M, dtype=x.dtype)
+        room = scratch(len(some), C, H, M, dtype=x.dtype, short=short)
         arrays = some.reshape(-1), first, second, *starts, h.reshape(-1), act, to.reshape(-1), room
         _mlp(*arrays, len(some), C, H, M)
 
@@ -156,8 +167,8 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
         g = contiguous(g).reshape(-1, M)  # (R, M)
         dx = np.empty(shape, dtype)
         drows = dx.reshape(-1, C)
-        first, second = packed(w1), packed(w2)
-        forth = first[:0] if kept else packed(w1.T)
+        first, second = packed(w1, short), packed(w2, short)
+        forth = first[:0] if kept else packed(w1.T, short)
 
         def undo_block(block: slice) -> tuple[Array, ...]:
             some, dy, to = inputs(block), g[block], drows[block]
@@ -165,7 +176,7 @@ def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> tuple[Array, Vj
             part = rows_of_a_part(len(some), max(C, H, M)) * H
             act, dh = (np.empty(part, dtype) for _ in range(2))
             h = hidden[block] if kept else np.empty(part, dtype)
-            rooms = act, dh, scratch(len(some), C, H, M, dtype=dtype)
+            rooms = act, dh, scratch(len(some), C, H, M, dtype=dtype, short=short)
             sums = (*(a.reshape(-1) for a in of), np.ones(1, dtype), np.zeros(max(C, H), dtype))
             arrays = (a.reshape(-1) for a in (some, h, dy, to))
             matrices = starts[0], forth, first, second

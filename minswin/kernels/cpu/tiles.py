@@ -26,22 +26,24 @@ from numba.experimental.function_type import _get_wrapper_address
 from numba.extending import intrinsic, register_jitable
 
 from minswin.kernels.cpu.compiled import by_symbol, compiled, written_out
+from minswin.kernels.cpu.pairs import halves
 from minswin.kernels.cpu.simd import LINE, call, itemsize, prefetch_line, spread
 
 
-def _has_avx512() -> bool:
+def _has(feature: str) -> bool:
     """Whether numba compiles for it."""
     features = config.CPU_FEATURES
-    return "+avx512f" in (get_host_cpu_features() if features is None else features).split(",")
+    return f"+{feature}" in (get_host_cpu_features() if features is None else features).split(",")
 
 
 # Bytes of a register, of the rows of a tile (as many as there are columns left), and its heights.
 # 32 registers hold 8 × 3 sums and a row of B; 16 of them 6 × 2 sums, a row of B, a number of A.
-if _has_avx512():
+if _has("avx512f"):
     REGISTER, WIDTHS, HEIGHT = 64, (192, 128, 64, 32), 8
 else:
     REGISTER, WIDTHS, HEIGHT = 32, (64, 64, 64, 32), 6
 _WIDEST, _DOUBLE, _SINGLE, _HALF = WIDTHS
+PAIRS_AT_ONCE = _has("avx512bf16")  # elsewhere pairs of bfloat16 numbers are as slow as numbers
 
 
 @register_jitable
@@ -85,14 +87,14 @@ def _write_tile(builder: Any, arguments: Any, height: int, nbytes: int) -> None:
     number = c.type.pointee
     size = 4 if isinstance(number, ir.FloatType) else 8
     lanes = max(1, min(REGISTER, nbytes) // size)
-    vector = ir.VectorType(number, lanes)
+    vector, factor = ir.VectorType(number, lanes), ir.VectorType(a.type.pointee, lanes)
     starts = range(0, nbytes // size, lanes)  # of the vectors of a row
 
     def along(start: Any, step: Any, i: int) -> Any:
         return builder.add(start, builder.mul(step, step.type(i)))
 
-    def place(at: Any, start: int) -> Any:
-        return builder.bitcast(builder.gep(at, [depth.type(start)]), vector.as_pointer())
+    def place(at: Any, start: int, kind: Any = vector) -> Any:
+        return builder.bitcast(builder.gep(at, [depth.type(start)]), kind.as_pointer())
 
     sums = {(i, s): cgutils.alloca_once(builder, vector) for i in range(height) for s in starts}
     for i in range(height):
@@ -108,18 +110,32 @@ def _write_tile(builder: Any, arguments: Any, height: int, nbytes: int) -> None:
     rows_of_a = [builder.mul(ar, ar.type(i)) for i in range(height)]
     with _loop(builder, depth):
         column, row = builder.load(in_a), builder.load(in_b)
-        ys = {s: builder.load(place(row, s), align=size) for s in starts}
+        ys = {s: builder.load(place(row, s, factor), align=size) for s in starts}
         for i in range(height):
-            x = spread(builder, vector, builder.load(builder.gep(column, [rows_of_a[i]])))
+            x = spread(builder, factor, builder.load(builder.gep(column, [rows_of_a[i]])))
             for s in starts:
                 total = sums[i, s]
-                builder.store(call(builder, "llvm.fma", x, ys[s], builder.load(total)), total)
+                builder.store(_multiply_add(builder, x, ys[s], builder.load(total)), total)
         builder.store(builder.gep(column, [ac]), in_a)
         builder.store(builder.gep(row, [br]), in_b)
     for i in range(height):
         row = builder.gep(c, [along(c0, cr, i)])
         for s in starts:
             builder.store(builder.load(sums[i, s]), place(row, s), align=size)
+
+
+def _multiply_add(builder: Any, x: Any, y: Any, total: Any) -> Any:
+    """total + x y; of pairs, total + the products of the first and of the second numbers."""
+    if x.type == total.type:
+        return call(builder, "llvm.fma", x, y, total)
+    if not PAIRS_AT_ONCE:
+        for first, second in zip(halves(builder, x), halves(builder, y), strict=True):
+            total = call(builder, "llvm.fma", first, second, total)
+        return total
+    kind = ir.FunctionType(total.type, [total.type, x.type, y.type])
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * total.type.count}"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [total, x, y])
 
 
 @contextmanager
@@ -200,19 +216,22 @@ def _multiply_panels(
 _found: set[Any] = set()
 
 
-def _symbol(dtype: Any) -> str:
-    return f"minswin_multiply_panels_{dtype}"
+def _symbol(factor: Any, dtype: Any) -> str:
+    return f"minswin_multiply_panels_{factor}_{dtype}"
 
 
-def provide(dtype: Any) -> None:
-    """Compile the panels for a dtype of numba, or take them from the disk: before a call."""
-    if dtype in _found or dtype not in (types.float32, types.float64):
+def provide(factor: Any, dtype: Any) -> None:
+    """Compile the panels for factors and sums of dtypes of numba, or take them from the disk.
+
+    Before a call. Factors are numbers like the sums, or pairs of bfloat16 numbers in a uint32.
+    """
+    if (factor, dtype) in _found or (factor, dtype) not in _KINDS:
         return
-    numbers, whole = types.CPointer(dtype), types.intp
-    signature = types.none(*(numbers, *[whole] * 3), *(numbers, whole, whole) * 3, *[whole] * 3)
-    address = _get_wrapper_address(_multiply_panels, signature)
-    add_symbol(_symbol(dtype), address)
-    _found.add(dtype)
+    factors, numbers, whole = types.CPointer(factor), types.CPointer(dtype), types.intp
+    read = *(factors, *[whole] * 3), *(factors, whole, whole)
+    signature = types.none(*read, *(numbers, whole, whole) * 2, *[whole] * 3)
+    add_symbol(_symbol(factor, dtype), _get_wrapper_address(_multiply_panels, signature))
+    _found.add((factor, dtype))
 
 
 @intrinsic
@@ -222,10 +241,10 @@ def multiply_panels(
     d: Any, d0: Any, dr: Any, c: Any, c0: Any, cr: Any, rows: Any, depth: Any, columns: Any,
 ) -> Any:  # fmt: skip
     """C = D + A B, as `products.multiply` says."""
-    dtype, whole = c.dtype, types.intp
+    factor, dtype, whole = a.dtype, c.dtype, types.intp
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        provide(dtype)
+        provide(factor, dtype)
         values = [
             context.make_array(kind)(context, builder, value).data
             if isinstance(kind, types.Array)
@@ -233,7 +252,7 @@ def multiply_panels(
             for kind, value in zip(signature.args, arguments, strict=True)
         ]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        function = cgutils.get_or_insert_function(builder.module, kind, _symbol(dtype))
+        function = cgutils.get_or_insert_function(builder.module, kind, _symbol(factor, dtype))
         builder.call(function, values)
         return context.get_dummy_value()
 
@@ -241,5 +260,10 @@ def multiply_panels(
     return types.none(*kinds, *[whole] * 3), build
 
 
-for _dtype in (types.float32, types.float64):
-    by_symbol[_symbol(_dtype)] = partial(provide, _dtype)
+_KINDS = (
+    (types.float32, types.float32),
+    (types.float64, types.float64),
+    (types.uint32, types.float32),
+)
+for _kind in _KINDS:
+    by_symbol[_symbol(*_kind)] = partial(provide, *_kind)
