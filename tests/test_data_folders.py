@@ -58,6 +58,28 @@ def test_a_picture_keeps_its_side_when_others_come(pictures: Path) -> None:
     assert not {f for f, _ in after["test"]} & {f for f, _ in after["train"]}
 
 
+def test_with_cuts_each_picture_keeps_its_side_whatever_comes_or_goes(pictures: Path) -> None:
+    before = list_pictures(pictures)
+    assert list_pictures(pictures, cuts=before.cuts) == before
+    for i in range(10, 60):
+        draw(pictures / "red" / f"{i}.png", COLOURS["red"], 100 + i)
+    plain, after = list_pictures(pictures), list_pictures(pictures, cuts=before.cuts)
+    assert after.cuts == before.cuts != plain.cuts
+    for side in ("train", "test"):
+        assert set(before.sides[side]) < set(after.sides[side])
+    assert set(before.sides["train"]) & set(plain.sides["test"])  # without them some change sides
+    gone = after.sides["test"][-1][0]
+    gone.unlink()
+    less = list_pictures(pictures, cuts=before.cuts)
+    assert set(less.sides["test"]) == {(f, n) for f, n in after.sides["test"] if f != gone}
+    for file, number in less.sides["test"]:
+        if number == 0:
+            file.unlink()
+    with pytest.raises(ValueError, match=r"load: .*blue has no picture to test with; put some in"):
+        list_pictures(pictures, cuts=before.cuts)
+    assert set(list_pictures(pictures, cuts={"red": before.cuts["red"]}).cuts) == set(COLOURS)
+
+
 def test_what_is_no_picture_is_named_and_left_out(pictures: Path) -> None:
     (pictures / "red" / "notes.txt").write_text("no picture")
     whole = (pictures / "red" / "0.png").read_bytes()

@@ -188,7 +188,9 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
             *flags, dest=entry.name, default=None, **_form(entry.default, about["allowed"]),
             help=_help(about, usual(entry.name)),
         )  # fmt: skip
-    parser.add_argument("--resume", metavar="DIR", help="continue the run in this folder")
+    parser.add_argument(
+        "--resume", metavar="DIR", help="continue the run in this folder, on the same images"
+    )
     parser.add_argument("--overwrite", action="store_true", help="start anew in a used folder")
     _add_distributed(parser)
     add_quiet(parser)
@@ -224,7 +226,9 @@ def _add_evaluate(commands: Any) -> None:
     parser = add(commands, "evaluate", _evaluate, "test a checkpoint, class by class")
     parser.add_argument("checkpoint", help="folder of a run, a .safetensors file of one, or a name")
     parser.add_argument(
-        "--data", help="a set or a folder of pictures; default: the data of the run"
+        "--data",
+        help="a set or a folder of pictures, of which none tests that the run learnt from; "
+        "default: the data of the run",
     )
     splits, does = ("test", "train", "held-out"), "train: the images that the run learnt from"
     parser.add_argument("--split", choices=splits, default="test", help=does)

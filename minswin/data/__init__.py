@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,7 @@ def load(
     seed: int = 0,
     count: int | None = None,
     size: int = 32,
+    cuts: Mapping[str, str] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Dataset:
     """One split, "train" or "test", of "shapes", "cifar10", "cifar100" or a folder of pictures.
@@ -78,10 +79,10 @@ def load(
     CIFAR lies in `data_dir` (~/.cache/minswin) or, with `download`, is fetched there once, and
     again if it is damaged; `count` takes only the first of them. The built-in set is made from
     `seed`, `count` samples of it (10,000 to train and 2,000 to test).
-    size, tell: of a folder, that has a folder of pictures for each class; see read_folder
+    size, cuts, tell: of a folder, that has a folder of pictures for each class; see read_folder
     """
     if name not in NAMES and os.path.isdir(name):
-        return read_folder(name, split=split, size=size, count=count, tell=tell)
+        return read_folder(name, split=split, size=size, count=count, cuts=cuts, tell=tell)
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
         meant = f"; did you mean {near[0]!r}?" if near else ""

@@ -2,9 +2,9 @@
 
     photos/cat/1.jpg   photos/cat/2.png   photos/dog/1.jpg   …
 
-Which pictures test is decided by the names in their class alone, so nearly all stay on their side
-when others come or go. Where `photos` has the folders train and test (or val) with the classes in
-them, these are the two sides.
+Which pictures test is decided by the digests of their names: the smallest of each class, up to a
+cut. A run keeps the cuts, and for it each picture stays on its side when others come or go. Where
+`photos` has the folders train and test (or val) with the classes in them, these are the two sides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -37,17 +37,22 @@ class Listing(NamedTuple):
 
     sides: the files of "train" and of "test", each with the number of its class
     left_out: a line for each file that is not among them
+    cuts: the largest digest that tests, by class; of two folders for the two sides there is none
     """
 
     classes: tuple[str, ...]
     sides: dict[str, list[tuple[Path, int]]]
     left_out: list[str]
+    cuts: dict[str, str]
 
 
-def list_pictures(folder: str | os.PathLike[str]) -> Listing:
+def list_pictures(
+    folder: str | os.PathLike[str], *, cuts: Mapping[str, str] | None = None
+) -> Listing:
     """Look through a folder of classes; what has a name that begins with a dot is ignored.
 
     Of files with the same bytes only the first is taken: a picture must not both teach and test.
+    cuts: those of an earlier listing, by class; without one, a fifth of a class tests
     Raises ValueError where there are fewer than two classes, or too few pictures of one.
     """
     top = Path(folder)
@@ -59,19 +64,23 @@ def list_pictures(folder: str | os.PathLike[str]) -> Listing:
     of_classes = [files for by_class in by_side.values() for files in by_class.values()]
     copies = _copies([file for files in of_classes for file in files])
     sides: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
+    used: dict[str, str] = {}
     for side, by_class in by_side.items():
         for number, name in enumerate(classes):
-            files = [file for file in by_class[name] if file not in copies]
-            parts = _part(roots[side] / name, files) if side == "all" else {side: files}
+            files, place = [f for f in by_class[name] if f not in copies], roots[side] / name
+            parts = {side: files}
+            if side == "all":
+                used[name] = (cuts or {}).get(name) or _cut(place, files)
+                parts = _part(place, files, used[name])
             for part, members in parts.items():
                 if not members:
-                    raise ValueError(f"load: {roots[side] / name} has no picture; put some in")
+                    raise ValueError(f"load: {place} has no picture to {part} with; put some in")
                 sides[part] += [(file, number) for file in members]
     left_out = [f"{path}: not in the folder of a class" for path in _outside(roots.values())]
     no_files = [_files(roots[s] / name, others=True) for s, of in by_side.items() for name in of]
     left_out += [f"{path} {opening.NO_FILE}" for paths in no_files for path in sorted(paths)]
     left_out += [f"{copy}: the same file as {first}" for copy, first in copies.items()]
-    return Listing(classes, sides, left_out)
+    return Listing(classes, sides, left_out, used)
 
 
 def _roots(top: Path) -> dict[str, Path]:
@@ -144,21 +153,31 @@ def _copies(files: list[Path]) -> dict[Path, Path]:
     return copies
 
 
-def _part(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
-    """A fifth of a class, one at least, to test: those whose names have the smallest digests."""
+def _cut(folder: Path, files: list[Path]) -> str:
+    """The largest digest that tests, where a fifth of a class does, one picture at least."""
     if len(files) < 2:
         raise ValueError(
             f"load: {folder} has {len(files) or 'no'} picture, expected 2 or more: one to learn "
             "from, one to test with"
         )
-    by_digest = sorted(files, key=lambda file: _digest(file.relative_to(folder).as_posix()))
     count = max(1, round(len(files) / ONE_IN))
-    tests = set(by_digest[:count])
-    return {"train": [f for f in files if f not in tests], "test": by_digest[:count]}
+    return sorted(_digest(folder, file) for file in files)[count - 1]
 
 
-def _digest(name: str) -> bytes:
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+def _part(folder: Path, files: list[Path], cut: str) -> dict[str, list[Path]]:
+    """The two sides of a class: those that test in the order of their digests."""
+    by_digest = sorted(files, key=lambda file: _digest(folder, file))
+    tests = [file for file in by_digest if _digest(folder, file) <= cut]
+    return {"train": [file for file in files if file not in set(tests)], "test": tests}
+
+
+def _digest(folder: Path, file: Path) -> str:
+    """Of the name that a picture has in the folder of its class: 64 bits as hexadecimal digits."""
+    return digest_of(file.relative_to(folder).as_posix())
+
+
+def digest_of(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
@@ -170,17 +189,18 @@ def read_folder(
     split: str,
     size: int,
     count: int | None = None,
+    cuts: Mapping[str, str] | None = None,
     tell: Tell | None = None,
 ) -> Dataset:
     """The pictures of one side, or of "all", squeezed to size×size: 3·size² bytes each in memory.
 
-    count: only this many, spread evenly over the list
+    count: only this many, spread evenly over the list   cuts: see list_pictures
     tell: is called with a line on each file that is left out: broken, a copy, or in no class
     Raises ValueError where no picture of a class can be read.
     """
     if split not in SPLITS:
         raise ValueError(f"load: split is {split!r}, expected one of {', '.join(SPLITS)}")
-    listing = list_pictures(folder)
+    listing = list_pictures(folder, cuts=cuts)
     left_out = [] if split == "test" else list(listing.left_out)
     both = [*listing.sides["train"], *listing.sides["test"]]
     files = both if split == "all" else listing.sides[split]

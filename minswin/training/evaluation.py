@@ -20,7 +20,14 @@ from minswin.parallel import data_parallel
 from minswin.training.checkpoints import load_trained_model
 from minswin.training.gpu import feed
 from minswin.training.inputs import Images, evaluation_batches, load_training, where
-from minswin.training.learnt import is_learnt, place_of, require_same_images
+from minswin.training.learnt import (
+    cuts_of,
+    is_learnt,
+    place_of,
+    require_same_images,
+    split_of,
+    tell_if_changed,
+)
 from minswin.training.settings import Settings
 
 # ── any model ────────────────────────────────────────────────────────────────────────────────────
@@ -180,9 +187,10 @@ def share_of(images: Images, group: Group) -> Images:
 def _images(path: Path | str, settings: Settings, info: dict[str, Any], split: str) -> data.Dataset:
     """The images called `split`: parts of the data that the run learnt from, or of another set."""
     name, learnt = settings.data, is_learnt(settings.data, info)
+    cuts = cuts_of(info) if learnt else None
     if learnt and split != "test":
-        train, held_out = load_training(settings)
-        require_same_images(train, info, who="evaluate", run=path)
+        train, held_out = load_training(settings, cuts)
+        require_same_images(train, info, split_of(name, cuts), who="evaluate", run=path)
         if split == "train":
             return train
         if held_out is None:
@@ -195,4 +203,6 @@ def _images(path: Path | str, settings: Settings, info: dict[str, Any], split: s
         )
     if name not in data.NAMES and not learnt and split == "test":  # all of it is new
         split = "all"
-    return data.load(name, split=split, **where(settings))
+    if learnt and cuts is None and name not in data.NAMES:
+        tell_if_changed(name, info)
+    return data.load(name, split=split, **where(settings, cuts))

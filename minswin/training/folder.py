@@ -140,7 +140,7 @@ def _require_same_bits(run: Run, info: Mapping[str, Any], file: Path) -> None:
         )
     if run.teaching is not None:
         run.teaching.require_same_teacher(info["teacher"])
-    require_same_images(run.train_set, info, who="train", run=file)
+    require_same_images(run.train_set, info, run.split, who="train", run=file)
 
 
 def require_unused(folder: Path) -> None:

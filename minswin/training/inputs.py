@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,13 +19,17 @@ from minswin.training.optimizers import SGD, AdamW, Optimizer
 from minswin.training.settings import MOMENTUM, Settings
 
 Images: TypeAlias = data.Dataset
+Cuts: TypeAlias = Mapping[str, str]  # of a folder of pictures, by class: see data.list_pictures
 Model: TypeAlias = Any  # a Layer that create_model made: it also has name, settings and rng
 
 
-def load_sets(settings: Settings) -> tuple[Images, Images | None, Images]:
-    """The images to train on, those held out to choose the best epoch (or None), and to test."""
-    train, held_out = load_training(settings)
-    test = data.load(settings.data, split="test", **where(settings))
+def load_sets(settings: Settings, cuts: Cuts | None = None) -> tuple[Images, Images | None, Images]:
+    """The images to train on, those held out to choose the best epoch (or None), and to test.
+
+    cuts: between the sides of a folder of pictures, where a run has them (learnt.py)
+    """
+    train, held_out = load_training(settings, cuts)
+    test = data.load(settings.data, split="test", **where(settings, cuts))
     if len(train) < settings.batch_size:
         raise ValueError(
             f"train: there are {len(train)} training images, fewer than one batch of "
@@ -34,19 +38,19 @@ def load_sets(settings: Settings) -> tuple[Images, Images | None, Images]:
     return train, held_out, test
 
 
-def load_training(settings: Settings) -> tuple[Images, Images | None]:
+def load_training(settings: Settings, cuts: Cuts | None = None) -> tuple[Images, Images | None]:
     """The images to train on, and those held out of them, or None."""
-    train = data.load(settings.data, split="train", count=settings.count, **where(settings))
+    train = data.load(settings.data, split="train", count=settings.count, **where(settings, cuts))
     if not settings.holdout:
         return train, None
     return train.split(settings.holdout, rng=np.random.default_rng(settings.seed))
 
 
-def where(settings: Settings) -> dict[str, Any]:
+def where(settings: Settings, cuts: Cuts | None = None) -> dict[str, Any]:
     """What `data.load` is to know of the images of these settings."""
     if settings.data in data.NAMES:
         return {"data_dir": settings.data_dir, "download": settings.download}
-    return {"size": settings.size or size_of(settings.model), "tell": tell}
+    return {"size": settings.size or size_of(settings.model), "cuts": cuts, "tell": tell}
 
 
 def tell(line: str) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minswin.data import NAMES
-from minswin.training.inputs import Images, tell
+from minswin.data import NAMES, list_pictures
+from minswin.data.folders import digest_of
+from minswin.training.checkpoints import find_trained, read_checkpoint
+from minswin.training.inputs import Cuts, Images, tell
+from minswin.training.settings import Settings
 
 Info = Mapping[str, Any]  # of a checkpoint
 
@@ -57,8 +60,63 @@ def is_learnt(data: str, info: Info) -> bool:
     return True
 
 
-def require_same_images(train: Images, info: Info, *, who: str, run: Path | str) -> None:
-    """Raise unless there are as many training images as a run began with, of the same classes."""
+# ── the sides of a folder of pictures ────────────────────────────────────────────────────────────
+
+
+def split_of(place: str, cuts: Cuts | None) -> dict[str, Any] | None:
+    """What a run keeps of a folder: its cuts, and a digest of the names of the files that teach.
+
+    None of a set with a name.
+    """
+    if place in NAMES:
+        return None
+    listing = list_pictures(place, cuts=cuts)
+    names = sorted(file.relative_to(place).as_posix() for file, _ in listing.sides["train"])
+    return {"cuts": listing.cuts, "files": digest_of("\n".join(names))}
+
+
+def cuts_of(info: Info) -> Cuts | None:
+    """The cuts that a run keeps; None of a named set, and of a run of before they were kept."""
+    split = info["data"].get("split")
+    return split["cuts"] if split else None
+
+
+def cuts_to_begin_with(settings: Settings) -> Cuts | None:
+    """The cuts of those that a run begins with or learns from, where they know its pictures.
+
+    What one of them learnt from must not test: of two cuts the smaller one holds.
+    """
+    cuts: dict[str, str] = {}
+    for path in filter(None, (settings.weights, settings.teacher)):
+        try:
+            info = read_checkpoint(find_trained(path)).info
+            known = cuts_of(info) if is_learnt(settings.data, info) else None
+        except (KeyError, ValueError, OSError):  # weights of others, or none: told elsewhere
+            known = None
+        for name, cut in (known or {}).items():
+            cuts[name] = min(cut, cuts.get(name, cut))
+    return cuts or None
+
+
+def tell_if_changed(place: str, info: Info) -> None:
+    """Say so where a folder has not the number of pictures that a run without cuts began with."""
+    count = len(list_pictures(place).sides["train"])
+    if info["settings"].get("count") is None and "images" in info["data"]:
+        began = info["data"]["images"] + info["settings"]["holdout"]
+        if began != count:
+            tell(
+                f"{place} has other pictures than when the run began ({count:,} to learn from, "
+                f"{began:,} then): it may have learnt from some that test now"
+            )
+
+
+def require_same_images(
+    train: Images, info: Info, split: Mapping[str, Any] | None, *, who: str, run: Path | str
+) -> None:
+    """Raise unless the training images are those that a run began with, of the same classes.
+
+    split: of their folder, see split_of
+    """
     began, classes = info["data"], list(train.classes)
     where = "--data-dir" if info["settings"]["data"] in NAMES else "--data"
     if began["classes"] != classes:
@@ -75,4 +133,9 @@ def require_same_images(train: Images, info: Info, *, who: str, run: Path | str)
         raise ValueError(
             f"{who}: {run} was trained on {began['images']:,} images of '{train.name}', now there "
             f"are {len(train):,}; give the folder of the same files with {where}"
+        )
+    if split and split["files"] != info["data"].get("split", split)["files"]:
+        raise ValueError(
+            f"{who}: {run} was trained on as many pictures of '{train.name}', but on other ones: "
+            f"some have gone or have other names; give the folder of the same files with {where}"
         )

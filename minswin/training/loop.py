@@ -84,7 +84,7 @@ def resume(
             moved["data"] = place_of(info, who="train")
         settings = Settings(**{**info["settings"], **moved, "out": str(file.parent)})
         require_same_start(group, settings)
-        with working_on(settings.device), closing(Run(settings, resumed=True, group=group)) as run:
+        with working_on(settings.device), closing(Run(settings, resumed=info, group=group)) as run:
             require_same_run(run)
             return _train(run, Folder.restore(run, checkpoint, file), quiet)
 

@@ -39,6 +39,7 @@ from minswin.training.inputs import (
     tell,
     training_batches,
 )
+from minswin.training.learnt import Info, cuts_of, cuts_to_begin_with, split_of
 from minswin.training.optimizers import warmup_cosine
 from minswin.training.precision import LossScale, computing
 from minswin.training.settings import Settings
@@ -69,19 +70,21 @@ class Run:
     """A run of training: its data, model, optimizer and averaged weights, and how far it is."""
 
     def __init__(
-        self, settings: Settings, *, resumed: bool = False, group: Group | None = None
+        self, settings: Settings, *, resumed: Info | None = None, group: Group | None = None
     ) -> None:
-        """resumed: weights come from a checkpoint, and not from `settings.weights`
+        """resumed: what a checkpoint says, from which the weights come, not from `settings.weights`
 
         group: the ranks that share each batch; all hold the same weights
         """
         self.settings, self.group = settings, group or Group()
         require_known_model(settings.model)
-        self.train_set, self.held_out, self.test_set = load_sets(settings)
+        cuts = cuts_to_begin_with(settings) if resumed is None else cuts_of(resumed)
+        self.split = split_of(settings.data, cuts)
+        self.train_set, self.held_out, self.test_set = load_sets(settings, cuts)
         self.batches = training_batches(self.train_set, settings)
         self.model: Model = new_model(settings, self.train_set)
         self.teaching: Distillation | None = None
-        if settings.weights and not resumed:
+        if settings.weights and resumed is None:
             self.normalise_by(*begin_with(self.model, settings.weights, tell=tell))
         self.model.to(settings.device)
         self.backend = kernels.chosen(next(self.model.parameters()).data)
@@ -268,6 +271,7 @@ class Run:
             "image": list(self.train_set.images.shape[1:]),
             "mean": list(self.batches.mean),
             "std": list(self.batches.std),
+            **({"split": self.split} if self.split else {}),
         }
 
     def close(self) -> None:

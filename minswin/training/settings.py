@@ -115,7 +115,11 @@ class Settings:
     Two runs with equal settings on one machine give the same weights, bit for bit.
     """
 
-    data: str = setting("shapes", "the images", Sets(NAMES))
+    data: str = setting(
+        "shapes",
+        "the images; of a folder a fifth tests, and pictures that come later never change sides",
+        Sets(NAMES),
+    )
     data_dir: str | None = setting(None, "folder of the CIFAR files", unset="~/.cache/minswin")
     download: bool = setting(False, "fetch CIFAR first")
     count: int | None = setting(None, "training images to use", BATCH, unset="all")
