@@ -43,7 +43,7 @@ def diagnosed(**changes: Any) -> Diagnosis:
     theirs = {n: np.array(x) for n, x in truth.arrays["float32"].items()}
     for name, change in changes.items():
         theirs[name] = change(theirs[name]).astype("f4")
-    found = diagnose(truth, compare(truth, theirs), seconds=3)
+    found = diagnose(truth, compare(truth, theirs), seconds=1)
     assert found is not None
     return found
 

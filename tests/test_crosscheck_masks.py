@@ -118,7 +118,7 @@ def test_of_an_infinite_mask_that_nobody_knows_something_is_said() -> None:
     mask[7, 0, 2, 3] = -np.inf
     truth = score.truth("square")
     found = diagnose(
-        truth, compare(truth, {"image": own["image"], BLOCK + "mask": mask}), seconds=2
+        truth, compare(truth, {"image": own["image"], BLOCK + "mask": mask}), seconds=0.5
     )
     assert found is not None and found.tried and not found.named
     assert any("of its elements are wrong" in line for line in found.observations)

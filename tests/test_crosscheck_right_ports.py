@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ SETTINGS: dict[str, Any] = {
     "window_size": 4, "num_classes": 7,
 }  # fmt: skip
 IMAGES = recipe.images(3, 3, SETTINGS["img_size"], np.float32)
+HALVES = pytest.mark.parametrize("kind", [FLOAT16, BFLOAT16], ids=lambda k: k.name)
 PRECISIONS = pytest.mark.parametrize("kind", [SINGLE, FLOAT16, BFLOAT16], ids=lambda k: k.name)
 
 
@@ -42,8 +44,17 @@ def port(kind: Precision, mistake: str = "") -> dict[str, np.ndarray]:
     return official(state, SETTINGS, IMAGES, rounded=kind.round, mistake=mistake)
 
 
-@PRECISIONS
-@pytest.mark.parametrize("named", [True, False], ids=["original names", "no names"])
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        pytest.param(
+            kind, named,
+            id=f"{'original names' if named else 'no names'}-{kind.name}",
+            marks=[pytest.mark.long] * ((kind, named) in ((FLOAT16, False), (BFLOAT16, True))),
+        )
+        for kind, named in product((SINGLE, FLOAT16, BFLOAT16), (True, False))
+    ],
+)  # fmt: skip
 def test_a_port_of_the_original_structure_is_right(kind: Precision, named: bool) -> None:
     theirs = port(kind)
     theirs = theirs if named else {f"t{i}": x for i, x in enumerate(theirs.values())}
@@ -116,8 +127,17 @@ def test_a_gradient_is_never_taken_for_a_weight(kind: Precision) -> None:
         assert found.first is None and found.unused == [name]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-@pytest.mark.parametrize("kind", [FLOAT16, BFLOAT16], ids=lambda k: k.name)
+@pytest.mark.parametrize(
+    ("kind", "mistake"),
+    [
+        pytest.param(
+            kind, mistake,
+            id=f"{kind.name}-{mistake}",
+            marks=[pytest.mark.long] * ((kind is FLOAT16) == (mistake == "relu")),
+        )
+        for kind, mistake in product((FLOAT16, BFLOAT16), MISTAKES)
+    ],
+)  # fmt: skip
 def test_half_precision_does_not_hide_a_mistake(kind: Precision, mistake: str) -> None:
     """All of it is within the limits of half precision, or near them."""
     found = compare(small_truth(), small_port(kind, mistake))
@@ -127,7 +147,7 @@ def test_half_precision_does_not_hide_a_mistake(kind: Precision, mistake: str) -
     assert any(MISTAKES[mistake] in f"{c.name} {c.diff}" for c in told.causes), told.causes
 
 
-@pytest.mark.parametrize("kind", [FLOAT16, BFLOAT16], ids=lambda k: k.name)
+@HALVES
 def test_what_half_precision_cannot_tell_is_said(kind: Precision) -> None:
     found = compare(small_truth(), small_port(kind))
     assert found.passed and found.doubts is not None

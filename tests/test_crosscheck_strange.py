@@ -43,7 +43,7 @@ def test_a_mask_of_minus_infinity_in_another_order_of_windows_is_told() -> None:
     mask = truth().arrays["float32"][name := "layers.0.blocks.1.attn.mask"]
     found = compare(truth(), {**theirs(), name: np.where(mask < -50, -np.inf, mask)[::-1]})
     assert (first(found).name, first(found).verdict) == (name, "not finite")
-    diagnosis = diagnose(truth(), found, seconds=1)
+    diagnosis = diagnose(truth(), found, seconds=0.1)
     assert diagnosis is not None and REORDERED in diagnosis.observations
 
 
@@ -51,7 +51,7 @@ def test_a_gradient_that_is_no_number_is_a_finding_where_a_mask_may_be_minus_inf
     name = "cotangent/layers.0.blocks.1.attn.logits"
     found = compare(truth(), {**theirs(), name: np.full_like(theirs()[name], -np.inf)})
     assert (first(found).name, first(found).verdict) == (name, "not finite")
-    diagnosis = diagnose(truth(), found, seconds=1)
+    diagnosis = diagnose(truth(), found, seconds=0.1)
     assert diagnosis is not None and not diagnosis.causes
 
 
@@ -72,7 +72,7 @@ def test_wrong_losses_behind_a_tensor_in_another_order_are_no_value_of_the_pass(
     name, ours = "layers.0.blocks.0.norm2", losses_of(truth(), "float64")["losses"]
     found = compare(truth(), {name: theirs()[name][:, ::-1], "losses": ours + 1})
     assert (first(found).name, first(found).verdict) == (name, "wrong")
-    diagnosis = diagnose(truth(), found, seconds=1)
+    diagnosis = diagnose(truth(), found, seconds=0.1)
     assert diagnosis is not None and REORDERED in diagnosis.observations
 
 
@@ -97,7 +97,7 @@ def test_what_a_pass_starts_from_may_be_wrong(name: str, verdict: str, change: A
     spoilt = {n: x for n, x in theirs().items() if n in (name, "head")}
     found = compare(truth(), {**spoilt, name: change(spoilt.get(name, truth().steps[name].value))})
     assert (first(found).name, first(found).verdict) == (name, verdict)
-    diagnosis = diagnose(truth(), found, seconds=1)
+    diagnosis = diagnose(truth(), found, seconds=0.1)
     assert diagnosis is not None and not diagnosis.causes
 
 
@@ -110,7 +110,7 @@ def test_a_gradient_or_what_was_trained_of_another_shape_is_a_finding(name: str)
     spoilt[name] = np.stack([spoilt[name]] * 3)
     found = compare(truth(), spoilt)
     assert (first(found).name, first(found).verdict) == (name, "shape")
-    diagnosis = diagnose(truth(), found, seconds=1)
+    diagnosis = diagnose(truth(), found, seconds=0.1)
     assert diagnosis is not None and diagnosis.claim == "none is possible here; see 'how' above"
 
 
@@ -120,7 +120,7 @@ def test_the_weights_that_fit_tell_where_others_have_another_shape() -> None:
     spoilt["after/head.bias"] = spoilt["after/head.bias"] + 1
     found = compare(truth(), spoilt)
     found.first = next(f for f in found.findings if f.name == "after/head.bias")
-    diagnosis = diagnose(truth(), found, seconds=1)
+    diagnosis = diagnose(truth(), found, seconds=0.1)
     assert diagnosis is not None and not diagnosis.causes
 
 

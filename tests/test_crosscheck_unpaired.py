@@ -40,7 +40,7 @@ def own_names(arrays: Arrays, names: list[str]) -> Arrays:
 def told(theirs: Arrays, names: dict[str, str] | None = None) -> tuple[Comparison, str]:
     truth = score.truth("square")
     found = compare(truth, theirs, names)
-    return found, report(data_of(truth, found, diagnose(truth, found, seconds=2)))
+    return found, report(data_of(truth, found, diagnose(truth, found, seconds=0.1)))
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────
