@@ -59,6 +59,22 @@ def test_every_shape_of_bias_is_spread_and_its_gradient_collected(lead, rows, dt
     both("attention", (q, k, v, 2 * rng.standard_normal((*lead, rows, 11))), rng, dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("keys", [8, 16])  # that fit in registers: with AVX2, with AVX-512
+@pytest.mark.parametrize(("N", "d", "e"), [(1, 1, 1), (16, 16, 16), (24, 7, 9), (77, 12, 20)])
+def test_few_keys_whose_logits_stay_in_registers_equal_attention(N, d, e, keys, dtype):
+    rng = np.random.default_rng(N + keys)
+    q, k, v = (rng.standard_normal((2, 3, *s)) for s in ((N, d), (keys, d), (keys, e)))
+    bias = 2 * rng.standard_normal((3, N, keys))
+    bias[0, :, 1], bias[1, ::2, 3:], bias[2, 0] = -np.inf, -100, 90
+    both("attention", (3 * q, k, v, bias), rng, dtype)
+    both("attention", (3 * q, k, v, None), rng, dtype)
+    q[0, 1, N // 2, 0] = np.nan
+    y, _ = FAST["attention"]["numba"](*(a.astype(dtype) for a in (q, k, v, bias)))
+    lost = np.argwhere(np.isnan(y).any(-1))
+    assert lost.tolist() == [[0, 1, N // 2]]
+
+
 def test_a_key_that_is_masked_for_all_gets_no_weight_and_no_gradient():
     rng = np.random.default_rng(0)
     q, k, v = (rng.standard_normal((2, 1, 9, 4)) for _ in range(3))

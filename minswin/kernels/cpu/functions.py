@@ -82,8 +82,8 @@ _POWER_DOUBLE = (1.0, 0.6931471805599453, 0.24022650695910158, 0.055504108664821
 def _two_to(builder: Any, sum_: Any, r: Any) -> Any:
     """2ⁿ⁺ʳ, where the last bits of `sum_` are those of n, with the bias of an exponent."""
     kind, (bits, mantissa, _) = r.type, _format(r.type.element)
-    whole = ir.VectorType(ir.IntType(bits), LANES)
-    moved = ir.Constant(whole, [mantissa] * LANES)
+    whole = ir.VectorType(ir.IntType(bits), r.type.count)
+    moved = ir.Constant(whole, [mantissa] * r.type.count)
     two_to_n = builder.bitcast(builder.shl(builder.bitcast(sum_, whole), moved), kind)
     return builder.fmul(
         _horner(builder, _POWER_SINGLE if bits == 32 else _POWER_DOUBLE, r), two_to_n
@@ -115,18 +115,22 @@ def falling_exp(typing: Any, vector: Any) -> Any:
     """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (x,) = arguments
-        kind, (bits, mantissa, bias) = x.type, _format(x.type.element)
-        large = constant(kind, 1.5 * 2**mantissa + bias)
-        least, none = (constant(kind, -math.log(2) * t) for t in _ends(bias))
-        x = builder.select(builder.fcmp_ordered("<", x, least), none, x)
-        high, low = (constant(kind, part) for part in _LOG2_E[bits])
-        sum_ = call(builder, "llvm.fma", x, high, large)
-        n = builder.fsub(sum_, large)
-        r = call(builder, "llvm.fma", x, high, builder.fneg(n))
-        return _two_to(builder, sum_, call(builder, "llvm.fma", x, low, r))
+        return falling_power(builder, *arguments)
 
     return vector(vector), build
+
+
+def falling_power(builder: Any, x: Any) -> Any:
+    """falling_exp of a vector of any length."""
+    kind, (bits, mantissa, bias) = x.type, _format(x.type.element)
+    large = constant(kind, 1.5 * 2**mantissa + bias)
+    least, none = (constant(kind, -math.log(2) * t) for t in _ends(bias))
+    x = builder.select(builder.fcmp_ordered("<", x, least), none, x)
+    high, low = (constant(kind, part) for part in _LOG2_E[bits])
+    sum_ = call(builder, "llvm.fma", x, high, large)
+    n = builder.fsub(sum_, large)
+    r = call(builder, "llvm.fma", x, high, builder.fneg(n))
+    return _two_to(builder, sum_, call(builder, "llvm.fma", x, low, r))
 
 
 @intrinsic

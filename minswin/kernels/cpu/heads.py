@@ -15,9 +15,18 @@ from typing import Any
 
 from minswin.arrays import Array
 from minswin.kernels.cpu.compiled import compiled
-from minswin.kernels.cpu.products import multiply, padded, room
-from minswin.kernels.cpu.simd import LANES, LINE, itemsize, load, prefetch, splat, store
-from minswin.kernels.cpu.softmax import softmax_columns, undo_softmax_columns
+from minswin.kernels.cpu.logits import probabilities, undo_probabilities
+from minswin.kernels.cpu.products import multiply, padded, rooms
+from minswin.kernels.cpu.simd import (
+    LANES,
+    LINE,
+    itemsize,
+    load,
+    prefetch,
+    prefetch_to_write,
+    splat,
+    store,
+)
 
 TILE = 64  # queries
 
@@ -28,16 +37,15 @@ def forward_room(N: int, M: int, d: int, e: int, dtype: Any, heads: int = 1) -> 
     heads: so many lie side by side in q, k, v and y, and one above the other in qt
     """
     Np, dp, ep = padded(N, 8), padded(d, 8) * heads, padded(e, 8) * heads
-    sizes = Np * dp, Np * dp, M * dp, M * ep, N * ep, M * min(Np, TILE), max(Np, dp, ep)
-    return tuple(room(size, dtype) for size in sizes)
+    logits = M * min(Np, TILE)
+    return rooms([Np * dp, Np * dp, M * dp, M * ep, N * ep, logits, max(Np, dp, ep)], dtype)
 
 
 def backward_room(N: int, M: int, d: int, e: int, dtype: Any, heads: int = 1) -> tuple[Array, ...]:
     """The same for backward: (q, qt, k, v, dy, dyt, dq, dk, dv, pt, dst, zero)."""
-    q, qt, k, v, _, pt, zero = forward_room(N, M, d, e, dtype, heads)
-    dy, dyt = (room(padded(N, 8) * padded(e, 8) * heads, dtype) for _ in range(2))
-    dq, dk, dv, dst = (room(a.size, dtype) for a in (q, k, v, pt))
-    return q, qt, k, v, dy, dyt, dq, dk, dv, pt, dst, zero
+    Np, dp, ep = padded(N, 8), padded(d, 8) * heads, padded(e, 8) * heads
+    q, k, v, y, logits = Np * dp, M * dp, M * ep, Np * ep, M * min(Np, TILE)
+    return rooms([q, q, k, v, y, y, q, k, v, logits, logits, max(Np, dp, ep)], dtype)
 
 
 @compiled
@@ -50,12 +58,11 @@ def head_forward(
     pt: room for M × TILE logits   zero: a row of zeros   d, e: channels of q and k, and of v
     """
     nothing = zero, 0, 0
-    (qt, qt0, qtr), (k, k0, kr), (b, b0, br), (y, y0, yr) = Qt, K, Bt, Y
+    (qt, qt0, qtr), (b, b0, br), (y, y0, yr) = Qt, Bt, Y
     Np, ep = padded(N, 8), padded(e, 8)
     for i in range(0, N, TILE):
         width, queries = min(TILE, Np - i), min(TILE, N - i)
-        multiply((k, k0, kr, 1), (qt, qt0 + i, qtr), (b, b0 + i, br), (pt, 0, width), M, d, width)
-        softmax_columns(pt, M, width)
+        probabilities(K, (qt, qt0 + i, qtr), (b, b0 + i, br), (pt, 0, width), M, d, width)
         multiply((pt, 0, 1, width), V, nothing, (y, y0 + i * yr, yr), queries, M, ep)
 
 
@@ -67,17 +74,17 @@ def head_backward(
 ) -> None:  # fmt: skip
     """The gradients of q, k and v; that of B is added to dBt, unless its row stride is 0."""
     nothing = zero, 0, 0
-    (q, q0, qr), (qt, qt0, qtr), (k, k0, kr), (v, v0, vr) = Q, Qt, K, V
+    (q, q0, qr), (qt, qt0, qtr) = Q, Qt
     (dy, dy0, dyr), (dyt, dyt0, dytr), (dq, dq0, dqr) = dY, dYt, dQ
     (b, b0, br), (db, db0, dbr) = Bt, dBt
     Np, dp, ep = padded(N, 8), padded(d, 8), padded(e, 8)
     for i in range(0, N, TILE):
         width, queries = min(TILE, Np - i), min(TILE, N - i)
         of_k, of_v = (dK, dV) if i else (nothing, nothing)  # add to what the queries before gave
-        multiply((k, k0, kr, 1), (qt, qt0 + i, qtr), (b, b0 + i, br), (pt, 0, width), M, d, width)
-        softmax_columns(pt, M, width)
-        multiply((v, v0, vr, 1), (dyt, dyt0 + i, dytr), nothing, (dst, 0, width), M, e, width)
-        undo_softmax_columns(pt, dst, M, width)
+        probabilities(K, (qt, qt0 + i, qtr), (b, b0 + i, br), (pt, 0, width), M, d, width)
+        undo_probabilities(
+            V, (dyt, dyt0 + i, dytr), (pt, 0, width), (dst, 0, width), zero, M, e, width
+        )
         if dbr:  # somebody wants to know
             _add_rows(dst, M, width, db, db0 + i, dbr)
         # Y = P v, then q kᵀ
@@ -128,12 +135,19 @@ def scatter(
 
 
 @compiled
-def expect(x: Any, start: int, step: int, places: Any, d: int, apart: int, parts: int) -> None:
-    """Ask for what `gather` reads next, so many parts, while there is something to compute.
+def expect(
+    x: Any, start: int, step: int, places: Any, d: int, apart: int, parts: int,
+    to_write: bool = False,
+) -> None:  # fmt: skip
+    """Ask for what `gather` reads or `scatter` writes next, while there is something to compute.
 
     All parts in one call: a call for each takes four times as long.
     """
     for part in range(parts):
         for t in range(0, d, LINE // itemsize(x)):
             for n in range(len(places)):
-                prefetch(x, start + part * apart + t + step * places[n])
+                place = start + part * apart + t + step * places[n]
+                if to_write:
+                    prefetch_to_write(x, place)
+                else:
+                    prefetch(x, place)

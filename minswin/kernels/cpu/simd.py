@@ -87,24 +87,33 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
 
 def prefetch_line(builder: Any, place: Any, to_write: bool) -> None:
-    """Ask for a line of the cache; it may lie outside of the array."""
+    """Ask for a line of the cache; it may lie outside of the array.
+
+    To read it, it comes as near as the second cache: the first can wait for two dozen lines only.
+    """
     whole, text = ir.IntType(32), ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [text, whole, whole, whole])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    numbers = whole(int(to_write)), whole(3), whole(1)  # keep it near; data
+    numbers = whole(int(to_write)), whole(2), whole(1)  # the second cache; data
     builder.call(function, [builder.bitcast(place, text), *numbers])
 
 
-@intrinsic
-def prefetch(typing: Any, array: Any, index: Any) -> Any:
-    """Ask for the line of the cache with array[index], to read it; the index may lie outside"""
+def _prefetch(to_write: bool) -> Any:
+    @intrinsic
+    def ask(typing: Any, array: Any, index: Any) -> Any:
+        """Ask for the line of the cache with array[index]; the index may lie outside."""
 
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = address(context, builder, signature.args[0], *arguments)
-        prefetch_line(builder, place, to_write=False)
-        return context.get_dummy_value()
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            place = address(context, builder, signature.args[0], *arguments)
+            prefetch_line(builder, place, to_write)
+            return context.get_dummy_value()
 
-    return types.none(array, types.intp), build
+        return types.none(array, types.intp), build
+
+    return ask
+
+
+prefetch, prefetch_to_write = (_prefetch(to_write) for to_write in (False, True))
 
 
 @intrinsic
@@ -151,7 +160,7 @@ def spread(builder: Any, kind: Any, number: Any) -> Any:
 
 def constant(kind: Any, number: float) -> Any:
     """A number known beforehand, in every lane of a vector."""
-    return ir.Constant(kind, [number] * LANES)
+    return ir.Constant(kind, [number] * kind.count)
 
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────

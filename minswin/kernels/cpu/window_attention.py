@@ -39,13 +39,13 @@ def shifted_window_attention(
 ) -> tuple[Array, Vjp]:
     """Equals the composite of the same name; serial, without the interpreter lock."""
     (B, H, W), C = qkv.shape[:3], qkv.shape[3] // 3
-    index = relative_position_index(window, table_window)  # (N, N)
     places, kinds = _geometry((H, W), window, shift)
-    biases = _padded_biases(table[index], (H, W), window, shift)  # (kinds, h, keys, queries)
+    index, N = _padded_index(window, table_window), places.shape[1]
+    biases = _masks((H, W), window, shift, table.dtype) + table.T.take(index, 1, mode="clip")
     flat = contiguous(qkv).reshape(-1)
     y = np.empty((B, H, W, C), qkv.dtype)
-    few = _heads_at_a_time(heads, len(index), C // heads)
-    sizes = len(index), len(index), C // heads, C // heads, qkv.dtype, few
+    few = _heads_at_a_time(heads, N, C // heads)
+    sizes = N, N, C // heads, C // heads, qkv.dtype, few
     room = forward_room(*sizes)
     _forward(flat, places, kinds, biases.reshape(-1), y.reshape(-1), room, B, heads, few, H * W, C)
 
@@ -55,10 +55,10 @@ def shifted_window_attention(
         of_image = np.zeros_like(of_bias, dtype=qkv.dtype)  # dbias of the windows of one image
         to = dqkv.reshape(-1), of_image, of_bias, backward_room(*sizes)
         _backward(flat, places, kinds, biases.reshape(-1), g, *to, B, heads, few, H * W, C)
-        pairs = dbias[..., : len(index)].transpose(0, 2, 1).reshape(heads, -1)  # (h, N²)
-        rows = len(table)
-        dtable = np.stack([np.bincount(index.reshape(-1), p, rows) for p in pairs], axis=1)
-        return dqkv, dtable.astype(table.dtype)
+        rows = len(table) + 1
+        numbers = index.reshape(-1) + rows * np.arange(heads)[:, None]  # of all heads at once
+        dtable = np.bincount(numbers.reshape(-1), of_bias, rows * heads).reshape(heads, rows)
+        return dqkv, dtable[:, :-1].T.astype(table.dtype, order="C")
 
     return y, vjp
 
@@ -83,25 +83,24 @@ def _geometry(grid: Pair, window: Pair, shift: Pair) -> tuple[Array, Array]:
 
 
 @lru_cache(maxsize=64)
-def _masks(grid: Pair, window: Pair, shift: Pair) -> Array:
-    """The masks of the four kinds of windows: (4, N, N)."""
-    N = window[0] * window[1]
-    masks, (_, kinds) = np.zeros((4, N, N)), _geometry(grid, window, shift)
-    if any(shift):
-        masks[kinds] = attention_mask(grid, window, shift)  # windows of one kind have one mask
+def _masks(grid: Pair, window: Pair, shift: Pair, dtype: Any) -> Array:
+    """The masks of the four kinds of windows: (4, 1, keys, queries); of the one without a shift."""
+    N, (_, kinds) = window[0] * window[1], _geometry(grid, window, shift)
+    masks = np.zeros((4 if any(shift) else 1, 1, N, padded(N, 8)), dtype)
+    if any(shift):  # windows of one kind have one mask, and it is symmetric
+        masks[kinds, 0, :, :N] = attention_mask(grid, window, shift)
     return masks
 
 
-def _padded_biases(bias: Array, grid: Pair, window: Pair, shift: Pair) -> Array:
-    """Bias + mask of the four kinds of windows, transposed.     bias (N, N, h)  gives (4, h, N, Np)
+@lru_cache(maxsize=64)
+def _padded_index(window: Pair, table_window: Pair) -> Array:
+    """The row of the table that a pair has: (keys, queries).
 
-    Padded on the right with queries that nobody asks.
+    Padded on the right with queries that nobody asks, whose row comes after those of the table.
     """
-    N, heads = bias.shape[1:]
-    biases = np.zeros((4, heads, N, padded(N, 8)), bias.dtype)
-    masks = _masks(grid, window, shift).transpose(0, 2, 1)
-    biases[..., :N] = bias.transpose(2, 1, 0) + masks[:, None]
-    return biases
+    index = relative_position_index(window, table_window)
+    missing, rows = -len(index) % LANES, (2 * table_window[0] - 1) * (2 * table_window[1] - 1)
+    return np.pad(index.T, ((0, 0), (0, missing)), constant_values=rows)
 
 
 # ── the windows ──────────────────────────────────────────────────────────────────────────────────
@@ -138,6 +137,7 @@ def _forward(
         token, w, channel = _part(i, parts, nW, HW, few * d)
         after, next_w, next_channel = _part(i + 1, parts, nW, HW, few * d)
         start, width = token * 3 * C + channel, min(few * d, C - channel)
+        ahead, ahead_y = after * 3 * C + next_channel, after * C + next_channel
         gather(qkv, start, 3 * C, places[w], width, scale, q, row)
         gather(qkv, start + C, 3 * C, places[w], width, one, k, row)
         gather(qkv, start + 2 * C, 3 * C, places[w], width, one, v, row)
@@ -149,7 +149,8 @@ def _forward(
                 (biases, (kinds[w] * heads + head) * N * Np, Np), (y_rows, j, row),
                 pt, zero, N, N, d, d,
             )  # fmt: skip
-            expect(qkv, after * 3 * C + next_channel + j, 3 * C, places[next_w], d, C, 3)
+            expect(qkv, ahead + j, 3 * C, places[next_w], d, C, 3)
+            expect(y, ahead_y + j, C, places[next_w], d, C, 1, to_write=True)
         scatter(y_rows, row, places[w], width, one, y, token * C + channel, C)
 
 
@@ -166,6 +167,7 @@ def _backward(
         token, w, channel = _part(i, parts, nW, HW, few * d)
         after, next_w, next_channel = _part(i + 1, parts, nW, HW, few * d)
         start, width = token * 3 * C + channel, min(few * d, C - channel)
+        ahead, ahead_y = after * 3 * C + next_channel, after * C + next_channel
         gather(qkv, start, 3 * C, places[w], width, scale, q, row)
         gather(qkv, start + C, 3 * C, places[w], width, one, k, row)
         gather(qkv, start + 2 * C, 3 * C, places[w], width, one, v, row)
@@ -180,8 +182,9 @@ def _backward(
                 (dy, j, row), (dyt, j * Np, Np), (dq, j, row), (dk, j, row), (dv, j, row),
                 (of_image, head * N * Np, Np), pt, dst, zero, N, N, d, d,
             )  # fmt: skip
-            expect(qkv, after * 3 * C + next_channel + j, 3 * C, places[next_w], d, C, 3)
-            expect(g, after * C + next_channel + j, C, places[next_w], d, C, 1)
+            expect(qkv, ahead + j, 3 * C, places[next_w], d, C, 3)
+            expect(g, ahead_y + j, C, places[next_w], d, C, 1)
+            expect(dqkv, ahead + j, 3 * C, places[next_w], d, C, 3, to_write=True)
         scatter(dq, row, places[w], width, scale, dqkv, start, 3 * C)
         scatter(dk, row, places[w], width, one, dqkv, start + C, 3 * C)
         scatter(dv, row, places[w], width, one, dqkv, start + 2 * C, 3 * C)
