@@ -174,13 +174,23 @@ def adapter_of(module: Any, name: str, dtype: str | None = None) -> Adapter:
     """The adapter that a module, or any object with functions, is."""
     own = {key: getattr(module, key, None) for key in FUNCTIONS}
     functions = {key: value for key, value in own.items() if callable(value)}
+    unknown = _unknown(module).items()
     if not functions:
         raise ValueError(
             f"conform: {name} defines none of the functions of the protocol; "
-            "see 'minswin conform --functions'" + _advice(_unknown(module))
+            "see 'minswin conform --functions'"
+            + "".join(f"; did you mean {near} by {key}?" for key, near in unknown)
         )
+    notes = [
+        f"{key} is no function but {type(value).__name__}: not covered"
+        for key, value in own.items()
+        if value is not None and not callable(value)
+    ]
+    notes += [
+        f"{key} is no function of the protocol; did you mean {near}?" for key, near in unknown
+    ]
     given = dtype if dtype is not None else getattr(module, "dtype", "float64")
-    return Adapter(name, functions, _dtype(name, given), _notes(module, own))
+    return Adapter(name, functions, _dtype(name, given), tuple(notes))
 
 
 def _dtype(name: str, given: Any) -> np.dtype[Any]:
@@ -191,19 +201,6 @@ def _dtype(name: str, given: Any) -> np.dtype[Any]:
     if found not in DTYPES:
         raise ValueError(f"conform: {name}: dtype must be float32 or float64, got {given!r}")
     return found
-
-
-def _notes(module: Any, own: Mapping[str, Any]) -> tuple[str, ...]:
-    notes = [
-        f"{key} is no function but {type(value).__name__}: not covered"
-        for key, value in own.items()
-        if value is not None and not callable(value)
-    ]
-    notes += [
-        f"{key} is no function of the protocol; did you mean {near}?"
-        for key, near in _unknown(module).items()
-    ]
-    return tuple(notes)
 
 
 def _unknown(module: Any) -> dict[str, str]:
@@ -218,13 +215,10 @@ def _unknown(module: Any) -> dict[str, str]:
     return found
 
 
-def _advice(unknown: Mapping[str, str]) -> str:
-    return "".join(f"; did you mean {near} by {key}?" for key, near in unknown.items())
-
-
 def _import(name: str) -> ModuleType:
     path = Path(name)
-    if _is_path(name) and not path.is_file():
+    meant = name.endswith(".py") or "/" in name or "\\" in name  # a file, not a module
+    if meant and not path.is_file():
         raise FileNotFoundError(f"conform: there is no file {name}; give --module a Python module")
     if "" not in sys.path:  # as `python -m` has it, so that a module of this folder is found
         sys.path.insert(0, "")
@@ -236,11 +230,6 @@ def _import(name: str) -> ModuleType:
         raise ImportError(
             f"conform: importing {name} raised {type(error).__name__}: {error}"
         ) from error
-
-
-def _is_path(name: str) -> bool:
-    """Whether somebody means a file by `name`, not a module."""
-    return name.endswith(".py") or "/" in name or "\\" in name
 
 
 def _from_file(path: Path) -> ModuleType:
