@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minswin.models import create_model
+from minswin.models import SwinTransformer, create_model
+from minswin.training.checkpoints import Checkpoint, save_checkpoint
+from minswin.weights import rename, save_weights
 from minswin.weights.load import load
 from minswin.weights.resize import (
     antialias_matrix,
@@ -197,3 +201,70 @@ def test_the_progression_grows_by_half_at_most() -> None:
     matrix = geometric_matrix(5, 21)
     assert np.allclose(matrix[10 + 2], [0, 0, 0, 1 / 3, 2 / 3], atol=1e-5)
     assert np.allclose(matrix[10 + 9], [0, 0, 0, 0, 1])
+
+
+# ── what is of no square ─────────────────────────────────────────────────────────────────────────
+
+WIDE = {**SWIN, "img_size": (16, 32), "window_size": (2, 4)}
+
+
+def files_of(made, tmp_path):
+    """The weights of a model, as others save them and as `minswin train` does."""
+    other = "microsoft" if isinstance(made, SwinTransformer) else "timm"
+    theirs = rename(made.state_dict(), "minswin", other, model=made)
+    save_weights(tmp_path / "theirs.pth", theirs)
+    told = {"model": {"name": made.name, "settings": made.settings}}
+    save_checkpoint(tmp_path / "run.safetensors", Checkpoint(told, made.state_dict()))
+    return tmp_path / "theirs.pth", tmp_path / "run.safetensors"
+
+
+@pytest.mark.parametrize("rule", ["original", "timm"])
+@pytest.mark.parametrize("window", [(4, 4), (4, 2), (2, 8), (3, 4)])
+def test_tables_of_a_window_that_is_no_square_are_resized_as_what_they_are(rule, window, tmp_path):
+    """(4, 2) has as many rows as (2, 4), which is the window of the file."""
+    made = built("swin_cifar", WIDE)
+    state = made.state_dict()
+    other = {**WIDE, "window_size": window, "img_size": (24, 32), "num_classes": 3}
+    for file in files_of(made, tmp_path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = load("swin_cifar", file, head="fresh", resize=rule, **other)
+        own, tables = model.state_dict(), 0
+        for name in own:
+            expected = state[name]
+            if name.endswith("bias_table"):
+                tables += 1
+                expected = resize_table(expected, window, rule=rule, old=(2, 4))
+            elif name == "absolute_pos_embed":
+                expected = resize_positions(expected, (12, 16), rule=rule, old=(8, 16))
+            assert name.startswith("head.") or np.array_equal(own[name], expected), (file, name)
+        assert tables == 3
+
+
+@pytest.mark.parametrize("positions", ["learned", "relative"])
+def test_positions_of_a_run_on_images_that_are_no_squares_are_resized(positions, tmp_path):
+    made = built("vit_cifar", {**VIT, "positions": positions, "img_size": (8, 20)})
+    _, file = files_of(made, tmp_path)
+    larger = {**VIT, "positions": positions, "img_size": (20, 16)}
+    own = load("vit_cifar", file, resize="timm", **larger).state_dict()
+    for name, x in made.state_dict().items():
+        if name == "pos_embed":
+            x = resize_positions(x, (5, 4), rule="timm", old=(2, 5), extra=1)
+        elif name.endswith("bias_table"):
+            x = resize_table(x, (5, 4), rule="timm", old=(2, 5), extra=3)
+        assert np.array_equal(own[name], x), name
+
+
+def test_what_is_of_no_square_and_not_told_is_refused_with_what_it_may_be() -> None:
+    made = built("swin_cifar", {**SWIN, "img_size": (16, 32), "window_size": (4, 8), "ape": False})
+    with pytest.raises(ValueError) as caught:
+        load("swin_cifar", made.state_dict(), resize="original", **{**SWIN, "ape": False})
+    assert str(caught.value) == (
+        "load: the weights: layers.0.blocks.0.attn.relative_position_bias_table has 105 places, "
+        "which are of no square: of 4×8, 8×4 or 3×11, 11×3? The file does not tell; bring it to "
+        "the model's size by minswin.weights.resize.resize_table(…, rule='original', old=(rows, "
+        "columns)), and give load the arrays"
+    )
+    positions = built("vit_cifar", {**VIT, "img_size": (8, 20)}).state_dict()
+    with pytest.raises(ValueError, match=r"pos_embed has 10 places, .*: of 2×5, 5×2 or 1×10, 10×1"):
+        load("vit_cifar", positions, resize="timm", **VIT)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minswin.arguments import Pair
 from minswin.layers import Layer
 from minswin.layers.embeddings import RelativePositionBias
 from minswin.layers.loading import fitting_arrays, left_out
@@ -18,8 +20,9 @@ from minswin.layers.windows import WindowAttention
 from minswin.layers.windows_v2 import WindowAttentionV2
 from minswin.models import create_model
 from minswin.models.base import Model
+from minswin.models.blank import BLANK
 from minswin.weights.families import FAMILIES, family_of
-from minswin.weights.families.family import State
+from minswin.weights.families.family import BIAS_TABLE, State
 from minswin.weights.recognise import Known, fitting, recognise, shared_beginning
 from minswin.weights.resize import (
     RULES,
@@ -32,6 +35,7 @@ from minswin.weights.state import Source, Weights, listed, read_source
 
 Head = str | Path | Sequence[int] | np.ndarray
 Tell = Callable[[str], None]
+Sizes = Mapping[str, Pair]
 
 
 def load(
@@ -52,7 +56,8 @@ def load(
     head: "file", as it is there; "fresh": the model's own random one, for other classes;
     row numbers, or a text file of them: these rows of the file's head, one for each class
     resize: how bias tables and position embeddings are brought to the model's size where that is
-    another: "original" or "timm"; None: then they do not fit
+    another: "original" or "timm"; None: then they do not fit. What they are of is told by buffers
+    of the file, or by `minswin train`; else they are those of squares
     tell: is called with a line on each thing that was not taken as it was; without it, there is a
     warning about arrays that were left out
     Nothing is changed unless all fits; the error counts what is missing, unexpected, misshapen.
@@ -98,11 +103,14 @@ def _taken(
     model: Model, source: Source, *, head: Head, resize: str | None, tell: Tell | None
 ) -> State:
     """The weights as a model takes them; raises where it does not."""
-    weights = _in_names_of(model, source, tell)
+    weights, sizes = _in_names_of(model, source, tell, resized=resize is not None)
     tell = tell or (lambda line: None)
     weights = _with_head(weights, model, head, tell)
     if resize is not None:
-        weights = _resized(weights, model, resize, tell)
+        try:
+            weights = _resized(weights, model, resize, {**_sizes_of_run(source), **sizes}, tell)
+        except ValueError as error:
+            raise ValueError(f"load: {source.who}: {error}") from None
     try:
         fitting_arrays(model, weights)
     except ValueError as error:
@@ -123,8 +131,13 @@ def in_our_names(source: Source) -> Known:
     return known
 
 
-def _in_names_of(model: Model, source: Source, tell: Tell | None) -> State:
-    """The weights under the names of a model; unknown ones keep theirs, and will not fit."""
+def _in_names_of(
+    model: Model, source: Source, tell: Tell | None, *, resized: bool
+) -> tuple[State, Sizes]:
+    """The weights under the names of a model; unknown ones keep theirs, and will not fit.
+
+    And what windows and grids the buffers beside them are of.
+    """
     state, wanted = dict(source.arrays), model.state_dict().keys()
     prefix = ""
     while state.keys() != wanted and (first := shared_beginning(state)):
@@ -134,7 +147,7 @@ def _in_names_of(model: Model, source: Source, tell: Tell | None) -> State:
         state = {name.removeprefix(first): x for name, x in state.items()}
     if state.keys() == wanted:
         _tell_names(prefix, (), source, tell)
-        return state
+        return state, {}
     known = in_our_names(source)
     family = family_of(model)
     if family is not None and family.name != known.family:
@@ -143,10 +156,13 @@ def _in_names_of(model: Model, source: Source, tell: Tell | None) -> State:
             f"{known.dialect}), but {model.name} is a {family.paper}; {_which_fits(known)}"
         )
     _tell_names(known.prefix, known.strays, source, tell)
+    sizes: Sizes = {}
     if family is not None:
-        for line in family.otherwise(model, known.buffers, known.facts()):
+        facts = known.facts()
+        sizes = family.sizes(known.weights, facts)
+        for line in family.otherwise(model, known.buffers, facts, resized):
             (tell or partial(_warn, source, 4))(line)
-    return {**known.weights, **known.unknown}
+    return {**known.weights, **known.unknown}, sizes
 
 
 def _tell_names(prefix: str, strays: Sequence[str], source: Source, tell: Tell | None) -> None:
@@ -195,26 +211,62 @@ def _with_head(weights: State, model: Model, head: Head, tell: Tell) -> State:
     }
 
 
-def _resized(weights: State, model: Model, rule: str, tell: Tell) -> State:
-    """The same with tables and positions of the model's sizes."""
-    current, out = model.state_dict(), dict(weights)
-    for name, window, extra in _tables(model):
-        if name in weights and weights[name].shape != current[name].shape:
-            out[name] = resize_table(weights[name], window, rule=rule, extra=extra)
-    for name in model.position_names:
-        if name in weights and name in current and weights[name].shape != current[name].shape:
-            grid, extra = _grid(model, current[name])
-            out[name] = resize_positions(weights[name], grid, rule=rule, extra=extra)
-    for name in out:
-        if out[name] is not weights[name]:
-            tell(f"{name}: {weights[name].shape} became {out[name].shape}, as {rule} does")
+def _resized(weights: State, model: Model, rule: str, sizes: Sizes, tell: Tell) -> State:
+    """The same with tables and positions of the model's sizes; sizes: those of the file by name."""
+    out = dict(weights)
+    for name, size, extra in _sized(model):
+        x = weights.get(name)
+        if x is None:
+            continue
+        table, old = name.endswith(BIAS_TABLE), sizes.get(name)
+        rows = (len(x) if table else x.shape[1]) - extra
+        wanted = (2 * size[0] - 1) * (2 * size[1] - 1) if table else size[0] * size[1]
+        resize: Callable[..., np.ndarray] = resize_table if table else resize_positions
+        if old is None and rows != wanted:
+            _require_square(name, rows, rule, resize.__name__)
+        if (old or size) != size or rows != wanted:
+            out[name] = resize(x, size, rule=rule, old=old, extra=extra)
+            tell(f"{name}: {x.shape} became {out[name].shape}, as {rule} does")
     return out
+
+
+def _require_square(name: str, rows: int, rule: str, by: str) -> None:
+    if isqrt(rows) ** 2 == rows:
+        return
+    pairs = [(n, rows // n) for n in range(1, isqrt(rows) + 1) if rows % n == 0]
+    if by == "resize_table":
+        pairs = [((a + 1) // 2, (b + 1) // 2) for a, b in pairs if a % 2 and b % 2]
+    of = " or ".join(f"{a}×{b}, {b}×{a}" for a, b in reversed(pairs[-2:])) or "nothing"
+    raise ValueError(
+        f"{name} has {rows:,} places, which are of no square: of {of}? The file does not tell; "
+        f"bring it to the model's size by minswin.weights.resize.{by}(…, rule={rule!r}, "
+        "old=(rows, columns)), and give load the arrays"
+    )
+
+
+def _sizes_of_run(source: Source) -> Sizes:
+    """Windows and grids of the model that a run of `minswin train` had; none of other files."""
+    try:
+        name, settings = source.described
+        model = create_model(name, **{**settings, "rng": BLANK})
+    except (TypeError, ValueError):  # not told, or of a version with other models
+        return {}
+    return {name: size for name, size, _ in _sized(model)}
+
+
+def _sized(model: Model) -> Iterator[tuple[str, Pair, int]]:
+    """Window or grid, and rows without a place, of every table and position of a model, by name."""
+    yield from _tables(model)
+    current = model.state_dict()
+    for name in model.position_names:
+        if name in current:
+            yield name, *_grid(model, current[name])
 
 
 def _tables(model: Layer) -> Iterator[tuple[str, tuple[int, int], int]]:
     """Name, window and rows without a place of every table of position biases."""
     for path, layer in model.named_layers():
-        name = f"{path}.relative_position_bias_table"
+        name = f"{path}.{BIAS_TABLE}"
         if isinstance(layer, WindowAttention) and not isinstance(layer, WindowAttentionV2):
             yield name, layer.window, 0
         elif isinstance(layer, RelativePositionBias):
@@ -237,7 +289,7 @@ def _advice(weights: State, model: Model, source: Source) -> str:
     advice = family.why_unknown([name for name in weights if name not in current])
     if any(name.rpartition(".")[0] in model.head_names for name in misfit):
         advice += " For other classes: num_classes= as in the file, or head='fresh'."
-    sized = (*model.position_names, "relative_position_bias_table")
+    sized = (*model.position_names, BIAS_TABLE)
     if any(name.rpartition(".")[2] in sized for name in misfit):
         advice += " For another size: resize='original' or 'timm'."
     heads = [head for head in model.head_names if f"{head}.weight" in weights]

@@ -45,6 +45,15 @@ class Source(NamedTuple):
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
+    @property
+    def described(self) -> tuple[str, dict[str, Any]]:
+        """Of weights of `minswin train`: the name of the model, and all that it was built with."""
+        try:
+            model = json.loads(self.metadata["minswin"])["model"]
+            return str(model["name"]), dict(model["settings"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ValueError(f"{self.who} tells no model") from None
+
 
 def read_source(weights: Weights, *, who: str = "load", key: str | None = None) -> Source:
     """The arrays of a file, of a dictionary, or of a model; those of a run without its optimizer.

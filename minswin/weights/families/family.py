@@ -30,6 +30,7 @@ import numpy as np
 from minswin.arguments import Pair
 from minswin.models.base import Model
 
+BIAS_TABLE = "relative_position_bias_table"
 State = dict[str, np.ndarray]
 Settings = dict[str, Any]
 
@@ -55,7 +56,8 @@ class Family:
     settings: read from weights under our names
     base: what transformers puts before every name, but not where it saves a model without a head
     buffers: last parts of the names of arrays that follow from the model; check: compares them
-    otherwise: tells of what the buffers say that a model has otherwise, where all shapes fit
+    otherwise: tells of what the buffers say that a model has otherwise, where all shapes fit, or
+    where tables were resized   sizes: the windows and grids that they tell, by the names of weights
     fits: whether the shapes are those of this naming
     fits_settings: whether shapes that depend on several settings are those of a whole of them
     no_model: why no model of the family can be these weights; "" where one can
@@ -76,8 +78,11 @@ class Family:
     check: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Facts] = field(
         default=_no_facts
     )
-    otherwise: Callable[[Any, Mapping[str, np.ndarray], Facts], Iterable[str]] = field(
-        default=lambda model, buffers, facts: ()
+    otherwise: Callable[[Any, Mapping[str, np.ndarray], Facts, bool], Iterable[str]] = field(
+        default=lambda model, buffers, facts, resized: ()
+    )
+    sizes: Callable[[Mapping[str, np.ndarray], Facts], dict[str, Pair]] = field(
+        default=lambda weights, facts: {}
     )
     fits: Callable[[Mapping[str, np.ndarray]], bool] = field(default=lambda weights: True)
     fits_settings: Callable[[Mapping[str, np.ndarray], Settings], bool] = field(

@@ -22,7 +22,12 @@ from minswin.weights.families.family import (
     of_embedding,
 )
 from minswin.weights.families.swin_buffers import BUFFERS, check
-from minswin.weights.families.swin_windows import larger_later, other_windows, windows_fit
+from minswin.weights.families.swin_windows import (
+    larger_later,
+    other_windows,
+    sizes_told,
+    windows_fit,
+)
 
 # ── names: ours that all implementations have, then how each differs ─────────────────────────────
 
@@ -218,6 +223,7 @@ SWIN = Family(
     buffers=BUFFERS,
     check=check,
     otherwise=other_windows,
+    sizes=sizes_told,
     fits=_merges_at_the_end,
     fits_settings=windows_fit,
     no_model=larger_later,

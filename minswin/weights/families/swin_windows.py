@@ -10,10 +10,10 @@ import numpy as np
 
 from minswin.arguments import Pair
 from minswin.models.swin_v2 import SwinTransformerV2
-from minswin.weights.families.family import Facts, Settings
+from minswin.weights.families.family import BIAS_TABLE, Facts, Settings
 from minswin.weights.families.swin_buffers import COORDINATES, stages_of
 
-BIAS_TABLE = "relative_position_bias_table"
+POSITIONS = "absolute_pos_embed"
 
 
 def windows_fit(weights: Mapping[str, np.ndarray], settings: Settings) -> bool:
@@ -35,8 +35,26 @@ def larger_later(weights: Mapping[str, np.ndarray]) -> str:
     return "windows are larger in a later stage than in the first, which no Swin of minswin has"
 
 
-def other_windows(model: Any, buffers: Mapping[str, np.ndarray], facts: Facts) -> Iterator[str]:
-    """What the buffers tell of windows that the model has not, where all shapes fit the same."""
+def sizes_told(weights: Mapping[str, np.ndarray], facts: Facts) -> dict[str, Pair]:
+    """The windows of tables, and the grid of positions, that the buffers tell."""
+    sizes = {
+        name: facts.windows[stage]
+        for name in weights
+        if name.endswith(BIAS_TABLE) and (stage := int(name.split(".")[1])) in facts.windows
+    }
+    grid, positions = facts.grids.get(0), weights.get(POSITIONS)
+    if grid and positions is not None and positions.shape[1] == prod(grid):  # not a padded map
+        sizes[POSITIONS] = grid
+    return sizes
+
+
+def other_windows(
+    model: Any, buffers: Mapping[str, np.ndarray], facts: Facts, resized: bool
+) -> Iterator[str]:
+    """What the buffers tell of windows that the model has not, where all shapes fit the same.
+
+    resized: tables are brought to the windows of the model; V2 has none
+    """
     what = "relative position biases are those of"
     blocks = {i: stage.blocks[0] for i, stage in enumerate(model.layers) if stage.blocks}
     attentions: dict[int, Any] = {i: block.attn for i, block in blocks.items()}
@@ -52,6 +70,8 @@ def other_windows(model: Any, buffers: Mapping[str, np.ndarray], facts: Facts) -
                 f"{_by_stage(ours)}: the answers are others than where they were learnt; build it "
                 f"with pretrained_window_sizes={sides}"
             )
+        return
+    if resized:
         return
     ours = {i: attn.window for i, attn in attentions.items()}
     turned = {i: w for i, w in facts.windows.items() if i in ours and _rows(w) == _rows(ours[i])}
