@@ -6,24 +6,13 @@ What the names are is in families/.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from minswin.models.base import Model
-from minswin.models.tnt import TNT
 from minswin.weights.families import DIALECTS, FAMILIES, MINSWIN, TABLES
-from minswin.weights.families.family import State
+from minswin.weights.families.family import Settings, State
 from minswin.weights.families.rows import THEIRS, keeps, translate
-from minswin.weights.families.swin_buffers import (
-    MASK,
-    StageWindows,
-    guess_windows,
-    make,
-    make_probe,
-    windows_of,
-)
-from minswin.weights.families.tnt import UNUSED
 from minswin.weights.recognise import Known, fitting, full_settings, nearest, settings_of
 from minswin.weights.state import arrays_of, listed
 
@@ -59,7 +48,7 @@ def rename(
 def write(known: Known, target: str, model: Model | None = None) -> State:
     """Recognised weights under the names of `target`, with the buffers that its files hold."""
     ours = {**known.weights, **_buffers(known, target, model)}
-    words: Any = model.patch_embed.words if isinstance(model, TNT) else None
+    words = FAMILIES[known.family].words(model)
     theirs, unknown = translate(ours, known.family, target, towards=THEIRS, words=words)
     if unknown:
         raise ValueError(
@@ -109,20 +98,11 @@ def _check_known(what: str, name: str) -> None:
 
 def _buffers(known: Known, target: str, model: Model | None) -> State:
     """The arrays beside the weights that files of `target` hold, under our names."""
-    if known.family == "tnt" and keeps(UNUSED, "tnt", target):
-        return {UNUSED: np.zeros_like(known.weights["outer_pos"][:, 1:])}
-    if known.family not in ("swin", "swinv2"):
-        return {}
-    v2 = known.family == "swinv2"
-    probe = [name for name in make_probe(v2=v2) if keeps(name, known.family, target)]
-    if not probe:
-        return {}
-    made = make(_windows(known, model, masks=any(n.endswith(MASK) for n in probe)), v2=v2)
-    return {name: x for name, x in made.items() if keeps(name, known.family, target)}
 
+    def told() -> tuple[Settings, dict[str, Settings]]:
+        return settings_of(known), {name: full_settings(name) for name in fitting(known)}
 
-def _windows(known: Known, model: Model | None, *, masks: bool) -> list[StageWindows]:
-    if model is not None:
-        return windows_of(model)
-    named = {name: full_settings(name) for name in fitting(known)}
-    return guess_windows(settings_of(known), named, known.weights, masks=masks)
+    def kept(name: str) -> bool:
+        return keeps(name, known.family, target)
+
+    return FAMILIES[known.family].make(known.weights, kept, told, model)

@@ -33,6 +33,7 @@ from minswin.models.base import Model
 BIAS_TABLE = "relative_position_bias_table"
 State = dict[str, np.ndarray]
 Settings = dict[str, Any]
+Told = Callable[[], tuple[Settings, dict[str, Settings]]]
 
 
 class Facts(NamedTuple):
@@ -58,6 +59,9 @@ class Family:
     buffers: last parts of the names of arrays that follow from the model; check: compares them
     otherwise: tells of what the buffers say that a model has otherwise, where all shapes fit, or
     where tables were resized   sizes: the windows and grids that they tell, by the names of weights
+    make: the buffers that files have for which the second is true, from weights, and where these do
+    not tell, from the settings and the named models that they fit, or a model
+    words: rows and columns of the words of a patch, of a model that has them
     fits: whether the shapes are those of this naming
     fits_settings: whether shapes that depend on several settings are those of a whole of them
     no_model: why no model of the family can be these weights; "" where one can
@@ -84,6 +88,10 @@ class Family:
     sizes: Callable[[Mapping[str, np.ndarray], Facts], dict[str, Pair]] = field(
         default=lambda weights, facts: {}
     )
+    make: Callable[[State, Callable[[str], bool], Told, Any], State] = field(
+        default=lambda weights, kept, told, model: {}
+    )
+    words: Callable[[Any], Pair | None] = field(default=lambda model: None)
     fits: Callable[[Mapping[str, np.ndarray]], bool] = field(default=lambda weights: True)
     fits_settings: Callable[[Mapping[str, np.ndarray], Settings], bool] = field(
         default=lambda weights, settings: True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from math import isqrt, prod
 
 import numpy as np
@@ -21,7 +22,7 @@ from minswin.weights.families.family import (
     image_of_tokens,
     of_embedding,
 )
-from minswin.weights.families.swin_buffers import BUFFERS, check
+from minswin.weights.families.swin_buffers import BUFFERS, buffers_of, check
 from minswin.weights.families.swin_windows import (
     larger_later,
     other_windows,
@@ -224,6 +225,7 @@ SWIN = Family(
     check=check,
     otherwise=other_windows,
     sizes=sizes_told,
+    make=partial(buffers_of, v2=False),
     fits=_merges_at_the_end,
     fits_settings=windows_fit,
     no_model=larger_later,
@@ -243,5 +245,6 @@ SWIN_V2 = replace(
         "torchvision": _TORCHVISION + _V2_TORCHVISION,
     },
     base="swinv2",
+    make=partial(buffers_of, v2=True),
     never="",
 )

@@ -6,7 +6,7 @@ coordinates. Nothing is taken from those of a file but what they tell about wind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isqrt, prod
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from minswin.layers.windows_v2 import log_spaced
 from minswin.models.base import patch_grid
 from minswin.models.swin import halve
 from minswin.reference.windows import attention_mask, relative_position_index
-from minswin.weights.families.family import Facts, State
+from minswin.weights.families.family import Facts, State, Told
 
 INDEX, MASK, COORDINATES = "relative_position_index", "attn_mask", "relative_coords_table"
 BUFFERS = (INDEX, MASK, COORDINATES)
@@ -166,6 +166,21 @@ def make(stages: list[StageWindows], *, v2: bool) -> State:
 def make_probe(*, v2: bool) -> State:
     """The buffers of a small model: their names are those of any."""
     return make([StageWindows((4, 4), (2, 2), 2, 0)], v2=v2)
+
+
+def buffers_of(
+    weights: State, kept: Callable[[str], bool], told: Told, model: Any, *, v2: bool
+) -> State:
+    """The buffers that files have: see `make` of Family."""
+    probe = [name for name in make_probe(v2=v2) if kept(name)]
+    if not probe:
+        return {}
+    if model is not None:
+        stages = windows_of(model)
+    else:
+        masks = any(name.endswith(MASK) for name in probe)
+        stages = guess_windows(*told(), weights, masks=masks)
+    return {name: x for name, x in make(stages, v2=v2).items() if kept(name)}
 
 
 # ── whose windows ────────────────────────────────────────────────────────────────────────────────

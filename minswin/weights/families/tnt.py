@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from minswin.models.tnt import TNT as Model
-from minswin.weights.families.family import Facts, Family, Settings, State, count
+from minswin.weights.families.family import Facts, Family, Settings, State, Told, count
 
 UNUSED = "outer_tokens"  # of the original: nothing reads them
 
@@ -67,6 +72,10 @@ def _settings(weights: State, _: Facts) -> Settings:
     return settings
 
 
+def _make(weights: State, kept: Callable[[str], bool], told: Told, model: Any) -> State:
+    return {UNUSED: np.zeros_like(weights["outer_pos"][:, 1:])} if kept(UNUSED) else {}
+
+
 TNT = Family(
     paper="Transformer in Transformer",
     model=Model,
@@ -76,4 +85,6 @@ TNT = Family(
     tables={"original": ORIGINAL, "timm": TIMM},
     settings=_settings,
     buffers=(UNUSED,),
+    make=_make,
+    words=lambda model: None if model is None else model.patch_embed.words,
 )
