@@ -141,7 +141,8 @@ def _by_value(
         if name in found:
             continue
         for candidate, theirs in free.items():
-            if not _sizes_agree(array, theirs, windows.get(name)):
+            padded = name in windows and array.ndim == 4 and theirs.size > array.size
+            if theirs.size != array.size and not padded:
                 continue
             as_it_is = [(theirs, "")] if theirs.shape == array.shape else []
             otherwise = written_otherwise(array.shape, theirs, windows.get(name))
@@ -154,11 +155,6 @@ def _by_value(
             said = ", ".join(filter(None, (BY_VALUE, note)))
             found[name] = Theirs(candidate, np.ascontiguousarray(array), said)
             del free[candidate]
-
-
-def _sizes_agree(ours: Array, theirs: Array, windows: Windows | None) -> bool:
-    padded = windows is not None and ours.ndim == 4 and theirs.size > ours.size
-    return theirs.size == ours.size or padded
 
 
 def _turn_squares(

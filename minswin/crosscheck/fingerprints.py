@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.crosscheck.edits.classics import Classic, classics, edit_of
+from minswin.crosscheck.edits.classics import classics, edit_of
 from minswin.crosscheck.edits.functions import functions_of, known_functions
 from minswin.crosscheck.edits.loading import Loaded, Shared
 from minswin.crosscheck.edits.texts import Edit, Text
@@ -88,7 +88,10 @@ class Table(NamedTuple):
         """The edits of these rows, or of all; of a classic with its remedy and threads."""
         loaded, functions = search.loadings(), _functions()
         texts = {name: Text(functions[name]) for name in self.functions}
-        known = {(c.function, e.source): e for c, e in _classics(texts)}
+        met = [
+            (c.function, edit_of(c, texts[c.function])) for c in classics() if c.function in texts
+        ]
+        known = {(function, edit.source): edit for function, edit in met}
         found: list[Edit | Loaded] = []
         for row in range(len(self.rows)) if rows is None else rows:
             number, of_building, words, rank, changes = self.rows[row]
@@ -101,12 +104,6 @@ class Table(NamedTuple):
             edit.of_building = bool(of_building)
             found.append(edit)
         return found
-
-
-def _classics(texts: Mapping[str, Text]) -> Iterator[tuple[Classic, Edit]]:
-    for one in classics():
-        if one.function in texts:
-            yield one, edit_of(one, texts[one.function])
 
 
 def _functions() -> dict[str, Any]:

@@ -196,26 +196,18 @@ def _pixels(step: Step, at: Mapping[str, int], steps: Mapping[str, Step]) -> str
         places = [_unrolled(step, at["rolled row"], at["rolled column"])]
     elif "row" in at:
         places = [(at["row"], at["column"])]
-    real, image = _real_grid(step, steps), _image_size(steps)
-    told = [_patch(p, side, image) if _inside(p, real) else "padding" for p in places]
+    (H, W), image = _real_grid(step, steps), steps["image"].value.shape[2:]
+    told = [_patch(p, side, image) if p[0] < H and p[1] < W else "padding" for p in places]
     return f"image coordinates {' ↔ '.join(told)}" if told else ""
 
 
-def _real_grid(step: Step, steps: Mapping[str, Step]) -> Pair | None:
-    """Rows and columns of the map without its padding; None where nothing is padded."""
+def _real_grid(step: Step, steps: Mapping[str, Step]) -> tuple[float, float]:
+    """Rows and columns of the map without its padding; infinite where nothing is padded."""
     if step.kind == "padded":
         return steps[step.inputs[0]].value.shape[1:3]
     if "H" in step.geometry and "grid" in step.geometry:
         return step.geometry["H"], step.geometry["W"]
-    return None
-
-
-def _inside(place: Pair, real: Pair | None) -> bool:
-    return real is None or (place[0] < real[0] and place[1] < real[1])
-
-
-def _image_size(steps: Mapping[str, Step]) -> Pair | None:
-    return steps["image"].value.shape[2:] if "image" in steps else None
+    return np.inf, np.inf
 
 
 def _on_map(step: Step, window: int, token: int) -> Pair:
@@ -234,10 +226,10 @@ def _unrolled(step: Step, row: int, column: int) -> Pair:
     return (row + sh) % H, (column + sw) % W
 
 
-def _patch(place: Pair, side: Pair, image: Pair | None) -> str:
+def _patch(place: Pair, side: Pair, image: Pair) -> str:
     """The pixels of a token; behind an odd merge the last ones reach beyond the image."""
     spans = []
-    for at, length, end in zip(place, side, image or (10**9, 10**9), strict=True):
+    for at, length, end in zip(place, side, image, strict=True):
         spans.append(f"{at * length}…{min(at * length + length, end) - 1}")
     return f"(rows {spans[0]}, columns {spans[1]})"
 

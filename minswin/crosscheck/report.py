@@ -113,7 +113,8 @@ def markdown(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ())
     lines += ["", "## Every probe", "", "| probe | result | largest error | allowed |"]
     lines.append("|---|---|---|---|")
     for v in asked(verdicts):
-        numbers = [_number(v.error), _number(v.allowed)] if _compared(v) else ["", ""]
+        compared = v.status in (PASSED, DIFFERS) and v.function != "law"
+        numbers = [_number(v.error), _number(v.allowed)] if compared else ["", ""]
         lines.append(f"| `{v.name}` | {v.status} | {' | '.join(numbers)} |")
     lines += ["", *(f"Note: {_cell(note)}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"
@@ -143,10 +144,6 @@ def link(thread: str) -> str:
     """
     repository, _, number = thread.partition("#")
     return f"https://github.com/{repository}/issues/{number}"
-
-
-def _compared(verdict: Verdict) -> bool:
-    return verdict.status in (PASSED, DIFFERS) and verdict.function != "law"
 
 
 def _number(x: float) -> str:
