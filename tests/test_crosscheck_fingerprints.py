@@ -188,7 +188,13 @@ def in_the_table(one: Classic) -> str:
     return next((f for f, t in tables.items() if t and one.function in t.functions), "")
 
 
-@pytest.mark.parametrize("one", [*filter(in_the_table, classics())], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(one, id=one.name, marks=[pytest.mark.long] * (number % 2))
+        for number, one in enumerate(filter(in_the_table, classics()))
+    ],
+)
 def test_a_classic_is_named_from_the_answer_alone(one: Classic, monkeypatch: Any) -> None:
     search = search_of(in_the_table(one))
     with planted(one):

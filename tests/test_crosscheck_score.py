@@ -31,8 +31,8 @@ def page() -> list[str]:
 
 
 def marks(number: int) -> list[pytest.MarkDecorator]:
-    """Every sixteenth fault is in the quick set, every fourth in the Test line."""
-    return [pytest.mark.long] if number % 4 else [pytest.mark.slow] if number % 16 else []
+    """Every sixteenth fault is in the quick set, every eighth in the Test line."""
+    return [pytest.mark.long] if number % 8 else [pytest.mark.slow] if number % 16 else []
 
 
 FAULTS = [

@@ -217,7 +217,7 @@ KINDS = {
 
 @pytest.mark.parametrize("ending", KINDS)
 def test_a_damaged_picture_is_read_or_is_one_clear_error(tmp_path, ending):
-    path, rng = tmp_path / f"a.{ending}", np.random.default_rng(0)
+    path, rng = tmp_path / f"a.{ending}", np.random.default_rng(2)
     grey = Image.fromarray(rng.integers(0, 256, (16, 20, 3)).astype(np.uint8))
     grey.convert(KINDS[ending]).save(path, **({"lossless": True} if ending == "webp" else {}))
     whole, refused = path.read_bytes(), 0
