@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import warm
 
 from minswin import cli
 from minswin.crosscheck.conform import conform_files
@@ -98,9 +99,10 @@ def test_misspelt_names_and_values_that_are_no_functions_are_told(here, capsys):
 def test_the_laws_leave_nothing_in_the_working_folder(here):
     """In a process of its own: what hypothesis keeps, it writes once in each."""
     Path("right_one.py").write_text(RIGHT)
-    text = "import sys; from minswin.cli import main; raise SystemExit(main(sys.argv[1:]))"
-    given = [sys.executable, "-B", "-c", text, "conform", "--module", "right_one", "--only", "roll"]
-    done = subprocess.run(given, capture_output=True, text=True)
+    text = "import sys; sys.dont_write_bytecode = True\n"
+    text += "from minswin.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    given = ["-c", text, "conform", "--module", "right_one", "--only", "roll"]
+    done = warm.run(given)
     assert done.returncode == 0 and "law" in done.stdout, done.stderr
     assert [path.name for path in here.iterdir()] == ["right_one.py"]
 
@@ -115,11 +117,10 @@ def test_functions_and_probes_are_listed(capsys):
 
 def test_a_pipe_that_does_not_know_our_letters_gets_the_report_all_the_same(here):
     Path("right_one.py").write_text(RIGHT)
-    text = "import sys; from minswin.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    text = "import sys; sys.stdout.reconfigure(encoding='ascii', errors='strict')\n"
+    text += "from minswin.cli import main; raise SystemExit(main(sys.argv[1:]))"
     for command in (["--functions"], ["--module", "right_one", "--only", "gelu"]):
-        given = [sys.executable, "-c", text, "conform", *command]
-        known = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "MINSWIN_KERNELS": "reference"}
-        done = subprocess.run(given, env=known, capture_output=True, text=True)
+        done = warm.run(["-c", text, "conform", *command], MINSWIN_KERNELS="reference")
         assert done.returncode == 0 and done.stdout.isascii(), done.stderr
         assert "gelu" in done.stdout and "error" not in done.stderr
 
@@ -293,6 +294,7 @@ def test_the_program_in_c_passes_and_is_found_where_it_is_wrong(tmp_path):
 def pytest_of(folder, *arguments, **environment):
     own = {k: v for k, v in os.environ.items() if k != "MINSWIN_ADAPTER"}
     own["MINSWIN_KERNELS"] = "reference"  # nothing to compile
+    own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # and no other plugin to load
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     command += ["--pyargs", "minswin.crosscheck.conform"]
     return subprocess.run(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+import warm
 
 # The child works on what its parent made; the parent ends a child that has not answered for long.
 PROGRAM = """
@@ -42,7 +41,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 def run(work: str) -> tuple[int, str]:
     program = PROGRAM.format(work=work)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = warm.run(["-c", program])
     assert done.stdout.splitlines()[-1:] == ["parent [1, 2, 3, 4, 5, 6, 7, 8]"], done.stderr
     return done.returncode, done.stdout
 
