@@ -64,8 +64,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Before pytest-xdist starts the workers, which would all compile the same kernels."""
-    if workers.distributed(session.config) and workers.folders(session.config):
-        workers.compile_kernels(session.config)
+    if workers.distributed(session.config):
+        workers.keep_bytecode(session.config)
+        if workers.folders(session.config):
+            workers.compile_kernels(session.config)
 
 
 def pytest_sessionfinish() -> None:

@@ -139,7 +139,9 @@ def test_a_transposed_square_weight_is_a_finding() -> None:
     theirs[name] = theirs[name].T.copy()
     found = compare(truth, theirs)
     assert found.first is not None and found.first.name == name
-    assert "exchanging its axes" in report(data_of(truth, found, diagnose(truth, found, seconds=0.1)))
+    assert "exchanging its axes" in report(
+        data_of(truth, found, diagnose(truth, found, seconds=0.1))
+    )
 
 
 def test_square_weights_are_turned_where_all_others_are() -> None:

@@ -102,7 +102,7 @@ def test_a_long_test_is_left_out_unless_it_is_asked_for() -> None:
         "tests/test_mutate.py",
     )
     collect = ["-q", "--collect-only", "-n", "0", chosen]
-    program = f"import pytest\nfor more in [], ['-m', 'long'], ['-m', 'not slow']:\n"
+    program = "import pytest\nfor more in [], ['-m', 'long'], ['-m', 'not slow']:\n"
     program += f"    pytest.main([*{collect}, *more])\n    print('next')"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -123,6 +123,22 @@ class Memory(dict[str, Any]):
 
     def set(self, name: str, value: Any) -> None:
         self[name] = value
+
+
+def test_workers_keep_bytecode_where_others_leave_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config: Any = SimpleNamespace(cache=SimpleNamespace(mkdir=lambda name: tmp_path / name))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    workers.keep_bytecode(SimpleNamespace())  # type: ignore[arg-type]  no cache, no change
+    assert "PYTHONDONTWRITEBYTECODE" in os.environ
+    workers.keep_bytecode(config)
+    subprocess.run([sys.executable, "-c", "import colorsys"], timeout=HANG, check=True)
+    assert list((tmp_path / "bytecode").rglob("colorsys.*.pyc"))
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX")
+    workers.keep_bytecode(config)  # nothing was forbidden: it goes where it always goes
+    assert "PYTHONPYCACHEPREFIX" not in os.environ
 
 
 def test_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,17 @@ def distributed(config: pytest.Config) -> bool:
     return bool(getattr(config.option, "numprocesses", None))
 
 
+def keep_bytecode(config: pytest.Config) -> None:
+    """Let workers and their programs compile each file of Python once, into pytest's cache.
+
+    Where nothing is written beside the sources, as in many containers, each of hundreds of programs
+    would compile minswin anew, and each run all tests.
+    """
+    cache: Any = getattr(config, "cache", None)
+    if cache is not None and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(cache.mkdir("bytecode")))
+
+
 # ── kernels ──────────────────────────────────────────────────────────────────────────────────────
 
 STAMP = "minswin/compiled"
