@@ -15,7 +15,7 @@ from kernel_cases import DTYPES, NAMES, cases
 from table import UPDATES
 from test_kernel_updates import SETTINGS, arrays_of
 
-import minswin.kernels.cpu.bfloat16  # noqa: F401: enters its kernels
+import minswin.kernels.cpu.bfloat16  # noqa: F401 (it enters its kernels)
 from minswin.kernels import COMPILED, FAST
 
 Job = tuple[str, type]

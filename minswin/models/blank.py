@@ -23,7 +23,7 @@ class _Zeros(np.ndarray):
     def __rmul__(self, factor: Any) -> _Zeros:
         return self
 
-    def astype(self, dtype: Any, **settings: Any) -> _Zeros:
+    def astype(self, dtype: Any, **settings: Any) -> _Zeros:  # type: ignore[override]
         return np.broadcast_to(np.zeros((), dtype), self.shape).view(_Zeros)
 
 
