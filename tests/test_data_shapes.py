@@ -220,8 +220,8 @@ def test_a_linear_classifier_on_the_pixels_stays_below_45_percent():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"count": 0}, "count is 0"),
-        ({"size": 15}, "size is 15"),
+        ({"count": 0}, "count must be a positive int, got 0"),
+        ({"size": 15}, "size must be an int of 16 or more, got 15"),
         ({"split": "valid"}, "split is 'valid'"),
         ({"seed": -1}, "seed is -1"),
     ],

@@ -60,7 +60,7 @@ def test_evaluation_is_without_dropout_and_leaves_the_model_in_its_mode():
     with pytest.raises(ValueError, match="images must be"):
         evaluate(model, [(x[:, :1], labels)])
     assert model.training
-    with pytest.raises(ValueError, match="evaluate: batches is empty; give at least one batch"):
+    with pytest.raises(ValueError, match="evaluate: batches hold no image; give at least one"):
         evaluate(model, [])
 
 

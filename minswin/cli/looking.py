@@ -27,8 +27,13 @@ def _info(options: argparse.Namespace) -> int:
         from minswin.weights.convert import describe
 
         run = is_run(options.model)
+        if options.img_size is not None or (run and options.key is not None):
+            option = "--key" if options.img_size is None else "--img-size"
+            raise ValueError(f"info: {option} is not for {options.model}; leave it out")
         show(describe_run(options.model) if run else describe(options.model, key=options.key))
         return 0
+    if options.key is not None:
+        raise ValueError("info: --key chooses an entry of a weight file; leave it out, or name one")
     show(shapes_table(options.model, options.img_size))
     return 0
 

@@ -171,7 +171,12 @@ def run_compare(
     """
     for file, other in ((json, html), (html, json)):
         if file is not None:
-            require_replaceable(file, who="compare", besides=(theirs, names, other))
+            target = require_replaceable(file, who="compare", besides=(theirs, names, other))
+            for place in (truth, theirs):  # whose files are a trace, or a port's
+                if Path(place).resolve() in target.parents and target.exists():
+                    raise ValueError(
+                        f"compare: {file} is a file of {place} and would be lost; name another"
+                    )
     trace_of_ours = folder.read(truth)
     if dtype is not None and not (Path(theirs) / folder.MANIFEST).is_file():
         raise ValueError(

@@ -297,7 +297,7 @@ def run_conform(
         show(protocol())
         return 0
     if names:
-        show("\n".join(f"{question.name:44}  {question.aim}" for question in questions()))
+        show("\n".join(f"{question.name:44}  {question.aim}" for question in questions(only)))
         return 0
     if write:
         count, size = write_pack(write, form=form, only=only)

@@ -249,8 +249,11 @@ def read_npy(folder: Path) -> dict[str, np.ndarray]:
 def load_array(file: Path | str, *, who: str = "compare", **how: Any) -> np.ndarray:
     """The array of a .npy file; an .npz under that name is refused."""
     with opening.open_file(file, who=who) as opened:
-        if opened.read(2) == b"PK":
-            raise ValueError("it is an .npz, which holds several arrays")
+        start = opened.read(6)
+    if start[:2] == b"PK":
+        raise ValueError("it is an .npz, which holds several arrays")
+    if start != b"\x93NUMPY":
+        raise ValueError(f"it begins with {start!r}, which no .npy file does")
     found: np.ndarray = np.load(file, allow_pickle=False, **how)
     return found
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from minswin import ops
 from minswin.autograd import Tensor, no_grad
+from minswin.layers import Init, Linear
 from minswin.training.ema import WeightAverage
 from minswin.training.optimizers import SGD, AdamW, Optimizer, clip_gradients, warmup_cosine
 
@@ -35,6 +36,12 @@ def run_steps(model: Any, x: Array, labels: Array, told: Mapping[str, Any]) -> l
     with no_grad():
         losses.append(loss(model, x, labels, told).item())
     return losses + of_mean
+
+
+def require_steps(told: Mapping[str, Any]) -> None:
+    """Raise for settings that steps would refuse, before a long pass: a small layer tries them."""
+    small = Linear(2, 2, init=Init(0, np.float64))
+    run_steps(small, np.ones((1, 2)), np.zeros(1, int), {**told, "steps": min(told["steps"], 1)})
 
 
 def loss(model: Any, x: Array, labels: Array, told: Mapping[str, Any]) -> Tensor:

@@ -13,7 +13,7 @@ from minswin.arrays import Array
 from minswin.autograd import Tensor
 from minswin.crosscheck import recipe
 from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
-from minswin.crosscheck.loop import OPTIMIZERS, run_steps
+from minswin.crosscheck.loop import OPTIMIZERS, require_steps, run_steps
 from minswin.crosscheck.recording import Recording, recording
 from minswin.layers.base import Layer
 from minswin.version import VERSION
@@ -68,6 +68,7 @@ def trace(
     if steps:
         told["optimizer"] = {"name": optimizer, "lr": lr, "steps": steps}
         told["optimizer"] |= more
+        require_steps({"planned": steps, **told["optimizer"]})
     found: Trace | None = None
     for dtype in dtypes:
         tell(f"{dtype}: forward{' and backward' if grad else ''}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minswin import lazy
+from minswin import arguments, lazy
 from minswin.arguments import checks_switches
 from minswin.data import cifar
 from minswin.data.augment import (
@@ -63,7 +63,7 @@ COUNTS = {"train": 10_000, "test": 2_000}  # of the built-in set
 
 @checks_switches
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     split: str,
     data_dir: str | os.PathLike[str] | None = None,
@@ -81,6 +81,10 @@ def load(
     `seed`, `count` samples of it (10,000 to train and 2,000 to test).
     size, cuts, tell: of a folder, that has a folder of pictures for each class; see read_folder
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise TypeError(f"load: name must be a text or a path, got {type(name).__name__}")
+    name = os.fspath(name)
+    count = None if count is None else arguments.whole("load", "count", count)
     if name not in NAMES and os.path.isdir(name):
         return read_folder(name, split=split, size=size, count=count, cuts=cuts, tell=tell)
     if name not in NAMES:
@@ -94,7 +98,7 @@ def load(
     if name == "shapes":
         return make_shapes(COUNTS[split] if count is None else count, seed=seed, split=split)
     whole = _load_cifar(name, split, data_dir, download)
-    if count is not None and not 1 <= count <= len(whole):
+    if count is not None and count > len(whole):
         raise ValueError(f"load: count is {count}, expected 1 to {len(whole)}")
     return whole if count is None else whole.subset(slice(count))
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minswin.arguments import checks_switches, switch
+from minswin.arguments import checks_switches, switch, whole
 from minswin.data import augment as change
 from minswin.data.dataset import STATISTICS, Dataset, normalize, stream
 
@@ -96,6 +96,7 @@ class Batches:
                 f"Batches: mixup is {mixup}, cutmix is {cutmix}, smoothing is {smoothing}; "
                 "expected 0 or more, 0 or more, and 0 to below 1"
             )
+        whole("Batches", "seed", seed, 0)
         side = min(dataset.images.shape[2:])
         if piece_epochs and not 1 <= piece <= side:
             raise ValueError(f"Batches: piece is {piece}, expected 1 to {side}, the images' side")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minswin.arguments import Seed, generator
+from minswin.arguments import Seed, generator, whole
 
 Index = slice | Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]
 Channels = tuple[float, float, float]
@@ -88,7 +88,7 @@ class Dataset:
 
     def split(self, holdout: int, *, rng: Seed) -> tuple[Dataset, Dataset]:
         """Part the set at random: all but `holdout` samples, and those; both keep their order."""
-        if not 0 < holdout < len(self):
+        if not 0 < holdout < len(self) or whole("Dataset.split", "holdout", holdout) != holdout:
             raise ValueError(
                 f"Dataset.split: holdout is {holdout}, expected 1 to {len(self) - 1}, "
                 f"for there are {len(self)} samples"
@@ -112,6 +112,8 @@ def statistics(images: Dataset) -> tuple[Channels, Channels]:
     """Mean and standard deviation of each channel, of 1: known for a named set, else measured."""
     if images.name in STATISTICS:
         return STATISTICS[images.name]
+    if not len(images):
+        raise ValueError(f"statistics: there is no image in {images.name}; give at least one")
     pixels = images.images.reshape(len(images), 3, -1)  # (N, 3, H·W)
     counts = np.stack([np.bincount(pixels[:, c].ravel(), minlength=256) for c in range(3)])
     values, shares = np.arange(256) / 255, counts / counts.sum(1, keepdims=True)  # (3, 256)

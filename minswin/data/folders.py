@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minswin import opening
+from minswin.arguments import whole
 from minswin.bar import Bar
 from minswin.data.dataset import Dataset
 from minswin.data.pictures import read_image
@@ -56,6 +57,8 @@ def list_pictures(
     Raises ValueError where there are fewer than two classes, or too few pictures of one.
     """
     top = Path(folder)
+    if not all(isinstance(cut, str) for cut in dict(cuts or {}).values()):
+        raise TypeError("load: cuts must be texts by class, as an earlier listing has them")
     if not top.is_dir():
         raise FileNotFoundError(f"load: there is no folder {top}; give one that has classes in it")
     roots = _roots(top)
@@ -200,14 +203,16 @@ def read_folder(
     """
     if split not in SPLITS:
         raise ValueError(f"load: split is {split!r}, expected one of {', '.join(SPLITS)}")
+    size = whole("load", "size", size)
     listing = list_pictures(folder, cuts=cuts)
     left_out = [] if split == "test" else list(listing.left_out)
     both = [*listing.sides["train"], *listing.sides["test"]]
     files = both if split == "all" else listing.sides[split]
     if count is not None:
-        if not 1 <= count <= len(files):
+        if whole("load", "count", count) > len(files):
             raise ValueError(f"load: count is {count}, expected 1 to {len(files)}")
         files = [files[i * len(files) // count] for i in range(count)]
+    _require_memory(len(files), size)
     images, labels = [], []
     with Bar(len(files), unit="picture", label=str(folder)) as bar:
         for file, number in files:
@@ -221,6 +226,18 @@ def read_folder(
     _require_each(listing.classes, labels, Path(folder), split, chosen=count is not None)
     name = Path(folder).resolve().name + "/"  # with the slash it is the name of no built-in set
     return Dataset(np.stack(images), np.array(labels, np.int64), listing.classes, name)
+
+
+def _require_memory(count: int, size: int) -> None:
+    """Raise where a machine cannot hold the pictures, instead of being ended by it."""
+    need = 2 * 3 * size**2 * count  # one by one, and then as one array
+    with suppress(OSError, ValueError, AttributeError):  # of systems that do not tell
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if need > memory > 0:
+            raise MemoryError(
+                f"load: {count:,} pictures of {size}×{size} take {need:,} bytes while they are "
+                f"read, and this machine has {memory:,}; choose a smaller --size"
+            )
 
 
 def _tell(left_out: list[str], tell: Tell | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minswin.arguments import whole
 from minswin.data.dataset import Dataset, stream
 
 Floats = NDArray[Any]  # float32
@@ -31,10 +32,7 @@ def shapes(count: int, *, seed: int, size: int = 32, split: str = "train") -> Da
     The same arguments give the same bytes; the first k images do not depend on `count`; a split
     never shares random numbers with the other. Every 250 samples hold each class 25 times.
     """
-    if count < 1:
-        raise ValueError(f"shapes: count is {count}, expected 1 or more")
-    if size < 16:
-        raise ValueError(f"shapes: size is {size}, expected 16 or more pixels")
+    count, size = whole("shapes", "count", count), whole("shapes", "size", size, 16)
     if split not in SPLITS:
         raise ValueError(f"shapes: split is {split!r}, expected 'train' or 'test'")
     images = np.empty((count, 3, size, size), np.uint8)

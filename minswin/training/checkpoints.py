@@ -25,7 +25,8 @@ import numpy as np
 
 from minswin.arrays import Array, to_numpy
 from minswin.replacing import require_replaceable, write_text
-from minswin.weights.files import FORMATS, read_file, save_weights
+from minswin.weights.files import format_of, read_file, save_weights
+from minswin.weights.state import require_no_checkpoint
 
 FORMAT = 1
 GROUPS = ("weights", "optimizer", "average")
@@ -279,15 +280,11 @@ def export(run: Path | str, out: Path | str) -> dict[str, Any]:
     Where the run kept an average of the weights, the average is taken. Integers, such as the
     count of batches that a batch norm keeps, stay as they are.
     """
-    out = Path(out)
-    if out.suffix not in FORMATS:
-        raise ValueError(
-            f"export: {out} ends in {out.suffix or 'nothing'!r}, which is no format of weights; "
-            f"use one of {', '.join(FORMATS)}"
-        )
+    out, form = Path(out), format_of(out, who="export")
     trained = find_trained(run)
     for file in (out, out.with_suffix(".json")):
         require_replaceable(file, who="export", besides=(trained,))
+    require_no_checkpoint(out, who="export")
     require_own_info(out, who="export")
     checkpoint = read_checkpoint(trained)
     weights = {**checkpoint.weights, **checkpoint.average}
@@ -301,7 +298,7 @@ def export(run: Path | str, out: Path | str) -> dict[str, Any]:
     halved = {**weights, **{name: array.astype(np.float16) for name, array in real.items()}}
     settings = _without_folders(checkpoint.info["settings"])
     info = {**checkpoint.info, "settings": settings, "folder": None}
-    if FORMATS[out.suffix] == "safetensors":
+    if form == "safetensors":
         save_exported(out, info, halved)
     else:
         save_weights(out, halved)

@@ -62,12 +62,12 @@ def evaluate(
         for x, truth in batches:
             logits = to_numpy(forward(x).data).astype(np.float64)  # (B, K)
             truth, classes = to_numpy(truth), logits.shape[1]
-            _require_labels(truth, classes)
+            _require_labels(truth, len(x), classes)
             losses = _surprise(logits)[np.arange(len(x)), truth]  # (B,)
             seen_here.append((losses, logits.argmax(1) == truth, truth, classes))
     parts = [batch for of_rank in (group or Group()).gather(seen_here) for batch in of_rank]
-    if not parts:
-        raise ValueError("evaluate: batches is empty; give at least one batch")
+    if not any(len(losses) for losses, *_ in parts):
+        raise ValueError("evaluate: batches hold no image; give at least one")
     losses, hit, label = (np.concatenate([part[i] for part in parts]) for i in range(3))
     classes = parts[0][3]
     seen = np.bincount(label, minlength=classes)  # (K,)
@@ -103,7 +103,11 @@ def _surprise(logits: np.ndarray) -> np.ndarray:
     return np.log(np.exp(shifted).sum(1, keepdims=True)) - shifted
 
 
-def _require_labels(labels: np.ndarray, classes: int) -> None:
+def _require_labels(labels: np.ndarray, count: int, classes: int) -> None:
+    if labels.shape != (count,):
+        raise ValueError(
+            f"evaluate: labels must be ({count},), a class for each image, got {labels.shape}"
+        )
     if labels.size and not (0 <= labels.min() and labels.max() < classes):
         raise ValueError(
             f"evaluate: labels must lie in 0…{classes - 1}, got values from {labels.min()} to "

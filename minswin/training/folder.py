@@ -24,6 +24,7 @@ from minswin.training.learnt import require_same_images
 from minswin.training.progress import Journal
 from minswin.training.ranks import require_same_weights
 from minswin.training.run import Run, Totals
+from minswin.training.settings import Settings
 from minswin.version import VERSION
 
 LOG, CURVES = "log.jsonl", "curves.png"
@@ -141,6 +142,16 @@ def _require_same_bits(run: Run, info: Mapping[str, Any], file: Path) -> None:
     if run.teaching is not None:
         run.teaching.require_same_teacher(info["teacher"])
     require_same_images(run.train_set, info, run.split, who="train", run=file)
+
+
+def require_apart(settings: Settings) -> None:
+    """Raise where a run would lie among its pictures, of which its files would be some."""
+    folder, pictures = settings.folder.resolve(), Path(settings.data).resolve()
+    if settings.data not in NAMES and pictures in (folder, *folder.parents):
+        raise ValueError(
+            f"train: the run would be kept in {settings.folder}, among the pictures of "
+            f"{settings.data}, and its files be taken for some; choose another folder with --out"
+        )
 
 
 def require_unused(folder: Path) -> None:

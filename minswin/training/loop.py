@@ -20,7 +20,7 @@ from minswin.distributed import Group
 from minswin.replacing import require_folder
 from minswin.training.alone import alone_in
 from minswin.training.checkpoints import BEST, LAST, Checkpoint, find_run, read_checkpoint
-from minswin.training.folder import CURVES, LOG, Folder, require_unused
+from minswin.training.folder import CURVES, LOG, Folder, require_apart, require_unused
 from minswin.training.learnt import place_of, require_folder_of
 from minswin.training.progress import Progress, read_journal
 from minswin.training.ranks import require_same_run, require_same_start
@@ -55,6 +55,8 @@ def train(
     group: of ranks (distributed.py) that all call this; they share each batch, and give the
     numbers of one process up to the rounding of sums. Rank 0 alone writes.
     """
+    if not isinstance(settings, Settings):
+        raise TypeError(f"train: settings must be Settings, got {type(settings).__name__}")
     group = group or Group()
     with ExitStack() as held:
         group.lead(partial(_take, held, settings, overwrite))
@@ -91,6 +93,7 @@ def resume(
 
 def _take(held: ExitStack, settings: Settings, overwrite: bool) -> None:
     """Make sure of the folder of a new run."""
+    require_apart(settings)
     require_folder(settings.folder, who="train")
     held.enter_context(alone_in(settings.folder, who="train"))
     if not overwrite:

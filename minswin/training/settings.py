@@ -200,10 +200,12 @@ class Settings:
     def __post_init__(self) -> None:
         check_precision(self.precision, self.device)
         for entry in fields(self):
+            if isinstance(value := getattr(self, entry.name), os.PathLike):
+                object.__setattr__(self, entry.name, os.fspath(value))  # it is frozen
             _check(entry.name, getattr(self, entry.name), entry.metadata)
             if isinstance(entry.default, bool):
                 value = switch("Settings", entry.name, getattr(self, entry.name))
-                object.__setattr__(self, entry.name, value)  # it is frozen
+                object.__setattr__(self, entry.name, value)
         if self.model_settings is not None:
             own = {name: plain(value) for name, value in self.model_settings.items()}
             object.__setattr__(self, "model_settings", own)
@@ -242,7 +244,13 @@ class Settings:
 
 def _check(name: str, value: Any, about: Any) -> None:
     allowed = about["allowed"]
-    if allowed is None or (value is None and about["unset"]):
+    if value is None and about["unset"]:
+        return
+    if allowed is None:
+        by_name = name == "model_settings"
+        if not isinstance(value, Mapping if by_name else (str, bool)):
+            kind = "values by name" if by_name else "a text"
+            raise TypeError(f"Settings: {name} must be {kind}, got {type(value).__name__}")
         return
     if isinstance(allowed, (Range, Sets)):
         if not allowed.holds(value):
@@ -257,13 +265,14 @@ def usual(name: str) -> dict[str, Any]:
     return {data: recipe.get(name, default) for data, recipe in RECIPES.items()}
 
 
-def recipe(data: str = "shapes", **overrides: Any) -> Settings:
+def recipe(data: str | os.PathLike[str] = "shapes", **overrides: Any) -> Settings:
     """The settings that suit a set of data, with `overrides` instead of some of them.
 
     With other `epochs` the warm-up keeps its share of them; with a small `count` at most a tenth
     of the images is held out, as of a folder of pictures. The model is that of `weights`, if any.
     """
     known = {entry.name: entry.metadata for entry in fields(Settings)}
+    data = os.fspath(data) if isinstance(data, os.PathLike) else data
     _check("data", data, known["data"])
     unknown = sorted(overrides.keys() - known.keys())
     if unknown:

@@ -25,7 +25,14 @@ from minswin.weights.recognise import (
     settings_of,
 )
 from minswin.weights.rename import rename
-from minswin.weights.state import Source, Weights, listed, read_source, weights_of_run
+from minswin.weights.state import (
+    Source,
+    Weights,
+    listed,
+    read_source,
+    require_no_checkpoint,
+    weights_of_run,
+)
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # counted, not learnt
 
@@ -44,6 +51,7 @@ def convert(
     weights tell (see weights.rename); None: names stay as they are   key: see read_weights
     Gives a line about what was done, and one about each thing that the new file does not keep.
     """
+    require_no_checkpoint(out, who="convert")
     read = read_source(source, who="convert", key=key)
     arrays, lines = read.arrays, ["names as they were"]
     if to is not None:

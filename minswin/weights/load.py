@@ -67,6 +67,10 @@ def load(
     source = read_source(weights, key=key)
     if isinstance(model, str):
         model = create_model(model, **settings)
+    elif not isinstance(model, Layer):
+        raise TypeError(
+            f"load: model must be a name or a model of minswin, got {type(model).__name__}"
+        )
     elif settings:
         raise ValueError(f"load: {', '.join(settings)} are for a model that is built by name")
     return load_source(model, source, head=head, resize=resize, tell=tell)

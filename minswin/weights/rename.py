@@ -39,6 +39,11 @@ def rename(
             f"rename: {source} has no {listed(known.unknown)} in a {known.family}; is it of "
             "another implementation? See weights.dialect"
         )
+    if model is not None and model.family != known.family:
+        raise ValueError(
+            f"rename: the weights are of a {known.family}, and the model is a "
+            f"{model.family or type(model).__name__}; give the model that they are of, or none"
+        )
     known.facts()
     if target == MINSWIN:
         return known.weights

@@ -97,6 +97,19 @@ def weights_of_run(state: Arrays) -> Arrays:
     return weights
 
 
+def require_no_checkpoint(path: Path | str, *, who: str) -> None:
+    """Raise where a checkpoint of `minswin train` lies: without it the run could not go on."""
+    try:
+        file = read_file(path, prefixes=())
+    except (ValueError, OSError):
+        return
+    if "minswin" in file.metadata and any(name.startswith("weights/") for name in file.arrays):
+        raise ValueError(
+            f"{who}: {path} is a checkpoint, without which its run could not go on; name another "
+            "file"
+        )
+
+
 def listed(names: Collection[str]) -> str:
     """The first names, and how many they are where that is not all of them."""
     more = f", … ({len(names):,})" if len(names) > 5 else ""

@@ -103,6 +103,7 @@ def read_file(
 ) -> Weights:
     """Like read_weights, with all that the file tells about its arrays."""
     path = _plain_file(Path(path))
+    prefixes = (prefixes,) if isinstance(prefixes, str) else prefixes
     try:
         weights = _read_shards(path, key) if is_index(path) else _read_one(path, key)
     except BadFile as error:
@@ -250,17 +251,15 @@ def save_weights(
     `wrapper` puts the arrays of a .pth file under a name, as {"model": ...}; `metadata` are texts
     for a .safetensors file. An older file is replaced in one move, or stays as it was.
     """
-    path = Path(path)
-    form = FORMATS.get(path.suffix)
-    if form is None:
-        raise ValueError(
-            f"save_weights: {path} ends in '{path.suffix}', expected one of {', '.join(FORMATS)}"
-        )
+    path, form = Path(path), format_of(path, who="save_weights")
     if (wrapper is not None and form != "torch") or (metadata and form != "safetensors"):
         raise ValueError(
             f"save_weights: {path} cannot hold {'a wrapper' if wrapper else 'metadata'}; "
             "wrapper goes with .pth, metadata with .safetensors"
         )
+    wrong = [x for pair in (metadata or {}).items() for x in pair if not _is_text(x)]
+    if wrong:
+        raise TypeError(f"save_weights: metadata must be texts by name, got {wrong[0]!r}")
     arrays = _writable(path, state, form)
     writers: dict[str, Callable[[IO[bytes]], None]] = {
         "safetensors": lambda out: write_safetensors(out, arrays, metadata or {}),
@@ -271,15 +270,31 @@ def save_weights(
         writers[form](out)
 
 
+def _is_text(value: object) -> bool:
+    """Whether UTF-8 can write it: half of a surrogate pair is no character."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def format_of(path: str | os.PathLike[str], *, who: str) -> str:
+    """The format that the ending of a file says; who: begins the message of the error."""
+    ending = Path(path).suffix
+    if ending not in FORMATS:
+        ends = f"ends in '{ending}'" if ending else "has no ending"
+        raise ValueError(f"{who}: {path} {ends}, expected one of {', '.join(FORMATS)}")
+    return FORMATS[ending]
+
+
 def _writable(path: Path, state: Mapping[str, Array], form: str) -> dict[str, np.ndarray]:
     kinds = (TORCH_KINDS if form == "torch" else frozenset(STORED)) - {"bfloat16"}
     if form == "safetensors":
         kinds -= {"complex64", "complex128"}
+    if not isinstance(state, Mapping):
+        raise TypeError(f"save_weights: expected arrays by name, got {type(state).__name__}")
     if not state:
         raise ValueError(f"save_weights: there are no arrays to write to {path}")
     arrays = {}
     for name, value in state.items():
-        if not isinstance(name, str) or not name or "\0" in name or name == "__metadata__":
+        if not _is_text(name) or not name or "\0" in name or name == "__metadata__":
             raise ValueError(f"save_weights: {name!r} cannot be the name of an array in {path}")
         array = as_array(value, who="save_weights", name=name)
         if array.dtype.name not in kinds:
