@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 from minswin.arrays import Array
-from minswin.kernels.cpu.compiled import compiled
-from minswin.kernels.cpu.logits import probabilities, undo_probabilities
-from minswin.kernels.cpu.products import multiply, padded, rooms
+from minswin.kernels.cpu.compiled import compiled, written_out
+from minswin.kernels.cpu.in_registers import probabilities, product, undo_probabilities
+from minswin.kernels.cpu.products import padded, rooms
 from minswin.kernels.cpu.simd import (
     LANES,
     LINE,
@@ -48,7 +48,7 @@ def backward_room(N: int, M: int, d: int, e: int, dtype: Any, heads: int = 1) ->
     return rooms([q, q, k, v, y, y, q, k, v, logits, logits, max(Np, dp, ep)], dtype)
 
 
-@compiled
+@written_out
 def head_forward(
     Qt: Any, K: Any, V: Any, Bt: Any, Y: Any, pt: Any, zero: Any, N: int, M: int, d: int, e: int
 ) -> None:
@@ -63,10 +63,10 @@ def head_forward(
     for i in range(0, N, TILE):
         width, queries = min(TILE, Np - i), min(TILE, N - i)
         probabilities(K, (qt, qt0 + i, qtr), (b, b0 + i, br), (pt, 0, width), M, d, width)
-        multiply((pt, 0, 1, width), V, nothing, (y, y0 + i * yr, yr), queries, M, ep)
+        product((pt, 0, 1, width), V, nothing, (y, y0 + i * yr, yr), queries, M, ep)
 
 
-@compiled
+@written_out
 def head_backward(
     Q: Any, Qt: Any, K: Any, V: Any, Bt: Any, dY: Any, dYt: Any,
     dQ: Any, dK: Any, dV: Any, dBt: Any, pt: Any, dst: Any, zero: Any,
@@ -88,9 +88,9 @@ def head_backward(
         if dbr:  # somebody wants to know
             _add_rows(dst, M, width, db, db0 + i, dbr)
         # Y = P v, then q kᵀ
-        multiply((pt, 0, width, 1), (dy, dy0 + i * dyr, dyr), of_v, dV, M, queries, ep)
-        multiply((dst, 0, width, 1), (q, q0 + i * qr, qr), of_k, dK, M, queries, dp)
-        multiply((dst, 0, 1, width), K, nothing, (dq, dq0 + i * dqr, dqr), queries, M, dp)
+        product((pt, 0, width, 1), (dy, dy0 + i * dyr, dyr), of_v, dV, M, queries, ep)
+        product((dst, 0, width, 1), (q, q0 + i * qr, qr), of_k, dK, M, queries, dp)
+        product((dst, 0, 1, width), K, nothing, (dq, dq0 + i * dqr, dqr), queries, M, dp)
 
 
 @compiled
