@@ -64,6 +64,7 @@ def explain(
     beside: runs of other models, or weights of the package, whose features are drawn beside
     tell: is given what is being done
     """
+    beside = (beside,) if isinstance(beside, (str, Path)) else beside
     require_replaceable(out, who="explain", besides=(image, weights, *beside))
     tell("reading the model and the images")
     try:

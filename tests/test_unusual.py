@@ -15,9 +15,13 @@ from tiny_training import install, tiny_settings
 
 from minswin import cli, create_model, data
 from minswin.crosscheck import folder
+from minswin.crosscheck import recipe as recipe_of_traces
+from minswin.crosscheck.names import read_names
 from minswin.crosscheck.trace import trace
+from minswin.explain import explain
 from minswin.training import Settings, evaluate, load_trained_model, recipe, resume, train
 from minswin.training.checkpoints import BEST, LAST, export
+from minswin.training.classifiers import published_classifier
 from minswin.weights import convert, load, read_weights, rename, save_weights
 
 TINY = {"embed_dim": 6, "depths": (1,), "num_heads": (2,), "window_size": 2, "img_size": 8}
@@ -187,6 +191,16 @@ WORDS = {
         place, split="test", size=2.5
     ),
     "load: cuts must be texts by class": lambda place: data.list_pictures(place, cuts={"red": 5}),
+    "load: size and cuts are for a folder of pictures, not for shapes": lambda _: data.load(
+        "shapes", split="test", count=3, size=8
+    ),
+    "trace: dtypes is empty; give one or more": lambda _: trace(
+        lambda dtype: None, np.zeros((1, 3, 8, 8)), np.zeros(1, int), dtypes=()
+    ),
+    "trace: image must hold one image or more, (B, 3, H, W), got (1, 1)": lambda _: trace(
+        lambda dtype: None, [[1]], [0]
+    ),
+    "labels: classes must be a positive int, got 0": lambda _: recipe_of_traces.labels(3, 0),
     "statistics: there is no image in mine": lambda _: data.statistics(nameless()),
     "Dataset.split: holdout must be a positive int, got 1.5": lambda _: images().split(1.5, rng=0),
     "Batches: seed must be an int of 0 or more, got -1": lambda _: data.Batches(
@@ -226,6 +240,25 @@ def test_an_array_that_is_a_text_is_told_without_advice_to_unpickle(tmp_path: Pa
     (tmp_path / "a.npy").write_text("hello")
     with pytest.raises(ValueError, match=r"^it begins with b'hello', which no .npy file does$"):
         folder.load_array(tmp_path / "a.npy")
+
+
+def test_a_map_that_cannot_be_read_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes("ä = b".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^compare: the map \S+latin is no text in UTF-8; save"):
+        read_names(tmp_path / "latin")
+    with pytest.raises(ValueError, match=r"^compare: the map \S+ cannot be read: there is no \S+"):
+        read_names(tmp_path / "no")
+
+
+def test_weights_of_another_model_are_told_in_whole_sentences(run: Path) -> None:
+    save_weights(run / "w.npz", create_model("swin_shapes", rng=0).state_dict())
+    with pytest.raises(ValueError, match=r"it fits swin_shapes; 'minswin info \S+' says which"):
+        published_classifier("vit_cifar", run / "w.npz")
+
+
+def test_one_run_beside_may_be_a_text(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="explain: there is no checkpoint nosuch; expected"):
+        explain(None, tmp_path / "a.html", beside="nosuch")
 
 
 def test_an_ending_that_is_none_is_called_so(tmp_path: Path) -> None:

@@ -46,8 +46,11 @@ def read_names(path: Path | str) -> list[tuple[str, str]]:
     """
     try:
         text = opening.read_text(path, who="compare", encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"compare: the map {path} cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"compare: the map {path} is no text in UTF-8; save it as one") from None
+    except (OSError, ValueError) as error:
+        why = str(error).removeprefix("compare: ")
+        raise ValueError(f"compare: the map {path} cannot be read: {why}") from None
     pairs = _of_json(path, text) if text.lstrip().startswith("{") else _of_lines(path, text)
     if not all(isinstance(name, str) for pair in pairs for name in pair):
         raise ValueError(f"compare: {path} must map names to names")

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from minswin.arguments import whole
 from minswin.arrays import Array
 from minswin.layers import Layer
 from minswin.layers.loading import left_out
@@ -72,7 +73,7 @@ def images(batch: int, channels: int, size: tuple[int, int], dtype: Any = np.flo
 
 def labels(batch: int, classes: int) -> np.ndarray:
     """The labels (B,) of the recipe: the numbers of "labels" modulo the classes."""
-    return integers("labels", batch) % classes
+    return integers("labels", batch) % whole("labels", "classes", classes)
 
 
 def weights(state: Mapping[str, Array], dtype: Any = np.float64) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from minswin import kernels, ops
 from minswin.arguments import checks_switches
-from minswin.arrays import Array
+from minswin.arrays import Array, as_array
 from minswin.autograd import Tensor
 from minswin.crosscheck import recipe
 from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
@@ -54,7 +54,10 @@ def trace(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"trace: optimizer must be one of {', '.join(OPTIMIZERS)}")
+    image, labels = as_array(image), as_array(labels)
     _require_batch(image, labels)
+    if not dtypes:
+        raise ValueError("trace: dtypes is empty; give one or more, such as float64")
     if steps < 0:
         raise ValueError(f"trace: steps must be 0 or more, got {steps}")
     more = {"clip": clip, "warmup": warmup, "smoothing": smoothing or None, "ema": ema}
@@ -89,7 +92,7 @@ def trace(
         arrays |= {AFTER + n: p.data for n, p in model.named_parameters() if steps}
         found = found or Trace(told, record.steps, build=build)
         found.arrays[dtype] = arrays
-    assert found is not None, "trace: dtypes is empty"
+    assert found is not None
     found.off = _off(found)
     return found
 

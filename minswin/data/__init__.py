@@ -70,7 +70,7 @@ def load(
     download: bool = False,
     seed: int = 0,
     count: int | None = None,
-    size: int = 32,
+    size: int = cifar.SIDE,
     cuts: Mapping[str, str] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Dataset:
@@ -93,6 +93,8 @@ def load(
         raise ValueError(
             f"load: name is {name!r}, expected one of {', '.join(NAMES)}, or a folder{meant}"
         )
+    if size != cifar.SIDE or cuts is not None:
+        raise ValueError(f"load: size and cuts are for a folder of pictures, not for {name}")
     if split not in COUNTS:
         raise ValueError(f"load: split is {split!r}, expected 'train' or 'test'")
     if name == "shapes":

@@ -135,7 +135,9 @@ def load_published(
     try:
         load_source(net, source, tell=tell)
     except ValueError as error:
-        raise ValueError(f"{error} 'minswin info {weights}' says which model it fits") from None
+        joint = " " if str(error).endswith(".") else "; "
+        said = f"{error}{joint}'minswin info {weights}' says which model it fits"
+        raise ValueError(said) from None
     learnt = source.training_data
     if learnt is not None:
         statistics_ = tuple(learnt["mean"]), tuple(learnt["std"])
