@@ -41,6 +41,10 @@ class Ground(Pass):
     def __init__(self, truth: Trace, have: Have, *, images: int | None = None) -> None:
         super().__init__(truth, have, images)
         self.models = {dtype: frozen(model_of(truth, dtype, have)) for dtype in DTYPES}
+        self.weights = {
+            dtype: {n: p.data for n, p in model.named_parameters()}
+            for dtype, model in self.models.items()
+        }
         self.layers = {dtype: dict(model.named_layers()) for dtype, model in self.models.items()}
         self.values: dict[str, dict[str, Array]] = {dtype: {} for dtype in DTYPES}
         if images is not None:

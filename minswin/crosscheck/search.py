@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from minswin.crosscheck.edits.loading import Loaded, loadings
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.texts import Edit, Several, Text
-from minswin.crosscheck.ground import frozen, unchecked
+from minswin.crosscheck.ground import unchecked
 from minswin.crosscheck.idle import edits_that_run, texts_that_matter
 from minswin.crosscheck.precision import SINGLE
 
@@ -134,11 +135,11 @@ class Search:
         key = dtype, shape_of(layer_at(model, self.site.path))
         if key not in self.by_shape:
             own = dict(model.eval().named_parameters())
-            for name, p in self.site.ground.models[dtype].named_parameters():
-                if own[name].shape != p.shape:
+            for name, weights in self.site.ground.weights[dtype].items():
+                if own[name].shape != weights.shape:
                     raise ValueError(name)
-                own[name].data = p.data
-            self.by_shape[key] = self.site.value(dtype, frozen(model))
+                own[name].data = weights
+            self.by_shape[key] = self.site.value(dtype, model)
         return self.by_shape[key]
 
     def fits(self, edit: Any, value: Array) -> bool:
@@ -293,9 +294,31 @@ class Search:
         likeliest = [e for e in different if id(e) not in near]
         together = sorted(itertools.combinations(likeliest, 2), key=lambda p: p[0].rank + p[1].rank)
         on_top = itertools.product((e for e, _ in chosen), different)
+        may_be = self._may_be_one_of_two()
         for first, second in itertools.chain(on_top, together[:MOST_PAIRS]):
-            if first is not second and not overlap(first, second):
+            if first is not second and not overlap(first, second) and may_be(first, second):
                 yield Several(first, second)
+
+    def _may_be_one_of_two(self) -> Callable[[Any, Any], bool]:
+        """Whether two edits that were tried change what is wrong, and leave what is right."""
+        own, theirs = self.right, self.site.theirs
+        if own.shape != theirs.shape:
+            return lambda a, b: True
+        wrong = np.abs(own - self._as_masked(own)) > WORSE * self.least
+
+        @cache
+        def not_by(edit: int) -> Array:  # what is wrong and not changed
+            return wrong & (np.abs(self.tried[edit][1] - own) <= EQUAL * rms(own))
+
+        @cache
+        def spares(edit: int) -> bool:
+            return bool((wrong | (np.abs(self.tried[edit][1] - own) < WORSE**2 * self.least)).all())
+
+        def may_be(a: Any, b: Any) -> bool:
+            a, b = id(a), id(b)
+            return spares(a) and spares(b) and not (not_by(a) & not_by(b)).any()
+
+        return may_be
 
     def _different(self) -> list[Any]:
         """The likely edits that were tried, one for each value, the likeliest first."""
