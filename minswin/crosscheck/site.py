@@ -150,18 +150,20 @@ class Site(Trial):
             return result
 
         layers = self.ground.layers[dtype] if mine else dict(model.named_layers())
-        step, names = see, None
+        steps: tuple[Any, ...] = (None, see)  # what is looked at where no layer makes the tensor
+        names = None
         if not self.is_of_layers:
-            step = Recording(model, hold=hold, known=self._in_front(dtype), brief=True)
-            step._layers = self._paths[dtype] if mine else {id(x): n for n, x in layers.items()}
-            names = step.steps
-        with self._plain(dtype, step), self._stubbed(layers, dtype, names, (found, whole)):
-            try:
-                result = layers[self.call.path](*self._arguments[dtype])
-            except _Reached:
+            record = Recording(model, hold=hold, known=self._in_front(dtype), brief=True)
+            record._layers = self._paths[dtype] if mine else {id(x): n for n, x in layers.items()}
+            steps, names = (record,), record.steps
+        for step in steps:
+            with self._plain(dtype, step), self._stubbed(layers, dtype, names, (found, whole)):
+                try:
+                    result = layers[self.call.path](*self._arguments[dtype])
+                except _Reached:
+                    return found[0]
+            if found:
                 return found[0]
-        if found:
-            return found[0]
         if isinstance(result, Tensor) and result.shape == self.theirs.shape:
             others.append(result.data)
         off = [float(np.mean(np.abs(x - self.theirs))) for x in others]
@@ -195,7 +197,8 @@ class Site(Trial):
                 stack.enter_context(around(self.repeats[dtype]))
             if step is not None:
                 stack.enter_context(around(step))
-            stack.enter_context(around(spell_out))
+            if step is not None or not self.looks_up:  # to look up spells out as well
+                stack.enter_context(around(spell_out))
             try:
                 yield
             finally:
@@ -339,11 +342,13 @@ class Repeats:
     def __call__(
         self, go: Run, definition: Any, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
-        if any(reaches(definition, f) for f in EDITED):
-            return go(definition, inputs, settings)
-        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        for f in EDITED:
+            if reaches(definition, f):
+                return spell_out(go, definition, inputs, settings)
+        if getattr(definition, "__name__", "") == "attention":
+            return spell_out(go, definition, inputs, settings)
         try:
-            key = (definition, *map(self._named, arrays), *settings.items())
+            key = (definition, *map(self._named, inputs), *settings.items())
             found = self.kept.get(key)
         except TypeError:  # a setting that is an array
             return go(definition, inputs, settings)
@@ -356,18 +361,26 @@ class Repeats:
             self.kept[key] = result.data
             self.bytes += result.data.nbytes
             self.alive[id(result.data)] = result.data
-            for x in arrays:
+            for x, table in map(_array, inputs):
                 if isinstance(x, np.ndarray) and id(x) not in self.alive:
                     self.alive[id(x)] = x
-                    if x.nbytes <= SMALL:
+                    if table:
                         self.small.setdefault(_content(x), id(x))
         return result
 
     def _named(self, x: Any) -> Any:
+        x, table = _array(x)
         if not isinstance(x, np.ndarray):
             return x
-        known = id(x) in self.alive or x.nbytes > SMALL
+        known = not table or id(x) in self.alive
         return "array", id(x) if known else self.small.get(_content(x), id(x))
+
+
+def _array(x: Any) -> tuple[Any, bool]:
+    """The array of an input, and whether it is a table or a number, which no operation gave."""
+    if isinstance(x, Tensor):
+        return x.data, x.data.size == 1
+    return x, isinstance(x, np.ndarray) and x.nbytes <= SMALL
 
 
 def _content(x: np.ndarray) -> Any:
