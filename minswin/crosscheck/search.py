@@ -37,9 +37,9 @@ EQUAL = 1e-10  # of the size: two edits that are nearer give equal numbers
 WORSE = 64  # times: how much larger than ours the rounding of an edited text may count
 # they build nothing that a port has
 ASIDE = ("registry", "initialize", "arguments", ".base", "building", "parameters")
-NEAREST = 12  # single edits on top of which a second one is tried
+NEAREST = 8  # single edits on top of which a second one is tried
 LIKELY = 3  # the rank up to which an edit is one of two
-MOST_PAIRS = 3000  # of the likeliest
+MOST_PAIRS = 2000  # of the likeliest
 
 
 @dataclass
@@ -134,12 +134,12 @@ class Search:
             model = build(np.dtype(dtype))
         key = dtype, shape_of(layer_at(model, self.site.path))
         if key not in self.by_shape:
-            own = dict(model.eval().named_parameters())
+            own = dict(model.named_parameters())
             for name, weights in self.site.ground.weights[dtype].items():
                 if own[name].shape != weights.shape:
                     raise ValueError(name)
                 own[name].data = weights
-            self.by_shape[key] = self.site.value(dtype, model)
+            self.by_shape[key] = self.site.value(dtype, model.eval())
         return self.by_shape[key]
 
     def fits(self, edit: Any, value: Array) -> bool:
