@@ -4,6 +4,7 @@ nothing writes to is not waited for long.
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import threading
@@ -220,3 +221,63 @@ def test_a_fifo_is_not_a_shard_of_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "a.safetensors"}}')
     with pytest.raises(FileNotFoundError, match=r"and a\.safetensors cannot be found beside it"):
         read_weights(tmp_path / "model.safetensors.index.json")
+
+
+# ── one place ────────────────────────────────────────────────────────────────────────────────────
+
+# What opens files elsewhere, and why that waits for nobody.
+ELSEWHERE = {
+    "bench/clock.py": "of the system",
+    "bench/machine.py": "of the system",
+    "cli/__init__.py": "writes to nowhere",
+    "crosscheck/fingerprints.py": "of the package",
+    "crosscheck/folder.py": "np.load maps by name what open_file has looked at",
+    "crosscheck/probes/files.py": "of what is_file has looked at",
+    "data/archives.py": "of a file that is open",
+    "data/cifar.py": "writes a temporary, and reads what is_file has looked at",
+    "data/pictures.py": "of a file that is open",
+    "distributed.py": "writes to nowhere",
+    "kernels/cpu/compiled.py": "of numba's cache",
+    "kernels/gpu/launch.py": "of the package",
+    "look/page/write.py": "of the package",
+    "opening.py": "the place",
+    "replacing.py": "of temporaries",
+    "training/alone.py": "a folder",
+    "training/checkpoints.py": "of what is_file has looked at",
+    "training/progress.py": "appends to the log of a run",
+    "weights/files/__init__.py": "writes a temporary",
+    "weights/files/archive.py": "of a file that is open",
+    "weights/files/entries.py": "of what _plain_file has looked at",
+    "weights/files/npz.py": "writes into a file that is open",
+    "weights/files/torch_write.py": "writes into a file that is open",
+}
+READERS = {"open", "read_text", "read_bytes", "load", "fromfile", "ZipFile"}
+OURS = {"opening", "json", "onnx"}  # json.load takes an open file, onnx.load what was looked at
+
+
+def opens(source: str) -> bool:
+    """Whether a file calls what opens a file by its name."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        of = node.func
+        owner = (
+            of.value.id if isinstance(of, ast.Attribute) and isinstance(of.value, ast.Name) else ""
+        )
+        name = getattr(of, "attr", getattr(of, "id", ""))
+        of_numpy = name not in ("load", "fromfile") or owner == "np"
+        if name in READERS and owner not in OURS and of_numpy:
+            return True
+    return False
+
+
+def test_no_other_place_opens_files_of_users() -> None:
+    root = Path(opening.__file__).parent
+    found = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if opens(path.read_text("utf-8"))
+    }
+    assert found == set(ELSEWHERE)
+    assert opens("with open(path) as file: pass") and opens("Path(x).read_text()")
+    assert not opens("opening.read_text(x, who='a')") and not opens("weights.load(x)")
