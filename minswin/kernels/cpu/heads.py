@@ -141,7 +141,9 @@ def expect(
 ) -> None:  # fmt: skip
     """Ask for what `gather` reads or `scatter` writes next, while there is something to compute.
 
-    All parts in one call: a call for each takes four times as long.
+    A row begins anywhere in a line of the cache, so the heads end in one line more than they begin
+    in: for the last, d is larger by one. All parts in one call: a call for each takes four times as
+    long.
     """
     for part in range(parts):
         for t in range(0, d, LINE // itemsize(x)):

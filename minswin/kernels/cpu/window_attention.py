@@ -143,14 +143,14 @@ def _forward(
         gather(qkv, start + 2 * C, 3 * C, places[w], width, one, v, row)
         turn(q, row, qt, Np, Np, row)
         for j in range(0, width, d):
-            head = (channel + j) // d
+            head, reach = (channel + j) // d, d + (j + d == width)  # the last line ends later
             head_forward(
                 (qt, j * Np, Np), (k, j, row), (v, j, row),
                 (biases, (kinds[w] * heads + head) * N * Np, Np), (y_rows, j, row),
                 pt, zero, N, N, d, d,
             )  # fmt: skip
-            expect(qkv, ahead + j, 3 * C, places[next_w], d, C, 3)
-            expect(y, ahead_y + j, C, places[next_w], d, C, 1, to_write=True)
+            expect(qkv, ahead + j, 3 * C, places[next_w], reach, C, 3)
+            expect(y, ahead_y + j, C, places[next_w], reach, C, 1, to_write=True)
         scatter(y_rows, row, places[w], width, one, y, token * C + channel, C)
 
 
@@ -175,16 +175,16 @@ def _backward(
         turn(q, row, qt, Np, Np, row)
         turn(dy, row, dyt, Np, Np, row)
         for j in range(0, width, d):
-            head = (channel + j) // d
+            head, reach = (channel + j) // d, d + (j + d == width)  # the last line ends later
             head_backward(
                 (q, j, row), (qt, j * Np, Np), (k, j, row), (v, j, row),
                 (biases, (kinds[w] * heads + head) * N * Np, Np),
                 (dy, j, row), (dyt, j * Np, Np), (dq, j, row), (dk, j, row), (dv, j, row),
                 (of_image, head * N * Np, Np), pt, dst, zero, N, N, d, d,
             )  # fmt: skip
-            expect(qkv, ahead + j, 3 * C, places[next_w], d, C, 3)
-            expect(g, ahead_y + j, C, places[next_w], d, C, 1)
-            expect(dqkv, ahead + j, 3 * C, places[next_w], d, C, 3, to_write=True)
+            expect(qkv, ahead + j, 3 * C, places[next_w], reach, C, 3)
+            expect(g, ahead_y + j, C, places[next_w], reach, C, 1)
+            expect(dqkv, ahead + j, 3 * C, places[next_w], reach, C, 3, to_write=True)
         scatter(dq, row, places[w], width, scale, dqkv, start, 3 * C)
         scatter(dk, row, places[w], width, one, dqkv, start + C, 3 * C)
         scatter(dv, row, places[w], width, one, dqkv, start + 2 * C, 3 * C)
