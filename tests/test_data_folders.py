@@ -154,6 +154,14 @@ def test_what_cannot_be_a_set_is_refused_in_words(pictures: Path, tmp_path: Path
         read_folder(pictures, split="train", size=8)
 
 
+def test_a_class_that_is_a_copy_of_another_is_called_so(pictures: Path) -> None:
+    shutil.copytree(pictures / "blue", pictures / "sky")
+    with pytest.raises(
+        ValueError, match=r"all pictures of \S+sky are copies .* file as \S+blue/0\.p"
+    ):
+        list_pictures(pictures)
+
+
 def test_load_takes_the_path_of_a_folder_and_names_of_sets_come_first(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,12 @@ def list_pictures(
     for side, by_class in by_side.items():
         for number, name in enumerate(classes):
             files, place = [f for f in by_class[name] if f not in copies], roots[side] / name
+            if by_class[name] and not files:
+                first = by_class[name][0]
+                raise ValueError(
+                    f"load: all pictures of {place} are copies of others: {first} is the same file "
+                    f"as {copies[first]}; remove the class, or put other pictures in"
+                )
             parts = {side: files}
             if side == "all":
                 used[name] = (cuts or {}).get(name) or _cut(place, files)
