@@ -248,7 +248,8 @@ def _check(name: str, value: Any, about: Any) -> None:
         return
     if allowed is None:
         by_name = name == "model_settings"
-        if not isinstance(value, Mapping if by_name else (str, bool)):
+        is_switch = isinstance(Settings.__dataclass_fields__[name].default, bool)
+        if not is_switch and not isinstance(value, Mapping if by_name else str):
             kind = "values by name" if by_name else "a text"
             raise TypeError(f"Settings: {name} must be {kind}, got {type(value).__name__}")
         return
