@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -227,6 +227,26 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
     assert asked(b, [], d, met=True) == known
     later = [(name, False, rest) for name, _, rest in known]
     assert asked(b, [], d, met=False) == known + later
+
+
+def test_two_edits_are_tried_that_change_together_what_is_wrong_and_nothing_else() -> None:
+    def one(name: str) -> Any:
+        return SimpleNamespace(words=name, rank=2, cost=(2, 1))
+
+    given = {  # theirs is (1, 1, 3, 5), and ours four ones
+        "third": (1, 1, 3, 1), "fourth": (1, 1, 1, 5), "first": (2, 1, 3, 5),
+        "both": (1, 1, 9, 8), "third again": (1, 1, 7, 1),
+    }  # fmt: skip
+    search = Search.__new__(Search)
+    search.site = SimpleNamespace(theirs=np.array([1.0, 1, 3, 5]))
+    search.right, search.masks, search.least = np.ones(4), False, 1e-7
+    tried = [(one(name), np.array(value, float)) for name, value in given.items()]
+    search.tried = {id(edit): (edit, value) for edit, value in tried}
+    found = {frozenset(e.words for e in pair.edits) for pair in search.pairs()}
+    together = [("third", "fourth"), ("third again", "fourth")]
+    assert found == {frozenset(p) for p in [*together, *((n, "both") for n in given)]} - {
+        frozenset(("both",)), frozenset(("first", "both"))
+    }  # fmt: skip
 
 
 def test_an_edit_and_one_number() -> None:
