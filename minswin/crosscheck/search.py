@@ -128,14 +128,17 @@ class Search:
 
     def _value_of_built(self, dtype: str) -> Array | None:
         """What a model that is built anew gives, with the same weights; alike ones run once."""
-        build = self.site.ground.truth.build
+        build, weights_of = self.site.ground.truth.build, self.site.ground.weights[dtype]
         assert build is not None
         with unchecked(), undrawn():
             model = build(np.dtype(dtype))
         key = dtype, shape_of(layer_at(model, self.site.path))
         if key not in self.by_shape:
+            if model.parameter_count() > sum(weights.size for weights in weights_of.values()):
+                with unchecked():  # a block too many keeps its first weights
+                    model = build(np.dtype(dtype))
             own = dict(model.named_parameters())
-            for name, weights in self.site.ground.weights[dtype].items():
+            for name, weights in weights_of.items():
                 if own[name].shape != weights.shape:
                     raise ValueError(name)
                 own[name].data = weights
