@@ -69,3 +69,8 @@ def test_long_lines_are_continued_on_a_terminal_and_stay_one_line_in_a_pipe(monk
     assert lines[:2] == ["settings  a=1, b=2, c=3, d=4,", "          e=5, f=6"]
     assert lines[2:4] == ["", "short"] and max(map(len, lines)) == 30
     assert "".join(line.strip() for line in lines[4:]) == "x" * 70
+
+
+def test_what_tells_its_progress_can_be_asked_not_to() -> None:
+    assert cli._parser().parse_args(["train", "--quiet"]).quiet
+    assert not cli._parser().parse_args(["train"]).quiet

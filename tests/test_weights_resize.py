@@ -268,3 +268,10 @@ def test_what_is_of_no_square_and_not_told_is_refused_with_what_it_may_be() -> N
     positions = built("vit_cifar", {**VIT, "img_size": (8, 20)}).state_dict()
     with pytest.raises(ValueError, match=r"pos_embed has 10 places, .*: of 2×5, 5×2 or 1×10, 10×1"):
         load("vit_cifar", positions, resize="timm", **VIT)
+
+
+@pytest.mark.parametrize("name", ["swin_shapes", "vit_cifar_small"])
+def test_what_has_the_size_of_the_model_is_not_resized(name):
+    state, told = create_model(name, rng=1).state_dict(), []
+    loaded = load(name, state, resize="original", tell=told.append).state_dict()
+    assert told == [] and all(np.array_equal(loaded[n], x) for n, x in state.items())
