@@ -275,3 +275,9 @@ def test_what_has_the_size_of_the_model_is_not_resized(name):
     state, told = create_model(name, rng=1).state_dict(), []
     loaded = load(name, state, resize="original", tell=told.append).state_dict()
     assert told == [] and all(np.array_equal(loaded[n], x) for n, x in state.items())
+
+
+def test_a_rule_that_there_is_not_is_an_error():
+    state = create_model("swin_shapes", rng=1).state_dict()
+    with pytest.raises(ValueError, match="load: resize must be one of original, timm, got 'cubic'"):
+        load("swin_shapes", state, resize="cubic")
