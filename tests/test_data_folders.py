@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minswin import data
-from minswin.data import list_pictures, read_folder
+from minswin.data import folders, list_pictures, read_folder
 from minswin.data.dataset import statistics
 
 Image = pytest.importorskip("PIL.Image")
@@ -181,3 +181,11 @@ def test_statistics_are_those_of_all_pixels_or_the_known_ones(pictures: Path) ->
     assert statistics(data.load("shapes", split="test", count=9)) == data.STATISTICS["shapes"]
     images.images[...] = 7
     assert statistics(images)[1] == (1, 1, 1)
+
+
+def test_pictures_are_held_one_by_one_and_then_as_one_array(monkeypatch):
+    """A machine of 24,000 bytes, of which ten pictures of 20×20 take all, and eleven more."""
+    monkeypatch.setattr(folders.os, "sysconf", {"SC_PHYS_PAGES": 6, "SC_PAGE_SIZE": 4000}.get)
+    folders._require_memory(10, 20)
+    with pytest.raises(MemoryError, match="11 pictures of 20×20 take 26,400 bytes"):
+        folders._require_memory(11, 20)
