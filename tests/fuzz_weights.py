@@ -48,7 +48,8 @@ class TooSlow(BaseException):
 def _watch(event: str, args: tuple[object, ...]) -> None:
     if not _watched:
         return
-    if event.startswith(_FORBIDDEN) or (event == "open" and str(args[0]) != _watched):
+    other = event == "open" and not isinstance(args[0], int) and str(args[0]) != _watched
+    if event.startswith(_FORBIDDEN) or other:  # the opening of a descriptor was seen before
         _events.append(f"{event} {args!r:.80}")
 
 
