@@ -87,7 +87,7 @@ def test_almost_a_mistake_is_not_named() -> None:
         return s
 
     found = diagnosed(**{BLOCK + "scores": nearly})
-    assert not found.named and found.tried > 100
+    assert not found.causes and found.tried > 100
 
 
 @pytest.mark.parametrize(

@@ -104,11 +104,10 @@ def test_a_right_loop_is_right(optimizer: str, settings: dict[str, Any]) -> None
     assert found.passed, found.first
 
 
-@pytest.mark.parametrize(
-    "mistake",
-    MISTAKES + LATER + THIRD + REAL + FIFTH + SIXTH,
-    ids=lambda m: f"{m.family}: {m.name}",
-)
+EVERY = MISTAKES + LATER + THIRD + REAL + FIFTH + SIXTH
+
+
+@pytest.mark.parametrize("mistake", EVERY, ids=lambda m: f"{m.family}: {m.name}")
 def test_a_mistake_is_found_and_not_called_something_else(mistake: Mistake) -> None:
     found = outcome(mistake)
     assert found.first
