@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bench_results import RESULT, SMALL, lap
 
-from minswin.bench import contenders, peers, pictures, race, report, setups
+from minswin.bench import contenders, peers, pictures, race, report, run, setups
 from minswin.bench.children import Failed
 from minswin.bench.clock import spread
 from minswin.bench.setups import Setup
@@ -48,6 +48,37 @@ def test_a_race_of_our_own_contenders_measures_both():
         assert measured.start.parameters == parameters
         assert 0 < measured.start.imported <= measured.start.peak
         assert measured.train.median > 0 and measured.infer.median > 0
+
+
+def test_a_race_in_bfloat16_rounds_what_we_multiply_and_says_so():
+    exact, short = (
+        contenders.build("minswin", SMALL._replace(precision=precision), 1).infer()
+        for precision in ("float32", "bfloat16")
+    )
+    off = np.linalg.norm(short - exact) / np.linalg.norm(exact)
+    assert 1e-4 < off < 0.1
+    setup = SMALL._replace(precision="bfloat16")
+    assert report.race_table(setup, RESULT, 2, 1).splitlines()[0].endswith(" 1 round, bfloat16")
+
+
+def test_a_bench_gives_its_race_the_precision(monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "race", lambda names, setup, **_: seen.append(setup) or RESULT)
+    run.Bench(["cifar"], parts=["race"], precision="bfloat16").race()
+    assert [setup.precision for setup in seen] == ["bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "float16"}, "must be float32 or bfloat16, got 'float16'"),
+        ({"precision": "bfloat16"}, "is of the race alone"),
+        ({"precision": "bfloat16", "parts": ["race"], "contenders": ["reference"]}, "have none"),
+    ],
+)
+def test_a_precision_that_a_part_has_not_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        run.Bench(**settings)
 
 
 # ── contenders ────────────────────────────────────────────────────────────────────────────────────

@@ -158,7 +158,7 @@ sys.exit(pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", "-k", "multipli
 
 
 @pytest.mark.long
-def test_a_cpu_without_the_instruction_computes_the_same(tmp_path) -> None:
+def test_a_cpu_without_the_instruction_is_as_near(tmp_path) -> None:
     """The tests above once more, compiled for this CPU without AVX-512."""
     features = [f for f in get_host_cpu_features().split(",") if not f.startswith("+avx512")]
     environment = {"NUMBA_CPU_FEATURES": ",".join(features), "NUMBA_CACHE_DIR": str(tmp_path)}
@@ -207,6 +207,34 @@ def test_a_run_splits_its_batches_and_ends_near_the_exact_one(tmp_path, monkeypa
         assert array.dtype == np.float32
         assert np.linalg.norm(array - exact[name]) <= 0.1 * np.linalg.norm(exact[name]) + 0.05
     assert any(not np.array_equal(array, exact[name]) for name, array in short.items())
+
+
+def test_a_run_that_cannot_load_its_kernels_leaves_the_older_run_alone(
+    tmp_path, monkeypatch
+) -> None:
+    tiny_training.install(monkeypatch)
+    train(tiny_settings(tmp_path, epochs=1), quiet=True)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    monkeypatch.setattr(kernels, "_loaded", kernels._loaded - {"bfloat16"})
+    monkeypatch.setattr(kernels, "_numba", lambda: kernels._Numba(forbidden=True))
+    with pytest.raises(ValueError, match=r"'bfloat16' on a CPU needs numba's.*choose float32"):
+        train(tiny_settings(tmp_path, precision="bfloat16", epochs=1), overwrite=True, quiet=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_what_a_run_computed_with_is_written_down(tmp_path, monkeypatch) -> None:
+    tiny_training.install(monkeypatch)
+    train(tiny_settings(tmp_path, precision="bfloat16", epochs=1), quiet=True)
+    assert read_checkpoint(tmp_path).info["kernels"] == "bfloat16"
+
+
+def test_the_environment_does_not_choose_it_and_float32_is_not_inside_of_it(monkeypatch) -> None:
+    inside = pytest.raises(ValueError, match="in float32 cannot be inside of one in bfloat16")
+    with computing("bfloat16", "cpu"), inside, computing("float32", "cpu"):
+        pass
+    monkeypatch.setattr(kernels, "_environment", "bfloat16")
+    with pytest.raises(ValueError, match=r"MINSWIN_KERNELS: 'bfloat16' rounds.*--precision"):
+        ops.gelu(np.zeros(2, np.float32))
 
 
 def test_the_table_shows_what_is_short() -> None:

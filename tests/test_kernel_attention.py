@@ -61,7 +61,9 @@ def test_every_shape_of_bias_is_spread_and_its_gradient_collected(lead, rows, dt
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("keys", [8, 16])  # that fit in registers: with AVX2, with AVX-512
-@pytest.mark.parametrize(("N", "d", "e"), [(1, 1, 1), (16, 16, 16), (24, 7, 9), (77, 12, 20)])
+@pytest.mark.parametrize(
+    ("N", "d", "e"), [(1, 1, 1), (16, 16, 16), (64, 7, 9), (77, 12, 20), (80, 9, 4)]
+)
 def test_few_keys_whose_logits_stay_in_registers_equal_attention(N, d, e, keys, dtype):
     rng = np.random.default_rng(N + keys)
     q, k, v = (rng.standard_normal((2, 3, *s)) for s in ((N, d), (keys, d), (keys, e)))

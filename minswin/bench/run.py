@@ -60,12 +60,18 @@ class Bench:
         check_sides(self.sides)
         if rounds < 1:
             raise ValueError(f"bench: rounds must be 1 or more, got {rounds}")
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(f"bench: precision must be float32 or bfloat16, got {precision!r}")
+        if precision != "float32" and (set(parts) != {"race"} or "reference" in contenders):
+            raise ValueError(
+                f"bench: precision {precision} is of the race alone, the definitions have none; "
+                "give --race, and neither other parts nor --reference"
+            )
         self.parts, self.contenders, self.rounds = tuple(parts), tuple(contenders), rounds
         self.threads = cores() if threads is None else threads
         self.precision, self.out = precision, _writable(out)
         self.show, self._tell, self._start = show, tell, time.perf_counter()
         settings = {"threads": self.threads, "rounds": rounds, "contenders": self.contenders}
-        settings["precision"] = precision
         when = datetime.now().astimezone().isoformat(timespec="seconds")
         self.results: dict[str, Any] = {"when": when, "machine": machine(), "settings": settings}
 

@@ -19,6 +19,8 @@ PARTS_OF_BENCH = {
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.precision != "float32" and (options.device != "cpu" or options.scaling):
+        raise ValueError("bench: --precision is of the race on a CPU; give --race")
     if options.device != "cpu":
         return _bench_gpu(options)
     if options.scaling:

@@ -113,6 +113,11 @@ def chosen(array: Array) -> str:
             "kernels: the backend 'cupy' works on CuPy arrays, got a NumPy array; "
             "use kernels.using('numba'), or move the data to the GPU"
         )
+    if backend == "bfloat16" and _state.backend is None:
+        raise ValueError(
+            "MINSWIN_KERNELS: 'bfloat16' rounds what it multiplies, and nothing would say so; "
+            "choose it by precision (--precision bfloat16)"
+        )
     if backend in COMPILED and not on_cpu:
         raise ValueError(
             f"kernels: the backend {backend!r} works on NumPy arrays, got a CuPy array; "

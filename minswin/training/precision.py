@@ -9,14 +9,15 @@ The parameters are float32 in all of them (the "master weights"): each product m
 copy of its inputs. Norms, softmax, GELU, the loss and the optimizer never see a short number, and
 what is kept for backward is float32 but for those copies. A GPU's kernel of attention in windows
 multiplies float32 in all four, and uses no tensor cores. In float16 a CPU runs the definitions,
-slowly; in bfloat16 its linear layers and MLPs are short (kernels/cpu/bfloat16.py), no more.
+slowly. In bfloat16, whatever MINSWIN_KERNELS says, it runs kernels whose linear layers and MLPs
+are short and nothing else, and keeps no short copies (kernels/cpu/bfloat16.py).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -67,12 +68,14 @@ def computing(precision: str, device: str) -> Iterator[None]:
     """
     check_precision(precision, device)
     before = _state.precision
+    if precision == "float32" != before:
+        raise ValueError(f"computing: a block in float32 cannot be inside of one in {before}")
     how: AbstractContextManager[None] = nullcontext()
     on_cpu = gpu_number(device) is None
     if precision == "tf32":
         how = _tf32()
     elif precision == "bfloat16" and on_cpu:
-        how = kernels.using("bfloat16")
+        how = _short_kernels()
     elif precision != "float32":
         how = _short(_dtype(precision), on_cpu)
     with how:
@@ -81,6 +84,19 @@ def computing(precision: str, device: str) -> Iterator[None]:
             yield
         finally:
             _state.precision = before
+
+
+@contextmanager
+def _short_kernels() -> Iterator[None]:
+    with ExitStack() as block:
+        try:
+            block.enter_context(kernels.using("bfloat16"))
+        except (ImportError, ValueError) as error:
+            why = str(error).removeprefix("using: ")
+            raise type(error)(
+                f"precision 'bfloat16' on a CPU needs numba's kernels: {why}; or choose float32"
+            ) from None
+        yield
 
 
 def _dtype(precision: str) -> np.dtype[Any]:

@@ -87,8 +87,11 @@ class Run:
         if settings.weights and resumed is None:
             self.normalise_by(*begin_with(self.model, settings.weights, tell=tell))
         self.model.to(settings.device)
-        self.backend = kernels.chosen(next(self.model.parameters()).data)
-        with kernels.using(self.backend):  # raises now if they cannot be loaded
+        weights = next(self.model.parameters()).data
+        with self.computing():  # raises now if what it needs cannot be loaded
+            short = kernels.chosen(weights) == "bfloat16"
+        self.backend = "bfloat16" if short else kernels.chosen(weights)
+        with kernels.using(self.backend):  # raises now too
             pass
         self.late = settings.device != "cpu"  # updates are read some steps later (updates.py)
         whole = self.late or settings.precision == "float16"  # the batch is not split

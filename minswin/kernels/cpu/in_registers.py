@@ -1,7 +1,7 @@
-"""The steps of attention on few keys, whose logits become probabilities in the registers.
+"""The steps of attention on as many keys as half of the registers: there logits get probabilities.
 
 16 keys are 16 of the 32 registers of AVX-512: from the product to the probabilities nothing goes to
-memory. The logits of more keys do, between the product and the softmax of its columns. What is
+memory. The logits of other numbers do, between the product and the softmax of its columns. What is
 here becomes part of whoever calls it: a call with four arrays takes 10 ns, since each is seven
 arguments, and one of the panels 30, where a product of 16 × 16 × 16 takes 70.
 A head of 16 tokens and channels takes 224 ns so, and 306 with a call for each step; backward 514
