@@ -158,6 +158,19 @@ def test_a_failed_save_leaves_the_old_checkpoint_and_no_litter(saved, monkeypatc
     assert sorted(p.name for p in saved.parent.iterdir()) == ["last.json", "last.safetensors"]
 
 
+@pytest.mark.parametrize("damaged", [b"", b"[1]", b'{"minswin":', b"\xff"])
+def test_a_damaged_copy_for_human_eyes_keeps_no_run_from_saving(saved, damaged):
+    saved.with_suffix(".json").write_bytes(damaged)
+    save_checkpoint(saved, example(tiny_model(seed=1)))
+    assert json.loads(saved.with_suffix(".json").read_text()) == read_checkpoint(saved).info
+
+
+def test_an_empty_file_beside_it_is_nobodys(tmp_path):
+    (tmp_path / "best.json").touch()
+    save_checkpoint(tmp_path / BEST, example(tiny_model()))
+    assert (tmp_path / "best.json").stat().st_size
+
+
 def test_saving_into_a_missing_folder_is_an_error_of_the_system(tmp_path):
     with pytest.raises(OSError, match="cannot write"):
         save_checkpoint(tmp_path / "no" / LAST, example(tiny_model()))

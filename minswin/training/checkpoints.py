@@ -17,6 +17,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,19 +76,27 @@ def write_info(path: Path, info: dict[str, Any]) -> None:
 
 
 def require_own_info(path: Path, *, who: str) -> None:
-    """Raise where the .json beside `path`, which nobody has named, is another's."""
+    """Raise where the .json beside `path`, which nobody has named, is another's.
+
+    Beside weights of ours it is ours, damaged or not: no run ends because of its copy of them.
+    """
     beside = path.with_suffix(".json")
     if not os.path.lexists(beside):
         return
-    try:
-        told = json.loads(beside.read_bytes()) if beside.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict) or not (INFO <= told.keys() or _is_ours(path)):
+    if not _is_free(beside) and not _is_ours(path):
         raise FileExistsError(
             f"{who}: {path} would have what it is in {beside} beside it, and that file holds "
             "something else; move it away, or choose another name"
         )
+
+
+def _is_free(beside: Path) -> bool:
+    """Whether nothing lies in a .json, as after a full disk, or what a run wrote of itself."""
+    with suppress(OSError, ValueError, RecursionError):
+        text = beside.read_bytes() if beside.is_file() else b"null"
+        told = json.loads(text) if text else dict.fromkeys(INFO)
+        return isinstance(told, dict) and INFO <= told.keys()
+    return False
 
 
 def _is_ours(path: Path) -> bool:
