@@ -76,6 +76,24 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
             assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system forks no processes")
+def test_a_lock_ends_with_its_block_though_what_was_forked_in_it_lives_on(tmp_path):
+    """Such as the workers of a data loader that are not yet gone."""
+    program = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from minswin.training.alone import alone_in\n"
+        "with alone_in(Path(sys.argv[1]), who='train'):\n"
+        "    child = os.fork()\n"
+        "    if child == 0: sys.stdin.read(); os._exit(0)\n"
+        "print('left', flush=True); os.waitpid(child, 0)"
+    )
+    given = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(given, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"left\n"
+        with alone_in(tmp_path, who="train"):
+            assert other.poll() is None
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, None])
 def test_where_nothing_can_be_locked_nothing_is_said(tmp_path, monkeypatch, code):
     def refuse(*_: object) -> None:

@@ -21,7 +21,8 @@ HELD = (errno.EAGAIN, errno.EACCES)  # what the system says of a lock that anoth
 def alone_in(folder: Path, *, who: str) -> Iterator[None]:
     """Inside this block the folder, which is made if need be, is this process's.
 
-    The lock is the folder's own, not a file in it, and ends with the process, however that ends.
+    The lock is the folder's own, not a file in it, and ends with the process, however that ends;
+    where it is killed, with the last of the processes that it forked in the block.
     Where the system or the disk knows no such locks, as some networks' do not, nothing is held.
     A folder that was made here and has stayed empty is removed at the end.
     Raises BlockingIOError where another process is in such a block.
@@ -34,6 +35,8 @@ def alone_in(folder: Path, *, who: str) -> Iterator[None]:
         yield
     finally:
         if held is not None:
+            with suppress(OSError):  # closing alone leaves the lock to what was forked inside
+                fcntl.flock(held, fcntl.LOCK_UN)
             os.close(held)
         with suppress(OSError):  # it holds the run now
             for path in made:
@@ -41,7 +44,7 @@ def alone_in(folder: Path, *, who: str) -> Iterator[None]:
 
 
 def _lock(folder: Path, who: str) -> int | None:
-    """A descriptor that holds the lock until it is closed; None where there are no locks."""
+    """A descriptor that holds the lock; None where there are no locks."""
     if fcntl is None:
         return None
     try:
