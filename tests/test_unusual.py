@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from minswin.explain import explain
 from minswin.training import Settings, evaluate, load_trained_model, recipe, resume, train
 from minswin.training.checkpoints import BEST, LAST, export
 from minswin.training.classifiers import published_classifier
+from minswin.training.folder import require_apart
 from minswin.weights import convert, load, read_weights, rename, save_weights
 
 TINY = {"embed_dim": 6, "depths": (1,), "num_heads": (2,), "window_size": 2, "img_size": 8}
@@ -91,6 +93,22 @@ def test_a_run_is_not_kept_among_its_pictures(
     with pytest.raises(ValueError, match=r"kept in runs/pictures-\S+, among the pictures of \."):
         train(recipe(".", epochs=1))
     assert {path.name for path in pictures.iterdir()} == {"red", "green", "blue"}
+
+
+def test_a_run_may_lie_where_no_pictures_are_looked_for(
+    pictures: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside the folders of the two sides, and where a name begins with a dot."""
+    top = pictures.with_name("set")
+    shutil.copytree(pictures, top / "test")
+    pictures.rename(top / "train")
+    monkeypatch.chdir(top)
+    for place, out in (".", "runs/a"), (".", "test/.runs/a"), ("train", "train/red/.runs/a"):
+        require_apart(Settings(data=place, out=out))
+    for place, out in (".", "train/a"), (".", "test/red"), (".", "test"), ("train", "train"):
+        with pytest.raises(ValueError, match=f"kept in {out}, among the pictures of {place}, and"):
+            require_apart(Settings(data=place, out=out))
 
 
 @pytest.mark.skipif(not hasattr(os, "sysconf"), reason="the system does not tell its memory")

@@ -61,7 +61,7 @@ def list_pictures(
         raise TypeError("load: cuts must be texts by class, as an earlier listing has them")
     if not top.is_dir():
         raise FileNotFoundError(f"load: there is no folder {top}; give one that has classes in it")
-    roots = _roots(top)
+    roots = roots_of(top)
     by_side = {side: _classes_of(root) for side, root in roots.items()}
     classes = _common_classes(top, by_side)
     of_classes = [files for by_class in by_side.values() for files in by_class.values()]
@@ -92,7 +92,7 @@ def list_pictures(
     return Listing(classes, sides, left_out, used)
 
 
-def _roots(top: Path) -> dict[str, Path]:
+def roots_of(top: Path) -> dict[str, Path]:
     """The folders that hold those of the classes: of both sides, or one of "all"."""
     tests = [top / name for name in TESTS if _holds_folders(top / name)]
     if tests and _holds_folders(top / "train"):

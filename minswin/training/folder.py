@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minswin.data import NAMES
+from minswin.data.folders import roots_of
 from minswin.replacing import clear
 from minswin.training.checkpoints import (
     BEST,
@@ -145,9 +146,16 @@ def _require_same_bits(run: Run, info: Mapping[str, Any], file: Path) -> None:
 
 
 def require_apart(settings: Settings) -> None:
-    """Raise where a run would lie among its pictures, of which its files would be some."""
-    folder, pictures = settings.folder.resolve(), Path(settings.data).resolve()
-    if settings.data not in NAMES and pictures in (folder, *folder.parents):
+    """Raise where a run would lie among its pictures, of which its files would be some.
+
+    Beside the folders of two sides, or where a name begins with a dot, no pictures are looked for.
+    """
+    if settings.data in NAMES:
+        return
+    folder = settings.folder.resolve()
+    roots = [root.resolve() for root in roots_of(Path(settings.data)).values()]
+    below = [folder.relative_to(root).parts for root in roots if root in (folder, *folder.parents)]
+    if not all(any(part.startswith(".") for part in parts) for parts in below):  # not looked into
         raise ValueError(
             f"train: the run would be kept in {settings.folder}, among the pictures of "
             f"{settings.data}, and its files be taken for some; choose another folder with --out"
