@@ -130,6 +130,25 @@ def test_the_folder_of_a_run_is_known_again_by_any_path(
     assert capsys.readouterr().err.count("is taken for the folder that the run learnt from") == 2
 
 
+def test_a_folder_that_was_renamed_is_known_again_by_the_names_of_its_pictures(
+    pictures: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train(recipe("pictures", model="tiny", epochs=1, threads=1, out="run"))
+    export("run", "alone.safetensors")
+    pictures.rename("photos")
+    said = "photos is taken for the folder that the run learnt from, by the names of its pictures"
+    for path in ("run", "alone.safetensors"):
+        assert evaluate_checkpoint(path, name="photos").images == 6  # the others taught it
+        assert capsys.readouterr().err.count(said) == 1
+    list_pictures("photos").sides["train"][0][0].unlink()  # of other pictures all are new to it
+    assert evaluate_checkpoint("run", name="photos").images == 29
+    for file in Path("photos", "red").rglob("*.*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"load: \S+red has no picture"):
+        evaluate_checkpoint("run", name="photos")
+
+
 def test_a_run_goes_on_from_anywhere_and_when_its_pictures_were_moved(
     pictures: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -45,7 +45,8 @@ def is_learnt(data: str, info: Info) -> bool:
     """Whether these are the data that a run learnt from, by whatever path they are named.
 
     Where its folder is not there any more, or not known, as of exported weights, the folder's name
-    decides: of pictures that a run may have learnt from, only those for testing are new to it.
+    decides, or the names of its pictures: of those that a run may have learnt from, only those for
+    testing are new to it.
     """
     learnt, folder = info["settings"]["data"], info.get("folder")
     if data in NAMES or learnt in NAMES:
@@ -54,10 +55,23 @@ def is_learnt(data: str, info: Info) -> bool:
         return os.path.samefile(data, folder)
     if data == learnt:
         return True
-    if f"{Path(data).resolve().name}/" != info["data"]["name"]:
+    if f"{Path(data).resolve().name}/" == info["data"]["name"]:
+        known = "its name"
+    elif "split" in info["data"] and _has_learnt(data, info):
+        known = "the names of its pictures"
+    else:
         return False
-    tell(f"{data} is taken for the folder that the run learnt from, by its name")
+    tell(f"{data} is taken for the folder that the run learnt from, by {known}")
     return True
+
+
+def _has_learnt(data: str, info: Info) -> bool:
+    """Whether the pictures of a folder to learn from have the names that those of a run had."""
+    try:
+        split = split_of(data, cuts_of(info))
+    except (ValueError, OSError):  # no folder of classes: told where it is read
+        return False
+    return split is not None and split["files"] == info["data"]["split"]["files"]
 
 
 # ── the sides of a folder of pictures ────────────────────────────────────────────────────────────
