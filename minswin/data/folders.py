@@ -3,8 +3,9 @@
     photos/cat/1.jpg   photos/cat/2.png   photos/dog/1.jpg   …
 
 Which pictures test is decided by the digests of their names: the smallest of each class, up to a
-cut. A run keeps the cuts, and for it each picture stays on its side when others come or go. Where
-`photos` has the folders train and test (or val) with the classes in them, these are the two sides.
+cut. A run keeps the cuts, and for it each picture that keeps its name stays on its side when others
+come or go. Where `photos` has the folders train and test (or val) with the classes in them, these
+are the two sides.
 """
 
 from __future__ import annotations

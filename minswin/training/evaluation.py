@@ -207,6 +207,6 @@ def _images(path: Path | str, settings: Settings, info: dict[str, Any], split: s
         )
     if name not in data.NAMES and not learnt and split == "test":  # all of it is new
         split = "all"
-    if learnt and cuts is None and name not in data.NAMES:
+    if learnt and name not in data.NAMES:
         tell_if_changed(name, info)
     return data.load(name, split=split, **where(settings, cuts))

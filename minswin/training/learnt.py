@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minswin.data import NAMES, list_pictures
-from minswin.data.folders import digest_of
+from minswin.data.folders import Listing, digest_of
 from minswin.training.checkpoints import find_trained, read_checkpoint
 from minswin.training.inputs import Cuts, Images, tell
 from minswin.training.settings import Settings
@@ -84,7 +84,10 @@ def split_of(place: str, cuts: Cuts | None) -> dict[str, Any] | None:
     """
     if place in NAMES:
         return None
-    listing = list_pictures(place, cuts=cuts)
+    return _split(place, list_pictures(place, cuts=cuts))
+
+
+def _split(place: str, listing: Listing) -> dict[str, Any]:
     names = sorted(file.relative_to(place).as_posix() for file, _ in listing.sides["train"])
     return {"cuts": listing.cuts, "files": digest_of("\n".join(names))}
 
@@ -113,14 +116,26 @@ def cuts_to_begin_with(settings: Settings) -> Cuts | None:
 
 
 def tell_if_changed(place: str, info: Info) -> None:
-    """Say so where a folder has not the number of pictures that a run without cuts began with."""
-    count = len(list_pictures(place).sides["train"])
-    if info["settings"].get("count") is None and "images" in info["data"]:
+    """Say so where a folder has not the pictures to learn from that a run began with.
+
+    With cuts those that have come teach or test as they would have; one with another name may not.
+    Without cuts only their number is known, and only of those that could be read.
+    """
+    listing = list_pictures(place, cuts=cuts_of(info))
+    if "split" in info["data"]:
+        if _split(place, listing)["files"] != info["data"]["split"]["files"]:
+            tell(
+                f"{place} has other pictures to learn from than when the run began, or other names "
+                "of them: a picture that was renamed may test now though the run learnt from it"
+            )
+    elif info["settings"].get("count") is None and "images" in info["data"]:
+        count = len(listing.sides["train"])
         began = info["data"]["images"] + info["settings"]["holdout"]
         if began != count:
             tell(
-                f"{place} has other pictures than when the run began ({count:,} to learn from, "
-                f"{began:,} then): it may have learnt from some that test now"
+                f"{place} may have other pictures than when the run began ({count:,} to learn "
+                f"from, perhaps not all readable; {began:,} then): if so, it may have learnt from "
+                "some that test now"
             )
 
 
@@ -151,5 +166,5 @@ def require_same_images(
     if split and split["files"] != info["data"].get("split", split)["files"]:
         raise ValueError(
             f"{who}: {run} was trained on as many pictures of '{train.name}', but on other ones: "
-            f"some have gone or have other names; give the folder of the same files with {where}"
+            f"some have come, gone or been renamed; give the folder of the same files with {where}"
         )

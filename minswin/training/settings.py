@@ -117,7 +117,7 @@ class Settings:
 
     data: str = setting(
         "shapes",
-        "the images; of a folder a fifth tests, and pictures that come later never change sides",
+        "the images; of a folder a fifth tests; a picture that keeps its name keeps its side",
         Sets(NAMES),
     )
     data_dir: str | None = setting(None, "folder of the CIFAR files", unset="~/.cache/minswin")
