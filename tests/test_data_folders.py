@@ -80,6 +80,19 @@ def test_with_cuts_each_picture_keeps_its_side_whatever_comes_or_goes(pictures: 
     assert set(list_pictures(pictures, cuts={"red": before.cuts["red"]}).cuts) == set(COLOURS)
 
 
+def test_a_picture_that_teaches_never_tests_by_a_copy_that_comes_later(pictures: Path) -> None:
+    before = list_pictures(pictures)
+    for side, members in before.sides.items():
+        file = next(f for f, number in members if number == 2)
+        names = [f"{i}.png" for i in range(-99, 0)]  # they come before the others, and test
+        tests = next(n for n in names if folders.digest_of(n) < "1")
+        shutil.copy(file, pictures / "red" / tests)
+        after = list_pictures(pictures, cuts=before.cuts)
+        contents = {f.read_bytes() for f, _ in after.sides[side]}
+        assert contents == {f.read_bytes() for f, _ in members}
+        (pictures / "red" / tests).unlink()
+
+
 def test_what_is_no_picture_is_named_and_left_out(pictures: Path) -> None:
     (pictures / "red" / "notes.txt").write_text("no picture")
     whole = (pictures / "red" / "0.png").read_bytes()

@@ -53,7 +53,9 @@ def list_pictures(
 ) -> Listing:
     """Look through a folder of classes; what has a name that begins with a dot is ignored.
 
-    Of files with the same bytes only the first is taken: a picture must not both teach and test.
+    Of files with the same bytes only one is taken: a picture must not both teach and test. It is
+    one of the first class that has them; where the sides go by digests, that with the largest, so
+    that a picture that teaches does not test by a copy of the same class that comes later.
     cuts: those of an earlier listing, by class; without one, a fifth of a class tests
     Raises ValueError where there are fewer than two classes, or too few pictures of one.
     """
@@ -65,8 +67,11 @@ def list_pictures(
     roots = roots_of(top)
     by_side = {side: _classes_of(root) for side, root in roots.items()}
     classes = _common_classes(top, by_side)
-    of_classes = [files for by_class in by_side.values() for files in by_class.values()]
-    copies = _copies([file for files in of_classes for file in files])
+    files = []
+    for side, by_class in by_side.items():
+        for name, of_class in by_class.items():
+            files += _by_digest(roots[side] / name, of_class)[::-1] if side == "all" else of_class
+    copies = _copies(files)
     sides: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
     used: dict[str, str] = {}
     for side, by_class in by_side.items():
@@ -89,7 +94,7 @@ def list_pictures(
     left_out = [f"{path}: not in the folder of a class" for path in _outside(roots.values())]
     no_files = [_files(roots[s] / name, others=True) for s, of in by_side.items() for name in of]
     left_out += [f"{path} {opening.NO_FILE}" for paths in no_files for path in sorted(paths)]
-    left_out += [f"{copy}: the same file as {first}" for copy, first in copies.items()]
+    left_out += [f"{copy}: the same file as {first}" for copy, first in sorted(copies.items())]
     return Listing(classes, sides, left_out, used)
 
 
@@ -176,9 +181,12 @@ def _cut(folder: Path, files: list[Path]) -> str:
 
 def _part(folder: Path, files: list[Path], cut: str) -> dict[str, list[Path]]:
     """The two sides of a class: those that test in the order of their digests."""
-    by_digest = sorted(files, key=lambda file: _digest(folder, file))
-    tests = [file for file in by_digest if _digest(folder, file) <= cut]
-    return {"train": [file for file in files if file not in set(tests)], "test": tests}
+    tests = [file for file in _by_digest(folder, files) if _digest(folder, file) <= cut]
+    return {"train": [file for file in files if _digest(folder, file) > cut], "test": tests}
+
+
+def _by_digest(folder: Path, files: list[Path]) -> list[Path]:
+    return sorted(files, key=lambda file: _digest(folder, file))
 
 
 def _digest(folder: Path, file: Path) -> str:
