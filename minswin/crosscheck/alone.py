@@ -7,7 +7,6 @@ another edit gave, need not be run any further: the rest of the layer gets the s
 from __future__ import annotations
 
 import inspect
-import sys
 from collections import Counter
 from hashlib import blake2b
 from types import CodeType, FrameType, FunctionType
@@ -17,7 +16,7 @@ import numpy as np
 
 from minswin.around import surroundings
 from minswin.autograd import Tensor
-from minswin.crosscheck.edits.functions import forget
+from minswin.crosscheck.edits.functions import forget, watched
 from minswin.crosscheck.edits.texts import Text
 from minswin.crosscheck.ground import limited
 from minswin.crosscheck.site import REFERENCE, Repeats, Site, stubs
@@ -92,14 +91,9 @@ class Alone:
                 except (_Untold, KeyError):
                     good.discard(code)
 
-        forget()  # what was kept does not run
         self.site.repeats["float64"] = Repeats()
-        before = sys.getprofile()
-        sys.setprofile(see)
-        try:
-            self.site.value()
-        finally:
-            sys.setprofile(before)
+        forget()  # what was kept does not run
+        watched(self.site.value, see)
         most = sum(map(len, self.calls.values())) / LARGE
         return {code: told[code].digest() for code in good if inner[code] < most}
 

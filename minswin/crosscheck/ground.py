@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin.autograd import Tensor
+from minswin.crosscheck.edits.functions import watched
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.held import Have, Pass, model_of
 from minswin.crosscheck.recording import Recording
@@ -93,12 +94,7 @@ class Ground(Pass):
                 given = tuple(_step_of(self.record, x) for x in arguments)
                 self.calls.append(Call(path, arguments, first, len(self.order), output, given))
 
-        before = sys.getprofile()
-        sys.setprofile(see)
-        try:
-            self.run_through(self.models["float64"], "float64")
-        finally:
-            sys.setprofile(before)
+        watched(partial(self.run_through, self.models["float64"], "float64"), see)
 
     def between(self, target: str) -> list[str]:
         """The steps from the nearest tensors of theirs to the target."""

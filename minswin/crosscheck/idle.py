@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 from types import CodeType, FrameType, FunctionType
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minswin.autograd import Tensor
-from minswin.crosscheck.edits.functions import forget
+from minswin.crosscheck.edits.functions import forget, watched
 from minswin.crosscheck.edits.helpers import helper
 from minswin.crosscheck.edits.loading import Loaded
 from minswin.crosscheck.edits.operators import edits_of
@@ -58,12 +57,7 @@ def _giving_arrays(search: Any) -> set[CodeType]:
             found[frame.f_code] = found.get(frame.f_code, True) and _is_of_arrays(result)
 
     forget()  # what was kept does not run
-    before = sys.getprofile()
-    sys.setprofile(see)
-    try:
-        search.site.run()
-    finally:
-        sys.setprofile(before)
+    watched(search.site.run, see)
     return {
         code for code, good in found.items() if good and not code.co_flags & inspect.CO_GENERATOR
     }

@@ -44,12 +44,7 @@ def functions_of(run: Callable[[], Any], also: tuple[str, ...] = ()) -> list[typ
             codes.setdefault(frame.f_code)
 
     forget()  # what was kept does not run
-    before = sys.getprofile()
-    sys.setprofile(see)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
+    watched(run, see)
     known = known_functions(also)
     found = [known[code] for code in codes if code in known]
     return [f for f in found if f.__name__ not in SKIPPED | PLAIN and "check" not in f.__name__]
@@ -80,6 +75,16 @@ def _caches() -> list[Any]:
     modules = [m for n, m in sys.modules.items() if n.startswith("minswin")]
     modules = [m for m in modules if "crosscheck" not in m.__name__]
     return [v for m in modules for v in vars(m).values() if hasattr(v, "cache_clear")]
+
+
+def watched(run: Callable[[], Any], see: Callable[[types.FrameType, str, Any], None]) -> None:
+    """run(), in which `see` is told of each call and return."""
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
 
 
 def forget(edited: types.FunctionType | None = None) -> None:

@@ -58,14 +58,13 @@ def _even(rows: int, least: int) -> int:
 
 
 def scratch(rows: int, *widths: int, dtype: Any, short: bool = False) -> Array:
-    """Room for the copies that the loops below make; none, where all rows are short."""
+    """Room for the copies that the loops below make: of wide rows; if `short`, pairs of all."""
     widest = max(widths)
-    if widest <= FAR and not short:
-        return np.empty(0, dtype)
-    part = rows_of_a_part(rows, widest)
+    of_part = rows_of_a_part(rows, widest) * (widest + WIDE)
     if short:
-        return np.empty(max(part * (widest + WIDE), HIGH * DEEP) // 2, np.uint32)
-    of_part = part * (widest + WIDE)
+        return np.empty(of_part // 2, np.uint32)
+    if widest <= FAR:
+        return np.empty(0, dtype)
     return np.empty(max(of_part, 2 * HIGH * (DEEP + LANES) if widest > DEEP else 0), dtype)
 
 
