@@ -38,6 +38,7 @@ paths = [Path(package.origin).parents[1], os.environ.get("PYTHONPATH")]
 os.environ["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths if path)
 
 pytest.register_assert_rewrite("minswin.testing.claims")
+pytest_plugins = ["drawn_pictures"]
 
 CLOCK = [HealthCheck.too_slow]  # how fast examples are drawn says how busy the machine is
 settings.register_profile("free", deadline=None, max_examples=20, suppress_health_check=CLOCK)

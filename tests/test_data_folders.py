@@ -7,33 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_pictures import COLOURS, draw
 
 from minswin import data
 from minswin.data import folders, list_pictures, read_folder
 from minswin.data.dataset import statistics
-
-Image = pytest.importorskip("PIL.Image")
-COLOURS = {"blue": (20, 30, 220), "green": (20, 220, 30), "red": (220, 30, 20)}
-
-
-def draw(
-    path: Path, colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (9, 7)
-) -> None:
-    """A picture of one colour with a little noise, another one for each seed."""
-    noise = np.random.default_rng(seed).integers(-19, 20, (size[1], size[0], 3))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((noise + colour).astype(np.uint8)).save(path)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Three colours, ten pictures each, of several formats and sizes."""
-    for c, (name, colour) in enumerate(COLOURS.items()):
-        for i in range(10):
-            ending = ("png", "bmp", "tiff", "webp", "gif")[i % 5]
-            folder = tmp_path / "pictures" / name / ("more" if i > 7 else "")
-            draw(folder / f"{i}.{ending}", colour, 10 * c + i, (8 + i, 12 - i))
-    return tmp_path / "pictures"
 
 
 def test_the_classes_are_the_folders_and_a_fifth_of_each_tests(pictures: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from compared import truth
-from test_data_folders import pictures  # noqa: F401
 
 from minswin import cli, opening
 from minswin.crosscheck import folder
@@ -83,7 +82,7 @@ def test_pipes_in_folders_that_are_read_are_told(tmp_path: Path) -> None:
         folder.write(truth(), tmp_path / "truth")
 
 
-def test_a_pipe_among_pictures_is_left_out(pictures: Path) -> None:  # noqa: F811
+def test_a_pipe_among_pictures_is_left_out(pictures: Path) -> None:
     for name in ("red/pipe.png", "red/more/pipe.png", "blue/0.fifo"):
         os.mkfifo(pictures / name)
     lines: list[str] = []
@@ -97,7 +96,7 @@ def test_a_pipe_among_pictures_is_left_out(pictures: Path) -> None:  # noqa: F81
     assert all("is no plain file but a pipe or a device" in line for line in lines)
 
 
-def _both(pictures: Path) -> list[tuple[Path, int]]:  # noqa: F811
+def _both(pictures: Path) -> list[tuple[Path, int]]:
     return [entry for entries in list_pictures(pictures).sides.values() for entry in entries]
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from compared import truth
-from test_data_folders import pictures  # noqa: F401
 from tiny_training import install, tiny_settings
 
 from minswin import cli, create_model, data
@@ -79,7 +78,7 @@ def test_a_report_does_not_replace_a_file_of_a_trace(tmp_path: Path, capsys: Any
     "out", ["pictures", "pictures/red", "pictures/runs/a", "pictures/../pictures/b"]
 )
 def test_a_run_is_not_kept_among_its_pictures(
-    pictures: Path,  # noqa: F811
+    pictures: Path,
     out: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -96,7 +95,7 @@ def test_a_run_is_not_kept_among_its_pictures(
 
 
 def test_a_run_may_lie_where_no_pictures_are_looked_for(
-    pictures: Path,  # noqa: F811
+    pictures: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beside the folders of the two sides, and where a name begins with a dot."""
@@ -113,7 +112,7 @@ def test_a_run_may_lie_where_no_pictures_are_looked_for(
 
 @pytest.mark.skipif(not hasattr(os, "sysconf"), reason="the system does not tell its memory")
 def test_pictures_that_no_memory_holds_are_refused(
-    pictures: Path,  # noqa: F811
+    pictures: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a machine of 100 pages; the system would end the process without a word."""
