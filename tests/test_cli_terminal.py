@@ -20,9 +20,9 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_speed_and_the_time_left(tmp_pa
 ON_A_TERMINAL = """
 import sys, time
 import numpy
-from minswin import cli, compiling
+from minswin import cli, compiling, waiting
 from minswin.cli.parsing import ELSEWHERE
-from minswin.cli import looking, waiting
+from minswin.cli import looking
 waiting.SILENCE, waiting.TURN = 0.2, 0.02
 
 def slow(options):

@@ -18,7 +18,7 @@ from minswin.cli.measuring import PARTS_OF_BENCH
 from minswin.cli.parsing import Parser
 from minswin.cli.printing import tell
 from minswin.cli.training import NOT_SETTINGS
-from minswin.cli.waiting import Waiting
+from minswin.waiting import Waiting
 
 __all__ = ["NOT_SETTINGS", "PARTS_OF_BENCH", "main"]
 

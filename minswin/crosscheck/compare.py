@@ -44,6 +44,7 @@ def compare(
     names: our names to theirs, or lines of a map, see names.py   seconds: of CPU time, for what
     likely mistakes would give of a port in half precision, see doubts.py
     """
+    tell("their tensors are paired with ours")
     exact = {**truth.exact, **losses_of(truth)}
     resolved = resolve(lines_of(names), exact, theirs)
     known = [n for n, step in truth.steps.items() if _is_known(step, truth)]
@@ -57,6 +58,7 @@ def compare(
             f"ours are called {', '.join(list(exact)[:4])} …, theirs "
             f"{', '.join(list(theirs)[:4])} …; give a map with --names"
         )
+    tell(f"{len(aligned):,} tensors are judged by what they follow from")
     with np.errstate(all="ignore"):  # theirs may hold anything
         judge = _Judge(truth, exact, aligned)
         findings = [judge.value(step) for step in truth.steps.values()]

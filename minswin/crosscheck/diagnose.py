@@ -66,6 +66,7 @@ def diagnose(
     finding = comparison.first
     if finding is None:
         return None
+    tell(f"why {finding.name} is wrong")
     if comparison.doubts is not None and (known := comparison.doubts.wrong[finding.name]):
         causes = [cause_of(h.edit) for h in known[:MOST]]
         return Diagnosis(finding, causes, [], comparison.doubts.tried)

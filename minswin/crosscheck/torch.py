@@ -34,6 +34,7 @@ from minswin.crosscheck.folder import COTANGENT, builder, header_of
 from minswin.crosscheck.names import lines_of, resolve, weight_names
 from minswin.crosscheck.saving import array_of, save
 from minswin.crosscheck.trace import trace
+from minswin.waiting import Waiting
 from minswin.weights.recognise import dialect
 from minswin.weights.rename import rename
 
@@ -73,16 +74,22 @@ def check(
     state = ours.state_dict()
     x = recipe.images(whole("check", "images", images), 3, ours.img_size)
     labels = recipe.labels(images, int(np.shape(state["head.bias"])[0]))
-    truth = trace(build, x, labels, grad=grad, header=header_of(model, settings))
     lines = lines_of(names)
     own = {n: _array(t) for n, t in module.state_dict().items()}
     weights = _Weights(module, own, state, lines, dialect_of_names, ours)
-    theirs = _run(module, weights.theirs, x, labels, grad)
-    lines = weights.lines_of(truth.steps, theirs, lines)
-    comparison = compare(truth, weights.with_our_gradients(theirs), lines, seconds=seconds)
     told = {"model": model, "grad": grad, "images": images, **settings}
     command = f"check(module, {', '.join(f'{name}={value!r}' for name, value in told.items())})"
-    return checked(truth, comparison, seconds=seconds, every=every, command=command)
+    with Waiting("check") as waiting:
+        waiting.now("the module itself")
+        theirs = _run(module, weights.theirs, x, labels, grad)
+        header = header_of(model, settings)
+        truth = trace(build, x, labels, grad=grad, header=header, tell=waiting.now)
+        lines = weights.lines_of(truth.steps, theirs, lines)
+        theirs = weights.with_our_gradients(theirs)
+        found = compare(truth, theirs, lines, seconds=seconds, tell=waiting.now)
+        return checked(
+            truth, found, seconds=seconds, every=every, command=command, tell=waiting.now
+        )
 
 
 class _Weights:

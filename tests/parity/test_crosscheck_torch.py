@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from minswin import waiting
 from minswin.crosscheck.findings import coverage
 from minswin.crosscheck.torch import check, keep
 
@@ -79,6 +82,27 @@ def test_a_right_module_of_timm_is_right_with_its_gradients(family: str) -> None
     assert [n for n, part in module.named_modules() if not part.training] == ["norm"]
     given = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
     assert given == {"norm.bias": gradient} and bool((gradient == 1).all())
+
+
+def test_a_terminal_is_told_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(waiting, "SILENCE", 0.0)
+    monkeypatch.setattr(waiting, "TURN", 0.001)
+    model, settings = MODELS["ViT"]
+    module = of_timm("ViT")
+    mistake = next(m for m in MISTAKES if m.family == "ViT")
+    with changed(mistake.changes):
+        check(module, model=model, **settings)
+    told = terminal.getvalue()
+    for doing in ("the module itself", "float64: forward", "judged by what they", "why blocks."):
+        assert doing in told, told
+    assert told.endswith("\x1b[K")  # and the line is gone
+    assert sys.stderr is terminal
 
 
 @pytest.mark.parametrize("name", ["SiLU for GELU", "the MLP is normed by the first norm"])

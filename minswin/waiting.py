@@ -1,4 +1,4 @@
-"""No silence of more than a moment: a line that says what a command is doing, and since when."""
+"""No silence of more than a moment: a line that says what is being done, and since when."""
 
 from __future__ import annotations
 
