@@ -11,6 +11,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +20,12 @@ import numpy as np
 from minswin.crosscheck import report
 from minswin.crosscheck.adapter import Adapter, load_adapter, protocol
 from minswin.crosscheck.bounds import MASK
-from minswin.crosscheck.probes import Probe, ask, pack, selected
+from minswin.crosscheck.observations import likeness
+from minswin.crosscheck.probes import LEAVING, Probe, array_of, ask, pack, selected
 from minswin.crosscheck.probes import laws as probes_laws
 from minswin.crosscheck.probes.files import read_answers, unmatched, write_pack
 from minswin.crosscheck.probes.laws import Law
+from minswin.crosscheck.recording import Step
 from minswin.crosscheck.report import DIFFERS, NOT_COVERED, PASSED, REFUSED, Verdict
 from minswin.replacing import require_replaceable, write_text
 
@@ -30,7 +33,6 @@ __all__ = ["conform", "examine", "questions"]
 
 Tell = Callable[[str], None]
 Dtype = np.dtype[Any]
-LEAVING = KeyboardInterrupt, GeneratorExit  # all else is a finding, a panic of Rust among it
 SAYING_NO = re.compile(r"\b(raise|assert)\b")
 SWAPPED = "right with the bytes of each number in the other order: write little-endian"
 VARIABLE = "MINSWIN_ADAPTER"  # of the environment: the adapter that pytest is to test
@@ -75,7 +77,7 @@ def _answered(adapter: Adapter, question: Probe | Law) -> tuple[Verdict, bool]:
             return _verdict(question, PASSED), False
         answers = ask(adapter.functions[question.function], question, adapter.dtype)
     except NotImplementedError as error:
-        return _verdict(question, NOT_COVERED, f"the adapter says: {_line(error)}"), False
+        return _verdict(question, NOT_COVERED, f"the adapter raised {_told(error)}"), False
     except LEAVING:
         raise
     except BaseException as error:
@@ -83,7 +85,7 @@ def _answered(adapter: Adapter, question: Probe | Law) -> tuple[Verdict, bool]:
         claimed = isinstance(question, Law) and isinstance(error, AssertionError)
         if claimed and last.filename == probes_laws.__file__:
             return _verdict(question, DIFFERS, _line(error) or "it does not hold"), False
-        raised = f"raised {type(error).__name__}: {_line(error)}"
+        raised = f"raised {_told(error)}"
         said_no = isinstance(error, Exception) and SAYING_NO.search(last.line or "") is not None
         return _verdict(question, DIFFERS, raised, np.inf), said_no
     return judge(question, answers, adapter.dtype), False
@@ -95,9 +97,16 @@ def _verdict(
     return Verdict(question.name, status, message, question.aim, question.threads, error, allowed)
 
 
+def _told(error: BaseException) -> str:
+    return ": ".join(filter(None, (type(error).__name__, _line(error))))
+
+
 def _line(error: BaseException) -> str:
-    """The message of an error in one line that is not too long."""
-    text = " ".join(str(error).split())
+    """The message of an error in one line that is not too long; "" where it has none."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # it is theirs as well
+        return ""
     return text if len(text) <= 300 else text[:297] + "..."
 
 
@@ -124,10 +133,12 @@ def judge(
     Every output must be there: a gradient that is left out is a finding. remedy: what to say of an
     answer that is narrower than dtype
     """
+    alone = answers.keys() == {"y"}  # what is no dict, see ask
+    came = type(answers["y"]).__name__ if alone else ", ".join(map(str, answers)) or "nothing"
     found = [
         _check(probe, name, answers[name], truth, dtype, remedy)
         if name in answers
-        else _Finding(np.inf, f"{name} is missing", np.inf, 0.0)
+        else _Finding(np.inf, f"{name} is missing; what came: {came}", np.inf, 0.0)
         for name, truth in probe.expected.items()
     ]
     wrong = [f for f in found if f.text]
@@ -149,7 +160,7 @@ def _check(
     probe: Probe, name: str, given: Any, truth: np.ndarray, dtype: Dtype | None, remedy: str
 ) -> _Finding:
     try:
-        answer = _as_array(given)
+        answer = array_of(given)
     except (TypeError, ValueError) as error:
         return _Finding(np.inf, f"{name}: {error}", np.inf, 0.0)
     moved = probe.length == 0
@@ -166,23 +177,6 @@ def _check(
     weight = largest / limit if limit else 1e300 * (largest > 0)
     text = _where(name, answer, truth, off, limit) if largest > limit else ""
     return _Finding(weight, text, largest, limit)
-
-
-def _as_array(given: Any) -> np.ndarray:
-    """What an adapter gave, as an array of numbers; raises where it is none."""
-    if given is None:
-        raise TypeError("the adapter gave None")
-    if isinstance(given, Exception):  # of a file
-        raise TypeError(given)
-    try:
-        array = np.asarray(given)
-    except LEAVING:
-        raise
-    except BaseException as error:  # ragged lists, tensors that need a gradient or are on a device
-        raise TypeError(f"no array but {type(given).__name__}: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"no numbers but {type(given).__name__} of {array.dtype}")
-    return array
 
 
 def _misfit(
@@ -210,26 +204,15 @@ def _where(
 ) -> str:
     place = _first(error)
     text = (
-        f"{name}{list(place)} is {answer[place]:.6g}, expected {truth[place]:.6g} "
+        f"{name}{list(place) or ''} is {answer[place]:.6g}, expected {truth[place]:.6g} "
         f"(off by {error[place]:.2g}, allowed {limit:.2g}; "
         f"{int((error > limit).sum())} of {error.size} are wrong)"
     )
-    return text + _hint(answer, truth, limit)
-
-
-def _hint(answer: np.ndarray, truth: np.ndarray, limit: float) -> str:
-    """A cause that shows at once."""
-    if not answer.any() and truth.any():
-        return "; all zeros"
     if _right_if_swapped(answer, truth, limit):
-        return f"; {SWAPPED}"
+        return f"{text}; {SWAPPED}"
     with np.errstate(all="ignore"):
-        order = abs(np.sort(answer, axis=None) - np.sort(truth, axis=None))
-        if order.size > 1 and np.all(order <= limit):
-            return "; the same numbers in another order"
-        if np.all(abs(answer + truth) <= limit):
-            return "; right but for the sign"
-    return ""
+        alike = likeness(Step(name, "", "", truth), answer.astype(np.float64), truth)
+        return "; ".join([text, *islice(alike, 1)])
 
 
 def _right_if_swapped(answer: np.ndarray, truth: np.ndarray, limit: float) -> bool:

@@ -20,12 +20,18 @@ REORDERED = "it holds the right numbers in another order"
 
 def observe(step: Step, theirs: Array, right: Array, limit: float = np.inf) -> Iterator[str]:
     """Sentences about `theirs`, against the value it should have; off by `limit` is still right."""
-    if not np.any(theirs):
+    yield from likeness(step, theirs, right)
+    if np.any(theirs):
+        yield from _where(step, theirs, right, limit)
+
+
+def likeness(step: Step, theirs: Array, right: Array) -> Iterator[str]:
+    """What the whole of `theirs` is to the right tensor: a multiple of it, in another order, …"""
+    if np.any(theirs):
+        yield from _simple(theirs, right)
+        yield from _order(step, theirs, right)
+    else:
         yield "it is zero everywhere"
-        return
-    yield from _simple(theirs, right)
-    yield from _order(step, theirs, right)
-    yield from _where(step, theirs, right, limit)
 
 
 def _near(a: Array, b: Array) -> bool:

@@ -18,6 +18,7 @@ from minswin.crosscheck import own, recipe
 from minswin.crosscheck.adapter import FUNCTIONS, Adapter
 
 Arrays = dict[str, np.ndarray]
+LEAVING = KeyboardInterrupt, GeneratorExit  # all else is a finding, a panic of Rust among it
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +80,28 @@ def ask(function: Callable[..., Any], probe: Probe, dtype: np.dtype[Any]) -> dic
     if probe.function == "build_model":
         config, state, images = arguments
         forward = function(config, state)
+        if not callable(forward):
+            return {"y": forward}
         return {name.replace("image", "logits"): forward(x) for name, x in images.items()}
     answer = function(*arguments)
     return dict(answer) if isinstance(answer, Mapping) else {"y": answer}
+
+
+def array_of(given: Any) -> np.ndarray:
+    """What an adapter gave, as an array of numbers; raises where it is none."""
+    if given is None:
+        raise TypeError("the adapter gave None")
+    if isinstance(given, Exception):  # of a file
+        raise TypeError(given)
+    try:
+        array = np.asarray(given)
+    except LEAVING:
+        raise
+    except BaseException as error:  # ragged lists, tensors that need a gradient or are on a device
+        raise TypeError(f"no array but {type(given).__name__}: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"no numbers but {type(given).__name__} of {array.dtype}")
+    return array
 
 
 def cast(value: Any, dtype: np.dtype[Any]) -> Any:

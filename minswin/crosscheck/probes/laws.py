@@ -16,6 +16,7 @@ import numpy as np
 
 from minswin.crosscheck import recipe
 from minswin.crosscheck.adapter import Adapter
+from minswin.crosscheck.probes import array_of
 from minswin.crosscheck.probes.layers import BLANKS
 from minswin.layers import WindowAttention
 
@@ -97,7 +98,11 @@ def _map(adapter: Adapter, draw: Any, window: Pair, batch: int = 2) -> np.ndarra
 
 def _say(adapter: Adapter, name: str, *arguments: Any) -> np.ndarray:
     copies = (x.copy() if isinstance(x, np.ndarray) else x for x in arguments)
-    return np.asarray(adapter.functions[name](*copies))
+    answer = adapter.functions[name](*copies)
+    try:
+        return array_of(answer)
+    except TypeError as error:
+        raise AssertionError(str(error)) from None
 
 
 def _same(a: np.ndarray, b: np.ndarray, told: str) -> None:
@@ -183,7 +188,9 @@ def _softmax_rows(adapter: Adapter, draw: Any) -> None:
     x = (4 * recipe.array("law", (draw(1, 4), draw(1, 9)))).astype(adapter.dtype)
     p = _say(adapter, "softmax", x)
     few = 32 * float(np.finfo(adapter.dtype).eps)
-    assert (p >= 0).all() and np.allclose(p.sum(-1), 1, rtol=few, atol=0), f"rows {x.shape}"
+    assert (p >= 0).all() and np.allclose(p.sum(-1), 1, rtol=few, atol=0), (
+        f"rows {x.shape}: a number is negative, or a row does not sum to 1"
+    )
     assert np.allclose(_say(adapter, "softmax", x + 8), p, rtol=64 * few), "x + 8 gives another"
 
 
