@@ -17,6 +17,7 @@ from minswin.cli import main
 from minswin.crosscheck import commands, folder, recipe
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.held import follow
+from minswin.crosscheck.observations import describe
 from minswin.crosscheck.precision import DOUBLE
 from minswin.crosscheck.recording import GIVEN, Recording
 from minswin.crosscheck.trace import loss, record_pass, trace
@@ -95,6 +96,22 @@ def test_every_step_of_swin_has_axes_a_formula_and_a_line_of_its_file() -> None:
         file, number = step.line.rsplit(":", 1)
         line = (ROOT / file).read_text("utf-8").splitlines()[int(number) - 1]
         assert step.code and line.strip() == step.code, step.name
+
+
+@pytest.mark.parametrize("model", ["swin_tiny", "swinv2_cifar"])
+def test_what_lies_in_windows_knows_the_map_that_it_was_cut_from(model: str) -> None:
+    tiny = {"img_size": 16, "patch_size": 2, "window_size": 4, "embed_dim": 6, "depths": (2,)}
+    built = create_model(model, **tiny, num_heads=(2,), rng=np.random.default_rng(0))
+    images = recipe.images(1, 3, (16, 16), np.float32)
+    with kernels.using("reference"):
+        steps = record_pass(built.eval(), images, recipe.labels(1, 5), grad=False).steps
+    cut = [step for step in steps.values() if {"image", "window"} <= set(step.axes)]
+    assert {"scores", "probabilities", "heads"} <= {step.kind for step in cut}
+    for step in cut:
+        assert (step.geometry["grid"], step.geometry["window"]) == ((8, 8), (4, 4)), step.name
+        where = describe(step, np.zeros(len(step.axes), int), steps)
+        shifted = "rows 4…5" if any(step.geometry["shift"]) else "rows 0…1"
+        assert "window (0, 0)" in where and shifted in where, where
 
 
 CASES = {

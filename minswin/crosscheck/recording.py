@@ -280,8 +280,8 @@ class Place:
         met = False  # a text of this layer
         while outer is not None:
             owner = _self_of(outer)
-            if met and owner is not self.self:
-                break  # above the calls of this layer
+            if met and owner is not None and owner is not self.self:
+                break  # above the calls of this layer: Swin V2 hands a method to a function
             if names := _names(outer.f_code, GEOMETRY):
                 values = outer.f_locals  # a new dict each time, which takes long
                 known = {k: values[k] for k in names if is_plain(values.get(k))}
