@@ -140,6 +140,7 @@ def _by_value(
     for name, array in ours.items():
         if name in found:
             continue
+        spread = float(np.std(array)) if array.size > 1 else 0.0
         for candidate, theirs in free.items():
             padded = name in windows and array.ndim == 4 and theirs.size > array.size
             if theirs.size != array.size and not padded:
@@ -147,7 +148,7 @@ def _by_value(
             as_it_is = [(theirs, "")] if theirs.shape == array.shape else []
             otherwise = written_otherwise(array.shape, theirs, windows.get(name))
             for changed, note in as_it_is or otherwise:
-                if (off := distance(array, changed, half=half)) <= 1:
+                if (off := distance(array, changed, half=half, spread=spread)) <= 1:
                     near_ones.append((off, name, candidate, changed, note))
                     break
     for _, name, candidate, array, note in sorted(near_ones, key=lambda pair: pair[0]):

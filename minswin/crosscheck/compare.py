@@ -73,7 +73,9 @@ def compare(
     used = {match.name for match in aligned.values()}
     unused = [name for name in theirs if name not in used | resolved.theirs]
     unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
-    precision, follows = judge.precision, judge.follows
+    precision = judge.precision
+    wrong = {f.name for f in findings if f.verdict not in GOOD}
+    follows = {n: x for n, x in judge.follows.items() if n in wrong}  # of all it is too much
     return Comparison(
         findings, first, judge.aligned, aligned, precision, unused, unknown, follows,
         resolved.absent, doubted,

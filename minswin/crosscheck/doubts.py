@@ -136,7 +136,7 @@ def _weights(
         off = [
             rms(np.asarray(have[n], np.float64) - x) / (kind.u * rms(x) or 1)
             for n, x in held.expected.items()
-            if n in have and n in held.record.steps and np.shape(x) == np.shape(have[n])
+            if n in have and np.shape(x) == np.shape(have[n])
             if np.asarray(x).dtype.kind == "f" and np.isfinite(have[n]).all()
         ]
         if (sum_of := float(np.sum(np.square(off)))) < least:

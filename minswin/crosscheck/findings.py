@@ -58,7 +58,7 @@ class Comparison:
     precision: Mapping[str, Precision]
     unused: list[str] = field(default_factory=list)  # tensors of theirs that nothing was found for
     unknown: list[str] = field(default_factory=list)  # of these, such as may be wrong ones of ours
-    follows: Mapping[str, Follows] = field(default_factory=dict)  # what each must be
+    follows: Mapping[str, Follows] = field(default_factory=dict)  # what each wrong one must be
     absent: list[str] = field(default_factory=list)  # lines of the map without a tensor
     doubts: Doubts | None = None  # of a port in half precision whose limits were all kept
 

@@ -104,7 +104,7 @@ class Pass:
 
 
 class Held(Pass):
-    """A pass of which every step is judged; `expected` is what came in."""
+    """A pass of which every tensor of theirs is judged; `expected` is what came in."""
 
     def __init__(
         self, truth: Trace, have: Have, precision: Mapping[str, Precision], dtype: str
@@ -113,19 +113,23 @@ class Held(Pass):
         self.precision, self.dtype = precision, dtype
         self.expected: dict[str, Array] = {}
         self.allowed: dict[str, Array] = {}
+        self.cotangents: dict[str, Array] = {}  # of all steps, as they came in
         self.rough: set[str] = set()
 
     def run(self, *, grad: bool) -> Held:
         model = model_of(self.truth, self.dtype, self.have)
         backend = self.truth.header.get("backend", "reference")
-        record = self.run_through(model, self.dtype, grad=grad, backend=backend)
-        for name, step in record.steps.items() if grad else ():
-            if step.op in ("input", "parameter") and step.cotangent is not None:
-                self.expected[COTANGENT + name] = step.cotangent
+        steps = self.run_through(model, self.dtype, grad=grad, backend=backend).steps
+        del self.record  # it holds the values of all steps
+        self.cotangents = {n: x.cotangent for n, x in steps.items() if x.cotangent is not None}
+        given = (n for n in self.cotangents if steps[n].op in ("input", "parameter"))
+        self.expected |= {COTANGENT + n: self.cotangents[n] for n in given}
         return self
 
     def hold(self, step: Step, operation: Operation | None) -> Array | None:
-        self.expected[step.name] = value = step.value
+        value = step.value
+        if step.name in self.have:
+            self.expected[step.name] = value
         if (theirs := super().hold(step, operation)) is None:
             return None
         precision = self.precision[step.name]
@@ -144,7 +148,8 @@ class Held(Pass):
         return theirs
 
     def hold_gradient(self, step: Step, g: Array) -> Array:
-        self.expected[COTANGENT + step.name] = g
+        if COTANGENT + step.name in self.have:
+            self.expected[COTANGENT + step.name] = g
         return super().hold_gradient(step, g)
 
 

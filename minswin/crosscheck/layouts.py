@@ -47,9 +47,17 @@ def near(ours: Array, theirs: Array, *, half: bool = False) -> bool:
     return distance(ours, theirs, half=half) <= 1
 
 
-def distance(ours: Array, theirs: Array, *, half: bool = False) -> float:
-    """How far two tensors are apart, in units of what is still near; infinite where it is far."""
-    if ours.size < 2 or ours.shape != theirs.shape or not (scale := float(np.std(ours))):
+def distance(
+    ours: Array, theirs: Array, *, half: bool = False, spread: float | None = None
+) -> float:
+    """How far two tensors are apart, in units of what is still near; infinite where it is far.
+
+    spread: the deviation of ours, where it is known already
+    """
+    if ours.size < 2 or ours.shape != theirs.shape:
+        return np.inf
+    scale = float(np.std(ours)) if spread is None else spread
+    if not scale:
         return np.inf
     if ours.size > SAMPLE:
         at = _sample(ours.shape)

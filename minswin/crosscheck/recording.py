@@ -108,6 +108,11 @@ class Recording:
         for step, tensor in self._tensors:
             step.cotangent = tensor.grad
 
+    def forget(self) -> None:
+        """Let all go but the steps, when nothing more is recorded: it is as much again."""
+        for held in (self._alive, self._sources, self._tensors, self._places, self.rough):
+            held.clear()
+
     # ── one operation ────────────────────────────────────────────────────────────────────────────
 
     def __call__(
@@ -232,6 +237,7 @@ def recording(model: Layer, **held: Any) -> Iterator[Recording]:
     record = Recording(model, **held)
     with around(record), around(spell_out):
         yield record
+    record.forget()
 
 
 def spell_out(

@@ -166,11 +166,7 @@ def slopes(truth: Trace, have: Have, precision: dict[str, Precision], name: str)
     values = {n: x for n, x in have.items() if not n.startswith(COTANGENT)}
     ground = Ground(truth, values)
     held = Held(truth, have, precision, "float64").run(grad=True)
-    cotangents = {
-        n: np.asarray(have.get(COTANGENT + n, step.cotangent))
-        for n, step in held.record.steps.items()
-        if step.cotangent is not None
-    }
+    cotangents = {n: np.asarray(have.get(COTANGENT + n, g)) for n, g in held.cotangents.items()}
     users = [i for i, n in enumerate(ground.order) if target in ground.inputs.get(n, ())]
     if not users:
         return []
