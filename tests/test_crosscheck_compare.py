@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.edits.classics import classics, planted
 from minswin.crosscheck.observations import describe
-from minswin.crosscheck.trace import trace
+from minswin.crosscheck.trace import record_pass, trace
 from minswin.models import create_model
 
 # ── no false alarm ───────────────────────────────────────────────────────────────────────────────
@@ -110,9 +111,9 @@ def test_one_element_is_named_in_words_of_swin() -> None:
     )
 
 
-def places(name: str, *index: int) -> str:
-    step = truth().steps[name]
-    return describe(step, index, truth().steps)
+def places(name: str, *index: int, steps: Any = None) -> str:
+    steps = truth().steps if steps is None else steps
+    return describe(steps[name], index, steps)
 
 
 def test_tokens_of_the_padding_are_called_so() -> None:
@@ -124,6 +125,27 @@ def test_tokens_of_the_padding_are_called_so() -> None:
     told = places(block + "scores", 0, 11, 0, 0, 15)
     assert told.endswith("(rows 24…25, columns 16…17) ↔ padding")
     assert places("layers.0.downsample.padded", 0, 5, 9, 0).endswith("padding")
+    assert places(block + "qkv", 2, 14, 3, 1).endswith("; image coordinates padding")
+
+
+@cache
+def steps_of(name: str, **settings: Any) -> Any:
+    model = build(name, settings)(np.float32).eval()
+    images = recipe.images(1, 3, model.img_size, np.float32)
+    return record_pass(model, images, recipe.labels(1, 5), grad=False).steps
+
+
+def test_windows_without_a_shift_are_told_too() -> None:
+    told = places("blocks.0.0.attn.q", 0, 5, 1, 6, 3, steps=steps_of("twins_cifar"))
+    assert told.startswith("image 0, window (1, 1), head 1, token (1, 2)")
+
+
+@pytest.mark.parametrize("stem", ["overlapping", "convolutions"])
+def test_a_token_has_the_pixels_of_all_strides_of_the_stem(stem: str) -> None:
+    small = {"embed_dim": 6, "depths": (1,), "num_heads": (2,), "window_size": 2}
+    steps = steps_of("swin_shapes", **small, img_size=16, patch_size=4, stem=stem)
+    told = places("layers.0.blocks.0.norm1", 0, 1, 2, 3, steps=steps)
+    assert told.endswith("(rows 4…7, columns 8…11)")
 
 
 def test_behind_a_merge_a_token_is_twice_as_many_pixels_and_ends_with_the_image() -> None:

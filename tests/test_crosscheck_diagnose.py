@@ -122,9 +122,9 @@ def test_a_step_more_in_a_block_is_named_where_layers_give_their_outputs(
     truth, right = score.truth("square"), Text(SwinBlock.__call__)
     at = right.source.index(text)
     with Edit(right, [(at, at + len(text), becomes)], "planted", 0).planted():
-        run = Ground(truth, {})
-    outputs = {c.path: run.record.steps[c.output].value for c in run.calls if c.path and c.output}
-    found = diagnose(truth, compare(truth, {n: x.astype("f4") for n, x in outputs.items()}))
+        calls, arrays = Ground(truth, {}).calls, score.run("square", ("float32",)).arrays["float32"]
+    outputs = {c.path: arrays[c.output] for c in calls if c.path and c.output}
+    found = diagnose(truth, compare(truth, outputs))
     assert found is not None and found.named
     assert f"a residual {words}" in found.causes[0].name.replace("counted ", "")
 

@@ -17,6 +17,7 @@ from minswin.cli import main
 from minswin.crosscheck import commands, folder, recipe
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.held import follow
+from minswin.crosscheck.layouts import windows_of
 from minswin.crosscheck.observations import describe
 from minswin.crosscheck.precision import DOUBLE
 from minswin.crosscheck.recording import GIVEN, Recording
@@ -108,9 +109,10 @@ def test_what_lies_in_windows_knows_the_map_that_it_was_cut_from(model: str) -> 
     cut = [step for step in steps.values() if {"image", "window"} <= set(step.axes)]
     assert {"scores", "probabilities", "heads"} <= {step.kind for step in cut}
     for step in cut:
-        assert (step.geometry["grid"], step.geometry["window"]) == ((8, 8), (4, 4)), step.name
+        windows = windows_of(steps)[step.name]
+        assert (windows.grid, windows.window) == ((8, 8), (4, 4)), step.name
         where = describe(step, np.zeros(len(step.axes), int), steps)
-        shifted = "rows 4…5" if any(step.geometry["shift"]) else "rows 0…1"
+        shifted = "rows 4…5" if any(windows.shift) else "rows 0…1"
         assert "window (0, 0)" in where and shifted in where, where
 
 
@@ -223,7 +225,7 @@ def test_a_trace_comes_back_bit_for_bit(tmp_path: Path, form: str) -> None:
             y = after.arrays[dtype][name]
             assert (y.dtype, y.shape) == (x.dtype, x.shape) and x.tobytes() == y.tobytes(), name
     for a, b in zip(before.steps.values(), after.steps.values(), strict=True):
-        words = ("kind", "op", "inputs", "axes", "formula", "line", "settings", "geometry")
+        words = ("kind", "op", "inputs", "axes", "formula", "line", "settings")
         assert [getattr(a, w) for w in words] == [getattr(b, w) for w in words]
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from minswin.crosscheck.recording import Step
+from minswin.crosscheck.recording import Step
 
 Array = np.ndarray
 FUNCTIONS = 8  # exp, log, erf of a library: this many units in the last place at most
@@ -142,12 +141,10 @@ MASK, MASKED = -100.0, -50.0  # a sum of logit, bias and mask below the second i
 
 
 def masked_pairs(step: Step, steps: Mapping[str, Step]) -> Array:
-    """Where the right value is masked: by the mask of its block, where there is one."""
+    """Where the right value is masked: by the mask of its layer, where there is one."""
     mask = steps.get(f"{step.name.rpartition('.')[0]}.mask")
-    if mask is None and not any(step.geometry.get("shift", (1,))):
-        return np.zeros(step.value.shape, bool)  # a logit may be small without a mask
-    value = step.value if mask is None else mask.value
-    return np.broadcast_to(value < MASKED, step.value.shape)
+    masked = mask.value < MASKED if mask is not None else np.zeros((), bool)
+    return np.broadcast_to(masked, step.value.shape)
 
 
 def lifted(y: Array, right: Array, pairs: Array, allowed: Array | float = 0) -> Array:

@@ -14,6 +14,7 @@ from minswin.crosscheck.bounds import KINDS, legible, masked_pairs
 from minswin.crosscheck.doubts import Doubts
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows
+from minswin.crosscheck.layouts import windows_of
 from minswin.crosscheck.number import closed_form
 from minswin.crosscheck.observations import observe
 from minswin.crosscheck.precision import Precision
@@ -227,4 +228,4 @@ def observed(truth: Trace, comparison: Comparison, finding: Finding) -> list[str
     right = _truth_of(truth, finding) if follows is None else follows.value
     if step.kind in KINDS:
         y = legible(y, right, masked_pairs(step, truth.steps))
-    return list(observe(step, y, right, finding.limit))
+    return list(observe(step, y, right, finding.limit, windows_of(truth.steps).get(step.name)))

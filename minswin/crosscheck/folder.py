@@ -41,7 +41,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights"
 FORMS = ("safetensors", "npz", "npy")
 COTANGENT, AFTER, LOSSES = "cotangent/", "after/", "losses"
-_WORDS = ("name", "kind", "op", "axes", "formula", "line", "code", "inputs", "settings", "geometry")
+_WORDS = ("name", "kind", "op", "axes", "formula", "line", "code", "inputs", "settings")
 
 
 @dataclass

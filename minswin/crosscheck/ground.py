@@ -19,6 +19,7 @@ from minswin.crosscheck.held import Have, Pass, model_of
 from minswin.crosscheck.recording import Recording
 from minswin.layers.base import Layer
 from minswin.lifting import checks
+from minswin.watch import paths_of
 
 Array = np.ndarray
 DTYPES = ("float64", "float32")
@@ -50,9 +51,7 @@ class Ground(Pass):
         self.values: dict[str, dict[str, Array]] = {dtype: {} for dtype in DTYPES}
         if images is not None:
             self._take(images)
-        self.calls: list[Call] = []
-        self._watch_calls()
-        self.inputs = {name: step.inputs for name, step in self.record.steps.items()}
+        self.inputs, self.calls = self._watched()
 
     def _take(self, images: int) -> None:
         """Their tensors of the first images only: a run is then faster."""
@@ -74,9 +73,12 @@ class Ground(Pass):
             values[name] = np.ascontiguousarray(x, dtype if x.dtype.kind == "f" else x.dtype)
         return values[name]
 
-    def _watch_calls(self) -> None:
-        paths = {id(layer): path for path, layer in self.layers["float64"].items()}
-        stack: list[tuple[FrameType, str, tuple[Any, ...], int]] = []
+    def _watched(self) -> tuple[dict[str, tuple[str, ...]], list[Call]]:
+        """What each step was made of in one run, and the calls of layers, as they ended."""
+        model = self.models["float64"]
+        paths = paths_of(model)
+        stack: list[Any] = []
+        ended: list[Any] = []
 
         def see(frame: FrameType, event: str, result: Any) -> None:
             code = frame.f_code
@@ -87,14 +89,16 @@ class Ground(Pass):
             if path is None:
                 return
             if event == "call":
-                stack.append((frame, path, tuple(values[n] for n in names[1:]), len(self.order)))
+                arguments = tuple(values[n] for n in names[1:])
+                stack.append((frame, path, arguments, len(self.order)))
             elif event == "return" and stack and stack[-1][0] is frame:
-                _, path, arguments, first = stack.pop()
-                output = _step_of(self.record, result)
-                given = tuple(_step_of(self.record, x) for x in arguments)
-                self.calls.append(Call(path, arguments, first, len(self.order), output, given))
+                ended.append((*stack.pop()[1:], len(self.order), result))
 
-        watched(partial(self.run_through, self.models["float64"], "float64"), see)
+        runs: list[Recording] = []
+        watched(lambda: runs.append(self.run_through(model, "float64")), see)
+        step = partial(_step_of, runs[0])
+        calls = [Call(p, x, a, b, step(y), tuple(map(step, x))) for p, x, a, b, y in ended]
+        return {name: one.inputs for name, one in runs[0].steps.items()}, calls
 
     def between(self, target: str) -> list[str]:
         """The steps from the nearest tensors of theirs to the target."""
@@ -109,9 +113,9 @@ class Ground(Pass):
 
 def _step_of(record: Recording, x: Any) -> str:
     """The step that a Tensor is, or ""."""
-    behind = record._sources.get(id(x.data), ()) if isinstance(x, Tensor) else ()
-    step = record.steps.get(behind[0]) if len(behind) == 1 else None
-    return behind[0] if step is not None and step.value.shape == x.shape else ""
+    behind = record.behind(x) if isinstance(x, Tensor) else ()
+    same = len(behind) == 1 and record.steps[behind[0]].value.shape == x.shape
+    return behind[0] if same else ""
 
 
 def _frozen(x: Array) -> Array:

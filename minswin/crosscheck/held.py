@@ -10,19 +10,17 @@ what that is off shows how far a right implementation may be.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin import kernels
-from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import bounds
 from minswin.crosscheck.bounds import KINDS, legible, lifted, masked_pairs
 from minswin.crosscheck.folder import COTANGENT, Trace
 from minswin.crosscheck.precision import Precision
-from minswin.crosscheck.recording import GIVEN, Recording, Step, recording
-from minswin.crosscheck.trace import loss
+from minswin.crosscheck.recording import GIVEN, Recording, Step
+from minswin.crosscheck.trace import record_pass
 from minswin.layers.base import Layer
 from minswin.watch import Operation
 
@@ -60,7 +58,6 @@ class Pass:
     def __init__(self, truth: Trace, have: Have, images: int | None = None) -> None:
         self.truth, self.have, self.images = truth, dict(have), images
         self.order: list[str] = []  # of the steps
-        self.record: Recording
 
     def given(self, name: str, dtype: Any) -> Array:
         """The image or the labels: theirs, or else ours, as of labels that are no classes."""
@@ -76,19 +73,10 @@ class Pass:
         self, model: Layer, dtype: str, *, grad: bool = False, backend: str = "reference"
     ) -> Recording:
         """The steps of the pass and of the loss; grad: and of backward."""
-        with (
-            kernels.using(backend),
-            nullcontext() if grad else no_grad(),
-            recording(model, hold=self.hold, hold_gradient=self.hold_gradient) as self.record,
-        ):
-            x, labels = Tensor(self.given("image", dtype), grad), self.given("labels", np.int64)
-            self.record.given("image", x)
-            self.record.given("labels", labels)
-            result = loss(model, x, labels)
-            if grad:
-                result.backward()
-                self.record.gather_gradients()
-        return self.record
+        given = self.given("image", dtype), self.given("labels", np.int64)
+        held = {"hold": self.hold, "hold_gradient": self.hold_gradient}
+        with kernels.using(backend):
+            return record_pass(model, *given, grad=grad, **held)
 
     def hold(self, step: Step, operation: Operation | None) -> Array | None:
         """What stands in the place of the value of a step; None where they have nothing for it."""
@@ -112,15 +100,13 @@ class Held(Pass):
         super().__init__(truth, have)
         self.precision, self.dtype = precision, dtype
         self.expected: dict[str, Array] = {}
-        self.allowed: dict[str, Array] = {}
+        self.allowed: dict[str, Array] = {}  # of those that were put in the place of ours
         self.cotangents: dict[str, Array] = {}  # of all steps, as they came in
-        self.rough: set[str] = set()
 
     def run(self, *, grad: bool) -> Held:
         model = model_of(self.truth, self.dtype, self.have)
         backend = self.truth.header.get("backend", "reference")
         steps = self.run_through(model, self.dtype, grad=grad, backend=backend).steps
-        del self.record  # it holds the values of all steps
         self.cotangents = {n: x.cotangent for n, x in steps.items() if x.cotangent is not None}
         given = (n for n in self.cotangents if steps[n].op in ("input", "parameter"))
         self.expected |= {COTANGENT + n: self.cotangents[n] for n in given}
@@ -135,14 +121,11 @@ class Held(Pass):
         precision = self.precision[step.name]
         allowed = np.zeros(value.shape)
         if operation is not None:
-            inputs = operation.arrays
-            if any(id(x) in self.record.rough for x in inputs):
-                self.rough.add(step.name)
-            allowed = precision.u * bounds.units(operation.name, inputs, operation.settings, value)
-            allowed = allowed + (precision.smallest if allowed.any() else 0)
+            units = bounds.units(operation.name, operation.arrays, operation.settings, value)
+            allowed = precision.u * units + (precision.smallest if units.any() else 0)
         self.allowed[step.name] = allowed
         if step.kind in KINDS and theirs.dtype.kind == "f":
-            own, pairs = self.have[step.name], masked_pairs(step, self.record.steps)
+            own, pairs = self.have[step.name], masked_pairs(step, self.truth.steps)
             self.have[step.name] = legible(lifted(own, value, pairs, allowed), value, pairs)
             theirs = np.ascontiguousarray(self.have[step.name], value.dtype)
         return theirs
@@ -165,8 +148,8 @@ def follow(
         value = np.asarray(exact.expected[name], np.float64)
         step = truth.steps.get(name)
         inputs = step.inputs if step is not None else ()
-        direct = step is not None and name not in exact.rough
-        direct = direct and all(n in have or truth.steps[n].op in GIVEN for n in inputs)
+        theirs = (n in exact.allowed or truth.steps[n].op in GIVEN for n in inputs)
+        direct = step is not None and all(theirs)
         noise = 0.0
         if not direct and name in single.expected:
             rounded = np.asarray(single.expected[name], np.float64)

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import permutations
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin.crosscheck.folder import COTANGENT
 from minswin.crosscheck.recording import Step
+from minswin.reference.windows import window_merge, window_partition
 
 Array = np.ndarray
+Pair = tuple[int, int]
 Shape = tuple[int, ...]
 NEAR = 1e-2  # of the spread, at the farthest element: the same tensor, whatever its rounding
 NEAR_IN_HALF = 0.1  # the same for half precision, of the root of the mean square
@@ -29,9 +31,22 @@ NOTE = "put together from windows"
 class Windows(NamedTuple):
     """How a layer cuts its map."""
 
-    grid: tuple[int, int]  # of the padded map
-    window: tuple[int, int]
-    shift: tuple[int, int]
+    grid: Pair  # of the padded map
+    window: Pair
+    shift: Pair
+    unpadded: Pair  # the grid of the map without its padding
+
+    @property
+    def rolled(self) -> Array:
+        """The numbers of the tokens of the map where the roll puts them: (H, W)."""
+        H, W = self.grid
+        back = [-n for n in self.shift]
+        return np.roll(np.arange(H * W).reshape(H, W), back, (0, 1))
+
+    @property
+    def tokens(self) -> Array:
+        """The numbers of the tokens of the map, window by window: (nW, N)."""
+        return window_partition(self.rolled[None, :, :, None], window=self.window)[0][0, :, :, 0]
 
 
 class Theirs(NamedTuple):
@@ -144,26 +159,39 @@ def _regrouped(a: Shape, b: Shape) -> bool:
 
 
 def windows_of(steps: Mapping[str, Step]) -> dict[str, Windows]:
-    """The windows of the layer that a step stands in, by the names of its value and cotangent."""
-    layers = {
-        name.rpartition(".")[0]: Windows(*(step.geometry[n] for n in Windows._fields))
-        for name, step in steps.items()
-        if step.kind in ("windows", "map") and set(Windows._fields) <= step.geometry.keys()
-    }
-    known = {n: layers[layer] for n in steps if (layer := n.rpartition(".")[0]) in layers}
-    return known | {COTANGENT + n: windows for n, windows in known.items()}
+    """The windows of the layer that a step stands in, by the names of its value and cotangent.
+
+    What its operations were told says it, and for the map without its padding what was padded.
+    """
+    layers: dict[str, dict[str, Any]] = {}
+    for name, step in steps.items():
+        told = layers.setdefault(name.rpartition(".")[0], {"shift": (0, 0)})
+        if step.op == "pad":
+            told["unpadded"] = steps[step.inputs[0]].value.shape[1:3]
+        if "window" in step.settings:
+            told["grid"] = step.value.shape[1:3]  # of a map, or else what puts it together says it
+        told |= step.settings
+    found: dict[str, Windows] = {}
+    for name in steps:
+        told = layers[name.rpartition(".")[0]]
+        if "window" in told:
+            words = {"unpadded": told["grid"], **told}
+            windows = Windows(*(words[word] for word in Windows._fields))
+            found |= {name: windows, COTANGENT + name: windows}
+    return found
 
 
 def joined_windows(shape: Shape, theirs: Array, windows: Windows, rolled: bool) -> Array | None:
     """A map that they keep as windows, without its padding; rolled: and rolled back."""
-    (H, W), (Mh, Mw), shift = windows
+    (H, W), (Mh, Mw) = windows.grid, windows.window
     if len(shape) != 4 or theirs.ndim < 2:
         return None
     B, rows, columns, C = shape
     if theirs.size != B * H * W * C or theirs.shape[-1] != C or rows > H or columns > W:
         return None
-    x = theirs.reshape(B, H // Mh, W // Mw, Mh, Mw, C).swapaxes(2, 3).reshape(B, H, W, C)
-    return (np.roll(x, shift, (1, 2)) if rolled else x)[:, :rows, :columns]
+    cut = theirs.reshape(B, -1, Mh * Mw, C)
+    x, _ = window_merge(cut, window=windows.window, grid=windows.grid)
+    return (np.roll(x, windows.shift, (1, 2)) if rolled else x)[:, :rows, :columns]
 
 
 def as_their_layer(

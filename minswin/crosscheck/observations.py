@@ -5,24 +5,35 @@ where in the model an element is, in the words of Swin, with the place in the im
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
+from minswin.crosscheck.layouts import Windows, windows_of
 from minswin.crosscheck.recording import Step
+from minswin.reference.windows import attention_mask
 
 Array = np.ndarray
 NEAR = 1e-4  # of the largest element
 REORDERED = "it holds the right numbers in another order"
 
 
-def observe(step: Step, theirs: Array, right: Array, limit: float = np.inf) -> Iterator[str]:
-    """Sentences about `theirs`, against the value it should have; off by `limit` is still right."""
+def observe(
+    step: Step,
+    theirs: Array,
+    right: Array,
+    limit: float = np.inf,
+    windows: Windows | None = None,
+) -> Iterator[str]:
+    """Sentences about `theirs`, against the value it should have; off by `limit` is still right.
+
+    windows: of the layer that the step stands in
+    """
     yield from likeness(step, theirs, right)
     if np.any(theirs):
-        yield from _where(step, theirs, right, limit)
+        yield from _where(step, theirs, right, limit, windows)
 
 
 def likeness(step: Step, theirs: Array, right: Array) -> Iterator[str]:
@@ -77,7 +88,9 @@ def _permuted(y: Array, right: Array, axis: int) -> bool:
     return _near(a, b) and len(np.unique(b @ weights)) > 1
 
 
-def _where(step: Step, y: Array, right: Array, limit: float) -> Iterator[str]:
+def _where(
+    step: Step, y: Array, right: Array, limit: float, windows: Windows | None
+) -> Iterator[str]:
     """Wrong in some places only."""
     wrong = np.abs(y - right) > min(limit, NEAR * np.max(np.abs(right), initial=0))
     share = float(wrong.mean())
@@ -91,22 +104,12 @@ def _where(step: Step, y: Array, right: Array, limit: float) -> Iterator[str]:
             shown = ", ".join(map(str, hit[:8])) + (", …" if len(hit) > 8 else "")
             verb = "is" if len(hit) == 1 else "are"
             yield f"only {meaning} {shown} (of 0 to {y.shape[axis] - 1}) {verb} wrong"
-    if "window" in step.axes and "grid" in step.geometry:
-        yield from _border(step, wrong)
-
-
-def _border(step: Step, wrong: Array) -> Iterator[str]:
-    (H, W), (sh, sw) = step.geometry["grid"], step.geometry["shift"]
-    if not (sh or sw):
-        return
-    Mh, Mw = step.geometry["window"]
-    windows, tokens = np.arange(H // Mh * (W // Mw)), np.arange(Mh * Mw)
-    row, column = _rolled(step, windows[:, None], tokens)  # (nW, N) each
-    seam = np.asarray(((row >= H - sh) | (column >= W - sw)).any(axis=1))  # (nW,)
-    axis = step.axes.index("window")
-    hit = np.asarray(wrong.any(axis=tuple(a for a in range(wrong.ndim) if a != axis)))
-    if len(seam) == len(hit) and hit.any() and not hit[~seam].any():
-        yield "only windows that the shift's seam crosses are wrong: look at mask and roll"
+    if "window" in step.axes and windows is not None and any(windows.shift):
+        seam = np.any(attention_mask(*windows[:3]), axis=(1, 2))  # (nW,) what it crosses is masked
+        axis = step.axes.index("window")
+        hit = np.asarray(wrong.any(axis=tuple(a for a in range(wrong.ndim) if a != axis)))
+        if len(seam) == len(hit) and hit.any() and not hit[~seam].any():
+            yield "only windows that the shift's seam crosses are wrong: look at mask and roll"
 
 
 def dropped(branch: Array, theirs: Array) -> bool:
@@ -160,76 +163,51 @@ def describe(step: Step, index: Sequence[int], steps: Mapping[str, Step]) -> str
     Places in the image are given with window and shift undone, as the pixels of the patch.
     """
     at = dict(zip(step.axes, (int(i) for i in index), strict=False))
+    windows = windows_of(steps).get(step.name)
+    across = windows.window[1] if windows is not None else sys.maxsize
     words = [f"image {at['image']}"] if "image" in at else []
-    words += [f"window {_window(step, at['window'])}"] if "window" in at else []
+    if "window" in at and windows is not None:
+        words.append(f"window {divmod(at['window'], windows.grid[1] // across)}")
     words += [f"head {at['head']}"] if "head" in at else []
     if "query" in at:
-        query, key = (_in_window(step, at[end]) for end in ("query", "key"))
-        words.append(f"query {query} ↔ key {key}")
+        words.append(f"query {divmod(at['query'], across)} ↔ key {divmod(at['key'], across)}")
     if "token" in at:
-        token = _in_window(step, at["token"]) if "window" in at else at["token"]
-        words.append(f"token {token}")
+        words.append(f"token {divmod(at['token'], across) if 'window' in at else at['token']}")
     for prefix in ("", "rolled "):
         if f"{prefix}row" in at:
             words.append(f"{prefix}row {at[prefix + 'row']}, column {at[prefix + 'column']}")
     words += [f"{axis} {at[axis]}" for axis in PLAIN if axis in at]
     if not words and len(index):
         words = [f"index {tuple(int(i) for i in index)}"]
-    pixels = _pixels(step, at, steps)
+    pixels = _pixels(step, at, windows, steps)
     return ", ".join(words) + (f"; {pixels}" if pixels else "")
 
 
-def _window(step: Step, number: Any) -> tuple[Any, Any]:
-    columns = step.geometry["grid"][1] // step.geometry["window"][1]
-    return divmod(number, columns)
-
-
-def _in_window(step: Step, token: Any) -> tuple[Any, Any]:
-    return divmod(token, step.geometry["window"][1]) if "window" in step.geometry else (0, token)
-
-
-def _pixels(step: Step, at: Mapping[str, int], steps: Mapping[str, Step]) -> str:
+def _pixels(
+    step: Step, at: Mapping[str, int], windows: Windows | None, steps: Mapping[str, Step]
+) -> str:
     """The pixels of the tokens that the element is about."""
     side = _pixels_per_token(step, steps)
-    if side is None:
+    places: list[Pair] = [(at["row"], at["column"])] if "row" in at else []
+    real: tuple[float, float] = (np.inf, np.inf)  # rows and columns without padding
+    if step.op == "pad":
+        real = steps[step.inputs[0]].value.shape[1:3]
+    elif windows is not None:
+        real = windows.unpadded
+        tokens = (
+            [windows.rolled[at["rolled row"], at["rolled column"]]] if "rolled row" in at else []
+        )
+        if "window" in at:
+            ends = [at[end] for end in ("query", "key", "token") if end in at]
+            tokens = [*windows.tokens[at["window"], ends]]
+        places += [divmod(int(token), windows.grid[1]) for token in tokens]
+    if side is None or not places:
         return ""
-    places: list[Pair] = []
-    if "query" in at and "window" in at:
-        places = [_on_map(step, at["window"], at[end]) for end in ("query", "key")]
-    elif "token" in at and "window" in at:
-        places = [_on_map(step, at["window"], at["token"])]
-    elif "rolled row" in at:
-        places = [_unrolled(step, at["rolled row"], at["rolled column"])]
-    elif "row" in at:
-        places = [(at["row"], at["column"])]
-    (H, W), image = _real_grid(step, steps), steps["image"].value.shape[2:]
-    told = [_patch(p, side, image) if p[0] < H and p[1] < W else "padding" for p in places]
-    return f"image coordinates {' ↔ '.join(told)}" if told else ""
-
-
-def _real_grid(step: Step, steps: Mapping[str, Step]) -> tuple[float, float]:
-    """Rows and columns of the map without its padding; infinite where nothing is padded."""
-    if step.kind == "padded":
-        return steps[step.inputs[0]].value.shape[1:3]
-    if "H" in step.geometry and "grid" in step.geometry:
-        return step.geometry["H"], step.geometry["W"]
-    return np.inf, np.inf
-
-
-def _on_map(step: Step, window: int, token: int) -> Pair:
-    return _unrolled(step, *_rolled(step, window, token))
-
-
-def _rolled(step: Step, window: Any, token: Any) -> tuple[Any, Any]:
-    """Row and column on the rolled map of a token of a window; of all, where arrays are given."""
-    (Mh, Mw), (row, column) = step.geometry["window"], _window(step, window)
-    r, c = _in_window(step, token)
-    return row * Mh + r, column * Mw + c
-
-
-def _unrolled(step: Step, row: int, column: int) -> Pair:
-    (H, W), (sh, sw) = step.geometry["grid"], step.geometry["shift"]
-    return (row + sh) % H, (column + sw) % W
+    image = steps["image"].value.shape[2:]
+    told = [
+        _patch(p, side, image) if p[0] < real[0] and p[1] < real[1] else "padding" for p in places
+    ]
+    return f"image coordinates {' ↔ '.join(told)}"
 
 
 def _patch(place: Pair, side: Pair, image: Pair) -> str:
@@ -241,15 +219,14 @@ def _patch(place: Pair, side: Pair, image: Pair) -> str:
 
 
 def _pixels_per_token(step: Step, steps: Mapping[str, Step]) -> Pair | None:
-    """The patch of the first map, doubled for every merge before this step."""
-    weight = steps.get("patch_embed.proj.weight")
-    if weight is None or step.name.startswith(("image", "patch_embed.proj.conv")):
-        return None
-    merges = 0
-    match = re.match(r"layers\.(\d+)\.(downsample)?", step.name)
-    if match:
-        merges = int(match[1]) + (match[2] is not None and step.kind != "padded")
-    elif step.name in ("norm", "pooled"):
-        merges = sum(name.endswith("downsample.neighbours") for name in steps)
-    (ph, pw) = weight.value.shape[2:]
-    return ph * 2**merges, pw * 2**merges
+    """The strides of the patch embedding up to this step, doubled by every merge."""
+    side = None
+    for one in steps.values():
+        if one.op == "conv2d" and one.name.startswith("patch_embed."):
+            (height, width), (down, right) = side or (1, 1), one.settings["stride"]
+            side = height * down, width * right
+        if one.op == "patch_merge" and side is not None:
+            side = 2 * side[0], 2 * side[1]
+        if one.name == step.name:
+            break
+    return side

@@ -1,20 +1,16 @@
 """Watch an ordinary forward and backward pass: every step by name, its value and its cotangent.
 
-No model knows of this. `recording(model)` watches the operations that run, and looks up in the
-call stack which layer and which line of the model's code an operation stands in.
+No model knows of this. Where an operation stands is asked of the run (see watch.Place); what a step
+is called there, `vocabulary` tells.
 """
 
 from __future__ import annotations
 
-import linecache
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from pathlib import Path
-from types import CodeType, FrameType
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,16 +19,11 @@ from minswin.around import around, goes_alone
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import Run, Tensor, wrap_vjp
 from minswin.composites import spelled_out
-from minswin.crosscheck.bounds import EXACT
 from minswin.crosscheck.vocabulary import CONSTANTS, Word, axes_of, word
 from minswin.layers.base import Layer
-from minswin.watch import Operation
+from minswin.watch import Operation, Place, paths_of, text_of
 
 GIVEN = ("input", "parameter", "constant")  # known to both sides
-PACKAGE = Path(__file__).parents[1]
-# All other files are texts.
-MACHINERY = {"around.py", "autograd.py", "lifting", "ops.py", "watch.py", "kernels", "reference"}
-GEOMETRY = ("grid", "window", "shift", "heads", "table_window", "H", "W")
 
 
 @dataclass
@@ -49,173 +40,91 @@ class Step:
     line: str = ""  # minswin/composites.py:109
     code: str = ""  # the text of that line
     settings: dict[str, Any] = field(default_factory=dict)  # of the operation, such as eps
-    geometry: dict[str, Any] = field(default_factory=dict)  # grid, window, shift, heads
     cotangent: Array | None = None  # ∂loss / ∂value, after backward
 
 
-Hold = Callable[["Step", Operation | None], "Array | None"]
+Hold = Callable[[Step, "Operation | None"], "Array | None"]
+HoldGradient = Callable[[Step, Array], Array]
 
 
-class Recording:
-    """The steps of a pass in the order in which they were made: inputs and parameters first.
+class Naming:
+    """A step around operations: each result has a name, and another may stand in its place.
 
-    It is a step around operations (see autograd.around). hold: is shown each named step as it is
-    made, with its operation, None for constants; what it gives back stands in the place of the
-    step's value from there on. hold_gradient: the same for a cotangent, before it is handed back.
-    known: values of steps, which are not computed where they would be. brief: steps have a name
-    and a value, and nothing else.
+    layers: names by ids, see watch.paths_of   hold: is shown each named step as it is made, with
+    its operation, None for constants; what it gives back stands in the place of the step's value
+    from there on   hold_gradient: the same for a cotangent, before it is handed back   known:
+    values of steps, which are not computed
     """
 
-    watches = True  # so that no layer is computed, and recorded, twice: see watch.is_watched
+    watches = True  # so that no layer is computed, and named, twice: see watch.is_watched
 
     def __init__(
         self,
-        model: Layer,
+        layers: Mapping[int, str],
         *,
-        hold: Hold | None = None,
-        hold_gradient: Callable[[Step, Array], Array] | None = None,
+        hold: Hold = lambda *_: None,
+        hold_gradient: HoldGradient = lambda _, g: g,
         known: Mapping[str, Array] | None = None,
-        brief: bool = False,
     ) -> None:
         self.steps: dict[str, Step] = {}
-        self.rough: set[int] = set()  # ids of arrays behind which something was computed unnamed
-        self._hold, self._hold_gradient, self._known = hold, hold_gradient, known or {}
-        self._layers = {} if brief else {id(layer): path for path, layer in model.named_layers()}
-        self._sources: dict[int, tuple[str, ...]] = {}  # id of an array -> named steps behind it
-        self._alive: list[Any] = []  # nothing that is known by its id may go
-        self._calls: Counter[tuple[int, str]] = Counter()
-        self._tensors: list[tuple[Step, Tensor]] = []
-        self._places: dict[int, Place] = {}  # by the ids of frames
-        self._brief = brief
-        if brief:
-            return
-        for name, parameter in model.named_parameters():
-            self.given(name, parameter, "parameter")
-        for name, buffer in model.named_buffers():
-            self.given(name, buffer, "parameter")
-
-    def given(
-        self, name: str, x: Tensor | Array, op: str = "input", axes: tuple[str, ...] = ()
-    ) -> None:
-        """Name an array that the pass starts from."""
-        array = x.data if isinstance(x, Tensor) else x
-        step = self._enter(Step(name, name.rsplit(".", 1)[-1], op, array, axes=axes))
-        if isinstance(x, Tensor):
-            self._tensors.append((step, x))
-
-    def gather_gradients(self) -> None:
-        """Take the gradients of inputs and parameters over, after backward."""
-        for step, tensor in self._tensors:
-            step.cotangent = tensor.grad
-
-    def forget(self) -> None:
-        """Let all go but the steps, when nothing more is recorded: it is as much again."""
-        for held in (self._alive, self._sources, self._tensors, self._places, self.rough):
-            held.clear()
-
-    # ── one operation ────────────────────────────────────────────────────────────────────────────
+        self._layers, self._known = layers, known or {}
+        self._hold, self._hold_gradient = hold, hold_gradient
+        self.places: dict[int, Place] = {}  # by the ids of calls, which they keep alive
 
     def __call__(
         self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         op = getattr(definition, "__name__", "operation")
-        place = self._place(sys._getframe(1))
-        nth = self._calls[id(place.frame), op]
+        call = text_of(sys._getframe(1))
+        place = self.places.get(id(call))
+        if place is None:
+            place = self.places[id(call)] = Place(call, self._layers)
         inputs = tuple(self._constant(place, op, i, x) for i, x in enumerate(inputs))
-        found = word(place.function, op, nth, lambda: place.geometry.get("shift", ()))
-        name = ""
-        if found is not None:
-            name = self._unused(".".join(part for part in (place.layer, found.name) if part)) or op
-        known = self._known.get(name)
-        if known is not None:
-            go = partial(_taken, Tensor(known))
+        found = word(place, op)
+        name = self._unused(place, found, op) if found is not None else ""
+        if name in self._known:
+            go = partial(_taken, Tensor(self._known[name]))
         result, alone = goes_alone(self, go, definition, inputs, settings)
-        if alone:  # else its own operations have been recorded
-            self._calls[id(place.frame), op] += 1
-            operation = Operation(op, place.layer, inputs, settings, result)
-            self._record(place, name, found, operation)
+        if alone:  # else its own operations have been seen
+            place.count[op] += 1
+            self._made(place, name, found, Operation(op, place.layer, inputs, settings, result))
         return result
 
-    def _place(self, frame: FrameType | None) -> Place:
-        """Of the text that an operation stands in; it keeps the frame, so that its id stays."""
-        while frame is not None and not is_text(frame):
-            frame = frame.f_back
-        assert frame is not None  # somebody calls the operations
-        if id(frame) not in self._places:
-            self._places[id(frame)] = Place(frame, self._layers)
-        return self._places[id(frame)]
-
-    def _record(self, place: Place, name: str, found: Word | None, operation: Operation) -> None:
-        op, inputs, settings, result = operation.name, *operation[2:]
-        if self._brief:
-            if found is not None:
-                self.steps[name] = step = Step(name, found.name, op, result.data)
-                held = self._hold(step, operation) if self._hold is not None else None
-                result.data = result.data if held is None else held
-                if self._hold_gradient is not None:
-                    wrap_vjp(result, partial(self._seeing_gradient, step))
+    def _made(self, place: Place, name: str, found: Word | None, operation: Operation) -> None:
+        if found is None:
             return
-        self._alive += [result, result.data]
-        behind = tuple(dict.fromkeys(s for x in inputs for s in self._behind(x)))
-        scaled = op == "multiply" and any(np.size(x) == 1 for x in operation.arrays)
-        rough = op not in EXACT and not scaled
-        rough = rough or any(id(x) in self.rough for x in operation.arrays)
-        if found is None:  # hidden: it stands for what it was made of
-            self._sources[id(result.data)] = behind
-            self.rough |= {id(result.data)} if rough else set()
-            return
-        kind = found.name or type(place.self).__name__
-        plain = {k: v for k, v in settings.items() if is_plain(v)}
-        step = Step(
-            name, kind, op, result.data, behind, axes_of(found, result.shape), found.formula,
-            place.line, place.code, plain, place.geometry,
-        )  # fmt: skip
-        held = self._hold(step, operation) if self._hold is not None else None
-        if held is not None:
-            result.data = held
-            self._alive.append(held)
-        elif rough:
-            self.rough.add(id(result.data))
-        self._enter(step)
-        self._sources[id(result.data)] = (step.name,)
+        step, result = self._step(place, name, found, operation), operation.result
+        held = self._enter(step, operation)
+        result.data = result.data if held is None else held
         wrap_vjp(result, partial(self._seeing_gradient, step))
+
+    def _constant(self, place: Place, op: str, position: int, x: Any) -> Any:
+        """An input, named where it is a constant, and as it is held where it is."""
+        found = CONSTANTS.get((place.text, op, position))
+        if found is None or isinstance(x, Tensor):
+            return x
+        constant = Operation("constant", place.layer, (), {}, Tensor(x))
+        name = self._unused(place, found, op)
+        held = self._enter(self._step(place, name, found, constant), None)
+        return x if held is None else held
+
+    def _step(self, place: Place, name: str, found: Word, operation: Operation) -> Step:
+        return Step(name, found.name, operation.name, operation.value)
+
+    def _enter(self, step: Step, operation: Operation | None) -> Array | None:
+        self.steps[step.name] = step
+        return self._hold(step, operation)
 
     def _seeing_gradient(self, step: Step, vjp: Vjp) -> Vjp:
         def pull(g: Array) -> tuple[Any, ...]:
             step.cotangent = g
-            return vjp(g if self._hold_gradient is None else self._hold_gradient(step, g))
+            return vjp(self._hold_gradient(step, g))
 
         return pull
 
-    def _constant(self, place: Place, op: str, position: int, x: Any) -> Any:
-        """An input, named where it is a constant, and as it is held where it is."""
-        constant = CONSTANTS.get((place.function, op, position))
-        if constant is None or isinstance(x, Tensor):
-            return x
-        name = self._unused(f"{place.layer}.{constant.name}".lstrip("."))
-        step = Step(name, constant.name, "constant", x, (), constant.axes, constant.formula)
-        if not self._brief:
-            step.line, step.code, step.geometry = place.line, place.code, place.geometry
-        held = self._hold(step, None) if self._hold is not None else None
-        self._enter(step)
-        if held is None:
-            return x
-        self._alive.append(held)
-        self._sources[id(held)] = (name,)
-        return held
-
-    def _behind(self, x: Any) -> tuple[str, ...]:
-        array = x.data if isinstance(x, Tensor) else x
-        return self._sources.get(id(array), ())
-
-    def _enter(self, step: Step) -> Step:
-        self.steps[step.name] = step
-        self._sources[id(step.value)] = (step.name,)
-        self._alive.append(step.value)
-        return step
-
-    def _unused(self, name: str) -> str:
-        """The name, or with a number behind it where a layer is called again."""
+    def _unused(self, place: Place, found: Word, op: str) -> str:
+        """The name in the layer, or with a number behind it where the layer is called again."""
+        name = f"{place.layer or ''}.{found.name}".strip(".") or op
         if name not in self.steps:
             return name
         return next(n for i in range(2, sys.maxsize) if (n := f"{name}#{i}") not in self.steps)
@@ -226,18 +135,70 @@ def _taken(result: Tensor, *_: Any) -> Tensor:
     return result
 
 
+class Recording(Naming):
+    """The steps of a pass in the order in which they were made: inputs and parameters first."""
+
+    def __init__(self, model: Layer, **held: Any) -> None:
+        super().__init__(paths_of(model), **held)
+        # the named steps behind an array, by its id; the array is held, so that its id stays
+        self._sources: dict[int, tuple[Array, tuple[str, ...]]] = {}
+        self._tensors: list[tuple[Step, Tensor]] = []
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            self.given(name, tensor, "parameter")
+
+    def given(
+        self, name: str, x: Tensor | Array, op: str = "input", axes: tuple[str, ...] = ()
+    ) -> None:
+        """Name an array that the pass starts from."""
+        array = x.data if isinstance(x, Tensor) else x
+        self.steps[name] = step = Step(name, name.rsplit(".", 1)[-1], op, array, axes=axes)
+        self._sources[id(array)] = array, (name,)
+        if isinstance(x, Tensor):
+            self._tensors.append((step, x))
+
+    def gather_gradients(self) -> None:
+        """Take the gradients of inputs and parameters over, after backward."""
+        for step, tensor in self._tensors:
+            step.cotangent = tensor.grad
+
+    def behind(self, *inputs: Any) -> tuple[str, ...]:
+        """The named steps that Tensors or arrays are, or were made of without another name."""
+        arrays = (x.data if isinstance(x, Tensor) else x for x in inputs)
+        known = (self._sources.get(id(x), (x, ()))[1] for x in arrays)
+        return tuple(dict.fromkeys(name for names in known for name in names))
+
+    def _made(self, place: Place, name: str, found: Word | None, operation: Operation) -> None:
+        if found is None:  # hidden: it stands for what it was made of
+            self._sources[id(operation.value)] = operation.value, self.behind(*operation.inputs)
+        super()._made(place, name, found, operation)
+
+    def _step(self, place: Place, name: str, found: Word, operation: Operation) -> Step:
+        axes = axes_of(found, operation.value.shape)
+        plain = {k: v for k, v in operation.settings.items() if _is_plain(v)}
+        return Step(
+            name, found.name or place.kind, operation.name, operation.value,
+            self.behind(*operation.inputs), axes, found.formula, place.line, place.code, plain,
+        )  # fmt: skip
+
+    def _enter(self, step: Step, operation: Operation | None) -> Array | None:
+        held = super()._enter(step, operation)
+        for x in (step.value, step.value if held is None else held):
+            self._sources[id(x)] = x, (step.name,)
+        return held
+
+
 @contextmanager
 def recording(model: Layer, **held: Any) -> Iterator[Recording]:
     """Record the passes of `model` inside this block (in this thread).
 
     Attention is run step by step, so that logits and probabilities are seen. Choose the kernels
     with `kernels.using`: a kernel is one step, the definitions of "reference" are many.
-    held: see Recording
+    held: see Naming
     """
     record = Recording(model, **held)
     with around(record), around(spell_out):
         yield record
-    record.forget()
+    record.places.clear()  # a call holds all that it worked with, and the calls around it
 
 
 def spell_out(
@@ -249,88 +210,7 @@ def spell_out(
     return go(definition, inputs, settings)
 
 
-# ── where an operation stands ────────────────────────────────────────────────────────────────────
-
-
-class Place:
-    """Where an operation stands: the layer, the function of the model's text, the line."""
-
-    def __init__(self, frame: FrameType, layers: dict[int, str]) -> None:
-        self.frame = frame
-        own = _self_of(frame)
-        prefix = f"{type(own).__name__}." if isinstance(own, Layer) else ""
-        self.function = prefix + frame.f_code.co_name
-        self.self: Any = None
-        self.layer = ""
-        outer: FrameType | None = frame
-        while outer is not None:
-            owner = _self_of(outer)
-            if owner is not None and id(owner) in layers:
-                self.self, self.layer = owner, layers[id(owner)]
-                break
-            outer = outer.f_back
-
-    @property
-    def line(self) -> str:
-        return f"{_short(self.frame.f_code.co_filename)}:{self.frame.f_lineno}"
-
-    @property
-    def code(self) -> str:
-        return linecache.getline(self.frame.f_code.co_filename, self.frame.f_lineno).strip()
-
-    @property
-    def geometry(self) -> dict[str, Any]:
-        """Grid, window, shift and heads, as the texts of this layer know them."""
-        found: dict[str, Any] = {}
-        outer: FrameType | None = self.frame
-        met = False  # a text of this layer
-        while outer is not None:
-            owner = _self_of(outer)
-            if met and owner is not None and owner is not self.self:
-                break  # above the calls of this layer: Swin V2 hands a method to a function
-            if names := _names(outer.f_code, GEOMETRY):
-                values = outer.f_locals  # a new dict each time, which takes long
-                known = {k: values[k] for k in names if is_plain(values.get(k))}
-                found = {**known, **found}
-            met = met or (self.self is not None and owner is self.self)
-            outer = outer.f_back
-        return found
-
-
-def _self_of(frame: FrameType) -> Any:
-    """The `self` of a text, or None."""
-    return frame.f_locals.get("self") if _names(frame.f_code, ("self",)) else None
-
-
-@lru_cache(maxsize=1024)
-def _names(code: CodeType, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of these names that variables of a text have; none of another function."""
-    own = {*code.co_varnames, *code.co_cellvars, *code.co_freevars}
-    return tuple(name for name in wanted if name in own and _is_file_of_texts(code.co_filename))
-
-
-def is_text(frame: FrameType) -> bool:
-    return _is_file_of_texts(frame.f_code.co_filename)
-
-
-@lru_cache
-def _is_file_of_texts(name: str) -> bool:
-    file = Path(name)
-    if not file.is_relative_to(PACKAGE):
-        return True
-    return file.relative_to(PACKAGE).parts[0] not in MACHINERY and file.name != "recording.py"
-
-
-@lru_cache
-def _short(file: str) -> str:
-    """The path of a file of minswin from the package on; of any other file the name."""
-    path = Path(file)
-    return (
-        path.relative_to(PACKAGE.parent).as_posix() if path.is_relative_to(PACKAGE) else path.name
-    )
-
-
-def is_plain(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
-        return all(is_plain(part) for part in value)
+        return all(_is_plain(part) for part in value)
     return isinstance(value, (int, float, str)) and not isinstance(value, np.generic)

@@ -23,10 +23,10 @@ from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck.edits.functions import functions_of, reaches
 from minswin.crosscheck.edits.texts import EDITED, Text
 from minswin.crosscheck.ground import DTYPES, Call, Ground, _frozen, limited, unchecked
-from minswin.crosscheck.recording import Recording, Step, spell_out
+from minswin.crosscheck.recording import Naming, Step, spell_out
 from minswin.crosscheck.trace import loss
 from minswin.layers.base import Layer
-from minswin.watch import Operation
+from minswin.watch import Operation, paths_of
 
 Array = np.ndarray
 MOST = 2**28  # bytes that are kept of one run
@@ -98,10 +98,7 @@ class Site(Trial):
         self.kind = target.rpartition(".")[2]
         self._given: dict[str, dict[str, Array]] = {}
         self._arguments = {d: [_cast(x, d) for x in call.arguments] for d in DTYPES}
-        self._paths = {
-            dtype: {id(layer): path for path, layer in layers.items()}
-            for dtype, layers in ground.layers.items()
-        }
+        self._paths = {dtype: paths_of(model) for dtype, model in ground.models.items()}
 
     @cached_property
     def is_of_layers(self) -> bool:
@@ -153,9 +150,9 @@ class Site(Trial):
         steps: tuple[Any, ...] = (None, see)  # what is looked at where no layer makes the tensor
         names = None
         if not self.is_of_layers:
-            record = Recording(model, hold=hold, known=self._in_front(dtype), brief=True)
-            record._layers = self._paths[dtype] if mine else {id(x): n for n, x in layers.items()}
-            steps, names = (record,), record.steps
+            paths = self._paths[dtype] if mine else paths_of(model)
+            naming = Naming(paths, hold=hold, known=self._in_front(dtype))
+            steps, names = (naming,), naming.steps
         for step in steps:
             with self._plain(dtype, step), self._stubbed(layers, dtype, names, (found, whole)):
                 try:

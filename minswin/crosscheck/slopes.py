@@ -22,12 +22,12 @@ from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.ground import Call, Ground
 from minswin.crosscheck.held import Have, Held
 from minswin.crosscheck.precision import Precision
-from minswin.crosscheck.recording import Recording, Step, spell_out
+from minswin.crosscheck.recording import Naming, Step, spell_out
 from minswin.crosscheck.search import Answer, Clock, Search, Tell
 from minswin.crosscheck.site import Trial
 from minswin.crosscheck.weighing import ALIKE
 from minswin.layers.base import Layer
-from minswin.watch import Operation
+from minswin.watch import Operation, paths_of
 
 Array = np.ndarray
 Derivatives = dict[str, Array]
@@ -111,22 +111,21 @@ class Slope(Trial):
             theirs = self.cotangents.get(step.name) if step.name != self.name else None
             return g if theirs is None or theirs.shape != g.shape else theirs.astype(g.dtype)
 
-        record = Recording(model, hold=hold, hold_gradient=hold_gradient, brief=True)
-        record._layers = {id(layer): path for path, layer in layers.items()}
+        naming = Naming(paths_of(model), hold=hold, hold_gradient=hold_gradient)
         for p in model.parameters():
             p.grad = None
         arguments = [_leaf(x, dtype) for x in self.call.arguments]
         with ExitStack() as stack:
             stack.enter_context(kernels.using("reference"))
-            stack.enter_context(around(record))
+            stack.enter_context(around(naming))
             stack.enter_context(around(spell_out))
             result = layers[self.call.path](*arguments)
             if self.call.path:
                 result.backward(self.cotangents[self.call.output].astype(dtype))
             else:
                 ops.cross_entropy(result, self.ground.given("labels", np.int64)).backward()
-        if self.name in record.steps:
-            return record.steps[self.name].cotangent
+        if self.name in naming.steps:
+            return naming.steps[self.name].cotangent
         for argument, name in zip(arguments, self.call.given, strict=True):
             if name == self.name:
                 return argument.grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from minswin import kernels, ops
 from minswin.arguments import checks_switches
 from minswin.arrays import Array, as_array
-from minswin.autograd import Tensor
+from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import recipe
 from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
 from minswin.crosscheck.loop import OPTIMIZERS, require_steps, run_steps
@@ -80,8 +81,8 @@ def trace(
         model.load_state_dict(state)
         x = image.astype(dtype)
         with kernels.using(backend):
-            record = record_pass(model, x, labels, grad=grad)
-            arrays = arrays_of(record.steps)
+            made = record_pass(model, x, labels, grad=grad).steps
+            arrays = arrays_of(made)
             for step in range(steps):
                 tell(f"{dtype}: optimizer step {step + 1} of {steps}")
             if steps:
@@ -90,7 +91,7 @@ def trace(
                 losses = run_steps(model, x, labels, {"planned": steps, **told["optimizer"]})
                 told["losses"][dtype] = losses
         arrays |= {AFTER + n: p.data for n, p in model.named_parameters() if steps}
-        found = found or Trace(told, record.steps, build=build)
+        found = found or Trace(told, made, build=build)
         found.arrays[dtype] = arrays
     assert found is not None
     found.off = _off(found)
@@ -119,10 +120,15 @@ def _off(found: Trace) -> dict[str, float]:
     }
 
 
-def record_pass(model: Layer, image: Array, labels: Array, *, grad: bool = True) -> Recording:
-    """The steps of one forward pass, of the loss, and of backward."""
+def record_pass(
+    model: Layer, image: Array, labels: Array, *, grad: bool = True, **held: Any
+) -> Recording:
+    """The steps of one forward pass, of the loss, and of backward.
+
+    held: what stands in the place of steps, see recording.Naming
+    """
     model.zero_grad()
-    with recording(model) as record:
+    with nullcontext() if grad else no_grad(), recording(model, **held) as record:
         x = Tensor(image, requires_grad=grad)
         record.given("image", x, axes=IMAGE)
         record.given("labels", labels, axes=("image",))

@@ -1,14 +1,15 @@
 """What the steps of a forward pass are called, what their axes mean, and the formula of each.
 
-A row of VOCABULARY is found by the function in which an operation stands, the operation, and how
-often that operation came before in the same call. An operation without a row is hidden if it only
-moves data, and goes by its own name otherwise.
+A row of VOCABULARY is found by where an operation stands in the run (see watch.Place): the text,
+the operation, and how often that operation came before in the same call of the text. An operation
+without a row is hidden if it only moves data, and goes by its own name otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
+
+from minswin.watch import Place
 
 
 class Word(NamedTuple):
@@ -87,11 +88,6 @@ VOCABULARY: dict[tuple[str, str, int], Word] = {
     ("loss", "cross_entropy", 0): Word("loss", (), "mean over images of −log softmax(x)[label]"),
 }
 
-# Swin V2 moves data in the same way; what is its own goes by the names of its operations.
-for _op, _nth in (("roll", 0), ("window_partition", 0), ("window_merge", 0), ("roll", 1)):
-    _row = VOCABULARY[_WINDOW_TEXT, _op, _nth]
-    VOCABULARY["WindowAttentionV2.shifted_windows", _op, _nth] = _row
-
 # Constants: arrays that the model computes from the geometry, by where they enter.
 CONSTANTS: dict[tuple[str, str, int], Word] = {
     (_WINDOW_TEXT, "add", 1): Word("mask", ("window", "", "query", "key"), "0, or −100"),
@@ -99,13 +95,14 @@ CONSTANTS: dict[tuple[str, str, int], Word] = {
 }
 
 
-def word(function: str, op: str, nth: int, shift: Callable[[], tuple[int, ...]]) -> Word | None:
-    """The row of a step, or None where it stays hidden. shift: asked where it matters."""
-    if op == "window_merge" and not any(shift()):  # nothing is rolled back
+def word(place: Place, op: str) -> Word | None:
+    """The row of the next such operation at a place, or None where it stays hidden."""
+    key = place.text, op, place.count[op]
+    if op == "window_merge" and not place.count["roll"]:  # nothing is rolled back
         return VOCABULARY[_WINDOW_TEXT, "roll", 1]
-    found = VOCABULARY.get((function, op, nth))
-    if found is None and op not in MOVES and (function, op, nth) not in HIDDEN:
-        found = Word(op if nth == 0 else f"{op}_{nth}", (), op)
+    found = VOCABULARY.get(key)
+    if found is None and op not in MOVES and key not in HIDDEN:
+        found = Word(f"{op}_{key[2]}" if key[2] else op, (), op)
     return found
 
 
