@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,20 @@ import pytest
 import score
 from tiny_models import batch, tiny_model
 
-from minswin import kernels
+from minswin import composites, kernels
 from minswin.around import around
 from minswin.autograd import Tensor
 from minswin.cli import main
 from minswin.crosscheck import commands, folder, recipe
 from minswin.crosscheck.compare import compare
+from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.held import follow
 from minswin.crosscheck.layouts import windows_of
 from minswin.crosscheck.observations import describe
 from minswin.crosscheck.precision import DOUBLE
 from minswin.crosscheck.recording import GIVEN, Recording
 from minswin.crosscheck.trace import loss, record_pass, trace
+from minswin.layers import WindowAttention
 from minswin.models import create_model
 from minswin.weights import read_weights, save_weights
 
@@ -114,6 +118,32 @@ def test_what_lies_in_windows_knows_the_map_that_it_was_cut_from(model: str) -> 
         where = describe(step, np.zeros(len(step.axes), int), steps)
         shifted = "rows 4…5" if any(windows.shift) else "rows 0…1"
         assert "window (0, 0)" in where and shifted in where, where
+
+
+def with_other_variables(function: Any) -> Edit:
+    """An edit that calls the variables of a function otherwise, but for its parameters."""
+    text = Text(function)
+    names = [n for n in ast.walk(text.tree) if isinstance(n, ast.Name)]
+    own = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    own -= {a.arg for n in ast.walk(text.tree) if isinstance(n, ast.arguments) for a in n.args}
+    changes = [(*text.span(n), f"{n.id}_of_mine") for n in names if n.id in own]
+    assert changes, text.name
+    return Edit(text, changes, "other variables", 0)
+
+
+def test_no_variable_of_a_text_is_known_by_its_name() -> None:
+    cut = composites.shifted_window_attention.function
+    texts = (WindowAttention.__call__, cut, composites.split_heads, composites.spelled_out.function)
+    small = {"batch": 1, "img_size": (18, 10), "window_size": 4}
+    right = recorded(**small).steps
+    with ExitStack() as stack:
+        for function in texts:
+            stack.enter_context(with_other_variables(function).planted())
+        renamed = recorded(**small).steps
+    assert list(renamed) == list(right) and windows_of(renamed) == windows_of(right)
+    for name, step in right.items():
+        assert (step.inputs, step.axes) == (renamed[name].inputs, renamed[name].axes), name
+        assert np.array_equal(step.value, renamed[name].value), name
 
 
 CASES = {

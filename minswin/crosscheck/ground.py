@@ -49,21 +49,7 @@ class Ground(Pass):
         }
         self.layers = {dtype: dict(model.named_layers()) for dtype, model in self.models.items()}
         self.values: dict[str, dict[str, Array]] = {dtype: {} for dtype in DTYPES}
-        if images is not None:
-            self._take(images)
         self.inputs, self.calls = self._watched()
-
-    def _take(self, images: int) -> None:
-        """Their tensors of the first images only: a run is then faster."""
-        steps = Pass(self.truth, {}, images).run_through(self.models["float64"], "float64").steps
-        batch = len(self.truth.steps["image"].value)
-        for name, x in list(self.have.items()):
-            if name not in steps or (shape := steps[name].value.shape) == x.shape:
-                continue
-            if x.ndim and shape[0] * batch == x.shape[0] * images:
-                self.have[name] = x[: shape[0]]
-            else:
-                del self.have[name]
 
     def held(self, name: str, dtype: str) -> Array:
         """A tensor of theirs in this dtype."""

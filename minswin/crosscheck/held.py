@@ -81,10 +81,22 @@ class Pass:
     def hold(self, step: Step, operation: Operation | None) -> Array | None:
         """What stands in the place of the value of a step; None where they have nothing for it."""
         self.order.append(step.name)
-        theirs, value = self.have.get(step.name), step.value
+        theirs, value = self._of_images(step), step.value
         if theirs is None or theirs.shape != value.shape or theirs.dtype.kind != value.dtype.kind:
             return None
         return np.ascontiguousarray(theirs, value.dtype)
+
+    def _of_images(self, step: Step) -> Array | None:
+        """Their tensor, of these images alone."""
+        theirs, value = self.have.get(step.name), step.value
+        if theirs is None or self.images is None or theirs.shape == value.shape:
+            return theirs
+        batch = len(self.truth.steps["image"].value)
+        if value.ndim and theirs.ndim and len(value) * batch == len(theirs) * self.images:
+            self.have[step.name] = theirs[: len(value)]
+        else:
+            del self.have[step.name]
+        return self.have.get(step.name)
 
     def hold_gradient(self, step: Step, g: Array) -> Array:
         theirs = self.have.get(COTANGENT + step.name)

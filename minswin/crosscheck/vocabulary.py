@@ -23,9 +23,6 @@ class Word(NamedTuple):
 # Only move data: hidden without a row.
 MOVES = {"reshape", "transpose", "getitem", "roll", "pad", "window_partition", "window_merge"}
 
-# On the way to a step that has a row, and not worth a name.
-HIDDEN = {("relative_position_bias", "take", 0), ("spelled_out", "multiply", 0)}
-
 MAP = ("image", "row", "column", "channel")
 ROLLED = ("image", "rolled row", "rolled column", "channel")
 WINDOWS = ("image", "window", "token", "channel")
@@ -36,7 +33,7 @@ VECTOR = ("image", "channel")
 _PARTITION = "window w = (row // Mh) · (W / Mw) + column // Mw, token t = (row % Mh) · Mw + …"
 _WINDOW_TEXT = "shifted_window_attention"
 
-VOCABULARY: dict[tuple[str, str, int], Word] = {
+VOCABULARY: dict[tuple[str, str, int], Word | None] = {  # None: hidden
     # ── an image becomes a map of tokens ──
     ("Conv2d.__call__", "conv2d", 0): Word(
         "", ("image", "channel", "row", "column"), "Σ weight · pixels of the patch + bias"
@@ -60,6 +57,7 @@ VOCABULARY: dict[tuple[str, str, int], Word] = {
     ("split_heads", "getitem", 0): Word("q", HEADS, "channels [0, C), head h: [h d, (h + 1) d)"),
     ("split_heads", "getitem", 1): Word("k", HEADS, "channels [C, 2C)"),
     ("split_heads", "getitem", 2): Word("v", HEADS, "channels [2C, 3C)"),
+    ("relative_position_bias", "take", 0): None,  # on the way to the bias
     ("relative_position_bias", "transpose", 0): Word(
         "bias", ("head", "query", "key"), "table[(rₚ − r_q + Mh − 1)(2Mw − 1) + cₚ − c_q + Mw − 1]"
     ),
@@ -68,6 +66,7 @@ VOCABULARY: dict[tuple[str, str, int], Word] = {
         ("window", "head", "query", "key"),
         "bias + (0 if query and key are of one region, else −100)",
     ),
+    ("spelled_out", "multiply", 0): None,  # on the way to the scores
     ("spelled_out", "matmul", 0): Word("scores", PAIRS, "(q / √d) kᵀ"),
     ("spelled_out", "add", 0): Word("logits", PAIRS, "scores + bias + mask"),
     ("spelled_out", "softmax", 0): Word("probabilities", PAIRS, "exp(l) / Σ exp(l) over the keys"),
@@ -100,10 +99,9 @@ def word(place: Place, op: str) -> Word | None:
     key = place.text, op, place.count[op]
     if op == "window_merge" and not place.count["roll"]:  # nothing is rolled back
         return VOCABULARY[_WINDOW_TEXT, "roll", 1]
-    found = VOCABULARY.get(key)
-    if found is None and op not in MOVES and key not in HIDDEN:
-        found = Word(f"{op}_{key[2]}" if key[2] else op, (), op)
-    return found
+    if key in VOCABULARY or op in MOVES:
+        return VOCABULARY.get(key)
+    return Word(f"{op}_{key[2]}" if key[2] else op, (), op)
 
 
 def axes_of(found: Word, shape: tuple[int, ...]) -> tuple[str, ...]:
