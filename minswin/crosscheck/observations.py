@@ -38,11 +38,11 @@ def observe(
 
 def likeness(step: Step, theirs: Array, right: Array) -> Iterator[str]:
     """What the whole of `theirs` is to the right tensor: a multiple of it, in another order, …"""
-    if np.any(theirs):
+    if not np.any(theirs):
+        yield "it is zero everywhere"
+    elif right.size > 1:  # any number is a multiple of any other
         yield from _simple(theirs, right)
         yield from _order(step, theirs, right)
-    else:
-        yield "it is zero everywhere"
 
 
 def _near(a: Array, b: Array) -> bool:

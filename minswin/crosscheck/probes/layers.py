@@ -176,7 +176,7 @@ def _functions() -> Iterator[Probe]:
     yield probe("softmax/masked", "a row in which everything is masked", masked, length=200)
     large = np.round(1000 * values("large", 3, 7))
     yield probe("softmax/large", "the maximum is taken off first", large, length=2000)
-    logits, labels = 3 * values("logits", 3, 5), np.array([4, 0, 4])
+    logits, labels = 3 * values("logits", 3, 5), np.array([4, 4, 0])
     loss = probe("cross_entropy/batch_3", "the mean over the batch", logits, labels, length=24)
     yield from with_gradient(loss, length=12)
 
@@ -243,8 +243,8 @@ def _attentions() -> Iterator[Probe]:
     aim = "zeros that were padded are keys like others, and carry the biases of k and v"
     x = values("x", 2, 3, 7, 4)
     yield attention("zeros", aim, x, (3, 3), heads=2, shifted=False, threads=PADDING)
-    aim = "a window of 2×3: the factor of the index, the shift of each axis"
-    wide = attention("window_2x3", aim, values("x", 2, 4, 9, 6), (2, 3), heads=3)
+    aim = "a window of 2×5: the factor of the index, another shift on each axis"
+    wide = attention("window_2x5", aim, values("x", 2, 4, 10, 6), (2, 5), heads=3)
     yield from with_gradient(wide, length=80)
     aim = "a window of one row: its rows are not shifted"
     yield attention("window_1x4", aim, values("x", 2, 3, 8, 4), (1, 4), heads=2)

@@ -85,6 +85,10 @@ def _models() -> Iterator[Probe]:
          FITS),
         ("flat_map", "a map of 4×12 under windows of 4: no shift on either axis",
          {"img_size": (8, 24), "window_size": 4, **one}, FITS),
+        ("low_map", "maps of 4×8 and 2×4 under windows of 4: the second shrinks to 2×2, not 2×4",
+         {"img_size": (8, 16), "window_size": 4, "depths": (1, 1)}, FITS),
+        ("narrow_map", "maps of 8×4 and 4×2 under windows of 4: the second shrinks to 2×2, not 4×2",
+         {"img_size": (16, 8), "window_size": 4, "depths": (1, 1)}, FITS),
         ("window_2x4", "windows that are not square",
          {"img_size": (12, 24), "window_size": (2, 4), **one}, ()),
         ("positions", "absolute positions: added after the norm of the patches",
@@ -152,13 +156,17 @@ def _second_version() -> Iterator[Probe]:
     settings = config(img_size=(14, 10), window_size=3, depths=(1, 2))
     aim = "maps of 7×5 and 4×3 under windows of 3: padded before the roll"
     yield _model("model_v2/padded", aim, settings, PADDING, **more)
+    settings = config(img_size=(8, 12), depths=(1, 1), pretrained_window_sizes=(6, 3))
+    aim = "each stage divides its offsets by the window of its own pre-training, less 1"
+    yield _model("model_v2/pretrained", aim, settings, **more)
 
 
 # ── relatives ────────────────────────────────────────────────────────────────────────────────────
 
 
+# Channels, tokens and words are not equally many: else a reshape that mixes them up would pass.
 BASE: Config = {
-    "img_size": (8, 12), "patch_size": 4, "embed_dim": 6, "depth": 2, "num_heads": 2,
+    "img_size": (8, 12), "patch_size": 4, "embed_dim": 10, "depth": 2, "num_heads": 2,
     "mlp_ratio": 2.0, "num_classes": 5,
 }  # fmt: skip
 
@@ -177,21 +185,24 @@ def _vit() -> Iterator[Probe]:
 
 
 def _deit() -> Iterator[Probe]:
-    settings = {**BASE, "num_heads": 3}
+    settings = {**BASE, "num_heads": 5}
     aim = "class token, distillation token, patches; each head reads its own token; their mean"
     yield _model("model_deit/two_heads", aim, settings, ("facebookresearch/deit#61",))
 
 
 def _tnt() -> Iterator[Probe]:
     base: Config = {
-        **BASE, "img_size": (8, 16), "num_heads": 3, "mlp_ratio": 4.0, "inner_dim": 4,
-        "inner_num_heads": 2, "inner_stride": 2,
+        **BASE, "img_size": (8, 20), "embed_dim": 9, "num_heads": 3, "mlp_ratio": 4.0,
+        "inner_dim": 6, "inner_num_heads": 2, "inner_stride": 2,
     }  # fmt: skip
     aim = "words of a patch see that patch, tell it alone, and the class token hears none"
     yield _model("model_tnt/words", aim, base, WORDS)
-    one = _model("model_tnt/words", aim, {**base, "depth": 1}, WORDS)  # a probe is small
-    yield gradient(one, ALL, length=200)
+    one = {**base, "img_size": (4, 12), "embed_dim": 6, "depth": 1}  # a probe is small
+    yield gradient(_model("model_tnt/words", aim, one, WORDS), ALL, length=200)
     aim = "the older variant: filters see across patches; each word is normed by itself"
     yield _model("model_tnt/legacy", aim, {**base, "legacy": True}, WORDS)
     aim = "a stride that does not divide the patch: words are rounded up"
     yield _model("model_tnt/stride_3", aim, {**base, "inner_stride": 3})
+    aim = "patches of 4×8 and 2×4 words: not square, row by row"
+    wide = {**base, "img_size": (8, 24), "patch_size": (4, 8), "depth": 1}
+    yield _model("model_tnt/patches_4x8", aim, wide)
