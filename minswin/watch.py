@@ -24,7 +24,7 @@ from minswin.around import around, goes_alone, surroundings
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import Run, Tensor, wrap_vjp
 
-__all__ = ["Operation", "Place", "is_watched", "paths_of", "text_of", "watching"]
+__all__ = ["Operation", "is_watched", "watching"]
 
 PACKAGE = Path(__file__).parent
 # Runs operations, and says nothing about a model; all other files are texts.

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minswin import kernels
-from minswin.autograd import Tensor
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import GOOD, Comparison, compare
 from minswin.crosscheck.folder import Trace
@@ -28,8 +27,8 @@ from minswin.crosscheck.precision import (
     precisions,
     stored,
 )
-from minswin.crosscheck.recording import Step, recording
-from minswin.crosscheck.trace import loss, trace
+from minswin.crosscheck.recording import Step
+from minswin.crosscheck.trace import record_pass, trace
 from minswin.layers.base import Layer
 from minswin.models import create_model
 
@@ -90,8 +89,9 @@ def port(
     steps = truth.steps
     weights = {n: rounded(step) for n, step in steps.items() if step.op == "parameter"}
     model = model_of(truth, "float64", weights)
-    with kernels.using("reference"), recording(model, hold=rounded):
-        loss(model, Tensor(rounded(steps["image"])), rounded(steps["labels"]))
+    given = rounded(steps["image"]), rounded(steps["labels"])
+    with kernels.using("reference"):
+        record_pass(model, *given, grad=False, hold=rounded)
     return {n: x.astype("f4") if x.dtype.kind == "f" else x for n, x in values.items()}
 
 

@@ -66,6 +66,7 @@ INTERNAL_NAMES = {
     "reference.maps": {"bilinear"},
     "reference.normalize": {"batch_moments", "follow_moments"},
     "reference.reduce": {"axis_of"},
+    "watch": {"Place", "paths_of", "text_of"},
 }
 
 

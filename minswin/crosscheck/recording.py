@@ -7,15 +7,14 @@ is called there, `vocabulary` tells.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minswin.around import around, goes_alone
+from minswin.around import goes_alone
 from minswin.arrays import Array, Definition, Vjp
 from minswin.autograd import Run, Tensor, wrap_vjp
 from minswin.composites import spelled_out
@@ -69,16 +68,16 @@ class Naming:
         self.steps: dict[str, Step] = {}
         self._layers, self._known = layers, known or {}
         self._hold, self._hold_gradient = hold, hold_gradient
-        self.places: dict[int, Place] = {}  # by the ids of calls, which they keep alive
+        self._places: dict[int, Place] = {}  # by the ids of calls, which they keep alive
 
     def __call__(
         self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
         op = getattr(definition, "__name__", "operation")
         call = text_of(sys._getframe(1))
-        place = self.places.get(id(call))
+        place = self._places.get(id(call))
         if place is None:
-            place = self.places[id(call)] = Place(call, self._layers)
+            place = self._places[id(call)] = Place(call, self._layers)
         inputs = tuple(self._constant(place, op, i, x) for i, x in enumerate(inputs))
         found = word(place, op)
         name = self._unused(place, found, op) if found is not None else ""
@@ -136,7 +135,10 @@ def _taken(result: Tensor, *_: Any) -> Tensor:
 
 
 class Recording(Naming):
-    """The steps of a pass in the order in which they were made: inputs and parameters first."""
+    """The steps of a pass in the order in which they were made: inputs and parameters first.
+
+    held: see Naming
+    """
 
     def __init__(self, model: Layer, **held: Any) -> None:
         super().__init__(paths_of(model), **held)
@@ -156,10 +158,11 @@ class Recording(Naming):
         if isinstance(x, Tensor):
             self._tensors.append((step, x))
 
-    def gather_gradients(self) -> None:
-        """Take the gradients of inputs and parameters over, after backward."""
+    def end(self) -> None:
+        """Take over the gradients of inputs and parameters, and let the calls and theirs go."""
         for step, tensor in self._tensors:
             step.cotangent = tensor.grad
+        self._places.clear()
 
     def behind(self, *inputs: Any) -> tuple[str, ...]:
         """The named steps that Tensors or arrays are, or were made of without another name."""
@@ -187,24 +190,10 @@ class Recording(Naming):
         return held
 
 
-@contextmanager
-def recording(model: Layer, **held: Any) -> Iterator[Recording]:
-    """Record the passes of `model` inside this block (in this thread).
-
-    Attention is run step by step, so that logits and probabilities are seen. Choose the kernels
-    with `kernels.using`: a kernel is one step, the definitions of "reference" are many.
-    held: see Naming
-    """
-    record = Recording(model, **held)
-    with around(record), around(spell_out):
-        yield record
-    record.places.clear()  # a call holds all that it worked with, and the calls around it
-
-
 def spell_out(
     go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
 ) -> Tensor:
-    """The step around operations that runs attention as several of them."""
+    """The step around operations that runs attention as several: logits and probabilities show."""
     if getattr(definition, "__name__", "") == "attention":
         return spelled_out(*inputs)
     return go(definition, inputs, settings)

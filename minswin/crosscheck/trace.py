@@ -10,12 +10,13 @@ import numpy as np
 
 from minswin import kernels, ops
 from minswin.arguments import checks_switches
+from minswin.around import around
 from minswin.arrays import Array, as_array
 from minswin.autograd import Tensor, no_grad
 from minswin.crosscheck import recipe
 from minswin.crosscheck.folder import AFTER, FORMAT, Trace, arrays_of
 from minswin.crosscheck.loop import OPTIMIZERS, require_steps, run_steps
-from minswin.crosscheck.recording import Recording, recording
+from minswin.crosscheck.recording import Recording, spell_out
 from minswin.layers.base import Layer
 from minswin.version import VERSION
 
@@ -125,17 +126,19 @@ def record_pass(
 ) -> Recording:
     """The steps of one forward pass, of the loss, and of backward.
 
+    A kernel is one step, the definitions of "reference" are many: choose with `kernels.using`.
     held: what stands in the place of steps, see recording.Naming
     """
     model.zero_grad()
-    with nullcontext() if grad else no_grad(), recording(model, **held) as record:
+    record = Recording(model, **held)
+    with nullcontext() if grad else no_grad(), around(record), around(spell_out):
         x = Tensor(image, requires_grad=grad)
         record.given("image", x, axes=IMAGE)
         record.given("labels", labels, axes=("image",))
         result = loss(model, x, labels)
         if grad:
             result.backward()
-            record.gather_gradients()
+    record.end()
     return record
 
 
