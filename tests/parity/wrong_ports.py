@@ -1,4 +1,4 @@
-"""Wrong ports: timm's text with a few words changed, or a loop in PyTorch, and what they give."""
+"""Wrong ports: timm's or transformers' text with a few words changed, or a loop in PyTorch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from minswin.crosscheck.fingerprints import SWIN, TINY, VIT
 from minswin.crosscheck.torch import keep
 from minswin.models import create_model
 from minswin.weights.rename import rename
+from tests.parity import published
 from tests.parity.peers import TimmDeiT, TimmResNet, TimmTwins, TransformersCvT, load_timm
 
 IMAGES = 3
+SQUARE = {**SWIN, "img_size": (32, 48), "window_size": 4}  # transformers has no other windows
 MODELS = {
     **TINY,
     "V1 covered": ("swin_tiny", {**SWIN, "window_size": (6, 8)}),  # the last map is one window
     "V2 padded": ("swinv2_cifar", TINY["V1 padded"][1]),
+    "V1 of transformers": ("swin_tiny", SQUARE),
+    "V2 of transformers": ("swinv2_cifar", SQUARE),
     "DeiT": ("deit_tiny_distilled", VIT),
     "Twins": ("twins_svt_small", {
         "img_size": (24, 36), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
@@ -60,7 +64,7 @@ class Mistake(NamedTuple):
 
 @contextmanager
 def changed(changes: tuple[Change, ...]) -> Iterator[None]:
-    """Inside this block timm has these changes: the code of a function is put in its place."""
+    """Inside this block a library has these changes: the code of a function is put in its place."""
     with ExitStack() as stack:
         by_function: dict[str, list[Change]] = {}
         for change in changes:
@@ -102,10 +106,13 @@ def ours(family: str, dtype: Any = np.float32) -> Any:
 
 
 def theirs(family: str) -> Any:
-    """timm's model, or transformers' CvT, with the settings and the weights of ours."""
+    """timm's model, or transformers' where its name says so and CvT, with our weights."""
     load_timm()
 
     _, own = MODELS[family]
+    if "transformers" in family:
+        model = ours(family)
+        return published.build("transformers", int(family[1]), own, model.state_dict(), model)
     if family in OTHERS:
         module = OTHERS[family]().build({**own, **BUILT.get(family, {})})
         whose = "transformers" if family == "CvT" else "timm"
@@ -158,6 +165,7 @@ def seen(mistake: Mistake | None, family: str = "") -> dict[str, np.ndarray]:
         module = theirs(family)
         with keep(module) as found, torch.set_grad_enabled(backward):
             y = module(torch.tensor(image))
+            y = getattr(y, "logits", y)
             if backward:
                 labels = torch.tensor(recipe.labels(IMAGES, own["num_classes"]))
                 torch.nn.functional.cross_entropy(y, labels).backward()
@@ -200,7 +208,7 @@ def trained(mistake: Mistake | None, optimizer: str, **settings: Any) -> dict[st
                 _average(mean, parameters, settings["ema"], t, wrong)
             _clip(list(parameters.values()), settings.get("clip"), wrong)
             lr = _rate(t, settings.get("warmup"), wrong)
-            for n, p in parameters.items():
+            for i, (n, p) in enumerate(parameters.items()):
                 if optimizer == "sgd":
                     for _ in range(2 if "along twice" in wrong else 1):
                         _sgd(p, state[n][0], lr, wrong)
@@ -208,7 +216,9 @@ def trained(mistake: Mistake | None, optimizer: str, **settings: Any) -> dict[st
                     tables = "tables of positions decay" in wrong and p.ndim > 1
                     own_decay = max(decay.values()) if tables else decay[n]
                     own_decay = 0 if wrong == "nothing decays" else own_decay
-                    _adamw(p, *state[n], lr, own_decay, t, wrong)
+                    anew = "for every parameter anew" in wrong
+                    counted = (t - 1) * len(parameters) + i + 1 if anew else t
+                    _adamw(p, *state[n], lr, own_decay, counted, wrong)
             if "ema" in settings:
                 if "before the step" not in wrong:
                     _average(mean, parameters, settings["ema"], t, wrong)
@@ -239,6 +249,10 @@ def _loss(logits: Any, labels: Any, smoothing: float, wrong: str) -> Any:
         share, y = smoothing / logits.shape[1], logits.log_softmax(1)
         right = y.gather(1, labels[:, None])[:, 0]
         return -((1 - smoothing - share) * right + share * y.sum(1)).mean()
+    if "gets 1/K" in wrong:
+        y = logits.log_softmax(1)
+        right = y.gather(1, labels[:, None])[:, 0]
+        return -((1 - smoothing) * right + y.mean(1)).mean()
     if "share 1 − ε" in wrong:
         y = logits.log_softmax(1)
         right = y.gather(1, labels[:, None])[:, 0]
