@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 from minswin.crosscheck.align import align, fit, read_theirs
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.fingerprints import SWIN
+from minswin.crosscheck.layouts import Windows
+from minswin.crosscheck.libraries import known_layers
 from minswin.crosscheck.names import resolve
 from minswin.crosscheck.results import data_of, report
+from minswin.models import create_model
 from minswin.weights import save_weights
+from minswin.weights.rename import rename
 
 
 def rng() -> np.random.Generator:
@@ -91,6 +96,29 @@ def test_equal_names_of_other_sizes_are_first_looked_for_by_value() -> None:
     assert align(ours, {names[1]: theirs[names[1]]})[names[0]].name == names[1]
     theirs[names[1]] = np.zeros((2, 5, 3))
     assert align(ours, {names[1]: theirs[names[1]]})[names[1]].array.shape == (2, 5, 3)
+
+
+@pytest.mark.parametrize(("dialect", "their", "block"), [
+    ("transformers5", "swin.encoder.layers.0.blocks.1.attention.o_proj",
+     "swin.encoder.layers.0.blocks"),
+    ("torchvision", "features.1.1.attn.proj", "features.1"),
+])  # fmt: skip
+def test_a_known_library_tells_which_layer_a_wrong_tensor_is_of(
+    dialect: str, their: str, block: str
+) -> None:
+    """Its values are those of none; a block, a stage and windows inside the roll are told too."""
+    model = create_model("swin_tiny", **SWIN, rng=np.random.default_rng(0))
+    shapes = {n: x.shape for n, x in model.state_dict().items()}
+    names = {n.rpartition(".")[0] for n in rename(model.state_dict(), "minswin", dialect)}
+    layers = known_layers(shapes, {*names, their, f"{block}.1", "nothing"})
+    assert layers[their] == "layers.0.blocks.1.attn.proj"
+    assert layers[f"{block}.1"] == "layers.0.blocks.1" and "nothing" not in layers
+    ours = {"layers.0.blocks.1.attn.proj": rng().standard_normal((2, 6, 8, 5))}
+    windows = {"layers.0.blocks.1.attn.proj": Windows((6, 8), (3, 4), (1, 2))}
+    theirs = {their: rng().standard_normal((8, 12, 5)) + 9}
+    (match,) = align(ours, theirs, None, windows, layers=layers).values()
+    assert match.name == their and match.array.shape == (2, 6, 8, 5)
+    assert match.array[0, 1, 2, 0] == theirs[their][0, 0, 0]  # rolled back by (1, 2)
 
 
 def test_of_two_alike_none_is_guessed() -> None:

@@ -19,6 +19,7 @@ from minswin.crosscheck.folder import MANIFEST
 from minswin.crosscheck.layouts import (
     Theirs,
     Windows,
+    as_known,
     as_their_layer,
     distance,
     fit,
@@ -97,6 +98,7 @@ def align(
     windows: Mapping[str, Windows] | None = None,
     *,
     known: Collection[str] = (),
+    layers: Mapping[str, str] | None = None,
     half: bool = False,
 ) -> dict[str, Theirs]:
     """Our names to their tensors: by the map, by equal names, then by shape and value.
@@ -105,7 +107,8 @@ def align(
     its output. Without a map, what is left then is given to the only value that has its shape.
     Equal names whose sizes differ come last: elsewhere stages may be counted otherwise. windows: of
     the layer, by our names   known: names of weights and inputs, which only values tell: what has
-    their shape may be a gradient   half: theirs are in half precision
+    their shape may be a gradient   layers: theirs to ours, of a known library   half: theirs are
+    in half precision
     """
     if names is not None:
         ours = {n: x for n, x in ours.items() if n not in names.ours}
@@ -121,7 +124,7 @@ def align(
     free = {t: a for t, a in theirs.items() if t not in {m.name for m in found.values()}}
     _by_value(ours, found, free, windows, half)
     _turn_squares(ours, found, free)
-    _by_layer(ours, found, free, set(known))
+    _by_layer(ours, found, free, set(known), layers or {}, windows)
     if not given:
         _by_elimination({n: x for n, x in ours.items() if n not in known}, found, free)
     found |= {n: fit(ours[n], free[n], n) for n in misfits - found.keys() if n in free}
@@ -186,9 +189,17 @@ def _oblong(ours: Array, theirs: Array) -> bool:
 
 
 def _by_layer(
-    ours: Mapping[str, Array], found: dict[str, Theirs], free: dict[str, Array], known: set[str]
+    ours: Mapping[str, Array],
+    found: dict[str, Theirs],
+    free: dict[str, Array],
+    known: set[str],
+    layers: Mapping[str, str],
+    windows: Mapping[str, Windows],
 ) -> None:
-    """A step has a name inside its layer where the layer has several: the last is its output."""
+    """A step has a name inside its layer where the layer has several: the last is its output.
+
+    layers: of theirs, under other names; these keep what is inside the roll as windows
+    """
     steps: dict[str, list[str]] = {}
     for name in ours:
         if name.removeprefix(folder.COTANGENT) in known or name.startswith(folder.AFTER):
@@ -196,13 +207,18 @@ def _by_layer(
         for i, letter in enumerate(name):
             if letter == ".":
                 steps.setdefault(name[:i], []).append(name)
-    for layer in [t for t in free if t in steps]:
-        name, theirs = steps[layer][-1], free[layer]
-        copies = (m.array for m in found.values() if m.array.shape == theirs.shape)
+    for called in [t for t in free if layers.get(t, t) in steps.keys() | layers.values()]:
+        layer = layers.get(called, called)
+        name = layer if layer in ours else steps[layer][-1]
+        match = Theirs(called, free[called], OF_LAYER)
+        if called in layers and match.array.shape != ours[name].shape:
+            match = as_known(ours[name], match, windows.get(name))
+        copies = (m.array for m in found.values() if m.array.shape == match.array.shape)
         # of a layer with one step, as of an equal name, another shape is wrong
-        fits = theirs.shape == ours[name].shape or len(steps[layer]) == 1
-        if name not in found and fits and not any(np.array_equal(theirs, x) for x in copies):
-            found[name] = Theirs(layer, free.pop(layer), OF_LAYER)
+        fits = match.array.shape == ours[name].shape or len(steps.get(layer, ())) == 1
+        if name not in found and fits and not any(np.array_equal(match.array, x) for x in copies):
+            found[name] = match
+            del free[called]
 
 
 def _by_elimination(

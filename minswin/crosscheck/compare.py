@@ -18,6 +18,7 @@ from minswin.crosscheck.findings import GOOD, Comparison, Finding
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows, follow
 from minswin.crosscheck.layouts import windows_of
+from minswin.crosscheck.libraries import known_layers
 from minswin.crosscheck.names import lines_of, resolve
 from minswin.crosscheck.precision import PRODUCTS, SINGLE, is_half, precisions
 from minswin.crosscheck.recording import GIVEN, Step
@@ -49,7 +50,9 @@ def compare(
     resolved = resolve(lines_of(names), exact, theirs)
     known = [n for n, step in truth.steps.items() if _is_known(step, truth)]
     windows, half = windows_of(truth.steps), is_half(theirs.values())
-    aligned = align(exact, theirs, resolved, windows, known=known, half=half)
+    weights = {n: s.value.shape for n, s in truth.steps.items() if s.op == "parameter"}
+    layers = known_layers(weights, theirs)
+    aligned = align(exact, theirs, resolved, windows, known=known, layers=layers, half=half)
     if OUTPUT in theirs and OUTPUT not in resolved.theirs:
         _take_output(aligned, truth, theirs[OUTPUT])
     if not aligned:

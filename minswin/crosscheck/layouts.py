@@ -215,3 +215,12 @@ def as_their_layer(
                 found |= {n: Theirs(n, np.ascontiguousarray(x), NOTE) for n, x in kept.items()}
                 break
     return found
+
+
+def as_known(ours: Array, theirs: Theirs, windows: Windows | None) -> Theirs:
+    """A tensor of a known library in our shape: channels last, or as windows inside the roll."""
+    name, x, note = theirs
+    if windows and (joined := joined_windows(ours.shape, x, windows, True)) is not None:
+        return Theirs(name, np.ascontiguousarray(joined), f"{note}, {NOTE}")
+    same = x.size == ours.size and _regrouped(ours.shape, x.shape)
+    return Theirs(name, x.reshape(ours.shape), note) if same else theirs
