@@ -114,7 +114,7 @@ def test_a_known_library_tells_which_layer_a_wrong_tensor_is_of(
     assert layers[their] == "layers.0.blocks.1.attn.proj"
     assert layers[f"{block}.1"] == "layers.0.blocks.1" and "nothing" not in layers
     ours = {"layers.0.blocks.1.attn.proj": rng().standard_normal((2, 6, 8, 5))}
-    windows = {"layers.0.blocks.1.attn.proj": Windows((6, 8), (3, 4), (1, 2))}
+    windows = {"layers.0.blocks.1.attn.proj": Windows((6, 8), (3, 4), (1, 2), (6, 8))}
     theirs = {their: rng().standard_normal((8, 12, 5)) + 9}
     (match,) = align(ours, theirs, None, windows, layers=layers).values()
     assert match.name == their and match.array.shape == (2, 6, 8, 5)
