@@ -109,7 +109,9 @@ def test_a_known_library_tells_which_layer_a_wrong_tensor_is_of(
     """Its values are those of none; a block, a stage and windows inside the roll are told too."""
     model = create_model("swin_tiny", **SWIN, rng=np.random.default_rng(0))
     shapes = {n: x.shape for n, x in model.state_dict().items()}
-    names = {n.rpartition(".")[0] for n in rename(model.state_dict(), "minswin", dialect)}
+    names = {
+        n.rpartition(".")[0] for n in rename(model.state_dict(), "minswin", dialect, model=model)
+    }
     layers = known_layers(shapes, {*names, their, f"{block}.1", "nothing"})
     assert layers[their] == "layers.0.blocks.1.attn.proj"
     assert layers[f"{block}.1"] == "layers.0.blocks.1" and "nothing" not in layers
