@@ -274,10 +274,9 @@ def undecided(
 def _behind(truth: folder.Trace, aligned: Mapping[str, Theirs]) -> list[str]:
     """The steps that no paired tensor was made of."""
     steps = truth.steps
-    *_, loss = steps.values()
     paired = [n for n in aligned if n in steps]
-    if folder.LOSSES in aligned or any(n in aligned for n in loss.inputs if n != "labels"):
-        paired.append(loss.name)
+    if folder.LOSSES in aligned or truth.logits in aligned:
+        paired.append(next(reversed(steps)))  # the loss
     front = set(paired)
     while paired:
         inputs = [n for n in steps[paired.pop()].inputs if n not in front]

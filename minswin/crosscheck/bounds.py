@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck.recording import Step
+from minswin.crosscheck.vocabulary import MOVES
 
 Array = np.ndarray
 FUNCTIONS = 8  # exp, log, erf of a library: this many units in the last place at most
-EXACT = {  # only move numbers
-    "reshape", "transpose", "getitem", "roll", "pad", "window_partition", "window_merge",
-    "patch_merge", "take", "concatenate", "broadcast_to", "unfold",
-}  # fmt: skip
+EXACT = MOVES | {"patch_merge", "take", "concatenate", "broadcast_to", "unfold"}  # move numbers
 
 Bound = Callable[..., Any]
 BOUNDS: dict[str, Bound] = {}

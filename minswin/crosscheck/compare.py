@@ -21,14 +21,13 @@ from minswin.crosscheck.layouts import windows_of
 from minswin.crosscheck.libraries import known_layers
 from minswin.crosscheck.names import lines_of, resolve
 from minswin.crosscheck.precision import PRODUCTS, SINGLE, is_half, precisions
-from minswin.crosscheck.recording import GIVEN, Step
+from minswin.crosscheck.recording import GIVEN, STARTS, Step
 
 __all__ = ["Comparison", "Finding", "compare"]
 
 Array = np.ndarray
 OTHER_ORDER = 16  # so many times our own error in float32: sums may be taken in another order
 ROUNDING = "rounding"
-EXACT_INPUTS = ("input", "parameter")
 OUTPUT = "output"  # what keep() of torch and of JAX call what the whole model gives
 
 
@@ -87,13 +86,11 @@ def compare(
 
 def _take_output(aligned: dict[str, Theirs], truth: Trace, given: Array) -> None:
     """Judge what a model gives in the place of its last layer's output, if it is another one."""
-    *_, loss = truth.steps.values()
-    logits = loss.inputs[0]
-    match = aligned.get(logits)
+    match = aligned.get(truth.logits)
     if match is None or OUTPUT in {m.name for m in aligned.values()}:
         return
     if given.shape == match.array.shape and not np.array_equal(given, match.array, equal_nan=True):
-        aligned[logits] = Theirs(OUTPUT, given, f"not {match.name}: what the model gives")
+        aligned[truth.logits] = Theirs(OUTPUT, given, f"not {match.name}: what the model gives")
 
 
 def _is_known(step: Step, truth: Trace) -> bool:
@@ -158,7 +155,7 @@ class _Judge:
         if found.verdict:
             return found
         y, precision = self.aligned[step.name].array, self.precision[step.name]
-        if step.op in EXACT_INPUTS:
+        if step.op in STARTS:
             given = self.exact[step.name]
             given = precision.round(given) if given.dtype.kind == "f" else given
             return self._decided(found, y, given, np.zeros(y.shape))
@@ -188,8 +185,8 @@ class _Judge:
         """A step's cotangent, then those of its parameters, from the last step to the first."""
         done = set()
         for step in reversed(self.steps.values()):
-            parameters = [self.steps[n] for n in step.inputs if self.steps[n].op in EXACT_INPUTS]
-            own = [step] if step.op not in EXACT_INPUTS else []
+            parameters = [self.steps[n] for n in step.inputs if self.steps[n].op in STARTS]
+            own = [step] if step.op not in STARTS else []
             for one in (*own, *parameters):
                 name = COTANGENT + one.name
                 if name in self.exact and name not in done:

@@ -20,7 +20,7 @@ import ast
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights"
 FORMS = ("safetensors", "npz", "npy")
 COTANGENT, AFTER, LOSSES = "cotangent/", "after/", "losses"
-_WORDS = ("name", "kind", "op", "axes", "formula", "line", "code", "inputs", "settings")
+_WORDS = [field.name for field in fields(Step) if field.name not in ("value", "cotangent")]
 
 
 @dataclass
@@ -61,6 +61,12 @@ class Trace:
     def exact(self) -> Mapping[str, np.ndarray]:
         """The arrays of the exact pass."""
         return next(iter(self.arrays.values()))
+
+    @property
+    def logits(self) -> str:
+        """The step that the loss, which is the last, is taken of."""
+        *_, loss = self.steps.values()
+        return loss.inputs[0]
 
 
 def arrays_of(steps: Mapping[str, Step]) -> dict[str, np.ndarray]:

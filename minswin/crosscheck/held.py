@@ -19,7 +19,7 @@ from minswin.crosscheck import bounds
 from minswin.crosscheck.bounds import KINDS, legible, lifted, masked_pairs
 from minswin.crosscheck.folder import COTANGENT, Trace
 from minswin.crosscheck.precision import Precision
-from minswin.crosscheck.recording import GIVEN, Recording, Step
+from minswin.crosscheck.recording import GIVEN, STARTS, Recording, Step
 from minswin.crosscheck.trace import record_pass
 from minswin.layers.base import Layer
 from minswin.watch import Operation
@@ -65,7 +65,7 @@ class Pass:
         theirs = np.asarray(self.have.get(name, ours))
         fit = theirs.dtype.kind == ours.dtype.kind
         if name == "labels":
-            classes = self.truth.steps[self.truth.steps["loss"].inputs[0]].value.shape[1]
+            classes = self.truth.steps[self.truth.logits].value.shape[1]
             fit = fit and bool(((theirs >= 0) & (theirs < classes)).all())
         return (theirs if fit else ours)[: self.images].astype(dtype)
 
@@ -120,7 +120,7 @@ class Held(Pass):
         backend = self.truth.header.get("backend", "reference")
         steps = self.run_through(model, self.dtype, grad=grad, backend=backend).steps
         self.cotangents = {n: x.cotangent for n, x in steps.items() if x.cotangent is not None}
-        given = (n for n in self.cotangents if steps[n].op in ("input", "parameter"))
+        given = (n for n in self.cotangents if steps[n].op in STARTS)
         self.expected |= {COTANGENT + n: self.cotangents[n] for n in given}
         return self
 

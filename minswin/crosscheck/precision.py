@@ -20,7 +20,7 @@ from minswin.around import Run, around
 from minswin.arrays import Array, Definition
 from minswin.autograd import Tensor
 from minswin.crosscheck.bounds import EXACT
-from minswin.crosscheck.recording import Step
+from minswin.crosscheck.recording import STARTS, Step
 
 PRODUCTS = ("linear", "matmul", "conv2d")
 BY_CHANCE = 4  # draws
@@ -166,7 +166,7 @@ def rounded_weights(
     As they are; all rounded, as by `module.half()`; those of products, as by autocast. Nothing
     where all were handed out.
     """
-    given = {n: s.value for n, s in steps.items() if s.op in ("parameter", "input")}
+    given = {n: s.value for n, s in steps.items() if s.op in STARTS}
     given = {n: x for n, x in given.items() if n not in have and x.dtype.kind == "f"}
     if not given:
         return

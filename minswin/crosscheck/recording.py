@@ -22,7 +22,8 @@ from minswin.crosscheck.vocabulary import CONSTANTS, Word, axes_of, word
 from minswin.layers.base import Layer
 from minswin.watch import Operation, Place, paths_of, text_of
 
-GIVEN = ("input", "parameter", "constant")  # known to both sides
+STARTS = ("input", "parameter")  # what a pass begins with
+GIVEN = (*STARTS, "constant")  # known to both sides
 
 
 @dataclass

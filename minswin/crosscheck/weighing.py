@@ -33,7 +33,7 @@ class Witness:
 
 def from_the_image(ground: Ground, clock: Clock, u: float) -> Search | None:
     """The logits from the image alone, where they are given: what tells equal edits apart."""
-    logits = ground.inputs.get("loss", ("",))[0]
+    logits = ground.truth.logits
     root = next((c for c in ground.calls if not c.path), None)
     if logits not in ground.have or root is None:
         return None
