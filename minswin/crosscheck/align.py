@@ -37,6 +37,7 @@ TURNED = "equal after transposing to (1, 0)"
 BY_VALUE = "found by its values"
 ONLY = "the only one of this shape"
 OF_LAYER = "the output of this layer"
+BY_WEIGHTS = "found by its layer's weights"
 GRADIENTS = (folder.COTANGENT, folder.AFTER)
 MOST = 10  # nine of ten steps are in front of what was paired: then little is open
 GRADIENT = re.compile(r"(^|[/._])(cotangent|after|grad)", re.I)  # in a name of theirs
@@ -103,8 +104,9 @@ def align(
 ) -> dict[str, Theirs]:
     """Our names to their tensors: by the map, by equal names, then by shape and value.
 
-    What is left of theirs, and has the name of a layer of ours and the shape of what that gives, is
-    its output. Without a map, what is left then is given to the only value that has its shape.
+    What is left of theirs is the output of a layer of ours if it has that layer's weights, under
+    the name of the tensor and a dot; or its name, and the shape of what it gives. Without a map,
+    what is left then is given to the only value that has its shape.
     Equal names whose sizes differ come last: elsewhere stages may be counted otherwise. windows: of
     the layer, by our names   known: names of weights and inputs, which only values tell: what has
     their shape may be a gradient   layers: theirs to ours, of a known library   half: theirs are
@@ -124,6 +126,7 @@ def align(
     free = {t: a for t, a in theirs.items() if t not in {m.name for m in found.values()}}
     _by_value(ours, found, free, windows, half)
     _turn_squares(ours, found, free)
+    _by_weights(ours, theirs, found, free, known)
     _by_layer(ours, found, free, set(known), layers or {}, windows)
     if not given:
         _by_elimination({n: x for n, x in ours.items() if n not in known}, found, free)
@@ -186,6 +189,32 @@ def _turn_squares(
 
 def _oblong(ours: Array, theirs: Array) -> bool:
     return ours.shape == theirs.shape and ours.shape[0] != ours.shape[1]
+
+
+def _by_weights(
+    ours: Mapping[str, Array],
+    theirs: Mapping[str, Array],
+    found: dict[str, Theirs],
+    free: dict[str, Array],
+    known: Collection[str],
+) -> None:
+    """Each layer's output by its weights, where it has all of ours and no other.
+
+    What has another first axis is kept as windows, or otherwise: only values tell it.
+    """
+    inside: dict[str, set[str]] = {}  # our layers, and theirs: the weights directly in them
+    for name in (*known, *theirs):
+        inside.setdefault(name.rpartition(".")[0], set()).add(name)
+    for name, x in ours.items():
+        weights = inside.get(name, set()) & set(known)
+        came = {found[n].name for n in weights if n in found}
+        layers = {t.rpartition(".")[0] for t in came}
+        if name in found or len(came) != len(weights) or len(layers) != 1:
+            continue
+        (layer,) = layers
+        if layer in free and came == inside[layer] and len(free[layer]) == len(x):
+            match = fit(x, free.pop(layer), layer)
+            found[name] = match._replace(note=", ".join(filter(None, (BY_WEIGHTS, match.note))))
 
 
 def _by_layer(

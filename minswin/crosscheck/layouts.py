@@ -102,8 +102,8 @@ def fit(
 ) -> Theirs:
     """Their tensor in our shape where that is possible, else as it is.
 
-    Axes may be joined or split; in another order, or from windows, only where the values then
-    agree. windows: those of the layer that the tensor is of
+    Axes may be joined or split, and the channels of a map come first or last; in another order, or
+    from windows, only where the values then agree. windows: of the layer that the tensor is of
     """
     if theirs.shape == ours.shape:
         return Theirs(name, theirs)
@@ -112,6 +112,13 @@ def fit(
             return Theirs(name, np.ascontiguousarray(changed), note)
     if theirs.size == ours.size and _regrouped(ours.shape, theirs.shape):
         return Theirs(name, theirs.reshape(ours.shape), f"reshaped from {theirs.shape}")
+    if ours.ndim == 4 and theirs.size == ours.size and len(theirs) == len(ours):
+        for axes in ((0, 3, 1, 2), (0, 2, 3, 1)):  # channels first, and last
+            order = tuple(ours.shape[a] for a in axes)
+            if _regrouped(order, theirs.shape):
+                moved = theirs.reshape(order).transpose(np.argsort(axes))
+                note = f"from {theirs.shape}, channels moved"
+                return Theirs(name, np.ascontiguousarray(moved), note)
     return Theirs(name, theirs)
 
 

@@ -8,6 +8,10 @@ microsoft, …); names of a port's own are said in a map, whose lines speak of w
 
     check(module, model="swin_tiny", img_size=224, names={"layers.{i}.blocks.{j}.*": "s{i}.b{j}.*"})
 
+Weights that are kept in another way, queries apart from keys, say, are made by a function:
+
+    check(module, model="vit_tiny", weights=lambda ours: {"to_q.weight": ours["…"][:192], …})
+
 `keep` alone hands out what every submodule gives:
 
     with keep(module) as seen:
@@ -18,7 +22,7 @@ microsoft, …); names of a port's own are said in a map, whose lines speak of w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +35,7 @@ from minswin.crosscheck.commands import Checked, checked
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import SECONDS
 from minswin.crosscheck.folder import COTANGENT, builder, header_of
-from minswin.crosscheck.names import lines_of, resolve, weight_names
+from minswin.crosscheck.names import lines_of, weight_names
 from minswin.crosscheck.saving import array_of, save
 from minswin.crosscheck.trace import trace
 from minswin.waiting import Waiting
@@ -55,6 +59,7 @@ def check(
     names: Path | str | Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     grad: bool = False,
     images: int = 2,
+    weights: Callable[[State], Mapping[str, Any]] | None = None,
     dialect_of_names: str | None = None,
     seconds: float = SECONDS,
     every: bool = False,
@@ -63,6 +68,7 @@ def check(
     """Hold a module against minswin's model of this name and settings.
 
     names: a map, or its file (see names.py): our names to those of submodules and weights
+    weights: makes the module's state of ours, where names alone do not tell it
     grad: gradients too   dialect_of_names: whose names the module's weights have, if it is not
     recognised and is not in the map   seconds: of CPU time for the search of the cause
     every: tell of all tensors   settings: of create_model, such as img_size
@@ -76,17 +82,16 @@ def check(
     labels = recipe.labels(images, int(np.shape(state["head.bias"])[0]))
     lines = lines_of(names)
     own = {n: _array(t) for n, t in module.state_dict().items()}
-    weights = _Weights(module, own, state, lines, dialect_of_names, ours)
+    put = _Weights(module, own, state, lines, weights, dialect_of_names, ours)
     told = {"model": model, "grad": grad, "images": images, **settings}
     command = f"check(module, {', '.join(f'{name}={value!r}' for name, value in told.items())})"
     with Waiting("check") as waiting:
         waiting.now("the module itself")
-        theirs = _run(module, weights.theirs, x, labels, grad)
+        theirs = _run(module, put.theirs, x, labels, grad)
         header = header_of(model, settings)
         truth = trace(build, x, labels, grad=grad, header=header, tell=waiting.now)
         truth.arrays.pop("float32")  # what it is off is known
-        lines = weights.lines_of(truth.steps, theirs, lines)
-        theirs = weights.with_our_gradients(theirs)
+        theirs = put.with_our_gradients(theirs)
         found = compare(truth, theirs, lines, seconds=seconds, tell=waiting.now)
         return checked(
             truth, found, seconds=seconds, every=every, command=command, tell=waiting.now
@@ -102,68 +107,43 @@ class _Weights:
         own: State,
         state: State,
         lines: Lines,
+        made: Callable[[State], Mapping[str, Any]] | None,
         whose: str | None,
         ours: Any,
     ) -> None:
         self.ours, self.whose = ours, whose
         learnt = [n for n, _ in module.named_parameters()]
         named = weight_names(lines, state)
-        self.pairs = {n: t for n, t in named.items() if t in learnt}
-        if set(self.pairs.values()) >= set(learnt):
-            self.theirs = {t: state[n] for n, t in self.pairs.items()}
+        self.named = {n: t for n, t in named.items() if t in learnt}
+        if made is not None:
+            self.theirs = {n: np.asarray(x) for n, x in made(state).items()}
+        elif set(self.named.values()) >= set(learnt):
+            self.theirs = {t: state[n] for n, t in self.named.items()}
         else:
             self.whose = whose or self._recognised(own, learnt)
             self.theirs = rename(state, "minswin", self.whose, model=ours)
-            self.pairs = {**self._by_number(state, learnt), **self.pairs}
         _require_all(learnt, own, self.theirs)
 
     def _recognised(self, own: State, learnt: list[str]) -> str:
         try:
             return dialect(own)
         except ValueError as error:
-            missing = [n for n in learnt if n not in self.pairs.values()]
+            missing = [n for n in learnt if n not in self.named.values()]
             raise ValueError(
                 f"check: {len(missing)} of {len(learnt)} parameters of the module have no weight: "
                 f"{', '.join(missing[:3])} …; say in names= what they are, such as "
-                f"{{'head.*': 'fc.*'}} ({error})"
+                f"{{'head.*': 'fc.*'}}, or make them in weights= ({error})"
             ) from None
-
-    def _by_number(self, state: State, learnt: list[str]) -> dict[str, str]:
-        """Which weight of ours each of theirs is, where one is the other: numbers are renamed."""
-        assert self.whose is not None
-        numbered = {
-            n: np.full(np.shape(x), i, np.float32) for i, (n, x) in enumerate(state.items())
-        }
-        try:
-            renamed = rename(numbered, "minswin", self.whose, model=self.ours)
-        except ValueError:
-            return {}
-        counts = Counter(int(x.flat[0]) for t, x in renamed.items() if t in learnt)
-        names = list(state)
-        return {
-            names[int(x.flat[0])]: t
-            for t, x in renamed.items()
-            if t in learnt and counts[int(x.flat[0])] == 1 and np.ptp(x) == 0
-        }
-
-    def lines_of(self, steps: Mapping[str, Any], theirs: State, lines: Lines) -> Lines:
-        """The map, with the outputs of layers whose weights are paired."""
-        layers = {n.rpartition(".")[0]: t.rpartition(".")[0] for n, t in self.pairs.items()}
-        found = [(n, t) for n, t in layers.items() if n in steps and t in theirs and n != t]
-        # what is kept as windows has another first axis: its values tell how it is put together
-        found = [(n, t) for n, t in found if len(steps[n].value) == len(theirs[t])]
-        said = resolve(lines, steps, theirs) if lines else None
-        known = {*said.pairs, *said.ours} if said is not None else set()
-        taken = set(said.pairs.values()) if said is not None else set()
-        return [*lines, *((n, t) for n, t in found if n not in known and t not in taken)]
 
     def with_our_gradients(self, theirs: State) -> State:
         """Gradients of weights under our names, where all of them are there."""
         names = {t: COTANGENT + t for t in self.theirs if COTANGENT + t in theirs}
         rest = {n: x for n, x in theirs.items() if n not in names.values()}
         gradients = {t: theirs[n] for t, n in names.items()}
+        if not self.named and self.whose is None:  # their own names
+            return theirs
         if self.whose is None:
-            back = {t: n for n, t in self.pairs.items()}
+            back = {t: n for n, t in self.named.items()}
             return rest | {COTANGENT + back[t]: g for t, g in gradients.items()}
         try:
             renamed = rename(gradients, self.whose, "minswin", model=self.ours)
@@ -177,7 +157,8 @@ def _require_all(learnt: list[str], own: State, theirs: State) -> None:
     if missing:
         raise ValueError(
             f"check: {len(missing)} of {len(learnt)} parameters of the module are not minswin's: "
-            f"{', '.join(missing[:3])} …; say in names= what they are"
+            f"{', '.join(missing[:3])} …; say in names= what they are, or give a "
+            "setting with which minswin's model has them"
         )
     bad = [n for n in learnt if theirs[n].shape != own[n].shape]
     if bad:
@@ -254,8 +235,12 @@ def _array(x: torch.Tensor) -> Array:
 
 @contextmanager
 def keep(model: torch.nn.Module) -> Iterator[Seen]:
-    """While it is open, every submodule's output is kept by its name."""
+    """While it is open, every submodule's output is kept by its name; weights are, as they came in.
+
+    Weights tell which layer of ours a submodule is, whatever it gives.
+    """
     seen, handles = Seen(), []
+    seen.arrays |= {name: _array(p) for name, p in model.named_parameters()}
 
     def watch(name: str) -> Any:
         return lambda module, given, y: seen.output(name, y)

@@ -14,6 +14,7 @@ import pytest
 
 from minswin import waiting
 from minswin.crosscheck.findings import coverage
+from minswin.crosscheck.names import weight_names
 from minswin.crosscheck.torch import check, keep
 
 from .peers import load_timm, need, torch
@@ -142,6 +143,18 @@ def test_a_port_with_names_of_its_own_takes_a_map(tmp_path: Path) -> None:
     assert data["first"]["name"] == wrong.comparison.first.name
     assert data["command"].startswith("check(module, model='swin_tiny'")
     assert "<html" in (tmp_path / "a.html").read_text("utf-8")
+
+
+def test_weights_are_made_by_a_function_and_tell_which_layer_is_which() -> None:
+    def made(ours: dict[str, Any]) -> dict[str, Any]:
+        return {theirs: ours[n] for n, theirs in weight_names(NAMES.items(), ours).items()}
+
+    found = check(port(3), model="swin_tiny", weights=made, grad=True, **SMALL)
+    assert found.passed, found
+    wrong = check(port(0), model="swin_tiny", weights=made, seconds=1, **SMALL)
+    rows = {f.name: f for f in wrong.comparison.findings}
+    assert rows["layers.1.blocks.1.norm2"].theirs == "stages.1.1.ln2"  # which is wrong
+    assert rows["layers.1.blocks.1.norm2"].verdict in ("wrong", "follows")
 
 
 def test_what_gets_no_weight_is_refused_with_what_to_say() -> None:
