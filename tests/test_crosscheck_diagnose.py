@@ -15,6 +15,7 @@ from minswin.composites import mlp, spelled_out
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import Comparison, Finding, compare
 from minswin.crosscheck.diagnose import Cause, Diagnosis, diagnose
+from minswin.crosscheck.edits.classics import classics, planted
 from minswin.crosscheck.edits.functions import known_functions
 from minswin.crosscheck.edits.helpers import e_softmax
 from minswin.crosscheck.edits.operators import edits_of
@@ -305,3 +306,14 @@ def test_what_is_true_of_a_wrong_tensor_is_said() -> None:
     some = right.copy()
     some[1] += 1
     assert "only a 1 (of 0 to 3) is wrong" in said(some, right)
+
+
+def test_a_derivative_is_named_where_cotangents_behind_it_are_not_theirs() -> None:
+    """What is not theirs is computed by the edited text, not held at what is right."""
+    fault = next(f for f in classics() if f.name == "norm without the gradient of its mean")
+    with planted(fault):
+        theirs = score.run("square", ("float32",)).arrays["float32"]
+    theirs = {n: x for n, x in theirs.items() if "cotangent" not in n or n.endswith("mlp.fc2")}
+    found = compare(score.truth("square"), theirs)
+    diagnosis = diagnose(score.truth("square"), found)
+    assert diagnosis is not None and diagnosis.causes[0].name == fault.words

@@ -26,6 +26,7 @@ from minswin.crosscheck.edits.helpers import (
     e_softmax,
 )
 from minswin.crosscheck.edits.loading import _by_columns, shared
+from minswin.crosscheck.edits.moves import along_images
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.texts import Edit, Text
@@ -148,6 +149,34 @@ PARTLY = "a reshape in the place of a part of a transposition"
 def defined(f: Any) -> Any:
     one = f(3, stride=2)
     return one, f(4)
+
+
+def bounded(x: Any) -> Any:
+    return 16.0 * np.tanh(x) + x.sum(axis=-1, keepdims=True)
+
+
+def test_an_array_for_a_number_and_a_sum_over_heads_are_edits() -> None:
+    found = edits(bounded, np.ones((2, 3, 4)))
+    source = Text(bounded).source
+    assert found[source.replace("16.0 *", "x *")] == "an array in the place of a number"
+    assert found[source.replace("=-1", "=(-3, -1)")] == "a reduction over another axis"
+
+
+def test_images_are_taken_for_tokens_by_all_arrays_of_a_call() -> None:
+    text, x, k = Text(blended), np.random.default_rng(0).random((2, 3, 4)), np.ones((2, 3, 4))
+    seen = watch([text], lambda: blended(x, k))
+    (edit,) = along_images([text], seen, 2)
+    with edit.planted():
+        np.testing.assert_array_equal(blended(x, k), np.broadcast_to(x.mean(0), x.shape))
+    assert not [*along_images([text], seen, 3)]
+
+
+def blended(x: Any, k: Any) -> Any:
+    return mean_of_tokens(x, k)
+
+
+def mean_of_tokens(x: Any, k: Any) -> Any:
+    return (x * k).mean(axis=1, keepdims=True) * k
 
 
 def test_an_argument_of_one_call_is_that_of_another() -> None:

@@ -18,6 +18,8 @@ import numpy as np
 
 from minswin.crosscheck.bounds import KINDS
 from minswin.crosscheck.doubts import role_of
+from minswin.crosscheck.edits.moves import along_images
+from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.findings import (
     GOOD,
     Cause,
@@ -171,7 +173,7 @@ class _Value:
         self.count_of_witnesses = len(witnesses)
         logits = from_the_image(ground, self.clock, self.u)
         found: list[Answer] = [*self.partly]
-        for last, stage in self._stages(sites, table):
+        for last, stage in self._stages(ground, sites, table):
             answers = stage()
             for answer in answers:
                 weigh(answer, witnesses, logits)
@@ -245,7 +247,7 @@ class _Value:
         return [a for a in answers if len(a.sites) == len(witnesses)] or None
 
     def _stages(
-        self, sites: list[Site], table: Table | None
+        self, ground: Ground, sites: list[Site], table: Table | None
     ) -> Iterator[tuple[bool, Callable[[], list[Answer]]]]:
         """Where to look, one place after the other; True where an answer is enough.
 
@@ -280,9 +282,21 @@ class _Value:
             yield True, building
         if self.finding.verdict == "shape":  # no number, and no second edit, gives another shape
             return
+        yield True, lambda: self._along_images(ground)
         yield True, lambda: [*islice(numbers(searches[0]), 1)]
         yield True, lambda: [*islice(on_top(searches[0]), 1)]
         yield True, lambda: [a for s in searches for a in s.run(s.pairs(), "pairs")]
+
+    def _along_images(self, ground: Ground) -> list[Answer]:
+        """The answers that one image cannot show, of the two nearest sites."""
+        found: list[Answer] = []
+        for site in sites_of(self._whole(ground), self.name)[:2]:
+            search = Search(site, self.u, self.clock, self.tell)
+            values = watch(site.texts, lambda s=site: s.run(whole=True))  # type: ignore[misc]
+            images = len(self.truth.steps["image"].value)
+            found = found or search.run(list(along_images(site.texts, values, images)), "edits")
+            self.tried += search.count
+        return found
 
     def _witnesses(self, ground: Ground) -> list[Witness]:
         """Other wrong tensors, and the logits from the image: an edit must give them too."""

@@ -20,7 +20,7 @@ from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.findings import Cause, Diagnosis, cause_of_answer, observed
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.ground import Call, Ground
-from minswin.crosscheck.held import Have, Held
+from minswin.crosscheck.held import Have
 from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import Naming, Step, spell_out
 from minswin.crosscheck.search import Answer, Clock, Search, Tell
@@ -49,7 +49,7 @@ def of_a_derivative(truth: Trace, comparison: Comparison, clock: Clock, tell: Te
     precision = dict(comparison.precision)
     causes: list[Cause] = []
     tried = 0
-    for site in slopes(truth, have, precision, finding.name):
+    for site in slopes(truth, have, finding.name):
         search = Search(site, precision[finding.name].u, clock, tell)
         answers = search.run(site.edits(), "edits of derivatives")
         tried += search.count
@@ -72,7 +72,7 @@ def _others(
     wrong = [f.name for f in comparison.findings if f.verdict == "wrong" and f.name in have]
     wrong = [n for n in wrong if n.startswith(COTANGENT) and n != first]
     wrong.sort(key=lambda n: n.rpartition(".")[0] != layer)
-    sites = [slopes(truth, have, precision, n)[:1] for n in wrong[:OTHERS]]
+    sites = [slopes(truth, have, n)[:1] for n in wrong[:OTHERS]]
     return [Search(s, precision[COTANGENT + s.name].u, clock) for each in sites for s in each]
 
 
@@ -159,13 +159,12 @@ def _leaf(x: Any, dtype: str) -> Any:
     return x
 
 
-def slopes(truth: Trace, have: Have, precision: dict[str, Precision], name: str) -> list[Slope]:
+def slopes(truth: Trace, have: Have, name: str) -> list[Slope]:
     """The calls that all uses of a tensor lie in, whose cotangent is wrong; innermost first."""
     target = name.removeprefix(COTANGENT)
     values = {n: x for n, x in have.items() if not n.startswith(COTANGENT)}
     ground = Ground(truth, values)
-    held = Held(truth, have, precision, "float64").run(grad=True)
-    cotangents = {n: np.asarray(have.get(COTANGENT + n, g)) for n, g in held.cotangents.items()}
+    cotangents = {n: have[COTANGENT + n] for n in ground.order if COTANGENT + n in have}
     users = [i for i, n in enumerate(ground.order) if target in ground.inputs.get(n, ())]
     if not users:
         return []

@@ -31,7 +31,7 @@ SEVENTH: list[Mistake] = [
         "attn_output = attn_output.transpose(1, 2).contiguous()",
         "B, h, N, d = attn_output.shape\n"
         "    attn_output = attn_output.reshape(h, B, N, d).transpose(1, 2).reshape(B, N, h, d)",
-        r"merge_heads|heads"),
+        r"merge_heads|heads", known=False),
     one("V1 of transformers", "the softmax is over the queries",
         "labmlai/annotated_deep_learning_paper_implementations#146", ATTEND,
         "softmax(attn_weights, dim=-1", "softmax(attn_weights, dim=-2", r"softmax|axis|-2"),
@@ -75,12 +75,13 @@ SEVENTH: list[Mistake] = [
         f"{V2}:WindowAttention.forward",
         "attn = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1))",
         "q, k = (t / t.square().sum((1, 3), keepdim=True).sqrt() for t in (q, k))\n"
-        "    attn = q @ k.transpose(-2, -1)", r"unit|axis|squares"),
+        "    attn = q @ k.transpose(-2, -1)", r"unit|axis|squares", later="a sum over all heads"),
     # logits * tanh(logits / cap), for cap * tanh(logits / cap)
     one("V2", "the position bias is multiplied by its sigmoid, not 16 by it",
         "unslothai/unsloth-zoo#593", f"{V2}:WindowAttention.forward",
         "16 * torch.sigmoid(relative_position_bias)",
-        "relative_position_bias * torch.sigmoid(relative_position_bias)", r"BIAS|sigmoid|16"),
+        "relative_position_bias * torch.sigmoid(relative_position_bias)", r"BIAS|sigmoid|16",
+        later="an array in the place of a number"),
     # ── ViT ──────────────────────────────────────────────────────────────────────────────────────
     # where nothing is interpolated, the shortcut gave the tokens back, not the positions
     one("ViT", "tokens are added to themselves, not positions", "huggingface/candle@836540fd4",
@@ -90,7 +91,8 @@ SEVENTH: list[Mistake] = [
         Change(ATTENTION, "q, k, v = qkv.unbind(0)",
                "q, k, v = (t.transpose(0, 2) for t in qkv.unbind(0))"),
         Change(ATTENTION, "x = attn @ v", "x = (attn @ v).transpose(0, 2)")),
-        r"(attend|heads|MSA|attention).*(transpose|axes|rank|swap|images|batch)"),
+        r"(attend|heads|MSA|attention).*(transpose|axes|rank|swap|images|batch)",
+        later="along the images"),
     # of queries, keys and values only the first was normed
     Mistake("ViT", "queries are of normed tokens, keys and values are not",
             "facebookresearch/xformers#233", (
@@ -99,7 +101,7 @@ SEVENTH: list[Mistake] = [
         Change(ATTENTION, "q, k, v = qkv.unbind(0)",
                "bare = F.linear(self.bare, self.qkv.weight, self.qkv.bias)"
                f".{HEADS}.permute(2, 0, 3, 1, 4)\n    q, k, v = qkv[0], bare[1], bare[2]")),
-        r"norm1"),
+        r"norm1", known=False),
     # 32 heads of dim / 32 channels, for dim / 32 heads of 32 channels
     Mistake("ViT", "the number of heads is their size, and the size their number",
             "huggingface/candle@29e25c458", (
@@ -120,7 +122,7 @@ SEVENTH: list[Mistake] = [
                f"pixel_embed = self.{norm}_in(pixel_embed)\n"
                f"    pixel_embed = pixel_embed + self.drop_path(self.{part}_in((")
         for part, norm in (("attn", "norm"), ("mlp", "norm_mlp"))),
-        r"inner.*norm"),
+        r"inner.*norm", later="names of a known library"),
     # ── backward: the forward pass is right ──────────────────────────────────────────────────────
     # an accumulator was not emptied
     one("ViT", "the gradient of a norm loses its mean twice", "tenstorrent/tt-metal#53204",
@@ -130,7 +132,7 @@ SEVENTH: list[Mistake] = [
         "        root = (x.var(-1, unbiased=False, keepdim=True) + self.eps).sqrt()\n"
         "        lost = x.mean(-1, keepdim=True) * (self.weight / root).detach()\n"
         "        x = y - lost + lost.detach()",
-        r"layer_norm.*mean", backward=True),
+        r"layer_norm.*mean", backward=True, later="cotangents that are not theirs are not held"),
     # the scale of a head whose size had been padded to a multiple of 16
     one("V1", "gradients of scores are scaled by the padded size of a head",
         "tile-ai/tilelang-ascend#1670", f"{SWIN}:WindowAttention.forward",
@@ -139,11 +141,11 @@ SEVENTH: list[Mistake] = [
         "        padded = -(-q.shape[-1] // 16) * 16\n"
         "        attn = right * (padded ** -0.5 / self.scale)\n"
         "        attn = attn + (right - attn).detach()",
-        r"attention.*(scale|\*\*|0\.5|dq|dk|ds)", backward=True),
+        r"attention.*(scale|\*\*|0\.5|dq|dk|ds)", backward=True, known=False),
     # ── training ─────────────────────────────────────────────────────────────────────────────────
     # the counter stood inside the loop over parameters
     Mistake("V1", "steps are counted for every parameter anew", "flashlight/flashlight#143", (),
-            r"beta[12] ?\*\*|\bt\b|step|count", "adamw"),
+            r"beta[12] ?\*\*|\bt\b|step|count", "adamw", known=False),
     Mistake("V1", "every class gets 1/K, not ε/K", "TimDettmers/ConvE#55", (), r"smoothing|soft",
             "adamw", settings=(("smoothing", 0.1),)),
     # ── two at once ──────────────────────────────────────────────────────────────────────────────

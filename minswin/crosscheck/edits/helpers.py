@@ -51,6 +51,14 @@ def e_written(x: Any, i: int, j: int) -> Any:
     return np.ascontiguousarray(x.reshape(shape).swapaxes(i, j))
 
 
+@helper
+def e_along(f: Any, i: int, *given: Any) -> Any:
+    """f of arrays like the first with axes 0 and i exchanged, and exchanged again."""
+    alike = (getattr(x, "shape", 0) == given[0].shape for x in given)
+    given = tuple(e_swapped(x, 0, i) if a else x for x, a in zip(given, alike, strict=True))
+    return e_swapped(f(*given), 0, i)
+
+
 @on_arrays
 def e_interleaved(x: Any, n: int) -> Any:
     """The last axis as (n, …), written as (…, n)."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from minswin.crosscheck.edits.spots import (
     SIGNS,
+    Place,
     Spot,
     Yields,
     is_array,
@@ -16,8 +17,9 @@ from minswin.crosscheck.edits.spots import (
     is_ints,
     is_named_array,
     operator,
+    place,
 )
-from minswin.crosscheck.edits.texts import CLOSED, Change
+from minswin.crosscheck.edits.texts import CLOSED, Change, Edit, Text
 
 # ── an operation at another place ────────────────────────────────────────────────────────────────
 
@@ -182,3 +184,19 @@ def half(s: Spot) -> Yields:
             yield from (f"e_cast({s.text.of(n.func)}, {r}, {inside}" for r in ("e_half", "e_brain"))
     elif isinstance(n, ast.BinOp) and is_float_array(s.value):
         yield from (f"e_half({s.written})", f"e_brain({s.written})")
+
+
+# ── along the images: one image alone shows nothing of these ─────────────────────────────────────
+
+
+def along_images(texts: list[Text], seen: dict[Place, Any], images: int) -> Iterator[Edit]:
+    """f(x, …) with the axis of images and another one exchanged: it takes images for tokens."""
+    for text in texts:
+        for n in (n for n in text.parents if isinstance(n, ast.Call) and n.args):
+            x, y = (seen.get(place(text, m)) for m in (n.args[0], n))
+            shape: Any = getattr(y, "shape", ()) if is_float_array(y) else ()
+            if len(shape) > 2 and getattr(x, "shape", 0) == shape and shape[0] == images:
+                a, b = text.span(n.func)
+                for i in (i for i in range(1, len(shape) - 1) if shape[i] > 1):
+                    change = a, b + 1, f"e_along({text.of(n.func)}, {i}, "
+                    yield Edit(text, [change], "along the images", 4)

@@ -58,6 +58,16 @@ def _attributes(s: Spot) -> Iterator[str]:
                 yield f"self.{name}"
 
 
+@operator("an array in the place of a number", 3.5)
+def arrays_for_numbers(s: Spot) -> Yields:
+    """c * f(x) -> x * f(x)"""
+    up, n = s.up, s.node
+    if type(s.value) in (int, float) and isinstance(up, ast.BinOp):
+        whole, other = s.value_of(up), up.right if up.left is n else up.left
+        inside = {m.id: s.value_of(m) for m in ast.walk(other) if isinstance(m, ast.Name)}
+        yield from (x for x, v in inside.items() if is_float_array(whole) and _alike(v, whole))
+
+
 @operator("a parameter added once more", 4)
 def added(s: Spot) -> Yields:
     """x -> (x + self.p), for the arrays that the layer itself has and that fit x's last axes."""
@@ -186,5 +196,5 @@ def other_axes(s: Spot) -> Yields:
     up = s.up
     if not (isinstance(up, ast.keyword) and up.arg == "axis"):
         return
-    axes = [-1, -2, 0, 1, 2, (1, 2), (0, 1), None]
+    axes = [-1, -2, 0, 1, 2, (1, 2), (0, 1), (-3, -1), None]
     yield from (repr(a) for a in axes if a != s.value)

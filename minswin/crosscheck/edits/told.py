@@ -11,6 +11,7 @@ SAID: dict[str, str | Callable[..., str]] = {
     "e_swapped": "{}.swapaxes({}, {})",
     "e_reread": "{0}.swapaxes({1}, {2}).reshape({0}.shape)",
     "e_written": "{0}.reshape(axes {1} and {2} exchanged).swapaxes({1}, {2})",
+    "e_along": lambda f, i, *x: f"{f}({', '.join(x)}) along axis 0, not {i}",
     "e_interleaved": "{0}.reshape(…, {1}, -1).swapaxes(-1, -2).reshape({0}.shape)",
     "e_rolled": "roll({}, {}, axis={})",
     "e_flipped": "flip({}, axis={})",
