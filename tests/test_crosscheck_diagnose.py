@@ -23,7 +23,7 @@ from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.statements import terms
 from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text
 from minswin.crosscheck.folder import builder
-from minswin.crosscheck.further import further_on
+from minswin.crosscheck.further import ALL, KNOWN, ONE, further_on
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.number import closed_form, on_top
 from minswin.crosscheck.observations import REORDERED, observe
@@ -206,27 +206,27 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
 
     def asked(first: Finding, seen: list[str], shows: Finding, met: bool) -> list[Any]:
         """The order of what is tried where the cause shows at one tensor, met before or not."""
-        tried: list[tuple[str, bool, str]] = []
+        tried: list[tuple[str, int, str]] = []
 
-        def diagnosed(one: Comparison, known: bool) -> Diagnosis:
+        def diagnosed(one: Comparison, much: int) -> Diagnosis:
             assert one.first is not None
-            tried.append((one.first.name, known, " ".join(sorted(one.given))))
-            named = one.first is shows and (met or not known)
+            tried.append((one.first.name, much, " ".join(sorted(one.given))))
+            named = one.first is shows and (met or much != KNOWN)
             return Diagnosis(one.first, [sure] if named else [], seen, 2)
 
         found = further_on(Comparison(rows, first, given, given, {}), diagnosed)
         assert found.finding is first and found.causes == [sure]
-        assert found.tried == 2 * sum(not known for _, known, _ in tried) or met
+        assert found.tried == 2 * sum(much != KNOWN for _, much, _ in tried) or met
         return tried
 
     everything = "a b c d right"
-    assert asked(a, ["it is zero"], a, met=False) == [("a", False, everything)]
-    reordered = [("a", False, everything), ("c", False, "c d right"), ("d", False, "d right")]
+    assert asked(a, ["it is zero"], a, met=False) == [("a", ALL, everything)]
+    reordered = [("a", ALL, everything), ("c", ONE, "c d right"), ("d", ONE, "d right")]
     assert asked(a, [REORDERED], d, met=False) == reordered
     # another shape: all known mistakes, then all edits
-    known = [("b", True, everything), ("c", True, "c d right"), ("d", True, "d right")]
+    known = [("b", KNOWN, everything), ("c", KNOWN, "c d right"), ("d", KNOWN, "d right")]
     assert asked(b, [], d, met=True) == known
-    later = [(name, False, rest) for name, _, rest in known]
+    later = [(name, ALL if name == "b" else ONE, rest) for name, _, rest in known]
     assert asked(b, [], d, met=False) == known + later
 
 

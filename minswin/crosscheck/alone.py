@@ -19,9 +19,9 @@ from minswin.autograd import Tensor
 from minswin.crosscheck.edits.functions import forget, watched
 from minswin.crosscheck.edits.texts import Text
 from minswin.crosscheck.ground import limited
-from minswin.crosscheck.site import REFERENCE, Repeats, Site, stubs
+from minswin.crosscheck.replay import Call, Span, Tape
+from minswin.crosscheck.site import REFERENCE, Site, stubs
 
-Call = tuple[list[Any], dict[str, Any]]
 VJPS = ("vjp", "<lambda>")
 LARGE = 3  # a function that makes more than this part of all calls is run with the rest
 
@@ -35,10 +35,10 @@ class Alone:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.calls: dict[CodeType, list[Call]] = {}
+        self.tape = Tape(site)
         given = self._watched()
-        for inputs, settings in (call for calls in self.calls.values() for call in calls):
-            for x in _arrays_of([*inputs, *settings.values()]):
+        for call in (call for calls in self.tape.spans.values() for call in calls):
+            for x in _arrays_of([*call.inputs, *call.settings.values()]):
                 x.setflags(write=False)  # an edited text may write into what it was given
         texts = [t for t in site.texts if t.right[0] in given]
         self.right = {c: given[c] for t in texts if self._run(t) == given[c := t.right[0]]}
@@ -53,8 +53,8 @@ class Alone:
         told = blake2b(text.name.encode(), digest_size=16)
         try:
             with limited(), np.errstate(all="ignore"), self.site.looking_up():
-                for inputs, settings in self.calls[text.right[0]]:
-                    _tell(text.function(*inputs, **settings), told)
+                for call in self.tape.spans[text.right[0]]:
+                    _tell(text.function(*call.inputs, **call.settings), told)
         except _Untold:
             return None
         except ValueError as error:
@@ -69,21 +69,26 @@ class Alone:
         plain = {c for c, t in texts.items() if t.function.__module__.startswith(REFERENCE)}
         good = {*texts} if self.site.is_of_layers else plain
         told = {c: blake2b(texts[c].name.encode(), digest_size=16) for c in good}
-        active: list[CodeType] = []
+        paths = {id(layer): path for path, layer in self.site.ground.layers["float64"].items()}
+        tape, open_calls = self.tape, []
+        active = tape.active
         inner: Counter[CodeType] = Counter()  # calls inside a function
 
         def see(frame: FrameType, event: str, result: Any) -> None:
             code = frame.f_code
             if event == "call" and code in stubs:
                 good.difference_update(active)
+                tape.stubs[paths[id(frame.f_locals["self"])]] += 1
             if code not in texts:
                 return
             if event == "call":
+                open_calls.append(Span(code, _arguments(frame), tape))
+                tape.spans.setdefault(code, []).append(open_calls[-1])
                 inner.update({*active})
                 active.append(code)
-                self.calls.setdefault(code, []).append(_arguments(frame))
             elif event == "return" and active and active[-1] is code:
                 active.pop()
+                open_calls.pop().ends(result, tape)
                 try:
                     if result is None:  # or the tensor has ended it
                         raise _Untold
@@ -91,10 +96,13 @@ class Alone:
                 except (_Untold, KeyError):
                     good.discard(code)
 
-        self.site.repeats["float64"] = Repeats()
+        def run() -> None:
+            tape.target = self.site.value()
+
+        self.site.repeats["float64"] = tape
         forget()  # what was kept does not run
-        watched(self.site.value, see)
-        most = sum(map(len, self.calls.values())) / LARGE
+        watched(run, see)
+        most = sum(map(len, tape.spans.values())) / LARGE
         return {code: told[code].digest() for code in good if inner[code] < most}
 
 
@@ -103,7 +111,7 @@ class _Untold(Exception):
 
 
 def _tell(x: Any, told: Any) -> None:
-    """Put what a function gave into a digest; a vjp is left out."""
+    """Put what a function gave into a digest; of a vjp that there is one."""
     if isinstance(x, Tensor):
         told.update(b"tensor")
         x = x.data
@@ -116,7 +124,9 @@ def _tell(x: Any, told: Any) -> None:
             _tell(part, told)
     elif isinstance(x, (bool, int, float, str, type(None), np.generic)):
         told.update(f"{type(x).__name__}{x!r}".encode())
-    elif not (isinstance(x, FunctionType) and x.__name__ in VJPS):
+    elif isinstance(x, FunctionType) and x.__name__ in VJPS:
+        told.update(b"vjp")
+    else:
         raise _Untold
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from minswin.crosscheck.findings import (
 )
 from minswin.crosscheck.fingerprints import Table, is_tabled, looked_up, table_of, table_with
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
-from minswin.crosscheck.further import further_on
+from minswin.crosscheck.further import KNOWN, ONE, further_on
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.idle import weights_that_matter
 from minswin.crosscheck.number import numbers, on_top
@@ -83,8 +83,8 @@ def diagnose(
         return of_a_derivative(truth, comparison, Clock(seconds), tell)
     clock = Clock(seconds)
 
-    def of(comparison: Comparison, known: bool) -> Diagnosis:
-        return _Value(truth, comparison, clock, tell).diagnosis(known)
+    def of(comparison: Comparison, much: int) -> Diagnosis:
+        return _Value(truth, comparison, clock, tell, much).diagnosis()
 
     return further_on(comparison, of)
 
@@ -99,8 +99,11 @@ def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
 class _Value:
     """The search for the cause of a wrong value."""
 
-    def __init__(self, truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) -> None:
+    def __init__(
+        self, truth: Trace, comparison: Comparison, clock: Clock, tell: Tell, much: int
+    ) -> None:
         self.truth, self.comparison, self.clock, self.tell = truth, comparison, clock, tell
+        self.much = much  # of what may be tried
         first = comparison.first
         assert first is not None
         self.finding, self.name = first, first.name
@@ -118,16 +121,15 @@ class _Value:
         self.tried = 0
         self.partly: list[Answer] = []  # known mistakes that explain a part of what is wrong
 
-    def diagnosis(self, known: bool) -> Diagnosis:
-        """known: known mistakes alone are tried."""
+    def diagnosis(self) -> Diagnosis:
         if self._is_dropped():
             cause = Cause(DROPPED, self.finding.step, "switch dropout and drop path off")
             return Diagnosis(self.finding, [cause], [], 1)
         ground = self._ground()
-        search = self._known if known else self._answers
+        search = self._known if self.much == KNOWN else self._answers
         answers = search(ground) if ground is not None else []
         found = Diagnosis(self.finding, [self._cause(a) for a in answers[:3]], [], self.tried)
-        if not (found.named or known):
+        if not (found.named or self.much == KNOWN):
             found.observations = observed(self.truth, self.comparison, self.finding)
             found.unfinished = self.clock.over
         return found
@@ -260,6 +262,7 @@ class _Value:
             search = Search(site, self.u, self.clock, self.tell)
             searches.append(search)
             edits: list[Any] = [*search.singles(seen), *weights_that_matter(search)]
+            edits += search.classics_here()  # for the pairs
             if table is not None:
                 edits = [*table.edits(search), *(e for e in edits if not is_tabled(e))]
             here = [e for e in edits if not getattr(e, "of_building", False)]
@@ -283,8 +286,10 @@ class _Value:
         if self.finding.verdict == "shape":  # no number, and no second edit, gives another shape
             return
         yield True, lambda: self._along_images(ground)
+        if self.much == ONE:
+            return
         yield True, lambda: [*islice(numbers(searches[0]), 1)]
-        yield True, lambda: [*islice(on_top(searches[0]), 1)]
+        yield True, lambda: [*islice(chain.from_iterable(map(on_top, searches)), 1)]
         yield True, lambda: [a for s in searches for a in s.run(s.pairs(), "pairs")]
 
     def _along_images(self, ground: Ground) -> list[Answer]:

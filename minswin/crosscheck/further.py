@@ -14,7 +14,8 @@ from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
 from minswin.crosscheck.observations import REORDERED
 
 MOST = 3  # wrong tensors that are tried
-Diagnosed = Callable[[Comparison, bool], Diagnosis]  # of a first tensor; True: known mistakes alone
+KNOWN, ONE, ALL = range(3)  # what is tried: known mistakes; one edit; two as well
+Diagnosed = Callable[[Comparison, int], Diagnosis]  # of a first tensor, by so much
 
 
 def further_on(comparison: Comparison, diagnosed: Diagnosed) -> Diagnosis:
@@ -26,13 +27,13 @@ def further_on(comparison: Comparison, diagnosed: Diagnosed) -> Diagnosis:
     assert first is not None
     if first.verdict == "shape":
         for one in (comparison, *_behind(comparison)):
-            if (found := diagnosed(one, True)).named:
+            if (found := diagnosed(one, KNOWN)).named:
                 return replace(found, finding=first)
-    found = diagnosed(comparison, False)
+    found = diagnosed(comparison, ALL)
     if found.causes or not (first.verdict == "shape" or REORDERED in found.observations):
         return found
     for one in _behind(comparison):
-        later = diagnosed(one, False)
+        later = diagnosed(one, ONE)
         found.tried += later.tried
         if later.named:
             found.causes, found.unfinished = later.causes, False

@@ -71,15 +71,20 @@ def _is_of_arrays(result: Any) -> bool:
 
 
 def _is_idle(search: Any, text: Text) -> bool:
-    spans = [text.span(n.value) for n in _returns(text.tree.body) if n.value is not None]
-    changes = [(a, b, f"e_instead(({text.source[a:b]}))") for a, b in spans]
-    edit = Edit(text, changes, "", 0)
+    edit = of_other_numbers(text)
     for instead in (NUMBERS, *AXES, NOTHING):
         GIVEN["instead"] = instead
         value = search.value(edit)
         if not (_is_right(search, value) or (value is None and instead != NUMBERS)):
             return False
-    return bool(changes)
+    return bool(edit.changes)
+
+
+def of_other_numbers(text: Text) -> Edit:
+    """A text that gives something else instead: other numbers, if nothing is chosen."""
+    GIVEN["instead"] = NUMBERS
+    spans = [text.span(n.value) for n in _returns(text.tree.body) if n.value is not None]
+    return Edit(text, [(a, b, f"e_instead(({text.source[a:b]}))") for a, b in spans], "", 0)
 
 
 def _is_right(search: Any, value: Array | None) -> bool:

@@ -12,12 +12,15 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
+from minswin.around import surroundings
 from minswin.crosscheck.alone import Alone
 from minswin.crosscheck.bounds import KINDS, MASK, MASKED, lifted
 from minswin.crosscheck.building import forked, layer_at, shape_of, undrawn
@@ -30,6 +33,7 @@ from minswin.crosscheck.edits.texts import Edit, Several, Text
 from minswin.crosscheck.ground import unchecked
 from minswin.crosscheck.idle import edits_that_run, texts_that_matter
 from minswin.crosscheck.precision import SINGLE
+from minswin.crosscheck.replay import Unlike
 
 Array = np.ndarray
 Tell = Callable[[str], None]
@@ -104,24 +108,45 @@ class Search:
 
     # ── one hypothesis ───────────────────────────────────────────────────────────────────────────
 
-    def value(self, edit: Any, dtype: str = "float64") -> Array | None:
+    def value(self, edit: Any, dtype: str = "float64", *, whole: bool = False) -> Array | None:
+        """What the site gives under an edit; whole: nothing that ran before is looked up."""
+        quick = dtype == "float64" and not whole
         try:
             for part in getattr(edit, "edits", (edit,)):
                 if isinstance(part, Loaded):
                     part.layer = self._layer(dtype)
+            way = self._way(edit) if quick else []
             with edit.planted():
                 if getattr(edit, "of_building", False):
                     return self._value_of_built(dtype)
                 told = None
-                if self.alone is not None and isinstance(edit, Edit) and dtype == "float64":
+                if self.alone is not None and isinstance(edit, Edit) and quick:
                     told = self.alone.told(edit.text)
                 if told is None:
-                    return self.site.value(dtype)
+                    return self._run(way, dtype)
                 if told not in self.same:
-                    self.same[told] = self.site.value(dtype)
+                    self.same[told] = self._run(way, dtype)
                 return self.same[told]
         except Exception:
             return None
+
+    def _run(self, way: list[CodeType], dtype: str) -> Array | None:
+        """What the site gives: from the edited texts to the end, or all of it."""
+        if way and self.alone is not None and surroundings() is None:
+            with suppress(Unlike):
+                return self.alone.tape.value(way)
+        return self.site.value(dtype)
+
+    def _way(self, edit: Any) -> list[CodeType]:
+        """The texts from which a run may begin under an edit; none where all of it must run."""
+        parts = getattr(edit, "edits", (edit,))
+        if self.alone is None or not self.site.is_of_layers:
+            return []
+        if not all(isinstance(part, Edit) and not part.of_building for part in parts):
+            return []
+        texts = {part.text.right[0]: part.text for part in parts}.values()
+        ways = [self.alone.tape.way(text) for text in texts]
+        return [code for code in ways if code is not None] if all(ways) else []
 
     def _layer(self, dtype: str) -> Any:
         return self.site.ground.layers[dtype][self.site.path]
@@ -157,7 +182,12 @@ class Search:
             return False
         own = self.noise(edit, value)
         found = near <= 4 * own and rms(value - self.right) >= 10 * max(own, near)
-        return found and self.site.gives_all(edit)
+        return found and self._is_of_all(edit, value) and self.site.gives_all(edit)
+
+    def _is_of_all(self, edit: Any, value: Array) -> bool:
+        """Whether all of the layer gives what an edit gave where a part of it ran again."""
+        exact = self.value(edit, whole=True)
+        return exact is not None and rms(exact - value) <= EQUAL * rms(value)
 
     def _as_masked(self, value: Array) -> Array:
         """Theirs, with what −100 gives where a mask of theirs is lower still."""
@@ -185,6 +215,7 @@ class Search:
         stop: float | None = None
         what += f" of {len(edits):,}" if isinstance(edits, list) else ""
         what += f" in {self.site.path}" if self.site.path else ""
+        self.tell(f"{self.count:,} tried: {what}")
         for edit in edits:
             if self.clock.over or (stop is not None and edit.rank > stop):
                 break
@@ -286,10 +317,14 @@ class Search:
         Where two edits scramble a tensor, neither alone is nearer to theirs than others are.
         """
         theirs, different = self.site.theirs, self._different()
-        nearest = sorted(self.tried.values(), key=lambda t: rms(t[1] - theirs))
+        size = rms(theirs) or 1.0
+        by_cost = sorted(self.tried.values(), key=lambda t: t[0].cost)
+        nearest = sorted(by_cost, key=lambda t: round(rms(t[1] - theirs) / size, 9))
         chosen: list[tuple[Any, Array]] = []
-        for edit, value in nearest:
-            if all(rms(value - v) > EQUAL * rms(v) for _, v in chosen):
+        for edit, value in nearest:  # equal ones of two texts are not so with a second edit
+            text = getattr(edit, "text", None)
+            alike = (v for e, v in chosen if getattr(e, "text", None) is text)
+            if all(rms(value - v) > EQUAL * rms(v) for v in alike):
                 chosen.append((edit, value))
             if len(chosen) == NEAREST:
                 break

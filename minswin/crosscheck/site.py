@@ -202,6 +202,15 @@ class Site(Trial):
                 self.repeats[dtype].filling &= not self.looks_up
 
     @contextmanager
+    def stubbed(self, calls: Mapping[str, int]) -> Iterator[None]:
+        """Inside this block the same, where so many calls have got theirs already."""
+        layers = self.ground.layers["float64"]
+        with self._stubbed(layers, "float64", None, ([], True)):
+            for path, given in calls.items():
+                del layers[path].__dict__["_given_outputs"][:given]
+            yield
+
+    @contextmanager
     def _stubbed(
         self,
         layers: Mapping[str, Layer],
