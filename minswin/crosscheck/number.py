@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from minswin.crosscheck.search import Answer, Search, overlap, rms
 
 Array = np.ndarray
 NEAR = 1e-5  # of the size
+FEW, STARTS = 64, 3  # so few numbers may be those of several, which are looked for from 3 places
 
 
 @contextmanager
@@ -29,22 +30,26 @@ def free(number: float) -> Iterator[None]:
         FREE["number"] = 1.0
 
 
-def numbers(search: Search) -> Iterator[Answer]:
-    """Terms that give their numbers when they are multiplied by one number."""
+def numbers(search: Search, judge: Search | None = None) -> Iterator[Answer]:
+    """Terms that give their numbers when they are multiplied by one number.
+
+    judge: a search for more of theirs, by which the numbers that are found are judged
+    """
+    judge = judge or search
     values = watch(search.site.texts, lambda: search.site.run(whole=True))
+    seen: list[Array] = []  # of terms that are a factor of one product, one is enough
     for text in search.site.texts:
         for edit in _free(text, values):
             if search.clock.over:
                 return
-            number = _solved(search, edit)
-            if number is None:
-                continue
-            with free(number):
-                value = search.value(edit)
-                good = value is not None and search.fits(edit, value)
-            told = search.site.theirs.size > 1 or closed_form(number)  # any one number fits one
-            if good and told and value is not None:
-                yield Answer([edit], value, number)
+            for number in _solved(search, edit, seen):
+                with free(number):
+                    value = judge.value(edit)
+                    good = value is not None and judge.fits(edit, value)
+                # any one number fits one
+                if good and value is not None and (value.size > 1 or closed_form(number)):
+                    yield Answer([edit], value, number)
+                    break
 
 
 def on_top(search: Search) -> Iterator[Answer]:
@@ -62,7 +67,8 @@ def on_top(search: Search) -> Iterator[Answer]:
         near = rms(theirs - number * one) <= NEAR * rms(theirs)
         if not near or abs(number - 1) < NEAR or not closed_form(number):
             continue
-        for term in terms:
+        text = getattr(edit, "text", None)  # the number stands nearby if it can
+        for term in sorted(terms, key=lambda term: term.text is not text):
             if search.clock.over:
                 return
             both = Several(edit, term)
@@ -78,41 +84,56 @@ def _centred(x: Array) -> Array:
     return x - x.mean(axis=tuple(range(x.ndim - 1)), keepdims=True) if x.ndim > 1 else x
 
 
-def _solved(search: Search, edit: Edit) -> float | None:
-    """The number at which an edit is nearest to their numbers, if it comes near."""
+def _solved(search: Search, edit: Edit, seen: list[Array]) -> Iterator[float]:
+    """The numbers at which an edit is nearest to theirs, if it comes near; of few numbers, some.
+
+    seen: what other edits gave for 1.01
+    """
+    theirs, right = search.site.theirs, search.right
 
     def at(number: float) -> Array | None:
         with free(number):
             value = search.value(edit)
-        return value if value is not None and value.shape == search.site.theirs.shape else None
+        return value if value is not None and value.shape == theirs.shape else None
 
-    if (start := at(1.01)) is None or rms(start - search.right) <= 1e-11 * rms(search.right):
-        return None
-    best, a, distance = 1.0, search.right, search.off
-    for number in (2.0, 0.5, -1.0, 0.1, 8.0):
-        value = at(number)
-        if value is not None and rms(value - search.site.theirs) < distance:
-            best, a, distance = number, value, rms(value - search.site.theirs)
-    for _ in range(7):  # Gauss and Newton
-        step = max(1e-6 * abs(best), 1e-9)
-        b = at(best + step)
-        if b is None:
-            return None
-        slope, left = (b - a) / step, search.site.theirs - a
+    if (start := at(1.01)) is None or rms(start - right) <= 1e-11 * rms(right):
+        return
+    if any(rms(start - other) <= 1e-13 * rms(right) for other in seen):
+        return
+    seen.append(start)
+    every = [(number, at(number)) for number in (2.0, 0.5, -1.0, 0.1, 8.0)]
+    points = [(1.0, right), *((n, value) for n, value in every if value is not None)]
+    points.sort(key=lambda point: rms(point[1] - theirs))
+    for number, value in points[: STARTS if theirs.size < FEW else 1]:
+        before = (1.01, start) if number == 1 else (1.0, right)
+        if (found := _nearest(at, theirs, before, (number, value), search.off)) is not None:
+            yield found
+
+
+def _nearest(
+    at: Callable[[float], Array | None],
+    theirs: Array,
+    before: tuple[float, Array],
+    now: tuple[float, Array],
+    off: float,
+) -> float | None:
+    """The number at which theirs is nearest, by secants through the last two points."""
+    distance = rms(now[1] - theirs)
+    for i in range(14):
+        slope = (now[1] - before[1]) / (now[0] - before[0])
         if not (length := float((slope * slope).sum())):
             return None
-        move = float((slope * left).sum()) / length
-        best += move
-        value = at(best)
-        if value is None:
+        move = float((slope * (theirs - now[1])).sum()) / length
+        if abs(move) <= 1e-9 * abs(now[0]):
+            return now[0]
+        if (value := at(now[0] + move)) is None:
             return None
-        a, now = value, rms(value - search.site.theirs)
-        if now > 0.7 * distance and now > 1e-3 * search.off and _ >= 2:
+        before, now = now, (now[0] + move, value)
+        left = rms(value - theirs)
+        if left > 0.7 * distance and left > 1e-3 * off and i >= 3:
             return None
-        distance = min(now, distance)
-        if abs(move) <= 1e-9 * abs(best):
-            break
-    return best
+        distance = min(left, distance)
+    return now[0]
 
 
 def _free(text: Text, values: dict[Any, Any]) -> Iterator[Edit]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from functools import cached_property
-from hashlib import blake2b
+from copy import copy
+from functools import cache, cached_property
 from itertools import islice
 from typing import Any
 
@@ -57,7 +57,8 @@ def of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) 
     known, edits = site.edits()
     answers = search.run(known, "known mistakes") or search.run(edits, "edits of the training")
     if not answers:
-        answers = [*islice(numbers(Search(site.of_all_losses(), u, clock, tell)), 1)]
+        judge = Search(site.of_all_losses(), u, clock)
+        answers = [*islice(numbers(search, judge), 1)]
     causes = [cause_of_answer(a) for a in answers[:3]]
     return Diagnosis(finding, causes, [] if causes else seen, search.count, clock.over)
 
@@ -129,10 +130,14 @@ class Remembered:
 
 
 def _key(*arrays: Array) -> bytes:
-    found = blake2b(digest_size=16)
-    for x in arrays:
-        found.update(x.tobytes())
-    return found.digest()
+    """Arrays that differ by more than rounding have other products with random numbers."""
+    random = _random(max(x.size for x in arrays))
+    return np.array([np.dot(x.ravel(), random[: x.size]) for x in arrays]).tobytes()
+
+
+@cache
+def _random(size: int) -> Array:
+    return np.random.default_rng(0).standard_normal(size)
 
 
 class Training(Trial):
@@ -156,10 +161,11 @@ class Training(Trial):
 
     def of_all_losses(self) -> Training:
         """The same with all losses: one wrong loss alone is what any free number gives."""
+        every = copy(self)
         if self.at >= 0:
-            self.at = len(self.losses) - 1
-            self.theirs = self._chosen({}, self.losses)
-        return self
+            every.at = len(self.losses) - 1
+            every.theirs = every._chosen({}, self.losses)
+        return every
 
     def _chosen(self, weights: Mapping[str, Array], losses: Any) -> Array:
         """The losses up to the first wrong one; where none is wrong the weights."""
