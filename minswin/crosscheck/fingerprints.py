@@ -63,7 +63,8 @@ SEARCHED = (  # kinds that no table holds
     "its numbers left out", "0 where it is masked", "blocks of elements that stand far apart",
     "a statement twice", "a residual counted twice", "another axis of a shape",
     "padded at the bottom and the right", "masked behind the softmax", "a softmax behind it",
-    "an argument of another call",
+    "an argument of another call", "read as if two axes were exchanged",
+    "an operation on another argument too",
     "a reshape in the place of a part of a transposition",
 )  # fmt: skip
 

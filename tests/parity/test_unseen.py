@@ -76,9 +76,8 @@ def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
     comparison, diagnosis = judged(mistake, alone=alone)
     first = comparison.first.name if comparison.first else ""
     causes = diagnosis.causes if diagnosis else []
-    told = (
-        f"{getattr(causes[0].edit, 'text', None) and causes[0].edit.text.name} " if causes else ""
-    )
+    parts = getattr(causes[0].edit, "edits", (causes[0].edit,)) if causes else ()
+    told = "".join(f"{part.text.name} " for part in parts if hasattr(part, "text"))
     told += f"{causes[0].edit.diff} {causes[0].name}" if causes else ""
     right = bool(re.search(mistake.about, told, re.S))
     claimed = diagnosis is not None and diagnosis.named  # not only as what may be

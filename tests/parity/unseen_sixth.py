@@ -53,7 +53,7 @@ SIXTH: list[Mistake] = [
                "attn = attn / q.shape[-1] ** 0.5"),
         Change(f"{V2}:WindowAttention.forward", "attn = self.softmax(attn)",
                "attn = self.softmax(attn * logit_scale)")),
-        r"scale|\*\*", known=False),
+        r"scale|\*\*", later="an operation on another argument too"),
     Mistake("V2", "probabilities are multiplied by the scale, not cosines",
             "borisdayma/dalle-mini@bafbb67", (
         Change(f"{V2}:WindowAttention.forward", "attn = attn * logit_scale", "pass"),
@@ -69,7 +69,7 @@ SIXTH: list[Mistake] = [
             ("relative_coords_table *= 8", "pass"),
             ("torch.log2(", "torch.log("),
             (" / math.log2(8)", ""))),
-        r"log_spaced.*(log|8|W|/)", known=False),
+        r"log_spaced.*(log|8|W|/)", later="an edit and one number, further out"),
     # ── ViT and DeiT ─────────────────────────────────────────────────────────────────────────────
     # value = k_proj(value)
     one("ViT", "values are what the keys are", "yflyzhang/AnnotatedTransformer#1", ATTENTION,
@@ -82,7 +82,7 @@ SIXTH: list[Mistake] = [
         "timm.layers.norm:LayerNorm.forward",
         "x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)",
         "x = x / (x.var(-1, keepdim=True) + self.eps).sqrt() * self.weight + self.bias",
-        r"layer_norm.*(mean|centred)", known=False),
+        r"layer_norm.*(mean|centred)", later="known mistakes are one of two"),
     # it was split off as the last token, and it is the second
     one("DeiT", "the distillation token is taken from the end", "ofsoundof/LocalViT#5",
         f"{DEIT}:VisionTransformerDistilled.forward_head", "x[:, 0], x[:, 1]",
@@ -98,7 +98,8 @@ SIXTH: list[Mistake] = [
     one("TNT", "words are read as channels first, and they are last", "keras-team/keras-io#687",
         f"{TNT}:PixelEmbed.forward", "x = x + pixel_pos",
         "x = x.permute(0, 2, 3, 1).reshape(x.shape) + pixel_pos",
-        r"words.*(reshape|transpose)|(reshape|transpose).*words|channels", known=False),
+        r"words.*(reshape|transpose)|(reshape|transpose).*words|channels",
+        later="read as if two axes were exchanged"),
     # ── ResNet ───────────────────────────────────────────────────────────────────────────────────
     one("ResNet", "no ReLU behind the first norm", "michuanhaohao/reid-strong-baseline#4",
         f"{RESNET}:ResNet.forward_features", "x = self.act1(x)", "pass", r"relu"),
@@ -107,7 +108,7 @@ SIXTH: list[Mistake] = [
         r"downsample|shortcut"),
     # ── training ─────────────────────────────────────────────────────────────────────────────────
     Mistake("V1", "moments are multiplied by their correction", "karpathy/convnetjs#107", (),
-            r"beta[12] ?\*\*|1 - beta|root [/*]=", "adamw", known=False),
+            r"beta[12] ?\*\*|1 - beta|root [/*]=", "adamw", later="one sign of two places"),
     Mistake("V1", "the cosine falls to 0, and is cut off at the final rate",
             "EleutherAI/gpt-neox#1008", (), r"max|final|\bc\b|cos", "sgd",
             settings=(("warmup", 1),)),

@@ -93,6 +93,19 @@ def sooner(s: Spot) -> Yields:
                 yield [(a, b, moved if isinstance(n.left, CLOSED) else f"({moved})")]
 
 
+@operator("an operation on another argument too", 3)
+def on_others(s: Spot) -> Yields:
+    """f(a * x, b) -> f(a * x, b * x)."""
+    n = s.node
+    if isinstance(n, ast.Call) and is_float_array(s.value):
+        for one, other in itertools.permutations(n.args, 2):
+            sign = SIGNS[type(one.op)] if isinstance(one, ast.BinOp) else ""
+            if sign in ("*", "/") and is_float_array(s.value_of(other)):
+                assert isinstance(one, ast.BinOp)
+                new = f"{s.text.whole(other)} {sign} ({s.text.of(one.right)})"
+                yield [(*s.text.span(other), new)]
+
+
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -165,6 +178,15 @@ def places(s: Spot) -> Yields:
         yield from (f"e_flipped({s.written}, {i})", f"e_rolled({s.written}, 1, {i})")
         yield from (f"e_rolled({s.written}, -1, {i})", f"e_without({s.written}, {i}, False)")
         yield f"e_zeroed({s.written}, {i}, 0)"
+
+
+@operator("read as if two axes were exchanged", 4.5)
+def read_otherwise(s: Spot) -> Yields:
+    """What a call gives, channels last, taken for channels first: places() has it for names."""
+    if isinstance(s.node, ast.Call) and is_named_array(s) and is_float_array(s.value):
+        axes = [i for i in range(s.value.ndim) if s.value.shape[i] > 1]
+        pairs = itertools.combinations(axes, 2)
+        yield from (f"e_written({s.written}, {i}, {j})" for i, j in pairs)
 
 
 @operator("another range of the image", 4)

@@ -30,7 +30,7 @@ from minswin.crosscheck.edits.texts import Change, Edit, Text
 MODULES = (small, names, moves)  # of two equal edits the first is told
 IN_ORDER = [o for m in MODULES for o in OPERATORS if o[2].__module__ == m.__name__]
 ARRAYS = (moves.orders, moves.interleaved, moves.places, moves.ranges, moves.half, names.added,
-          moves.far_apart)  # fmt: skip
+          moves.far_apart, moves.read_otherwise)  # fmt: skip
 
 
 def edits_of(

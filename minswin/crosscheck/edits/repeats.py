@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise, takewhile
+from itertools import combinations, pairwise, takewhile
 
 from minswin.crosscheck.edits.texts import Change, Edit, Text
 
 FEW = range(2, 5)  # places; of more it would be another function
+SIGN = "another operation"  # of which two places of more may be wrong
 REPEATED = (
     "left out", "an argument left out", "another function", "a reduction over another axis",
     "two calls in the other order", "twice", "a residual counted twice",
-    "an operation comes later", "a residual once more", "another attribute",
+    "an operation comes later", "a residual once more", "another attribute", SIGN,
 )  # fmt: skip
 
 
@@ -27,9 +28,10 @@ def everywhere(text: Text, edits: Sequence[Edit]) -> Iterator[tuple[list[Change]
     for (words, _, _), places in alike.items():
         spans = sorted(places)
         apart = all(one[1] <= other[0] for one, other in pairwise(spans))
-        if len(spans) in FEW and apart:
-            changes = [places[span].changes[0] for span in spans]
-            yield changes, f"{words}, at {len(spans)} places", places[spans[0]].rank + 1
+        for some in (spans, *combinations(spans, 2)) if len(spans) in FEW and apart else ():
+            if some is spans or (words == SIGN and len(spans) > 2):
+                changes = [places[span].changes[0] for span in some]
+                yield changes, f"{words}, at {len(some)} places", places[some[0]].rank + 1
 
 
 def _of_a_name(text: Text, edit: Edit) -> bool:
