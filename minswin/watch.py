@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -156,7 +156,7 @@ def text_of(frame: FrameType) -> FrameType:
     return frame
 
 
-@lru_cache
+@cache
 def _is_text(file: str) -> bool:
     path = Path(file)
     ours = path.is_relative_to(PACKAGE)

@@ -95,7 +95,7 @@ class Site(Trial):
         self.theirs = np.asarray(ground.have[target], np.float64)
         self.looks_up = False  # what runs is asked of a run that computes all
         self.repeats = {dtype: Repeats() for dtype in DTYPES}
-        self.kind = target.rpartition(".")[2]
+        self.kind = ground.truth.steps[target].kind
         self._given: dict[str, dict[str, Array]] = {}
         self._arguments = {d: [_cast(x, d) for x in call.arguments] for d in DTYPES}
         self._paths = {dtype: paths_of(model) for dtype, model in ground.models.items()}

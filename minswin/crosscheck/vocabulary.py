@@ -29,6 +29,7 @@ WINDOWS = ("image", "window", "token", "channel")
 HEADS = ("image", "window", "head", "token", "feature")
 PAIRS = ("image", "window", "head", "query", "key")
 VECTOR = ("image", "channel")
+TOKENS = ("image", "token", "channel")
 
 _PARTITION = "window w = (row // Mh) · (W / Mw) + column // Mw, token t = (row % Mh) · Mw + …"
 _WINDOW_TEXT = "shifted_window_attention"
@@ -105,12 +106,8 @@ def word(place: Place, op: str) -> Word | None:
 
 
 def axes_of(found: Word, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """The axes as they are: a linear layer takes vectors as well as maps."""
-    if len(found.axes) == len(shape):
-        return found.axes
-    if found.axes == MAP and len(shape) == 2:
-        return VECTOR
-    if found.axes == MAP and len(shape) == 3:
-        return ("image", "token", "channel")
-    without_windows = tuple(axis for axis in found.axes if axis != "window")
-    return without_windows if len(without_windows) == len(shape) else ()
+    """The axes as they are: a linear layer takes vectors and tokens as well as maps."""
+    forms = [found.axes, tuple(axis for axis in found.axes if axis != "window")]
+    if found.axes == MAP:
+        forms += [VECTOR, TOKENS]
+    return next((axes for axes in forms if len(axes) == len(shape)), ())
