@@ -11,6 +11,7 @@ import pytest
 import score
 from fingerprints import search_of
 
+from minswin import kernels
 from minswin.composites import mlp, spelled_out
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import Comparison, Finding, compare
@@ -25,7 +26,7 @@ from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text
 from minswin.crosscheck.folder import builder
 from minswin.crosscheck.further import ALL, KNOWN, ONE, further_on
 from minswin.crosscheck.ground import Ground
-from minswin.crosscheck.number import closed_form, on_top
+from minswin.crosscheck.number import closed_form, free, on_top
 from minswin.crosscheck.observations import REORDERED, observe
 from minswin.crosscheck.recording import Step
 from minswin.crosscheck.results import _diagnosis, data_of, report, why
@@ -317,3 +318,16 @@ def test_a_derivative_is_named_where_cotangents_behind_it_are_not_theirs() -> No
     found = compare(score.truth("square"), theirs)
     diagnosis = diagnose(score.truth("square"), found)
     assert diagnosis is not None and diagnosis.causes[0].name == fault.words
+
+
+def test_a_gradient_times_one_number_is_named() -> None:
+    """Backward of fused attention with another scale than forward."""
+    text = Text(spelled_out.function)
+    scores = "(q * q.shape[-1] ** -0.5) @ k.transpose(*swapped)"
+    at = text.source.index(scores)
+    edit = Edit(text, [(at, at + len(scores), f"e_pulled({scores})")], "", 0)
+    with free(0.625**0.5), edit.planted(), kernels.using("reference"):
+        theirs = score.run("square", ("float32",)).arrays["float32"]
+    diagnosis = diagnose(score.truth("square"), compare(score.truth("square"), theirs))
+    assert diagnosis is not None and diagnosis.causes[0].name == "this term × 0.7905694 = √(5/8)"
+    assert "its gradient times c" in diagnosis.causes[0].edit.diff

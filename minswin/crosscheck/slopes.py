@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from minswin.crosscheck.findings import Cause, Diagnosis, cause_of_answer, obser
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.ground import Call, Ground
 from minswin.crosscheck.held import Have
+from minswin.crosscheck.number import NEAR, free
 from minswin.crosscheck.precision import Precision
 from minswin.crosscheck.recording import Naming, Step, spell_out
-from minswin.crosscheck.search import Answer, Clock, Search, Tell
+from minswin.crosscheck.search import LIKELY, Answer, Clock, Search, Tell, rms
 from minswin.crosscheck.site import Trial
 from minswin.crosscheck.weighing import ALIKE
 from minswin.layers.base import Layer
@@ -51,7 +53,10 @@ def of_a_derivative(truth: Trace, comparison: Comparison, clock: Clock, tell: Te
     tried = 0
     for site in slopes(truth, have, finding.name):
         search = Search(site, precision[finding.name].u, clock, tell)
-        answers = search.run(site.edits(), "edits of derivatives")
+        edits = site.edits()
+        likely = [e for e in edits if e.rank <= LIKELY]
+        answers = search.run(likely, "edits of derivatives") or [*islice(_numbers(search), 1)]
+        answers = answers or search.run([e for e in edits if e.rank > LIKELY], "edits")
         tried += search.count
         if any(len(a.edits) > 1 for a in answers):
             _weigh(answers, _others(truth, comparison, have, precision, clock))
@@ -141,16 +146,39 @@ class Slope(Trial):
         for text in self.texts:
             if any(isinstance(n, ast.FunctionDef) for n in text.tree.body):
                 found += edits_of(text, values, nested=True)
-            found += _detached(text, values)
+            found += _at_tensors(text, values, "e_detached", "no gradient")
         return sorted(found, key=lambda e: e.cost)
 
 
-def _detached(text: Text, values: dict[Any, Any]) -> Iterator[Edit]:
+def _at_tensors(text: Text, values: dict[Any, Any], helper: str, words: str) -> Iterator[Edit]:
     for n in text.parents:
-        value = values.get(place(text, n)) if isinstance(n, (ast.Name, ast.Call)) else None
+        kinds = (ast.Name, ast.Call, ast.BinOp)
+        value = values.get(place(text, n)) if isinstance(n, kinds) else None
         called = getattr(text.parents.get(n), "func", None) is n
         if isinstance(value, Tensor) and value.requires_grad and not called:
-            yield Edit(text, [(*text.span(n), f"e_detached({text.of(n)})")], "no gradient", 3)
+            yield Edit(text, [(*text.span(n), f"{helper}({text.of(n)})")], words, 3)
+
+
+def _numbers(search: Search) -> Iterator[Answer]:
+    """Tensors whose gradient, times one number, gives theirs: it goes into theirs in a line."""
+    site = search.site
+    values = watch(site.texts, site.run, nested=True)
+    for edit in (e for t in site.texts for e in _at_tensors(t, values, "e_pulled", "one number")):
+        if search.clock.over:
+            return
+        with free(0.0):
+            none = search.value(edit)
+        if none is None or none.shape != site.theirs.shape:
+            continue
+        slope = search.right - none
+        square = float((slope * slope).sum())
+        number = float((slope * (site.theirs - none)).sum()) / square if square else 0.0
+        if rms(none + number * slope - site.theirs) > NEAR * search.off:
+            continue
+        with free(number):
+            value = search.value(edit)
+            if value is not None and search.fits(edit, value):
+                yield Answer([edit], value, number)
 
 
 def _leaf(x: Any, dtype: str) -> Any:

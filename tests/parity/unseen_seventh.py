@@ -141,7 +141,8 @@ SEVENTH: list[Mistake] = [
         "        padded = -(-q.shape[-1] // 16) * 16\n"
         "        attn = right * (padded ** -0.5 / self.scale)\n"
         "        attn = attn + (right - attn).detach()",
-        r"attention.*(scale|\*\*|0\.5|dq|dk|ds)", backward=True, known=False),
+        r"(attention|spelled_out).*(scale|\*\*|0\.5|dq|dk|ds)", backward=True,
+        later="a gradient times one number"),
     # ── training ─────────────────────────────────────────────────────────────────────────────────
     # the counter stood inside the loop over parameters
     Mistake("V1", "steps are counted for every parameter anew", "flashlight/flashlight#143", (),

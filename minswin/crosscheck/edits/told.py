@@ -46,6 +46,7 @@ SAID: dict[str, str | Callable[..., str]] = {
     "e_free": lambda x: f"c * ({x})" if _is_a_sum(x) else f"c * {x}",
     "e_clamped": "clip({}.grad, ±{})",
     "e_detached": "{}.detach()",
+    "e_pulled": "({}, its gradient times c)",
 }
 
 
