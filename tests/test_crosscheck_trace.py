@@ -12,7 +12,7 @@ import pytest
 import score
 from tiny_models import batch, tiny_model
 
-from minswin import composites, kernels
+from minswin import composites, kernels, ops
 from minswin.around import around
 from minswin.autograd import Tensor
 from minswin.cli import main
@@ -25,7 +25,7 @@ from minswin.crosscheck.observations import describe
 from minswin.crosscheck.precision import DOUBLE
 from minswin.crosscheck.recording import GIVEN, Recording
 from minswin.crosscheck.trace import loss, record_pass, trace
-from minswin.layers import WindowAttention
+from minswin.layers import Layer, WindowAttention
 from minswin.models import create_model
 from minswin.weights import read_weights, save_weights
 
@@ -144,6 +144,26 @@ def test_no_variable_of_a_text_is_known_by_its_name() -> None:
     for name, step in right.items():
         assert (step.inputs, step.axes) == (renamed[name].inputs, renamed[name].axes), name
         assert np.array_equal(step.value, renamed[name].value), name
+
+
+class Inner(Layer):
+    def __call__(me, x: Tensor) -> Tensor:
+        return ops.relu(x)
+
+
+class Outer(Layer):
+    def __init__(self) -> None:
+        self.inner = Inner()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.inner(x).mean(axis=(2, 3))
+
+
+def test_a_layer_is_known_whatever_its_method_calls_it() -> None:
+    steps = record_pass(Outer(), np.ones((1, 3, 2, 2)), recipe.labels(1, 3)).steps
+    assert [name for name, step in steps.items() if step.op not in GIVEN] == [
+        "inner.relu", "mean", "loss",
+    ]  # fmt: skip
 
 
 CASES = {
