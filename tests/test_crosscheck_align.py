@@ -11,7 +11,7 @@ import score
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minswin.crosscheck.align import align, fit, read_theirs
+from minswin.crosscheck.align import align, fit, read_theirs, without_copies
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.fingerprints import SWIN
@@ -81,6 +81,13 @@ def test_a_layer_is_known_by_its_weights_whatever_it_gives() -> None:
     assert {n: t.name for n, t in found.items() if n in ("a", "b", "c")} == {"a": "own.0"}
     assert found["a"].note == "found by its layer's weights, from (2, 4, 5, 5), channels moved"
     assert found["a"].array.shape == (2, 5, 5, 4)
+
+
+def test_a_copy_of_what_was_paired_is_no_question() -> None:
+    x = rng().standard_normal((2, 3, 4))
+    rest = {"copy": x.reshape(6, 4).copy(), "other": x + 1, "nearly": x * (1 + 1e-7)}
+    assert without_copies(rest, [x, x[0]]) == ["other", "nearly"]
+    assert without_copies({"one": np.ones(1)}, [np.ones(1)]) == ["one"]  # which may be anything
 
 
 def test_what_a_map_leaves_out_stays_out_and_no_gradient_is_guessed() -> None:

@@ -117,6 +117,16 @@ def test_a_draft_has_patterns_that_pair_what_no_value_finds(tmp_path: Path, caps
     ).pairs.items()
 
 
+def test_a_draft_says_of_a_layer_what_holds_for_its_weights() -> None:
+    """A weight under another word has a line of its own."""
+    ours = {n: np.ones(2) for n in ("a.0", "a.0.weight", "a.0.bias", "b.0.weight")}
+    pairs = {"a.0": "t.0", "a.0.weight": "t.0.weight", "a.0.bias": "t.0.shift"}
+    pairs["b.0.weight"] = "u.0.weight"
+    theirs = dict.fromkeys(pairs.values(), np.ones(2))
+    lines = [" ".join(line.split()) for line in draft(pairs, ours, theirs)]
+    assert lines[1:] == ["a.0 = t.0", "a.0.bias = t.0.shift", "b.0.weight = u.0.weight"]
+
+
 def test_the_command_prints_a_draft_and_names_what_was_not_paired(
     tmp_path: Path, capsys: Any
 ) -> None:

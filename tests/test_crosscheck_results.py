@@ -21,7 +21,7 @@ from minswin.crosscheck.edits.classics import classics, planted
 from minswin.crosscheck.findings import coverage, unseen_layers
 from minswin.crosscheck.html import page_of
 from minswin.crosscheck.recording import GIVEN
-from minswin.crosscheck.results import data_of
+from minswin.crosscheck.results import data_of, report
 
 
 @cache
@@ -55,6 +55,15 @@ def test_the_command_writes_data_and_a_page_that_say_what_it_prints(
     first, values = data["first"], data["rests on"]["values"]["in words"]
     for line in (*data["summary"], first["where"], first["how much"], first["judged"], values):
         assert line in printed and escape(line) in page
+
+
+def test_what_is_paired_by_its_shape_alone_is_told_as_a_guess() -> None:
+    truth = score.truth("square")
+    logits = 2 * truth.arrays["float32"]["head"]
+    told = [
+        report(data_of(truth, compare(truth, {name: logits}), None)) for name in ("mine", "head")
+    ]
+    assert ["by its shape alone" in text for text in told] == [True, False]
 
 
 def test_all_that_is_wrong_stands_in_the_data_with_numbers_of_json() -> None:

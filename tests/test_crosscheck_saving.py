@@ -57,6 +57,16 @@ def test_values_gradients_weights_and_losses_are_read_by_compare(tmp_path: Path)
     np.testing.assert_array_equal(found["losses"], [1.5, 1.0])
 
 
+def test_weights_lie_beside_what_their_layers_gave(tmp_path: Path) -> None:
+    given, weights = (
+        {"head": {"__call__": (np.arange(3.0),)}},
+        {"head": {"kernel": np.ones((2, 3))}},
+    )
+    assert save(tmp_path / "a.npz", given, weights=weights) == ["head", "head.kernel"]
+    with pytest.raises(ValueError, match="save: head is a value and a weight; name one otherwise"):
+        save(tmp_path / "a.npz", given, weights={"head": np.ones(2)})
+
+
 def test_what_is_no_tree_of_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end with \.npz"):
         save(tmp_path / "a.npy", tree())

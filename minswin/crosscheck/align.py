@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +264,25 @@ def _by_elimination(
         first, *others = candidates
         if all(np.array_equal(free[first], free[t]) for t in others):  # under several names
             found[name] = Theirs(first, free.pop(first), ONLY)
+
+
+def without_copies(rest: Mapping[str, Array], used: Iterable[Array]) -> list[str]:
+    """The names of what has not the very numbers of a tensor that was paired, in any shape.
+
+    Dropout that is off, a residual without dropped paths and the like hand on what they got.
+    """
+    alike: dict[tuple[int, bytes], list[Array]] = {}
+    for x in used:
+        alike.setdefault(_begin(x), []).append(x)
+    return [n for n, x in rest.items() if not any(_same(x, y) for y in alike.get(_begin(x), ()))]
+
+
+def _begin(x: Array) -> tuple[int, bytes]:
+    return x.size, x.ravel()[:8].tobytes()
+
+
+def _same(x: Array, y: Array) -> bool:
+    return x.size > 1 and np.array_equal(x.ravel(), y.ravel(), equal_nan=x.dtype.kind == "f")
 
 
 def undecided(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from minswin.crosscheck.align import Theirs, align, losses_of, undecided
+from minswin.crosscheck.align import Theirs, align, losses_of, undecided, without_copies
 from minswin.crosscheck.bounds import EXACT, KINDS, MASKED
 from minswin.crosscheck.doubts import SECONDS, Doubts, doubts
 from minswin.crosscheck.findings import GOOD, Comparison, Finding
@@ -73,7 +73,8 @@ def compare(
         doubted = doubts(truth, have, judge.precision, kind, seconds=seconds, tell=tell)
         first = _first_doubted(findings, doubted)
     used = {match.name for match in aligned.values()}
-    unused = [name for name in theirs if name not in used | resolved.theirs]
+    rest = {n: x for n, x in theirs.items() if n not in used | resolved.theirs}
+    unused = without_copies(rest, [theirs[n] for n in used if n in theirs])
     unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
     precision = judge.precision
     wrong = {f.name for f in findings if f.verdict not in GOOD}

@@ -240,8 +240,8 @@ def draft(
     still left is written as comments, with those of ours that have such sizes.
     """
     pairs, ours = map(_without_gradients, (pairs, ours))
-    waiting, lines = dict(pairs), []
-    covered: dict[str, str] = {}
+    covered = {a: b for a, b in pairs.items() if _of_a_paired_layer(a, b, pairs)}
+    waiting, lines = {a: b for a, b in pairs.items() if a not in covered}, []
     while waiting:
         a, b = next(iter(waiting.items()))
         every = ((line, _covered(line, ours, theirs, pairs)) for line in _generalised(a, b))
@@ -259,6 +259,12 @@ def draft(
     if free:
         yield "# theirs with the values of none of ours; those of ours whose sizes fit:"
         yield from _left_over({n: x for n, x in ours.items() if n not in covered}, free)
+
+
+def _of_a_paired_layer(a: str, b: str, pairs: Mapping[str, str]) -> bool:
+    """Whether the line of its layer holds for it, as for its weight under the same word."""
+    (layer, _, word), (theirs, _, same) = a.rpartition("."), b.rpartition(".")
+    return word == same and pairs.get(layer) == theirs
 
 
 def _without_gradients(named: Mapping[str, Any]) -> dict[str, Any]:

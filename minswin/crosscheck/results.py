@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minswin.crosscheck.align import losses_of
+from minswin.crosscheck.align import ONLY, losses_of
 from minswin.crosscheck.bounds import reason
 from minswin.crosscheck.compare import ROUNDING
 from minswin.crosscheck.doubts import Doubts
@@ -45,6 +45,7 @@ COLUMNS = {  # numbers of a row: how their column is called, its width, how they
     "ulps": ("ULPs", 8, ".2g"),
     "of limit": ("of limit", 9, ".2g"),
 }
+GUESSED = "by its shape alone: it may be another tensor of theirs; a line of --names says it"
 JUDGED = {
     "its own inputs": "what follows from its own inputs: the mistake is in this step",
     "earlier tensors": (
@@ -206,6 +207,7 @@ def _first(truth: Trace, f: Finding) -> Data:
         "where": where or ("it is one number" if wrong and f.given != ROUNDING else ""),
         "how much": _how_much(f) if wrong else "",
         "judged": f"against {JUDGED[f.given]}" if wrong else "",
+        "paired": GUESSED if ONLY in f.note else "",
         "how": "" if wrong else f.note,
         "formula": step.formula,
         "our line": f"{step.line}   {step.code}".strip(),
@@ -264,7 +266,7 @@ def _cause(cause: Cause) -> Data:
 
 
 def lines_of_first(first: Data) -> dict[str, str]:
-    words = ("where", "how much", "judged", "how", "formula", "our line")
+    words = ("where", "how much", "judged", "paired", "how", "formula", "our line")
     return {**{word: first[word] for word in words}, "made of": ", ".join(first["made of"])}
 
 

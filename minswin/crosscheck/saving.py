@@ -4,7 +4,7 @@
 
     y, seen = model.apply({"params": params}, image, capture_intermediates=True)   # Flax
     grads = jax.grad(loss)(params)
-    save("theirs.npz", {**seen["intermediates"], "logits": y}, cotangent=grads)
+    save("theirs.npz", {**seen["intermediates"], "logits": y}, weights=params, cotangent=grads)
 
 NumPy, JAX, TensorFlow and MLX arrays are taken, in dicts, lists, tuples and objects with fields.
 """
@@ -26,18 +26,28 @@ __all__ = ["flattened", "save"]
 
 
 def save(
-    file: Path | str, values: Any, *, cotangent: Any = None, after: Any = None, losses: Any = None
+    file: Path | str,
+    values: Any,
+    *,
+    weights: Any = None,
+    cotangent: Any = None,
+    after: Any = None,
+    losses: Any = None,
 ) -> list[str]:
     """Write arrays of trees to an .npz file, by their paths with dots; gives the names.
 
-    values: what layers gave   cotangent: gradients of the loss, of weights or of what layers gave
+    values: what layers gave   weights: by the names of their layers, which they tell even where a
+    value is wrong   cotangent: gradients of the loss, of weights or of what layers gave
     after: weights after the optimizer's steps   losses: before the first of them and after each
     """
     if not str(file).endswith(".npz"):
         raise ValueError(f"save: the file must end with .npz, got {str(file)!r}")
     found = dict(flattened(values))
-    for prefix, tree in ((COTANGENT, cotangent), (AFTER, after)):
-        found |= {prefix + name: x for name, x in flattened({} if tree is None else tree)}
+    for prefix, tree in (("", weights), (COTANGENT, cotangent), (AFTER, after)):
+        more = {prefix + name: x for name, x in flattened({} if tree is None else tree)}
+        if twice := found.keys() & more:
+            raise ValueError(f"save: {min(twice)} is a value and a weight; name one otherwise")
+        found |= more
     if losses is not None:
         found[LOSSES] = np.asarray([float(x) for x in losses])
     if not found:
