@@ -18,7 +18,7 @@ from minswin.around import surroundings
 from minswin.autograd import Tensor
 from minswin.crosscheck.edits.functions import forget, watched
 from minswin.crosscheck.edits.texts import Text
-from minswin.crosscheck.ground import limited
+from minswin.crosscheck.ground import content, limited
 from minswin.crosscheck.replay import Call, Span, Tape
 from minswin.crosscheck.site import REFERENCE, Site, stubs
 
@@ -117,7 +117,7 @@ def _tell(x: Any, told: Any) -> None:
         x = x.data
     if isinstance(x, np.ndarray):
         told.update(f"{x.shape}{x.dtype.str}".encode())
-        told.update(np.ascontiguousarray(x))
+        told.update(content(x))
     elif isinstance(x, (tuple, list)):
         told.update(f"{type(x).__name__}{len(x)}".encode())
         for part in x:

@@ -49,7 +49,7 @@ from minswin.crosscheck.weighing import Witness, from_the_image, weigh
 __all__ = ["Cause", "Diagnosis", "diagnose"]
 
 Array = np.ndarray
-SECONDS = 60.0  # of CPU time, for all of a diagnosis
+SECONDS = 50.0  # of CPU time, for all of a diagnosis: with the comparison a minute
 LOW = -1e9  # stands for −∞, which no sum can be told from
 DROPPED = "dropout is active"
 WRONG = 64  # times what rounding alone does

@@ -6,14 +6,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from types import FrameType
+from functools import cached_property, lru_cache, partial
+from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minswin.autograd import Tensor
-from minswin.crosscheck.edits.functions import watched
+from minswin.crosscheck.edits.functions import functions_of, watched
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.held import Have, Pass, model_of
 from minswin.crosscheck.recording import Recording
@@ -24,6 +24,7 @@ from minswin.watch import paths_of
 Array = np.ndarray
 DTYPES = ("float64", "float32")
 LONGEST = 3.0  # seconds for one run of an edited text
+LARGE = 2**10  # bytes of an array
 
 
 class Call(NamedTuple):
@@ -50,6 +51,13 @@ class Ground(Pass):
         self.layers = {dtype: dict(model.named_layers()) for dtype, model in self.models.items()}
         self.values: dict[str, dict[str, Array]] = {dtype: {} for dtype in DTYPES}
         self.inputs, self.calls = self._watched()
+
+    @cached_property
+    def builders(self) -> list[FunctionType]:
+        """The functions of our text that build the model."""
+        build = self.truth.build
+        assert build is not None
+        return functions_of(lambda: build(np.dtype("float64")))
 
     def held(self, name: str, dtype: str) -> Array:
         """A tensor of theirs in this dtype."""
@@ -102,6 +110,18 @@ def _step_of(record: Recording, x: Any) -> str:
     behind = record.behind(x) if isinstance(x, Tensor) else ()
     same = len(behind) == 1 and record.steps[behind[0]].value.shape == x.shape
     return behind[0] if same else ""
+
+
+def content(x: Array) -> bytes:
+    """All of an array in few bytes: large ones of more than rounding's difference have others."""
+    if x.dtype.kind != "f" or x.nbytes <= LARGE:
+        return np.ascontiguousarray(x).tobytes()
+    return np.dot(x.ravel(), _random(x.size)).tobytes()
+
+
+@lru_cache(maxsize=16)
+def _random(size: int) -> Array:
+    return np.random.default_rng(0).standard_normal(size)
 
 
 def _frozen(x: Array) -> Array:

@@ -25,7 +25,6 @@ from minswin.crosscheck.alone import Alone
 from minswin.crosscheck.bounds import KINDS, MASK, MASKED, lifted
 from minswin.crosscheck.building import forked, layer_at, shape_of, undrawn
 from minswin.crosscheck.edits.classics import classic_edits
-from minswin.crosscheck.edits.functions import functions_of
 from minswin.crosscheck.edits.loading import Loaded, loadings
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
@@ -275,8 +274,8 @@ class Search:
 
     def classics(self) -> list[Edit]:
         """Edits that were met in public, of the functions that run here or build the model."""
-        build, texts = self.site.ground.truth.build, self._named_texts
-        built = {t.name: t for t in map(Text, functions_of(lambda: build(np.dtype("float64"))))}
+        texts = self._named_texts
+        built = {t.name: t for t in map(Text, self.site.ground.builders)}
         edits = [*classic_edits(texts)]
         for edit in classic_edits({n: t for n, t in built.items() if n not in texts}):
             edit.of_building = True
@@ -295,8 +294,7 @@ class Search:
         """Edits of what ran while the model was built."""
         build = self.site.ground.truth.build
         assert build is not None
-        functions = functions_of(lambda: build(np.dtype("float64")))
-        functions = [f for f in functions if not f.__module__.endswith(ASIDE)]
+        functions = [f for f in self.site.ground.builders if not f.__module__.endswith(ASIDE)]
         texts = [Text(f) for f in functions if f not in seen]
         seen.update(functions)
         values = watch(texts, lambda: build(np.dtype("float64")))

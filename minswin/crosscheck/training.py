@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from copy import copy
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -20,7 +20,7 @@ from minswin.crosscheck.edits.functions import functions_of
 from minswin.crosscheck.edits.texts import Edit, Text
 from minswin.crosscheck.findings import Diagnosis, cause_of_answer
 from minswin.crosscheck.folder import AFTER, LOSSES, Trace
-from minswin.crosscheck.ground import DTYPES
+from minswin.crosscheck.ground import DTYPES, content
 from minswin.crosscheck.held import model_of
 from minswin.crosscheck.idle import edits_that_run
 from minswin.crosscheck.loop import loss, run_steps
@@ -130,14 +130,7 @@ class Remembered:
 
 
 def _key(*arrays: Array) -> bytes:
-    """Arrays that differ by more than rounding have other products with random numbers."""
-    random = _random(max(x.size for x in arrays))
-    return np.array([np.dot(x.ravel(), random[: x.size]) for x in arrays]).tobytes()
-
-
-@cache
-def _random(size: int) -> Array:
-    return np.random.default_rng(0).standard_normal(size)
+    return b"".join(map(content, arrays))
 
 
 class Training(Trial):
