@@ -35,7 +35,8 @@ CAUSES = {
     ),
     "timm_swin.py": (
         "The map is rolled before it is padded. Window and shift are fitted to each axis by "
-        "itself, at construction: an image of another size keeps them."
+        "itself, at construction: an image of another size keeps them. Refused is a map smaller "
+        "than the window that is not square: its window, and so the table, has another shape."
     ),
 }
 
