@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from minswin import kernels
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import GOOD, Comparison, compare
+from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.doubts import larger
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.held import model_of
 from minswin.crosscheck.precision import (
@@ -29,6 +31,7 @@ from minswin.crosscheck.precision import (
 )
 from minswin.crosscheck.recording import Step
 from minswin.crosscheck.trace import record_pass, trace
+from minswin.layers import windows_v2
 from minswin.layers.base import Layer
 from minswin.models import create_model
 
@@ -169,6 +172,27 @@ def test_a_few_logits_are_enough_to_see_that_they_are_of_half_precision() -> Non
     assert found.passed and found.doubts is not None and found.precision["head"] == FLOAT16
 
 
+def test_two_equal_logits_do_not_hide_half_precision() -> None:
+    """Ten numbers of bfloat16 may well hold one twice, as ten of float32 do not."""
+    exact = np.random.default_rng(0).standard_normal((2, 5))
+    exact[1, 1] = exact[0, 0] * (1 + 2.0**-12)
+    theirs = {"head": BFLOAT16.round(exact).astype("f4")}
+    assert len(np.unique(theirs["head"])) == 9
+    found, _ = precisions(theirs, {"head": exact}, {"head"}, set())
+    assert found["head"] == BFLOAT16
+
+
+def test_many_numbers_show_an_error_that_few_may_have_by_chance() -> None:
+    every, name = port(BFLOAT16, truth_of=one_block), "layers.0.blocks.0.mlp.gelu"
+    rng = np.random.default_rng(0)
+    once_more = 1 + 0.75 * BFLOAT16.u * rng.standard_normal(every[name].shape)
+    coarse = {**every, name: BFLOAT16.round(every[name] * once_more).astype("f4")}
+    theirs = {n: coarse[n] for n in (name, name.replace("gelu", "fc1"), "image", "head")}
+    found = compare(one_block(), theirs)
+    assert found.doubts is not None and first(found).name == name
+    assert larger(theirs[name].size) < found.doubts.sizes[name] < larger(14)
+
+
 HIDDEN = ("scores", "proj", "heads")
 
 
@@ -202,6 +226,28 @@ def test_a_mistake_of_a_tenth_shows_in_half_precision(half: Precision, name: str
     name = f"layers.0.blocks.1.{name}"
     theirs = {**port(half), name: half.round(port(half)[name] * 1.1).astype("f4")}
     assert first(compare(score.truth("square"), theirs)).name == name
+
+
+@cache
+def second_version() -> Trace:
+    settings = {**SMALL, "img_size": (24, 32), "depths": (2,), "window_size": (3, 4)}
+
+    def build(dtype: Any) -> Layer:
+        return create_model("swinv2_cifar", **settings, rng=np.random.default_rng(0), dtype=dtype)
+
+    images = recipe.images(2, 3, settings["img_size"])
+    return trace(build, images, recipe.labels(2, SMALL["num_classes"]), grad=False)
+
+
+def test_a_mistake_that_leaves_more_than_rounding_is_not_the_name(monkeypatch: Any) -> None:
+    """A bias of 1 at most is nearly none: not the same in bfloat16, but near it."""
+    truth = second_version()
+    with monkeypatch.context() as changed:
+        changed.setattr(windows_v2, "BIAS", 1.0)
+        every = port(BFLOAT16, truth_of=second_version)
+    theirs = {n: x for n, x in every.items() if n.endswith(("norm1", "proj", "output", "head"))}
+    told = diagnose(truth, compare(truth, theirs))
+    assert told is not None and told.named and "BIAS" in told.causes[0].diff, told.causes
 
 
 def test_one_step_in_half_precision_is_a_finding_in_a_port_in_float32() -> None:

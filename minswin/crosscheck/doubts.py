@@ -26,7 +26,6 @@ from minswin.crosscheck.site import Site, sites_of
 
 Array = np.ndarray
 SECONDS = 60.0  # of CPU time for all hypotheses
-LARGER = 2.0  # so many times what rounding gives is more than rounding
 STRAYS = 0.25  # c of a right port; beyond it a mistake and rounding cannot be told apart
 FLOOR = 0.05  # of the rounding's size: what is below is too near to how a library really rounds
 HUGE = 1e100  # no port gives it, and its square is no number
@@ -44,6 +43,15 @@ class Hypothesis(NamedTuple):
     strays: float  # of c, by rounding alone
     size: float  # of the edit, in units of the rounding
     left: float  # of the error, if the edit is taken off, in units of the rounding
+    numbers: int  # that were looked at
+
+
+def larger(count: int) -> float:
+    """So many times the draws is more than rounding, in the root mean square of so many numbers.
+
+    Rounding by chance is √2 times that to the nearest; few numbers stray, by 1/√(2 count).
+    """
+    return 2**0.5 * (1 + (2 * count) ** -0.5)
 
 
 @dataclass
@@ -158,9 +166,9 @@ def _examine(
         if (hypothesis := _held_against(edit, role, spots)) is not None:
             hypotheses.append(hypothesis)
     mistaken = [h for h in hypotheses if h.strays <= STRAYS and 0.5 < h.explains < 1.5]
-    if mistaken or max(spot.ratio for spot in spots.values()) > LARGER:
+    if mistaken or any(spot.ratio > larger(spot.error.size) for spot in spots.values()):
         least = min((h.left for h in mistaken), default=0.0)
-        exact = [h for h in mistaken if h.left <= min(1.02 * least, LARGER)]
+        exact = [h for h in mistaken if h.left <= min(1.02 * least, larger(h.numbers))]
         found.wrong[next(iter(spots))] = sorted(exact, key=lambda h: h.edit.cost)
     # an edit is everywhere: what one tensor tells apart is told apart
     told = {h.edit.source for h in hypotheses if h.strays <= STRAYS}
@@ -203,4 +211,4 @@ def _held_against(edit: Any, role: str, spots: Mapping[str, _Spot]) -> Hypothesi
         spread = spread if size > FLOOR else np.inf
         if spread <= STRAYS / 2 and abs(along / length) < STRAYS:
             break
-    return Hypothesis(edit, role, along / length, spread, size, (left / count) ** 0.5)
+    return Hypothesis(edit, role, along / length, spread, size, (left / count) ** 0.5, count)

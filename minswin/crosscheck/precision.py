@@ -25,7 +25,7 @@ from minswin.crosscheck.recording import STARTS, Step
 PRODUCTS = ("linear", "matmul", "conv2d")
 BY_CHANCE = 4  # draws
 Weights = dict[str, Array]
-DISTINCT = 16  # numbers that differ, or all of a few: wrong numbers may be simple, as 0 and 1
+DISTINCT = 16  # numbers that differ, or all but one of a few: wrong ones may be simple, as 0 and 1
 FEW = 4  # numbers of float32: by chance one in 2¹³ is of float16, one in 2¹⁶ of bfloat16
 SHARE = 4  # one in so many of what they computed is narrow: then it was meant to be
 
@@ -75,7 +75,7 @@ def is_half(theirs: Iterable[Array]) -> bool:
 
 
 def _has_many(x: Array) -> bool:
-    return len(np.unique(x.ravel()[:1024])) >= min(DISTINCT, max(x.size, FEW))
+    return len(np.unique(x.ravel()[:1024])) >= min(DISTINCT, max(x.size - 1, FEW))
 
 
 def precisions(

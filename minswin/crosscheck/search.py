@@ -101,6 +101,8 @@ class Search:
         self.off = rms(self.right - theirs) if self.right.shape == theirs.shape else 0.0
         self.least = u * rms(theirs)
         self.rounding = self.least
+        # sums may be taken in another order; half precision rounds what was summed in a wider one
+        self.slack = 4 if u <= SINGLE.u else 2
         single = site.value("float32")
         if single is not None and single.shape == self.right.shape:
             self.rounding = max(self.least, rms(single - self.right) * u / SINGLE.u)
@@ -176,11 +178,11 @@ class Search:
         theirs = self._as_masked(value)
         near = rms(value - theirs)
         if self.right.shape != value.shape:
-            return near <= 4 * self.noise(edit, value) and self.site.gives_all(edit)
+            return near <= self.slack * self.noise(edit, value) and self.site.gives_all(edit)
         if near > max(0.05 * self.off, 64 * self.least):
             return False
         own = self.noise(edit, value)
-        found = near <= 4 * own and rms(value - self.right) >= 10 * max(own, near)
+        found = near <= self.slack * own and rms(value - self.right) >= 10 * max(own, near)
         return found and self._is_of_all(edit, value) and self.site.gives_all(edit)
 
     def _is_of_all(self, edit: Any, value: Array) -> bool:
@@ -198,7 +200,7 @@ class Search:
         if value.shape != self.site.theirs.shape:
             return False
         near = rms(value - self._as_masked(value))
-        return near <= 4 * self.noise(edit, value)
+        return near <= self.slack * self.noise(edit, value)
 
     def noise(self, edit: Any, value: Array) -> float:
         single = self.value(edit, "float32")
