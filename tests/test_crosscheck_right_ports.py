@@ -157,6 +157,7 @@ def test_what_half_precision_cannot_tell_is_said(kind: Precision) -> None:
     assert not {"GELU is x · sigmoid(1.702 x)", "q kᵀ is not scaled"} & hidden
     text = report(data_of(small_truth(), found, None))
     assert "right cannot be told apart from:" in text and "1e-06" in text
+    assert "less than about twice what rounding does" in text
 
 
 def test_time_that_ran_out_is_no_verdict() -> None:

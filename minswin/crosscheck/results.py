@@ -164,13 +164,13 @@ def _in_half_precision(doubts: Doubts) -> Iterator[str]:
     yield f"Half precision: {doubts.tried:,} small edits of our text were held against them."
     if not doubts.finished:
         yield "Undecided: the time ran out before all likely ones were; --seconds gives it more."
-    if doubts.alike:
-        yield "At this precision right cannot be told apart from:"
+    yield "At this precision right cannot be told apart from:"
     for h in doubts.alike[:ALIKE]:
         yield f"  · {h.edit.words}   [{h.edit.place}]"
         yield from (f"      {line}" for line in h.edit.diff.splitlines() if line[0] == "+")
     if len(doubts.alike) > ALIKE:
         yield f"  · and {len(doubts.alike) - ALIKE} more; in float32 all of them show"
+    yield "  · what else changes these numbers by less than about twice what rounding does"
 
 
 def _losses(truth: Trace, theirs: np.ndarray) -> Iterator[Data]:
