@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # what `lazy` imports when it is first used
         testing,
         training,
         version,
+        waiting,
         watch,
         weights,
     )

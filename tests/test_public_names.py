@@ -28,6 +28,7 @@ INTERNAL_ROOMS = {
         "opening",
         "operators",
         "replacing",
+        "waiting",
     ),
     "version",
 }
