@@ -71,14 +71,15 @@ def test_what_has_the_name_of_a_layer_is_what_its_last_step_gives() -> None:
 
 
 def test_a_layer_is_known_by_its_weights_whatever_it_gives() -> None:
-    """Not where it has one weight more, nor where images and windows are one axis."""
-    ours = {f"{n}.weight": rng().standard_normal((4, 3)) + i for i, n in enumerate("abc")}
-    ours |= {n: rng().standard_normal((2, 5, 5, 4)) for n in "abc"}
-    theirs = {f"own.{i}.weight": ours[f"{n}.weight"].T for i, n in enumerate("abc")}
+    """Not where it has one weight more, where images and windows are one axis, nor of one token."""
+    ours = {f"{n}.weight": rng().standard_normal((4, 3)) + i for i, n in enumerate("abcd")}
+    ours |= {n: rng().standard_normal((2, 5, 5, 4)) for n in "abcd"}
+    theirs = {f"own.{i}.weight": ours[f"{n}.weight"].T for i, n in enumerate("abcd")}
+    theirs["own.3"] = np.zeros((2, 1, 4))
     theirs |= {"own.0": 0 * ours["a"].transpose(0, 3, 1, 2), "own.1": 0 * ours["b"]}
     theirs |= {"own.1.bias": np.arange(4.0), "own.2": np.zeros((50, 1, 4))}
     found = align(ours, theirs, known=[n for n in ours if n.endswith("weight")])
-    assert {n: t.name for n, t in found.items() if n in ("a", "b", "c")} == {"a": "own.0"}
+    assert {n: t.name for n, t in found.items() if n in tuple("abcd")} == {"a": "own.0"}
     assert found["a"].note == "found by its layer's weights, from (2, 4, 5, 5), channels moved"
     assert found["a"].array.shape == (2, 5, 5, 4)
 

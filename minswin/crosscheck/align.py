@@ -200,7 +200,8 @@ def _by_weights(
 ) -> None:
     """Each layer's output by its weights, where it has all of ours and no other.
 
-    What has another first axis is kept as windows, or otherwise: only values tell it.
+    What has another first axis is kept as windows, or otherwise, and what is smaller may be of the
+    class token alone: only values tell it.
     """
     inside: dict[str, set[str]] = {}  # our layers, and theirs: the weights directly in them
     for name in (*known, *theirs):
@@ -212,7 +213,8 @@ def _by_weights(
         if name in found or len(came) != len(weights) or len(layers) != 1:
             continue
         (layer,) = layers
-        if layer in free and came == inside[layer] and len(free[layer]) == len(x):
+        alike = layer in free and (len(free[layer]), free[layer].size) == (len(x), x.size)
+        if alike and came == inside[layer]:
             match = fit(x, free.pop(layer), layer)
             found[name] = match._replace(note=", ".join(filter(None, (BY_WEIGHTS, match.note))))
 
