@@ -86,13 +86,6 @@ def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
     return Outcome(mistake, first, verdict, diff, time.process_time() - start)
 
 
-# timm rolls, then pads: huggingface/pytorch-image-models#2438
-@pytest.mark.parametrize("family", [f for f in MODELS if "padded" not in f])
-def test_a_right_port_is_right(family: str) -> None:
-    found = compare(truth(family), seen(None, family))
-    assert found.passed, found.first
-
-
 LOOPS = [("sgd", {}), ("adamw", {}), ("sgd", {"clip": 0.5}), ("sgd", {"warmup": 1}),
          ("adamw", {"smoothing": 0.1}), ("sgd", {"ema": 0.8})]  # fmt: skip
 
