@@ -13,7 +13,8 @@ import score
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minswin import kernels
+from minswin import kernels, ops
+from minswin.autograd import Tensor
 from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import GOOD, Comparison, compare
 from minswin.crosscheck.diagnose import diagnose
@@ -26,6 +27,7 @@ from minswin.crosscheck.precision import (
     FLOAT16,
     SINGLE,
     Precision,
+    draws,
     precisions,
     stored,
 )
@@ -191,6 +193,16 @@ def test_many_numbers_show_an_error_that_few_may_have_by_chance() -> None:
     found = compare(one_block(), theirs)
     assert found.doubts is not None and first(found).name == name
     assert larger(theirs[name].size) < found.doubts.sizes[name] < larger(14)
+
+
+def test_a_draw_rounds_what_products_take_as_autocast_does() -> None:
+    """A number far below those that it is a sum of is mostly what these were rounded by."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((3, 8)), rng.standard_normal((5, 8))
+    with draws(FLOAT16)[1]():
+        y = ops.linear(Tensor(x), Tensor(w), None).data
+    assert np.array_equal(y, FLOAT16.round(FLOAT16.round(x) @ FLOAT16.round(w).T))
+    assert not np.array_equal(y, FLOAT16.round(x @ w.T))
 
 
 HIDDEN = ("scores", "proj", "heads")

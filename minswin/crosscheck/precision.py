@@ -5,7 +5,7 @@ was float32. A right tensor is then farther off than its dtype allows, so the nu
 
 Bounds of half precision are wide: a worst case of K roundings hides whole mistakes. What rounding
 gives on these very numbers is known by doing it, in several ways: to the nearest number after every
-operation, after products alone, and up or down by chance.
+operation, around products alone, and up or down by chance.
 """
 
 from __future__ import annotations
@@ -136,12 +136,20 @@ class _Rounded:
     def __call__(
         self, go: Run, definition: Definition, inputs: Sequence[Any], settings: dict[str, Any]
     ) -> Tensor:
-        result = go(definition, inputs, settings)
         name = getattr(definition, "__name__", "")
         chosen = name in self.only if self.only else name not in EXACT
+        if self.only and chosen:
+            inputs = [self._narrowed(x) for x in inputs]
+        result = go(definition, inputs, settings)
         if chosen and result.data.dtype.kind == "f":
             result.data = self.rounding(result.data).astype(result.data.dtype)
         return result
+
+    def _narrowed(self, x: Any) -> Any:
+        """What a product takes under autocast: wide numbers are rounded in front of it."""
+        if not isinstance(x, Tensor) or x.data.dtype.kind != "f":
+            return x
+        return Tensor(self.rounding(x.data).astype(x.data.dtype))
 
 
 def _by_chance(kind: Precision, seed: int) -> Callable[[Array], Array]:
