@@ -26,13 +26,14 @@ from minswin.crosscheck.idle import edits_that_run
 from minswin.crosscheck.loop import loss, run_steps
 from minswin.crosscheck.number import numbers
 from minswin.crosscheck.precision import SINGLE
-from minswin.crosscheck.search import Clock, Search, Tell
+from minswin.crosscheck.search import Clock, Search, Tell, rms
 from minswin.crosscheck.site import Trial
 from minswin.layers.base import Layer, Parameter
 
 Array = np.ndarray
 TEXTS = ("optimizers.py", "updates.py", "losses.py", "ema.py", "crosscheck/loop.py")
 KEPT = 2**28  # bytes of gradients that a search remembers
+NEARER = 0.5  # of what ours is off: an edit that is no nearer with our gradients is none
 OPEN = 1e-2  # of itself: a gradient that float32 leaves open by more is no evidence
 
 
@@ -86,6 +87,8 @@ class Remembered:
         self.passes: dict[bytes, Any] = {}
         self.named = list(model.named_parameters())  # looked for once: a search runs thousands
         self.own = list(inner.parameters())
+        self.made: list[list[Any]] = []  # the logits and gradients of the present run, in order
+        self.ahead: list[list[Any]] = []  # those that are given in turn, whatever the weights
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         return iter(self.named)
@@ -98,7 +101,11 @@ class Remembered:
             p.grad = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        given = self.ahead.pop(0) if self.ahead else []
+
         def forward(*arrays: Array) -> tuple[Array, Any]:
+            if len(given) == 2:
+                return given[0].copy(), lambda g: tuple(map(np.array, given[1]))
             key = _key(*arrays)
             if key not in self.passes:
                 self._keep(key, self._logits(x, arrays).data)
@@ -110,8 +117,11 @@ class Remembered:
                         p.grad = None
                     self._logits(x, arrays).backward(g)
                     self._keep(both, [p.grad for p in self.own])
+                made.append(self.passes[both])
                 return tuple(np.array(a) for a in self.passes[both])
 
+            made = [self.passes[key]]
+            self.made.append(made)
             return self.passes[key].copy(), vjp
 
         return apply(forward, *self.parameters())
@@ -141,6 +151,8 @@ class Training(Trial):
         self.told = dict(truth.header["optimizer"])
         self.told.setdefault("planned", self.told["steps"])
         self.models: dict[str, Remembered] = {}
+        self.right: list[list[Any]] = []  # logits and gradients of the right run
+        self.off = 0.0  # of its weights
         self.chosen = sorted((n for n in have if n.startswith(AFTER)), key=lambda n: have[n].size)
         ours = losses_of(truth)[LOSSES]
         losses = np.ravel(have[LOSSES]) if LOSSES in have else ours
@@ -189,6 +201,7 @@ class Training(Trial):
         model = self.models[dtype]
         for name, p in model.named_parameters():
             p.data, p.grad = self.truth.steps[name].value.astype(dtype), None
+        model.made, model.ahead = [], []
         return model
 
     def _images(self, dtype: str) -> Array:
@@ -200,8 +213,21 @@ class Training(Trial):
     def run(
         self, dtype: str = "float64", model: Layer | None = None, *, whole: bool = False
     ) -> Array:
+        of_weights = self.at < 0 and dtype == "float64" and not whole
+        if of_weights and self.right:  # the gradients of later steps change little
+            value = self._after(dtype, whole, self.right)
+            if value.shape != self.theirs.shape or rms(value - self.theirs) > NEARER * self.off:
+                return value
+        value = self._after(dtype, whole, [])
+        if of_weights and not self.right:
+            self.right, self.off = self.models[dtype].made, rms(value - self.theirs)
+        return value
+
+    def _after(self, dtype: str, whole: bool, given: list[list[Any]]) -> Array:
+        """What the steps give; given: logits and gradients that need not be computed."""
         moved, steps = self._model(dtype), self.told["steps"]
         steps = min(self.at, steps) if self.at >= 0 and not whole else steps
+        moved.ahead = [*given]
         with kernels.using("reference"):
             losses = run_steps(
                 moved, self._images(dtype), self._labels(), {**self.told, "steps": steps}

@@ -99,7 +99,7 @@ FIFTH: list[Mistake] = [
             later="settings are no likelier to be wrong"),
     Mistake("V1", "smoothing takes its share from the right class twice",
             "eladhoffer/utils.pytorch#14", (), r"smoothing|soft", "adamw",
-            settings=(("smoothing", 0.1),), known=False),
+            settings=(("smoothing", 0.1),), later="one free number, by a few starts"),
     Mistake("V1", "the rate stays where the warm-up ended", "facebookresearch/ParlAI#4384", (),
             r"warmup|cos|\bc\b|final|step", "sgd", settings=(("warmup", 1),)),
     # `if param.ndim or …` for `if param.ndim <= 1 or …`
