@@ -229,6 +229,15 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
     assert asked(b, [], d, met=True) == known
     later = [(name, ALL if name == "b" else ONE, rest) for name, _, rest in known]
     assert asked(b, [], d, met=False) == known + later
+    # what explains a part gives way to a known mistake further on that explains all
+    part = Cause("a half", None, explains=1, of=2)
+
+    def halves(one: Comparison, much: int) -> Diagnosis:
+        causes = {ALL: [part], KNOWN: [sure] if one.first is d else []}[much]
+        return Diagnosis(one.first or a, causes, [], 2)
+
+    found = further_on(Comparison(rows, a, given, given, {}), halves)
+    assert found.finding is a and found.causes == [sure]
 
 
 def test_two_edits_are_tried_that_change_together_what_is_wrong_and_nothing_else() -> None:

@@ -30,6 +30,9 @@ def further_on(comparison: Comparison, diagnosed: Diagnosed) -> Diagnosis:
             if (found := diagnosed(one, KNOWN)).named:
                 return replace(found, finding=first)
     found = diagnosed(comparison, ALL)
+    if found.causes and found.causes[0].explains < found.causes[0].of:  # one that explains all?
+        behind = (diagnosed(one, KNOWN) for one in _behind(comparison))
+        return next((replace(b, finding=first) for b in behind if b.named), found)
     if found.causes or not (first.verdict == "shape" or REORDERED in found.observations):
         return found
     for one in _behind(comparison):
