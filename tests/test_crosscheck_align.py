@@ -144,6 +144,23 @@ def test_a_known_library_tells_which_layer_a_wrong_tensor_is_of(
     assert match.array[0, 1, 2, 0] == theirs[their][0, 0, 0]  # rolled back by (1, 2)
 
 
+def test_windows_of_a_layer_that_may_be_rolled_otherwise_are_left_out() -> None:
+    """All that is kept as windows has values of none of ours, so that the roll may be the mistake;
+    one that has ours says that it is not.
+    """
+    names = [f"layers.0.blocks.1.attn.{n}" for n in ("qkv", "proj")]
+    ours = {n: rng().standard_normal((2, 6, 8, 5)) for n in names}
+    of = Windows((6, 8), (3, 4), (1, 2), (6, 8))
+    other = ours[names[0]].reshape(2, 2, 3, 2, 4, 5).swapaxes(2, 3).reshape(8, 12, 5)  # no roll
+    rolled = np.roll(ours[names[0]], (-1, -2), (1, 2))
+    right = rolled.reshape(2, 2, 3, 2, 4, 5).swapaxes(2, 3).reshape(8, 12, 5)
+    theirs = {names[0]: other + 1, names[1]: other + 9}
+    windows, layers = dict.fromkeys(names, of), {n: n for n in names}
+    assert align(ours, theirs, None, windows, layers=layers) == {}
+    assert set(align(ours, {**theirs, names[0]: right}, None, windows, layers=layers)) == {*names}
+    assert set(align(ours, {names[1]: other + 9}, None, windows, layers=layers)) == {names[1]}
+
+
 def test_of_two_alike_none_is_guessed() -> None:
     ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal((2, 3))}
     assert align(ours, {"x": np.zeros((2, 3))}) == {}

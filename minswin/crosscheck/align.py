@@ -17,6 +17,7 @@ import numpy as np
 from minswin.crosscheck import folder
 from minswin.crosscheck.folder import MANIFEST
 from minswin.crosscheck.layouts import (
+    NOTE,
     Theirs,
     Windows,
     as_known,
@@ -229,7 +230,8 @@ def _by_layer(
 ) -> None:
     """A step has a name inside its layer where the layer has several: the last is its output.
 
-    layers: of theirs, under other names; these keep what is inside the roll as windows
+    layers: of theirs, under other names; these keep what is inside the roll as windows. Where
+    several of a layer do, and none has our values, their roll may be another: they are left out.
     """
     steps: dict[str, list[str]] = {}
     for name in ours:
@@ -238,18 +240,28 @@ def _by_layer(
         for i, letter in enumerate(name):
             if letter == ".":
                 steps.setdefault(name[:i], []).append(name)
+    matches: list[tuple[str, Theirs]] = []  # by our names
     for called in [t for t in free if layers.get(t, t) in steps.keys() | layers.values()]:
         layer = layers.get(called, called)
         name = layer if layer in ours else steps[layer][-1]
         match = Theirs(called, free[called], OF_LAYER)
         if called in layers and match.array.shape != ours[name].shape:
             match = as_known(ours[name], match, windows.get(name))
+        matches.append((name, match))
+    joined = Counter(n.rpartition(".")[0] for n, m in matches if NOTE in m.note)
+    sure = {n.rpartition(".")[0] for n, m in found.items() if NOTE in m.note}
+    for name, match in matches:
+        layer = name.rpartition(".")[0]
         copies = (m.array for m in found.values() if m.array.shape == match.array.shape)
         # of a layer with one step, as of an equal name, another shape is wrong
-        fits = match.array.shape == ours[name].shape or len(steps.get(layer, ())) == 1
-        if name not in found and fits and not any(np.array_equal(match.array, x) for x in copies):
+        one = len(steps.get(layers.get(match.name, match.name), ())) == 1
+        fits = match.array.shape == ours[name].shape or one
+        unsure = NOTE in match.note and joined[layer] > 1 and layer not in sure
+        if name in found or unsure or not fits:
+            continue
+        if not any(np.array_equal(match.array, x) for x in copies):
             found[name] = match
-            del free[called]
+            del free[match.name]
 
 
 def _by_elimination(
