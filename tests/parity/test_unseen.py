@@ -1,6 +1,6 @@
 """Mistakes that were written down before the search existed: found, named, and none named wrongly.
 
-python -m tests.parity.test_unseen first TABLE.md        or later, third, … seventh
+python -m tests.parity.test_unseen first TABLE.md        or later, third, … eighth
 python -m tests.parity.test_unseen third TABLE.md alone  the same from image and logits alone
 """
 
@@ -23,6 +23,7 @@ from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.trace import trace
 from minswin.models import create_model
 
+from .unseen_eighth import EIGHTH
 from .unseen_fifth import FIFTH
 from .unseen_later import LATER
 from .unseen_mistakes import MISTAKES
@@ -98,7 +99,7 @@ def test_a_right_loop_is_right(optimizer: str, settings: dict[str, Any]) -> None
     assert found.passed, found.first
 
 
-EVERY = MISTAKES + LATER + THIRD + REAL + FIFTH + SIXTH + SEVENTH
+EVERY = MISTAKES + LATER + THIRD + REAL + FIFTH + SIXTH + SEVENTH + EIGHTH
 
 
 @pytest.mark.parametrize("mistake", EVERY, ids=lambda m: f"{m.family}: {m.name}")
@@ -113,7 +114,7 @@ def main() -> None:
     rows = ["| family | mistake | met in | first wrong tensor | named | in CPU s | added later |",
             "|---|---|---|---|---|---|---|"]  # fmt: skip
     lists = {"first": MISTAKES, "later": LATER, "third": THIRD, "real": REAL, "fifth": FIFTH,
-             "sixth": SIXTH, "seventh": SEVENTH}  # fmt: skip
+             "sixth": SIXTH, "seventh": SEVENTH, "eighth": EIGHTH}  # fmt: skip
     for mistake in lists[sys.argv[1]]:
         o = outcome(mistake, alone="alone" in sys.argv)
         rows.append(

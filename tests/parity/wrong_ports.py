@@ -311,7 +311,7 @@ def _average(mean: Any, parameters: Any, decay: float, t: int, wrong: str) -> No
         for i in range(1, t + 1):
             d = min(last, (1 + i) / (10 + i))
             last = 1 - d
-    share = d - 1 if "pushed away" in wrong else 1 - d
+    share = d - 1 if "pushed away" in wrong else d if "keeps 1 − d" in wrong else 1 - d
     for n, p in parameters.items():
         mean[n] += share * (p - mean[n])
 
@@ -328,6 +328,8 @@ def _adamw(p: Any, m: Any, v: Any, lr: float, rate: float, t: int, wrong: str) -
         g = g + rate * p
     elif "moved already" in wrong:
         pass
+    elif "the same from every weight" in wrong:
+        p -= lr * rate
     elif "corrected like the start" in wrong:
         p *= 1 - lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t) * rate
     else:
