@@ -31,7 +31,7 @@ EIGHTH: list[Mistake] = [
     one("V1 of transformers", "windows with channels first are put together as if they were last",
         "ByChelsea/CMOS@0f65c95", f"{THEIRS}:window_reverse", "windows = windows.view(-1, height",
         "windows = windows.permute(0, 3, 1, 2).contiguous().view(-1, height",
-        r"window_merge|_join|merge_heads|exchanged|channels"),
+        r"window_merge|_join|merge_heads|exchanged|channels", known=False),
     # shifts=(-shift_pl, -shift_lat, -shift_lat)
     one("V1", "columns are rolled by the shift of rows, and back by their own",
         "lizhuoq/WeatherLearn@dc896e6", f"{SWIN}:SwinTransformerBlock._attn",
@@ -46,25 +46,26 @@ EIGHTH: list[Mistake] = [
     # norms of queries and keys, given to keys and values
     one("V2", "keys and values have length 1, queries have not", "kyegomez/MegaVIT#17", *COSINES,
         "(q @ F.normalize(k, dim=-1).transpose(-2, -1))\n"
-        "    v = F.normalize(v, dim=-1)", r"unit"),
+        "    v = F.normalize(v, dim=-1)", r"unit", known=False),
     # a norm without an axis
     one("V2", "queries and keys are divided by the length of all of them",
         "MichalBortkiewicz/JaxGCRL#64", *COSINES,
-        "((q / q.norm()) @ (k / k.norm()).transpose(-2, -1))", r"unit|squares|axis"),
+        "((q / q.norm()) @ (k / k.norm()).transpose(-2, -1))", r"unit|squares|axis",
+        known=False),
     # output * self.drop_path(self.mlp(self.norm_2(output)))
     one("V2 of transformers", "the second half is multiplied, not added",
         "ChristophReich1996/MaxViT#8", f"{THEIRS_V2}:Swinv2Layer.forward",
         "layer_output = hidden_states + self", "layer_output = hidden_states * self",
-        r"(mlp|norm2).*(\*|times|multipl)|(\*|times|multipl).*(mlp|norm2)"),
+        r"(mlp|norm2).*(\*|times|multipl)|(\*|times|multipl).*(mlp|norm2)", known=False),
     # ── ViT and DeiT ─────────────────────────────────────────────────────────────────────────────
     # self.attn_block(mlp_norm_output)
     one("ViT", "attention stands in the place of the MLP too", "explainingai-code/DiT-PyTorch#1",
         f"{VIT}:Block.forward", "self.mlp(self.norm2(x))", "self.attn(self.norm2(x))",
-        r"self\.attn|attention"),
+        r"self\.attn|attention", known=False),
     one("ViT", "GELU by a tanh whose two constants are exchanged", "huggingface/transformers#11514",
         MLP, "x = self.act(x)",
         "x = 0.5 * x * (1 + (0.044715 * x * (1 + 0.7978845608 * x * x)).tanh())",
-        r"gelu|tanh|erf"),
+        r"gelu|tanh|erf", known=False),
     # self.activation(self.fully_connected2(x_fc1))
     Mistake("ViT", "GELU stands behind the second layer of the MLP, not the first",
             "goruck/nilm#1", (
@@ -74,7 +75,8 @@ EIGHTH: list[Mistake] = [
     Mistake("DeiT", "what attention and MLP give is added to itself, not to the tokens",
             "facebookresearch/multimodal#305", tuple(
         Change(f"{VIT}:Block.forward", text, text.replace("x = x +", "x = 2 *"))
-        for text in (FIRST, SECOND)), r"Block.*(attn|mlp|x \+|\+ x)"),
+        for text in (FIRST, SECOND)), r"Block.*(attn|mlp|x \+|\+ x)",
+        known=False),
     # ── TNT ──────────────────────────────────────────────────────────────────────────────────────
     # the image went through the filters before it was cut into patches
     one("TNT", "filters of the words see across the borders of patches", f"{TIMM}#2480",
@@ -90,7 +92,7 @@ EIGHTH: list[Mistake] = [
     # ── training ─────────────────────────────────────────────────────────────────────────────────
     # p.data.add_(weight_decay, alpha=-lr)
     Mistake("V1", "decay takes the same from every weight", "jettify/pytorch-optimizer#433", (),
-            r"decay", "adamw"),
+            r"decay", "adamw", known=False),
     # beta, where the weight of the new model was asked for
     Mistake("V1", "the mean of the weights keeps 1 − d of itself",
             "marin-community/levanter@b6dc7d4", (), r"decay|p - average", "sgd",
