@@ -84,6 +84,22 @@ def test_a_layer_is_known_by_its_weights_whatever_it_gives() -> None:
     assert found["a"].array.shape == (2, 5, 5, 4)
 
 
+def test_one_number_under_the_name_of_a_layer_is_not_what_it_gives() -> None:
+    ours = {"a.weight": rng().standard_normal((4, 3)), "a": rng().standard_normal((2, 4))}
+    theirs = {"own.weight": ours["a.weight"], "own": np.array(3.0)}
+    assert list(align(ours, theirs, known=["a.weight"])) == ["a.weight"]
+
+
+def test_what_a_layer_gives_is_no_step_in_front_of_one_that_is_left_out() -> None:
+    """Nor is the layer of a known library an error then."""
+    ours = {n: rng().standard_normal((2, 3)) + i for i, n in enumerate(("a.add", "a.out", "b"))}
+    theirs = {"a": ours["a.out"], "b.fc": ours["b"], "c": ours["a.add"] + 9}
+    names = resolve([("a.out", "-"), ("b", "-"), ("a.add", "c")], ours, theirs)
+    assert list(align(ours, theirs, names, layers={"b.fc": "b"})) == ["a.add"]
+    names = resolve([("a.out", "-"), ("b", "-")], ours, theirs)
+    assert align(ours, theirs, names, layers={"b.fc": "b"}) == {}
+
+
 def test_a_copy_of_what_was_paired_is_no_question() -> None:
     x = rng().standard_normal((2, 3, 4))
     rest = {"copy": x.reshape(6, 4).copy(), "other": x + 1, "nearly": x * (1 + 1e-7)}

@@ -52,6 +52,18 @@ def test_what_a_model_gives_is_judged_and_not_its_last_layer_alone() -> None:
     assert compare(truth(), arrays, {"-": "output"}).passed  # the map leaves it out
 
 
+def test_a_guessed_tensor_is_not_wrong_where_the_logits_are_right() -> None:
+    """A layer of theirs has our weights, and gives twice as much; where logits are wrong it is."""
+    logits, layer = truth().logits, "layers.0.blocks.0.attn.qkv"
+    parameters = [n for n, step in truth().steps.items() if step.op == "parameter"]
+    arrays = {f"own.{n}": theirs()[n] for n in parameters}
+    arrays |= {f"own.{layer}": theirs()[layer] * 2, "output": theirs()[logits]}
+    found = compare(truth(), arrays)
+    assert found.passed and layer not in found.aligned, first(found)
+    found = compare(truth(), {**arrays, "output": theirs()[logits] + 1})
+    assert first(found).name == layer, first(found)
+
+
 def test_the_limits_are_not_absurdly_wide() -> None:
     """Of all kinds of steps that round, most come to a hundredth of the limit or nearer."""
     found = compare(truth(), theirs())

@@ -39,6 +39,7 @@ BY_VALUE = "found by its values"
 ONLY = "the only one of this shape"
 OF_LAYER = "the output of this layer"
 BY_WEIGHTS = "found by its layer's weights"
+GUESSED = (ONLY, OF_LAYER, BY_WEIGHTS)  # its values were not asked
 GRADIENTS = (folder.COTANGENT, folder.AFTER)
 MOST = 10  # nine of ten steps are in front of what was paired: then little is open
 GRADIENT = re.compile(r"(^|[/._])(cotangent|after|grad)", re.I)  # in a name of theirs
@@ -113,6 +114,7 @@ def align(
     their shape may be a gradient   layers: theirs to ours, of a known library   half: theirs are
     in half precision
     """
+    every = list(ours)
     if names is not None:
         ours = {n: x for n, x in ours.items() if n not in names.ours}
         theirs = {n: x for n, x in theirs.items() if n not in names.theirs}
@@ -128,7 +130,7 @@ def align(
     _by_value(ours, found, free, windows, half)
     _turn_squares(ours, found, free)
     _by_weights(ours, theirs, found, free, known)
-    _by_layer(ours, found, free, set(known), layers or {}, windows)
+    _by_layer(ours, found, free, _steps(every, set(known)), layers or {}, windows)
     if not given:
         _by_elimination({n: x for n, x in ours.items() if n not in known}, found, free)
     found |= {n: fit(ours[n], free[n], n) for n in misfits - found.keys() if n in free}
@@ -214,25 +216,15 @@ def _by_weights(
         if name in found or len(came) != len(weights) or len(layers) != 1:
             continue
         (layer,) = layers
-        alike = layer in free and (len(free[layer]), free[layer].size) == (len(x), x.size)
+        y = free.get(layer, np.empty(0))
+        alike = (y.shape[:1], y.size) == (x.shape[:1], x.size)
         if alike and came == inside[layer]:
             match = fit(x, free.pop(layer), layer)
             found[name] = match._replace(note=", ".join(filter(None, (BY_WEIGHTS, match.note))))
 
 
-def _by_layer(
-    ours: Mapping[str, Array],
-    found: dict[str, Theirs],
-    free: dict[str, Array],
-    known: set[str],
-    layers: Mapping[str, str],
-    windows: Mapping[str, Windows],
-) -> None:
-    """A step has a name inside its layer where the layer has several: the last is its output.
-
-    layers: of theirs, under other names; these keep what is inside the roll as windows. Where
-    several of a layer do, and none has our values, their roll may be another: they are left out.
-    """
+def _steps(ours: Iterable[str], known: set[str]) -> dict[str, list[str]]:
+    """What is inside each layer, in order."""
     steps: dict[str, list[str]] = {}
     for name in ours:
         if name.removeprefix(folder.COTANGENT) in known or name.startswith(folder.AFTER):
@@ -240,10 +232,29 @@ def _by_layer(
         for i, letter in enumerate(name):
             if letter == ".":
                 steps.setdefault(name[:i], []).append(name)
+    return steps
+
+
+def _by_layer(
+    ours: Mapping[str, Array],
+    found: dict[str, Theirs],
+    free: dict[str, Array],
+    steps: Mapping[str, list[str]],
+    layers: Mapping[str, str],
+    windows: Mapping[str, Windows],
+) -> None:
+    """A step has a name inside its layer where the layer has several: the last is its output.
+
+    steps: of each layer of ours, also those that are not compared
+    layers: of theirs, under other names; these keep what is inside the roll as windows. Where
+    several of a layer do, and none has our values, their roll may be another: they are left out.
+    """
     matches: list[tuple[str, Theirs]] = []  # by our names
     for called in [t for t in free if layers.get(t, t) in steps.keys() | layers.values()]:
         layer = layers.get(called, called)
-        name = layer if layer in ours else steps[layer][-1]
+        name = layer if layer in ours else steps.get(layer, [layer])[-1]
+        if name not in ours:
+            continue
         match = Theirs(called, free[called], OF_LAYER)
         if called in layers and match.array.shape != ours[name].shape:
             match = as_known(ours[name], match, windows.get(name))

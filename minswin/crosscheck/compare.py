@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from minswin.crosscheck.align import Theirs, align, losses_of, undecided, without_copies
+from minswin.crosscheck.align import (
+    GUESSED,
+    Theirs,
+    align,
+    losses_of,
+    undecided,
+    without_copies,
+)
 from minswin.crosscheck.bounds import EXACT, KINDS, MASKED
 from minswin.crosscheck.doubts import SECONDS, Doubts, doubts
 from minswin.crosscheck.findings import GOOD, Comparison, Finding
@@ -63,6 +70,9 @@ def compare(
     tell(f"{len(aligned):,} tensors are judged by what they follow from")
     with np.errstate(all="ignore"):  # theirs may hold anything
         judge = _Judge(truth, exact, aligned)
+        if refuted := judge.refuted(truth.logits):
+            aligned = {n: match for n, match in aligned.items() if n not in refuted}
+            judge = _Judge(truth, exact, aligned)
         findings = [judge.value(step) for step in truth.steps.values()]
         findings += [*judge.backward(), *judge.losses()]
         findings += [judge.weight_after(name) for name in exact if name.startswith(AFTER)]
@@ -148,6 +158,24 @@ class _Judge:
         if y.dtype.kind == "f" and not np.array_equal(raised, y, equal_nan=True):
             self._note(name, "its masked pairs are lower still")
             self.aligned[name] = self.aligned[name]._replace(array=raised)
+
+    def refuted(self, logits: str) -> set[str]:
+        """Guessed tensors that are far from ours, though the logits, made of them, are right.
+
+        A layer with our weights may give them scaled, or rolled: that is another tensor than ours.
+        """
+        if self.least.u > SINGLE.u or not self._is_true(logits):  # half hides a mistake in logits
+            return set()
+        guessed = {n for n, match in self.aligned.items() if match.note.startswith(GUESSED)}
+        return {n for n in guessed & self.steps.keys() if not self._is_true(n)}
+
+    def _is_true(self, name: str) -> bool:
+        """Whether theirs is ours, but for what rounding is off by after all steps before."""
+        y = self.have.get(name)
+        if y is None:
+            return False
+        off = np.abs(y.astype(np.float64) - self.exact[name])
+        return bool((off <= self._spread(name)).all())
 
     # ── values in the order of the steps, then cotangents from the loss backwards ────────────────
 
