@@ -34,6 +34,9 @@ from minswin.crosscheck.edits.told import SAID, said
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.search import Clock, Search
 from minswin.crosscheck.site import sites_of
+from minswin.layers import LayerNorm, Linear
+from minswin.layers.base import Layer
+from minswin.layers.parameters import Init
 from minswin.reference.conv import max_pool2d
 from minswin.reference.elementwise import gelu
 from minswin.reference.linear import linear
@@ -202,6 +205,48 @@ def test_images_are_taken_for_tokens_by_all_arrays_of_a_call() -> None:
     with edit.planted():
         np.testing.assert_array_equal(blended(x, k), np.broadcast_to(x.mean(0), x.shape))
     assert not [*along_images([text], seen, 3)]
+
+
+def test_a_reduction_over_one_axis_is_taken_over_all() -> None:
+    text, x = Text(mean_of_tokens), np.ones((2, 3, 4))
+    seen = watch([text], lambda: mean_of_tokens(x, x))
+    assert "mean(axis=None," in next(along_images([text], seen, 2)).source
+
+
+class Half(Layer):
+    """A half of a block: what it is made of is of two kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.mlp = LayerNorm(4, init=Init(0)), Linear(4, 4, init=Init(0))
+
+    def __call__(self, x: Any) -> Any:
+        return x + self.mlp(self.norm(x))
+
+
+def test_other_layers_products_and_branches_without_a_residual_are_edits() -> None:
+    half, text = Half(), Text(Half.__call__)
+    seen = watch([text], lambda: half(Tensor(np.ones((2, 3, 4), np.float32))))
+    found = {e.source: e.words for e in edits_of(text, seen)}
+    right = "x + self.mlp(self.norm(x))"
+    for wrong, words in (
+        ("x + self.norm(self.norm(x))", "another layer"),
+        ("x * self.mlp(self.norm(x))", "a product for a sum"),
+        ("2 * self.mlp(self.norm(x))", "a residual counted twice"),
+    ):
+        assert found[text.source.replace(right, wrong)] == words, wrong
+
+
+def compared(f: Any, g: Any, a: Any, b: Any) -> Any:
+    return f(g(a) * 2, b)
+
+
+def test_an_operation_of_one_argument_is_that_of_another() -> None:
+    x = np.ones((2, 3))
+    found = edits(compared, np.add, np.tanh, x, 2 * x)
+    source, words = Text(compared).source, "an operation of another argument"
+    assert found[source.replace("f(g(a) * 2, b)", "f(a * 2, g(b))")] == words
+    assert found[source.replace("f(g(a) * 2, b)", "f(g(a) * 2, g(b))")] == words
 
 
 def blended(x: Any, k: Any) -> Any:

@@ -88,7 +88,11 @@ class Site(Trial):
             made = ground.order[c.first : c.end]
             if mine and made:
                 self.stubs.setdefault(c.path, []).append(c.output if c.output in made else "")
-        self.stubs = {p: n for p, n in self.stubs.items() if all(x in self.known for x in n)}
+        given = {p: n for p, n in self.stubs.items() if all(x in self.known for x in n)}
+        # what is inside of one is called only where an edit calls that once more
+        self.stubs = {
+            p: n for p, n in given.items() if given.keys().isdisjoint([*_prefixes(p)][:-1])
+        }
         known = self.known.keys() & ground.order[call.first : call.end]
         self.is_empty = not known and not self.stubs  # nothing of theirs stands inside
         self.maker = _maker(inside, target)

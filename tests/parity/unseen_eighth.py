@@ -46,22 +46,23 @@ EIGHTH: list[Mistake] = [
     # norms of queries and keys, given to keys and values
     one("V2", "keys and values have length 1, queries have not", "kyegomez/MegaVIT#17", *COSINES,
         "(q @ F.normalize(k, dim=-1).transpose(-2, -1))\n"
-        "    v = F.normalize(v, dim=-1)", r"unit", known=False),
+        "    v = F.normalize(v, dim=-1)", r"unit", later="an operation of another argument"),
     # a norm without an axis
     one("V2", "queries and keys are divided by the length of all of them",
         "MichalBortkiewicz/JaxGCRL#64", *COSINES,
         "((q / q.norm()) @ (k / k.norm()).transpose(-2, -1))", r"unit|squares|axis",
-        known=False),
+        later="over all images"),
     # output * self.drop_path(self.mlp(self.norm_2(output)))
     one("V2 of transformers", "the second half is multiplied, not added",
         "ChristophReich1996/MaxViT#8", f"{THEIRS_V2}:Swinv2Layer.forward",
         "layer_output = hidden_states + self", "layer_output = hidden_states * self",
-        r"(mlp|norm2).*(\*|times|multipl)|(\*|times|multipl).*(mlp|norm2)", known=False),
+        r"(mlp|norm2).*(\*|times|multipl)|(\*|times|multipl).*(mlp|norm2)",
+        later="a product for a sum"),
     # ── ViT and DeiT ─────────────────────────────────────────────────────────────────────────────
     # self.attn_block(mlp_norm_output)
     one("ViT", "attention stands in the place of the MLP too", "explainingai-code/DiT-PyTorch#1",
         f"{VIT}:Block.forward", "self.mlp(self.norm2(x))", "self.attn(self.norm2(x))",
-        r"self\.attn|attention", known=False),
+        r"self\.attn|attention", later="another layer"),
     one("ViT", "GELU by a tanh whose two constants are exchanged", "huggingface/transformers#11514",
         MLP, "x = self.act(x)",
         "x = 0.5 * x * (1 + (0.044715 * x * (1 + 0.7978845608 * x * x)).tanh())",
@@ -76,7 +77,7 @@ EIGHTH: list[Mistake] = [
             "facebookresearch/multimodal#305", tuple(
         Change(f"{VIT}:Block.forward", text, text.replace("x = x +", "x = 2 *"))
         for text in (FIRST, SECOND)), r"Block.*(attn|mlp|x \+|\+ x)",
-        known=False),
+        later="2 f(x) for x + f(x)"),
     # ── TNT ──────────────────────────────────────────────────────────────────────────────────────
     # the image went through the filters before it was cut into patches
     one("TNT", "filters of the words see across the borders of patches", f"{TIMM}#2480",

@@ -106,6 +106,22 @@ def on_others(s: Spot) -> Yields:
                 yield [(*s.text.span(other), new)]
 
 
+@operator("an operation of another argument", 3.5)
+def of_others(s: Spot) -> Yields:
+    """f(g(a), b) -> f(a, g(b)), or f(g(a), g(b))."""
+    n = s.node
+    if not isinstance(n, ast.Call) or not is_float_array(s.value):
+        return
+    for one, other in itertools.permutations(n.args, 2):
+        if not is_float_array(s.value_of(other)):
+            continue
+        for call in (m for m in ast.walk(one) if isinstance(m, ast.Call)):
+            if len(call.args) == 1 and not call.keywords and is_float_array(s.value_of(call)):
+                there = (*s.text.span(other), f"{s.text.of(call.func)}({s.text.of(other)})")
+                yield [(*s.text.span(call), s.text.of(call.args[0])), there]
+                yield [there]
+
+
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -212,8 +228,13 @@ def half(s: Spot) -> Yields:
 
 
 def along_images(texts: list[Text], seen: dict[Place, Any], images: int) -> Iterator[Edit]:
-    """f(x, …) with the axis of images and another one exchanged: it takes images for tokens."""
+    """f(x, …) with the axis of images and another one exchanged: it takes images for tokens.
+
+    Or a reduction goes over all that there is.
+    """
     for text in texts:
+        for k in (k for k in text.parents if isinstance(k, ast.keyword) and k.arg == "axis"):
+            yield Edit(text, [(*text.span(k.value), "None")], "over all images", 4)
         for n in (n for n in text.parents if isinstance(n, ast.Call) and n.args):
             x, y = (seen.get(place(text, m)) for m in (n.args[0], n))
             shape: Any = getattr(y, "shape", ()) if is_float_array(y) else ()

@@ -104,6 +104,16 @@ def attributes(s: Spot) -> Yields:
             yield f"{s.text.of(n.value)}.{name}"
 
 
+@operator("another layer", 3)
+def layers(s: Spot) -> Yields:
+    """self.f(x) -> self.g(x), for layers of other kinds: what gives another shape does not run."""
+    n = s.node
+    if isinstance(n, ast.Attribute) and isinstance(s.value, Layer) and isinstance(s.up, ast.Call):
+        for name, value in getattr(s.value_of(n.value), "__dict__", {}).items():
+            if isinstance(value, Layer) and type(value) is not type(s.value):
+                yield f"{s.text.of(n.value)}.{name}"
+
+
 def _alike(a: Any, b: Any) -> bool:
     if is_array(a) and is_array(b):
         return bool(a.shape == b.shape and a.dtype.kind == b.dtype.kind)

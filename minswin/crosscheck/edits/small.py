@@ -167,6 +167,14 @@ def _with_sign(s: Spot, left: Any, right: Any, new: dict[str, str]) -> Iterator[
             return
 
 
+@operator("a product for a sum", 2.5)
+def sums_and_products(s: Spot) -> Yields:
+    """x + y -> x * y of two arrays, and the other way."""
+    n = s.node
+    if isinstance(n, ast.BinOp) and all(is_array(s.value_of(x)) for x in (n.left, n.right)):
+        yield from _with_sign(s, n.left, n.right, {"+": "*", "*": "+"})
+
+
 @operator("a condition", 3)
 def conditions(s: Spot) -> Yields:
     up = s.up
@@ -229,12 +237,13 @@ def twice(s: Spot) -> Yields:
 
 @operator("a residual counted twice", 3)
 def doubled(s: Spot) -> Yields:
-    """x + f(x) -> x + x + f(x)."""
+    """x + f(x) -> x + x + f(x), or f(x) + f(x)."""
     n = s.node
     is_sum = isinstance(n, ast.BinOp) and isinstance(n.op, ast.Add)
     if is_sum and isinstance(n.left, ast.Name) and is_float_array(s.value):
         start, _ = s.text.span(n)
         yield [(start, start, f"{n.left.id} + ")]
+        yield [(start, s.text.span(n.right)[0], "2 * ")]
 
 
 @operator("0 where it is masked", 3)
