@@ -244,9 +244,14 @@ def compared(f: Any, g: Any, a: Any, b: Any) -> Any:
 def test_an_operation_of_one_argument_is_that_of_another() -> None:
     x = np.ones((2, 3))
     found = edits(compared, np.add, np.tanh, x, 2 * x)
-    source, words = Text(compared).source, "an operation of another argument"
-    assert found[source.replace("f(g(a) * 2, b)", "f(a * 2, g(b))")] == words
-    assert found[source.replace("f(g(a) * 2, b)", "f(g(a) * 2, g(b))")] == words
+    source = Text(compared).source
+    for new, words in (
+        ("f(a * 2, g(b))", "an operation of another argument"),
+        ("f(g(a), b * (2))", "an operation of another argument"),
+        ("f(g(a) * 2, g(b))", "an operation on another argument too"),
+        ("f(g(a) * 2, b * (2))", "an operation on another argument too"),
+    ):
+        assert found[source.replace("f(g(a) * 2, b)", new)] == words, new
 
 
 def blended(x: Any, k: Any) -> Any:

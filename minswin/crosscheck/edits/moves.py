@@ -95,31 +95,34 @@ def sooner(s: Spot) -> Yields:
 
 @operator("an operation on another argument too", 3)
 def on_others(s: Spot) -> Yields:
-    """f(a * x, b) -> f(a * x, b * x)."""
-    n = s.node
-    if isinstance(n, ast.Call) and is_float_array(s.value):
-        for one, other in itertools.permutations(n.args, 2):
-            sign = SIGNS[type(one.op)] if isinstance(one, ast.BinOp) else ""
-            if sign in ("*", "/") and is_float_array(s.value_of(other)):
-                assert isinstance(one, ast.BinOp)
-                new = f"{s.text.whole(other)} {sign} ({s.text.of(one.right)})"
-                yield [(*s.text.span(other), new)]
+    """f(a * x, b) -> f(a * x, b * x); f(g(a), b) -> f(g(a), g(b))."""
+    for _, there in _of_another(s):
+        yield [there]
 
 
 @operator("an operation of another argument", 3.5)
 def of_others(s: Spot) -> Yields:
-    """f(g(a), b) -> f(a, g(b)), or f(g(a), g(b))."""
+    """f(a * x, b) -> f(a, b * x); f(g(a), b) -> f(a, g(b))."""
+    for here, there in _of_another(s):
+        yield [here, there]
+
+
+def _of_another(s: Spot) -> Iterator[tuple[Change, Change]]:
+    """What takes an operation away from an argument, and what does it to another."""
     n = s.node
     if not isinstance(n, ast.Call) or not is_float_array(s.value):
         return
     for one, other in itertools.permutations(n.args, 2):
         if not is_float_array(s.value_of(other)):
             continue
+        sign = SIGNS[type(one.op)] if isinstance(one, ast.BinOp) else ""
+        if isinstance(one, ast.BinOp) and sign in ("*", "/"):
+            new = f"{s.text.whole(other)} {sign} ({s.text.of(one.right)})"
+            yield (*s.text.span(one), s.text.of(one.left)), (*s.text.span(other), new)
         for call in (m for m in ast.walk(one) if isinstance(m, ast.Call)):
             if len(call.args) == 1 and not call.keywords and is_float_array(s.value_of(call)):
-                there = (*s.text.span(other), f"{s.text.of(call.func)}({s.text.of(other)})")
-                yield [(*s.text.span(call), s.text.of(call.args[0])), there]
-                yield [there]
+                new = f"{s.text.of(call.func)}({s.text.of(other)})"
+                yield (*s.text.span(call), s.text.of(call.args[0])), (*s.text.span(other), new)
 
 
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────
