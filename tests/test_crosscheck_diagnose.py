@@ -30,7 +30,7 @@ from minswin.crosscheck.number import closed_form, free, on_top
 from minswin.crosscheck.observations import REORDERED, observe
 from minswin.crosscheck.recording import Step
 from minswin.crosscheck.results import _diagnosis, data_of, report, why
-from minswin.crosscheck.search import Clock, Search
+from minswin.crosscheck.search import NEAREST, SCALED, Clock, Search
 from minswin.crosscheck.site import sites_of
 from minswin.crosscheck.trace import trace
 from minswin.models.swin import SwinBlock
@@ -349,3 +349,16 @@ def test_a_gradient_times_one_number_is_named() -> None:
     diagnosis = diagnose(score.truth("square"), compare(score.truth("square"), theirs))
     assert diagnosis is not None and diagnosis.causes[0].name == "this term × 0.7905694 = √(5/8)"
     assert "its gradient times c" in diagnosis.causes[0].edit.diff
+
+
+def test_a_second_edit_is_tried_on_top_of_what_is_right_but_for_a_number() -> None:
+    """A mistake that scales, of two: alone it is farther from theirs than many another edit is."""
+    draw = np.random.default_rng(0)
+    theirs = draw.standard_normal(50)
+    noise = [theirs + draw.standard_normal(50) / 2 for _ in range(20)]
+    search = Search.__new__(Search)
+    search.site = SimpleNamespace(theirs=theirs)
+    edits = [SimpleNamespace(cost=i, text=i) for i in range(21)]
+    search.tried = dict(enumerate(zip(edits, [*noise, 9 * theirs], strict=True)))
+    nearest = search._nearest()
+    assert edits[20] in nearest[NEAREST:] and len(nearest) == NEAREST + SCALED

@@ -41,6 +41,7 @@ WORSE = 64  # times: how much larger than ours the rounding of an edited text ma
 # they build nothing that a port has
 ASIDE = ("registry", "initialize", "arguments", ".base", "building", "parameters")
 NEAREST = 8  # single edits on top of which a second one is tried
+SCALED = 4  # more, whose direction is nearest
 LIKELY = 3  # the rank up to which an edit is one of two
 MOST_PAIRS = 2000  # of the likeliest
 
@@ -316,26 +317,39 @@ class Search:
 
         Where two edits scramble a tensor, neither alone is nearer to theirs than others are.
         """
-        theirs, different = self.site.theirs, self._different()
-        size = rms(theirs) or 1.0
-        by_cost = sorted(self.tried.values(), key=lambda t: t[0].cost)
-        nearest = sorted(by_cost, key=lambda t: round(rms(t[1] - theirs) / size, 9))
-        chosen: list[tuple[Any, Array]] = []
-        for edit, value in nearest:  # equal ones of two texts are not so with a second edit
-            text = getattr(edit, "text", None)
-            alike = (v for e, v in chosen if getattr(e, "text", None) is text)
-            if all(rms(value - v) > EQUAL * rms(v) for v in alike):
-                chosen.append((edit, value))
-            if len(chosen) == NEAREST:
-                break
-        near = {id(edit) for edit, _ in chosen}
+        different = self._different()
+        chosen = self._nearest()
+        near = {id(edit) for edit in chosen}
         likeliest = [e for e in different if id(e) not in near]
         together = sorted(itertools.combinations(likeliest, 2), key=lambda p: p[0].rank + p[1].rank)
-        on_top = itertools.product((e for e, _ in chosen), different)
+        on_top = itertools.product(chosen, different)
         may_be = self._may_be_one_of_two()
         for first, second in itertools.chain(on_top, together[:MOST_PAIRS]):
             if first is not second and not overlap(first, second) and may_be(first, second):
                 yield Several(first, second)
+
+    def _nearest(self) -> list[Any]:
+        """The edits that give what is nearest to theirs, and then up to one number."""
+        theirs = self.site.theirs
+        size = rms(theirs) or 1.0
+
+        def apart(value: Array, scaled: bool) -> float:
+            square = float((value * value).sum())
+            number = float((value * theirs).sum()) / square if scaled and square else 1.0
+            return round(rms(number * value - theirs) / size, 9)
+
+        by_cost = sorted(self.tried.values(), key=lambda t: t[0].cost)
+        chosen: list[tuple[Any, Array]] = []
+        for scaled, most in ((False, NEAREST), (True, NEAREST + SCALED)):
+            for edit, value in sorted(by_cost, key=lambda t: apart(t[1], scaled)):
+                if len(chosen) == most:
+                    break
+                # equal ones of two texts are not so with a second edit
+                text = getattr(edit, "text", None)
+                alike = (v for e, v in chosen if getattr(e, "text", None) is text)
+                if all(rms(value - v) > EQUAL * rms(v) for v in alike):
+                    chosen.append((edit, value))
+        return [edit for edit, _ in chosen]
 
     def _may_be_one_of_two(self) -> Callable[[Any, Any], bool]:
         """Whether two edits that were tried change what is wrong, and leave what is right."""
