@@ -237,10 +237,14 @@ def _array(x: torch.Tensor) -> Array:
 def keep(model: torch.nn.Module) -> Iterator[Seen]:
     """While it is open, every submodule's output is kept by its name; weights are, as they came in.
 
-    Weights tell which layer of ours a submodule is, whatever it gives.
+    Weights tell which layer of ours a submodule is, whatever it gives; of a lazy layer, which has
+    none before its first call, there are none.
     """
+    from torch.nn.parameter import is_lazy
+
     seen, handles = Seen(), []
-    seen.arrays |= {name: _array(p) for name, p in model.named_parameters()}
+    weights = [(name, p) for name, p in model.named_parameters() if not is_lazy(p)]
+    seen.arrays |= {name: _array(p) for name, p in weights}
 
     def watch(name: str) -> Any:
         return lambda module, given, y: seen.output(name, y)

@@ -157,6 +157,13 @@ def test_weights_are_made_by_a_function_and_tell_which_layer_is_which() -> None:
     assert rows["layers.1.blocks.1.norm2"].verdict in ("wrong", "follows")
 
 
+def test_a_lazy_layer_has_no_weights_yet_and_is_kept() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LazyLinear(4))
+    with keep(module) as seen:
+        module(torch.ones(1, 3))
+    assert set(seen.arrays) == {"0.weight", "0.bias", "0", "1", "output"}
+
+
 def test_what_gets_no_weight_is_refused_with_what_to_say() -> None:
     with pytest.raises(ValueError, match=r"63 of 63 parameters .* have no weight: .*names="):
         check(port(3), model="swin_tiny", **SMALL)
