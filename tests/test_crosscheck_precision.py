@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from minswin import kernels, ops
 from minswin.autograd import Tensor
-from minswin.crosscheck import recipe
+from minswin.crosscheck import doubts, recipe
 from minswin.crosscheck.compare import GOOD, Comparison, compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.doubts import larger
@@ -32,6 +33,7 @@ from minswin.crosscheck.precision import (
     stored,
 )
 from minswin.crosscheck.recording import Step
+from minswin.crosscheck.search import Clock
 from minswin.crosscheck.trace import record_pass, trace
 from minswin.layers import windows_v2
 from minswin.layers.base import Layer
@@ -324,3 +326,16 @@ def test_hooks_keep_float16_and_number_a_second_call_from_2() -> None:
     with keep(model) as seen:
         model(torch.ones(2, 3, dtype=torch.bfloat16))
     assert {x.dtype for x in seen.arrays.values()} == {np.dtype("f4")}
+
+
+def test_of_a_role_the_tensor_is_told_whose_error_is_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doubts, "_edits", lambda search: [])
+    sizes = {"first": 1.1, "second": 9.0}
+    spots: Any = {
+        n: SimpleNamespace(search=None, ratio=size, error=np.ones(50)) for n, size in sizes.items()
+    }
+    found = doubts.Doubts()
+    doubts._examine("role", spots, found, Clock(1), set())
+    assert found.wrong == {"second": []} and found.sizes == sizes

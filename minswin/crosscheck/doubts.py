@@ -166,10 +166,12 @@ def _examine(
         if (hypothesis := _held_against(edit, role, spots)) is not None:
             hypotheses.append(hypothesis)
     mistaken = [h for h in hypotheses if h.strays <= STRAYS and 0.5 < h.explains < 1.5]
-    if mistaken or any(spot.ratio > larger(spot.error.size) for spot in spots.values()):
+    over = [name for name, spot in spots.items() if spot.ratio > larger(spot.error.size)]
+    if mistaken or over:
         least = min((h.left for h in mistaken), default=0.0)
         exact = [h for h in mistaken if h.left <= min(1.02 * least, larger(h.numbers))]
-        found.wrong[next(iter(spots))] = sorted(exact, key=lambda h: h.edit.cost)
+        first = next(iter(spots)) if mistaken else over[0]  # a mistake is in all of a role
+        found.wrong[first] = sorted(exact, key=lambda h: h.edit.cost)
     # an edit is everywhere: what one tensor tells apart is told apart
     told = {h.edit.source for h in hypotheses if h.strays <= STRAYS}
     seen |= told
