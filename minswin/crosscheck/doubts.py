@@ -1,7 +1,7 @@
 """Half precision: is another text a better explanation of their numbers than rounding is?
 
 Every tensor of theirs is held against what our text gives on what they had in front of it. The
-error of a right port is what rounding does (rounding.py), in size and in direction; the error of a
+error of a right port is what rounding does (precision.py), in size and in direction; the error of a
 wrong one points where an edit of our text points. An edit of the direction d explains the part
 c = ⟨e, d⟩ / ⟨d, d⟩ of an error e: about 1 of a port that has this mistake, about 0 of one that has
 not. How far c strays by rounding alone is measured on the draws; where that is too far, the two
