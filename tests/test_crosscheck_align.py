@@ -84,6 +84,16 @@ def test_a_layer_is_known_by_its_weights_whatever_it_gives() -> None:
     assert found["a"].array.shape == (2, 5, 5, 4)
 
 
+def test_layers_with_the_same_weights_are_not_told_apart_by_them() -> None:
+    shared, own = rng().standard_normal((4, 3)), rng().standard_normal((4, 3)) + 1
+    ours = {"a.weight": shared, "b.weight": shared, "c.weight": own}
+    ours |= {n: rng().standard_normal((2, 5, 4)) for n in "abc"}
+    theirs = {f"own.{n}.weight": ours[f"{n}.weight"] for n in "bac"}
+    theirs |= {f"own.{n}": np.zeros((2, 5, 4)) for n in "abc"}
+    found = align(ours, theirs, known=[n for n in ours if n.endswith("weight")])
+    assert {n: t.name for n, t in found.items() if n in tuple("abc")} == {"c": "own.c"}
+
+
 def test_one_number_under_the_name_of_a_layer_is_not_what_it_gives() -> None:
     ours = {"a.weight": rng().standard_normal((4, 3)), "a": rng().standard_normal((2, 4))}
     theirs = {"own.weight": ours["a.weight"], "own": np.array(3.0)}

@@ -204,8 +204,9 @@ def _by_weights(
     """Each layer's output by its weights, where it has all of ours and no other.
 
     What has another first axis is kept as windows, or otherwise, and what is smaller may be of the
-    class token alone: only values tell it.
+    class token alone: only values tell it. So with layers that have the same weights.
     """
+    times = Counter(_begin(ours[n]) for n in known if n in ours)
     inside: dict[str, set[str]] = {}  # our layers, and theirs: the weights directly in them
     for name in (*known, *theirs):
         inside.setdefault(name.rpartition(".")[0], set()).add(name)
@@ -214,6 +215,8 @@ def _by_weights(
         came = {found[n].name for n in weights if n in found}
         layers = {t.rpartition(".")[0] for t in came}
         if name in found or len(came) != len(weights) or len(layers) != 1:
+            continue
+        if all(times[_begin(ours[n])] > 1 for n in weights):
             continue
         (layer,) = layers
         y = free.get(layer, np.empty(0))
