@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.idle import edits_that_run, texts_that_matter, weights_that_matter
+from minswin.crosscheck.replay import _changed
 from minswin.crosscheck.search import Clock, Search, rms
 from minswin.crosscheck.site import sites_of
 
@@ -82,3 +84,14 @@ def test_all_that_may_be_the_cause_is_searched_where_nothing_inside_is_given() -
     kept = {text.name for text in texts_that_matter(at, at.site.texts)}
     assert {text.name for text in at.site.texts} == kept
     assert len(weights_that_matter(at)) > 0.9 * len(at.loadings())
+
+
+def test_parts_with_names_are_changed_as_others_are() -> None:
+    class Pair(NamedTuple):
+        a: np.ndarray
+        b: int
+
+    x, y = np.zeros(2), np.ones(2)
+    given = Pair(x, 3)
+    assert _changed(given, {id(x): y}) == Pair(y, 3) and type(_changed(given, {})) is Pair
+    assert _changed([x], {id(x): y})[0] is y

@@ -151,7 +151,8 @@ class Tape(Repeats):
 
 def _changed(x: Any, new: dict[int, Array]) -> Any:
     if isinstance(x, (tuple, list)):
-        return type(x)([_changed(part, new) for part in x])
+        make = getattr(type(x), "_make", type(x))  # of a tuple whose parts have names
+        return make([_changed(part, new) for part in x])
     if isinstance(x, Tensor):
         return Tensor(new[id(x.data)]) if id(x.data) in new else x
     return new.get(id(x), x) if isinstance(x, np.ndarray) else x

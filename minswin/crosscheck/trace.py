@@ -84,9 +84,8 @@ def trace(
         with kernels.using(backend):
             made = record_pass(model, x, labels, grad=grad).steps
             arrays = arrays_of(made)
-            for step in range(steps):
-                tell(f"{dtype}: optimizer step {step + 1} of {steps}")
             if steps:
+                tell(f"{dtype}: {steps} optimizer steps")
                 for p in model.parameters():  # a recording may have left gradients, or weights
                     p.data, p.grad = p.data.copy(), None
                 losses = run_steps(model, x, labels, {"planned": steps, **told["optimizer"]})
