@@ -61,7 +61,7 @@ def _child(adapter: Adapter, edit: Any, answer: Any) -> None:
     try:
         answer.send(killed_by(adapter, edit))
     except SyntaxError:
-        answer.send("no text")
+        answer.send(None)  # it is no text of Python
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     adapter, context = adapter_of(own, "minswin"), multiprocessing.get_context("fork")
     for probe in pack():  # the right answers, before anything is edited
         assert probe.expected
-    edits, survivors = drawn(adapter, options.count, options.seed), []
+    edits, survivors, none = drawn(adapter, options.count, options.seed), [], 0
     with Bar(len(edits), unit="edits") as bar:
         for edit in edits:
             answer, ours = context.Pipe(duplex=False)
@@ -81,8 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ours.close()
             if answer.poll(HANGS):  # one that hangs is noticed
                 try:
-                    if not answer.recv():
-                        survivors.append(edit)
+                    probe_that_did = answer.recv()
+                    none += probe_that_did is None
+                    survivors += [edit] if probe_that_did == "" else []
                 except EOFError:
                     pass  # a crash is noticed too
             child.kill()
@@ -90,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bar.update()
     for edit in survivors:
         print(f"{edit.text.name}: {edit.words}\n{edit.diff}\n")
-    print(f"{len(edits) - len(survivors)} of {len(edits)} random edits are killed by a probe")
+    tried = len(edits) - none
+    print(f"{tried - len(survivors)} of {tried} random edits are killed by a probe")
     return 0
 
 
