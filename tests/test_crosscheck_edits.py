@@ -30,7 +30,7 @@ from minswin.crosscheck.edits.moves import along_images
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.texts import Edit, Text
-from minswin.crosscheck.edits.told import SAID, said
+from minswin.crosscheck.edits.told import said
 from minswin.crosscheck.ground import Ground
 from minswin.crosscheck.search import Clock, Search
 from minswin.crosscheck.site import sites_of
@@ -343,13 +343,6 @@ def test_a_layer_stands_in_the_place_of_the_others_and_goes_again() -> None:
 )
 def test_helpers_are_told_in_our_words(text: str, expected: str) -> None:
     assert said(text) == expected
-
-
-def test_every_helper_has_words() -> None:
-    from minswin.crosscheck.edits import helpers
-
-    names = {n for n in vars(helpers) if n.startswith("e_")} | {"e_cast"}
-    assert names == SAID.keys()
 
 
 def test_rows_are_the_lines_that_differ() -> None:

@@ -153,7 +153,7 @@ def _statements(body: Any, *, vjps: bool) -> Iterator[Any]:
 # ── what stands in the place of an array ─────────────────────────────────────────────────────────
 
 
-@helper
+@helper("")
 def e_instead(result: Any) -> Any:
     """What stands in the place of what a function gives."""
     if isinstance(result, tuple):

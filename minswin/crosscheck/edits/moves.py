@@ -15,7 +15,6 @@ from minswin.crosscheck.edits.spots import (
     is_array,
     is_float_array,
     is_ints,
-    is_named_array,
     operator,
     place,
 )
@@ -74,12 +73,12 @@ def _later(s: Spot, n: Any, stays: str, moved: str, start: Any = None) -> Iterat
                 yield [(a, b, stays), (c, d, f"(({s.text.source[c:d]}){moved})")]
 
 
-@operator("an operation comes earlier", 3)
+@operator("an operation comes earlier", 3, ast.BinOp, of=is_float_array)
 def sooner(s: Spot) -> Yields:
     """f(x) + c -> f(x + c), for every x in it of the same shape."""
     n = s.node
-    sign = SIGNS[type(n.op)] if isinstance(n, ast.BinOp) else ""
-    if sign not in PLAIN or not is_float_array(s.value):
+    sign = SIGNS[type(n.op)]
+    if sign not in PLAIN:
         return
     a, b = s.text.span(n)
     for inner in ast.walk(n.left):
@@ -93,14 +92,14 @@ def sooner(s: Spot) -> Yields:
                 yield [(a, b, moved if isinstance(n.left, CLOSED) else f"({moved})")]
 
 
-@operator("an operation on another argument too", 3)
+@operator("an operation on another argument too", 3, ast.Call, of=is_float_array)
 def on_others(s: Spot) -> Yields:
     """f(a * x, b) -> f(a * x, b * x); f(g(a), b) -> f(g(a), g(b))."""
     for _, there in _of_another(s):
         yield [there]
 
 
-@operator("an operation of another argument", 3.5)
+@operator("an operation of another argument", 3.5, ast.Call, of=is_float_array)
 def of_others(s: Spot) -> Yields:
     """f(a * x, b) -> f(a, b * x); f(g(a), b) -> f(a, g(b))."""
     for here, there in _of_another(s):
@@ -109,10 +108,7 @@ def of_others(s: Spot) -> Yields:
 
 def _of_another(s: Spot) -> Iterator[tuple[Change, Change]]:
     """What takes an operation away from an argument, and what does it to another."""
-    n = s.node
-    if not isinstance(n, ast.Call) or not is_float_array(s.value):
-        return
-    for one, other in itertools.permutations(n.args, 2):
+    for one, other in itertools.permutations(s.node.args, 2):
         if not is_float_array(s.value_of(other)):
             continue
         sign = SIGNS[type(one.op)] if isinstance(one, ast.BinOp) else ""
@@ -128,11 +124,9 @@ def _of_another(s: Spot) -> Iterator[tuple[Change, Change]]:
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────
 
 
-@operator("another order of an array", 4.5)
+@operator("another order of an array", 4.5, named=True, of_arrays=True)
 def orders(s: Spot) -> Yields:
-    if not is_named_array(s):
-        return
-    axes = [i for i in range(s.value.ndim) if s.value.shape[i] > 1]
+    axes = s.axes
     for i, j in itertools.combinations(axes, 2):
         yield f"e_reread({s.written}, {i}, {j})"
         if s.value.shape[i] == s.value.shape[j] or len(axes) == 2:
@@ -141,15 +135,14 @@ def orders(s: Spot) -> Yields:
         yield from (f"e_without({s.written}, {i}, True)", f"e_first_for_all({s.written}, {i})")
 
 
-@operator("a reshape in the place of a part of a transposition", 3)
+@operator("a reshape in the place of a part of a transposition", 3, ast.Call, of=is_array)
 def partly_transposed(s: Spot) -> Yields:
     """Two axes that are exchanged, and lie side by side afterwards, are read as if they were not.
 
     x.transpose(2, 0, 3, 1, 4) -> x.transpose(2, 0, 1, 3, 4).reshape(…): heads cut by a reshape.
     """
     n = s.node
-    called = isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
-    if not called or n.func.attr != "transpose" or not is_array(s.value) or s.value.ndim < 4:
+    if getattr(n.func, "attr", "") != "transpose" or s.value.ndim < 4:
         return
     axes = s.value_of(n.args[0].value if isinstance(n.args[0], ast.Starred) else n.args[0])
     axes = axes if is_ints(axes) else tuple(s.value_of(a) for a in n.args)
@@ -161,23 +154,20 @@ def partly_transposed(s: Spot) -> Yields:
             yield f"e_as_shape({s.text.of(n.func.value)}.transpose{other}, {s.written})"
 
 
-@operator("channels interleaved", 4.5)
+@operator("channels interleaved", 4.5, of=is_float_array, named=True, of_arrays=True)
 def interleaved(s: Spot) -> Yields:
     """The last axis as (n, C/n), written as (C/n, n): heads that are taken apart the other way."""
-    if not is_float_array(s.value) or not is_named_array(s):
-        return
     channels, seen = s.value.shape[-1], (v for p, v in s.seen.items() if p[0] == id(s.text))
     for n in sorted({v for v in seen if type(v) is int and 1 < v < channels and not channels % v}):
-        yield from (
-            f"e_interleaved({s.written}, {n})",
-            f"e_interleaved({s.written}, {channels // n})",
-        )
+        yield from (f"e_interleaved({s.written}, {m})" for m in (n, channels // n))
 
 
-@operator("blocks of elements that stand far apart", 4.5)
+@operator(
+    "blocks of elements that stand far apart", 4.5, of=is_float_array, named=True, of_arrays=True
+)
 def far_apart(s: Spot) -> Yields:
     """Patches, windows or neighbours of a map cut as (h, H/h), where (H/h, h) is meant."""
-    if not is_float_array(s.value) or not is_named_array(s) or s.value.ndim != 4:
+    if s.value.ndim != 4:
         return
     seen = {v for p, v in s.seen.items() if p[0] == id(s.text) and is_ints(v) and len(v) == 2}
     for i in (1, 2):
@@ -187,43 +177,44 @@ def far_apart(s: Spot) -> Yields:
                 yield f"e_far_apart({s.written}, {i}, {h}, {w})"
 
 
-@operator("another place of an array", 6)
+@operator("another place of an array", 6, ast.Name, ast.Attribute, named=True, of_arrays=True)
 def places(s: Spot) -> Yields:
-    if not is_named_array(s) or isinstance(s.node, ast.Call):
-        return
-    axes = [i for i in range(s.value.ndim) if s.value.shape[i] > 1]
-    yield from (f"e_written({s.written}, {i}, {j})" for i, j in itertools.combinations(axes, 2))
-    for i in axes:
+    yield from read_otherwise(s)
+    for i in s.axes:
         yield from (f"e_flipped({s.written}, {i})", f"e_rolled({s.written}, 1, {i})")
         yield from (f"e_rolled({s.written}, -1, {i})", f"e_without({s.written}, {i}, False)")
         yield f"e_zeroed({s.written}, {i}, 0)"
 
 
-@operator("read as if two axes were exchanged", 4.5)
+@operator(
+    "read as if two axes were exchanged",
+    4.5,
+    ast.Call,
+    of=is_float_array,
+    named=True,
+    of_arrays=True,
+)
 def read_otherwise(s: Spot) -> Yields:
     """What a call gives, channels last, taken for channels first: places() has it for names."""
-    if isinstance(s.node, ast.Call) and is_named_array(s) and is_float_array(s.value):
-        axes = [i for i in range(s.value.ndim) if s.value.shape[i] > 1]
-        pairs = itertools.combinations(axes, 2)
-        yield from (f"e_written({s.written}, {i}, {j})" for i, j in pairs)
+    pairs = itertools.combinations(s.axes, 2)
+    yield from (f"e_written({s.written}, {i}, {j})" for i, j in pairs)
 
 
-@operator("another range of the image", 4)
+@operator("another range of the image", 4, ast.Name, of=is_float_array, of_arrays=True)
 def ranges(s: Spot) -> Yields:
-    image = is_float_array(s.value) and s.value.ndim == 4 and s.value.shape[1] == 3
-    if image and isinstance(s.node, ast.Name):
+    if s.value.ndim == 4 and s.value.shape[1] == 3:
         yield f"e_normalized({s.written})"
         yield from (f"(({s.written} + 1) / 2)", f"({s.written} * 2 - 1)")
 
 
-@operator("in half precision", 4)
+@operator("in half precision", 4, ast.Call, ast.BinOp, of=is_float_array, of_arrays=True)
 def half(s: Spot) -> Yields:
     n = s.node
-    if isinstance(n, ast.Call) and is_float_array(s.value) and n.args:
+    if isinstance(n, ast.Call) and n.args:
         inside = s.written[len(s.text.of(n.func)) + 1 :]
         if is_float_array(s.value_of(n.args[0])):
             yield from (f"e_cast({s.text.of(n.func)}, {r}, {inside}" for r in ("e_half", "e_brain"))
-    elif isinstance(n, ast.BinOp) and is_float_array(s.value):
+    elif isinstance(n, ast.BinOp):
         yield from (f"e_half({s.written})", f"e_brain({s.written})")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from types import GeneratorType
 from typing import Any
 
@@ -14,7 +13,8 @@ from minswin.crosscheck.edits.spots import (
     is_array,
     is_float_array,
     is_ints,
-    is_named_array,
+    is_layer,
+    is_number,
     names_before,
     operator,
     parts_of_layer,
@@ -25,54 +25,42 @@ from minswin.layers.base import Layer
 # ── names ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@operator("each by itself", 3)
+@operator("each by itself", 3, ast.Call)
 def each(s: Spot) -> Yields:
     """f(xs, …) -> f([x], …) for every x: what is meant for all of them together."""
     n = s.node
-    if not isinstance(n, ast.Call) or not n.args or is_array(s.value):
+    if is_array(s.value) or not n.args:
         return
-    value = s.value_of(n.args[0])
-    if isinstance(value, (list, GeneratorType)):
+    if isinstance(s.value_of(n.args[0]), (list, GeneratorType)):
         xs, rest = s.text.of(n.args[0]), rest_of(s.text, n)
         yield f"[{s.text.of(n.func)}([each]{rest}) for each in {xs}]"
 
 
-@operator("another name", 3)
+@operator("another name", 3, ast.Name)
 def names(s: Spot) -> Yields:
     """A name of equal role: of the same kind and shape, that the function has at this point."""
-    n = s.node
-    if not isinstance(n, ast.Name):
-        return
-    for other, (at, value) in names_before(s).items():
-        if other != n.id and _alike(value, s.value):
+    for other, value in names_before(s).items():
+        if other != s.node.id and _alike(value, s.value):
             yield other
-            if at == n.lineno:
-                continue
-    yield from _attributes(s)
-
-
-def _attributes(s: Spot) -> Iterator[str]:
     if is_array(s.value) or isinstance(s.value, Layer):
         for name, value in parts_of_layer(s).items():
             if _alike(value, s.value) and value is not s.value:
                 yield f"self.{name}"
 
 
-@operator("an array in the place of a number", 3.5)
+@operator("an array in the place of a number", 3.5, of=is_number)
 def arrays_for_numbers(s: Spot) -> Yields:
     """c * f(x) -> x * f(x)"""
     up, n = s.up, s.node
-    if type(s.value) in (int, float) and isinstance(up, ast.BinOp):
+    if isinstance(up, ast.BinOp):
         whole, other = s.value_of(up), up.right if up.left is n else up.left
         inside = {m.id: s.value_of(m) for m in ast.walk(other) if isinstance(m, ast.Name)}
         yield from (x for x, v in inside.items() if is_float_array(whole) and _alike(v, whole))
 
 
-@operator("a parameter added once more", 4)
+@operator("a parameter added once more", 4, of=is_float_array, named=True, of_arrays=True)
 def added(s: Spot) -> Yields:
     """x -> (x + self.p), for the arrays that the layer itself has and that fit x's last axes."""
-    if not is_float_array(s.value) or not is_named_array(s):
-        return
     for name, value in parts_of_layer(s).items():
         shape = getattr(value, "shape", ()) if is_float_array(value) else ()
         fits = len(shape) <= s.value.ndim and all(
@@ -82,33 +70,28 @@ def added(s: Spot) -> Yields:
             yield f"({s.written} + self.{name})"
 
 
-@operator("normed once more", 4)
+@operator("normed once more", 4, of=is_float_array, named=True)
 def normed(s: Spot) -> Yields:
     """x -> self.norm(x), for the norms that the layer has and that fit x's last axis."""
-    if not is_float_array(s.value) or not is_named_array(s):
-        return
     for name, layer in parts_of_layer(s).items():
         weight = getattr(layer, "weight", None)
         if isinstance(layer, Layer) and getattr(weight, "shape", ()) == s.value.shape[-1:]:
             yield f"self.{name}({s.written})"
 
 
-@operator("another attribute", 2)
+@operator("another attribute", 2, ast.Attribute)
 def attributes(s: Spot) -> Yields:
     n = s.node
-    if not isinstance(n, ast.Attribute) or isinstance(s.value, type):
-        return
-    owner = s.value_of(n.value)
-    for name, value in getattr(owner, "__dict__", {}).items():
+    for name, value in getattr(s.value_of(n.value), "__dict__", {}).items():
         if name != n.attr and _alike(value, s.value):
             yield f"{s.text.of(n.value)}.{name}"
 
 
-@operator("another layer", 3)
+@operator("another layer", 3, ast.Attribute, of=is_layer)
 def layers(s: Spot) -> Yields:
     """self.f(x) -> self.g(x), for layers of other kinds: what gives another shape does not run."""
     n = s.node
-    if isinstance(n, ast.Attribute) and isinstance(s.value, Layer) and isinstance(s.up, ast.Call):
+    if isinstance(s.up, ast.Call):
         for name, value in getattr(s.value_of(n.value), "__dict__", {}).items():
             if isinstance(value, Layer) and type(value) is not type(s.value):
                 yield f"{s.text.of(n.value)}.{name}"
@@ -124,12 +107,10 @@ def _alike(a: Any, b: Any) -> bool:
     return isinstance(a, (int, float)) or (is_ints(a) and is_ints(b) and len(a) == len(b))
 
 
-@operator("an earlier value of the name", 3)
+@operator("an earlier value of the name", 3, ast.Name, of=is_array)
 def earlier(s: Spot) -> Yields:
     """x as it was before it was last assigned: a residual taken from further in front."""
     n = s.node
-    if not isinstance(n, ast.Name) or not is_array(s.value):
-        return
     for statement in ast.walk(s.text.tree):
         if not isinstance(statement, ast.Assign) or (statement.end_lineno or 0) >= n.lineno:
             continue
@@ -155,11 +136,9 @@ SIBLINGS = {
 REDUCTIONS = ("sum", "mean", "max", "min", "first", "last", "median", "length", "std", "var")
 
 
-@operator("another function", 2)
+@operator("another function", 2, ast.Call)
 def siblings(s: Spot) -> Yields:
     n = s.node
-    if not isinstance(n, ast.Call):
-        return
     name = n.func.attr if isinstance(n.func, ast.Attribute) else getattr(n.func, "id", "")
     if name == "clip_gradients" and len(n.args) == 2:
         yield f"e_clamped({s.text.of(n.args[0])}, {s.text.of(n.args[1])})"
@@ -184,12 +163,10 @@ def siblings(s: Spot) -> Yields:
         yield f"e_as_shape({s.text.of(n.func.value)}, {s.written})"
 
 
-@operator("a reduction in the place of an element", 3)
+@operator("a reduction in the place of an element", 3, ast.Subscript, of=is_float_array)
 def reduced(s: Spot) -> Yields:
     """x[:, 0] -> x.mean(axis=1), or that of all but the first or the last."""
     n = s.node
-    if not isinstance(n, ast.Subscript) or not is_float_array(s.value):
-        return
     index = n.slice.elts if isinstance(n.slice, ast.Tuple) else [n.slice]
     axis = len(index) - 1
     if not isinstance(index[-1], ast.Constant) or type(index[-1].value) is not int:

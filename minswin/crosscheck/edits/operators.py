@@ -28,9 +28,7 @@ from minswin.crosscheck.edits.statements import (
 from minswin.crosscheck.edits.texts import Change, Edit, Text
 
 MODULES = (small, names, moves)  # of two equal edits the first is told
-IN_ORDER = [o for m in MODULES for o in OPERATORS if o[2].__module__ == m.__name__]
-ARRAYS = (moves.orders, moves.interleaved, moves.places, moves.ranges, moves.half, names.added,
-          moves.far_apart, moves.read_otherwise)  # fmt: skip
+IN_ORDER = [o for m in MODULES for o in OPERATORS if o.make.__module__ == m.__name__]
 
 
 def edits_of(
@@ -62,11 +60,10 @@ def edits_of(
         if nested and n not in inner:
             continue
         spot = Spot(text, n, seen[key], seen)
-        for words, rank, make in IN_ORDER:
-            if rank > most or (make in ARRAYS and not of_arrays):
-                continue
-            for new in make(spot):
-                enter(new if isinstance(new, list) else [(*text.span(n), new)], words, rank)
+        for o in IN_ORDER:
+            if o.rank <= most and (of_arrays or not o.of_arrays) and o.fits(spot):
+                for new in o.make(spot):
+                    enter(new if isinstance(new, list) else [(*text.span(n), new)], o.words, o.rank)
     for make_all in (statements, terms, throughout, mirrored, of_defaults, handed_on):
         for changes, words, rank in make_all(text):
             enter(changes, words, rank)

@@ -17,6 +17,7 @@ from minswin.crosscheck.edits.spots import (
     is_array,
     is_float_array,
     is_ints,
+    is_number,
     operator,
     rest_of,
 )
@@ -25,11 +26,9 @@ from minswin.crosscheck.edits.texts import Change
 # ── numbers ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@operator("another constant", 2)
+@operator("another constant", 2, ast.Constant, ast.Name, of=is_number)
 def constants(s: Spot) -> Yields:
     v, n = s.value, s.node
-    if type(v) not in (int, float) or not isinstance(n, (ast.Constant, ast.Name)):
-        return
     if isinstance(n, ast.Name) and n.id not in s.text.function.__globals__:
         return
     new: list[Any]
@@ -41,24 +40,23 @@ def constants(s: Spot) -> Yields:
     yield from (repr(w) for w in dict.fromkeys(new) if w != v)
 
 
-@operator("another axis of a shape", 2.5)
+@operator("another axis of a shape", 2.5, ast.Subscript, of=is_number)
 def axes_of_shapes(s: Spot) -> Yields:
     """x.shape[i] -> x.shape[j], j counted from the end where i is."""
     n = s.node
-    if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Attribute) and type(s.value) is int:
+    if isinstance(n.value, ast.Attribute):
         shape, own = s.value_of(n.value), s.value_of(n.slice)
         if n.value.attr == "shape" and is_ints(shape) and type(own) is int:
             every = range(-len(shape), 0) if own < 0 else range(len(shape))
             yield from ([(*s.text.span(n.slice), str(i))] for i in every if shape[i] != s.value)
 
 
-@operator("padded at the bottom and the right", 3)
+@operator("padded at the bottom and the right", 3, ast.Call, of=is_float_array)
 def one_sided(s: Spot) -> Yields:
     """f(x, padding=(p, q)), of which none, or p - 1, is in front of x: SAME of TensorFlow."""
     n = s.node
-    given = {k.arg: s.value_of(k.value) for k in getattr(n, "keywords", [])}
-    sides: Any = given.get("padding")
-    if isinstance(n, ast.Call) and n.args and is_float_array(s.value) and is_ints(sides):
+    sides: Any = {k.arg: s.value_of(k.value) for k in n.keywords}.get("padding")
+    if n.args and is_ints(sides):
         f, inside = s.text.of(n.func), s.written[len(s.text.of(n.func)) + 1 :]
         least = sorted({0, max(min(sides) - 1, 0)})
         yield from (f"e_padded({f}, {before}, {inside}" for before in least if max(sides) > 0)
@@ -76,8 +74,7 @@ def by_one(s: Spot) -> Yields:
 @operator("doubled, halved, negated or not there", 3.5)
 def scaled(s: Spot) -> Yields:
     v, n = s.value, s.node
-    number = type(v) in (int, float) and isinstance(n, (ast.Name, ast.Subscript, ast.Attribute))
-    if number or (isinstance(n, ast.BinOp) and type(v) in (int, float)):
+    if is_number(v) and isinstance(n, (ast.Name, ast.Subscript, ast.Attribute, ast.BinOp)):
         yield from (f"({s.whole} * 2)", f"(-{s.whole})", "0", "1")
         if type(v) is int:
             yield f"({s.whole} // 2)"
@@ -105,10 +102,10 @@ def dropped(s: Spot) -> Yields:
         yield s.text.of(n.value)
 
 
-@operator("its numbers left out", 3.5)
+@operator("its numbers left out", 3.5, ast.BinOp, of=is_array)
 def bare(s: Spot) -> Yields:
     """(x + a) * b + (y + c) -> x + y: in an array, whatever is one number alone."""
-    if isinstance(s.node, ast.BinOp) and is_array(s.value) and not isinstance(s.up, ast.BinOp):
+    if not isinstance(s.up, ast.BinOp):
         sums = [n for n in ast.walk(s.node) if isinstance(n, ast.BinOp)]
         if sum(is_array(s.value_of(n.left)) != is_array(s.value_of(n.right)) for n in sums) > 1:
             yield _bare(s, s.node)
@@ -123,18 +120,15 @@ def _bare(s: Spot, n: ast.expr) -> str:
     return f"({_bare(s, n.left)} {SIGNS[type(n.op)]} {_bare(s, n.right)})"
 
 
-@operator("a matrix product left out", 2.5)
+@operator("a matrix product left out", 2.5, ast.BinOp)
 def products(s: Spot) -> Yields:
-    n = s.node
-    if isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult):
-        yield from (f"({s.text.of(n.left)})", f"({s.text.of(n.right)})")
+    if isinstance(s.node.op, ast.MatMult):
+        yield from (f"({s.text.of(s.node.left)})", f"({s.text.of(s.node.right)})")
 
 
-@operator("an argument left out", 2.5)
+@operator("an argument left out", 2.5, ast.Call)
 def arguments(s: Spot) -> Yields:
     n = s.node
-    if not isinstance(n, ast.Call):
-        return
     for argument in n.args[1:]:
         if is_array(s.value_of(argument)):
             yield [(*s.text.span(argument), "None")]
@@ -151,8 +145,6 @@ def operations(s: Spot) -> Yields:
     if isinstance(n, ast.BinOp):
         new = {"+": "-", "-": "+", "*": "/", "/": "*", "//": "%", "%": "//", "**": "*"}
         yield from _with_sign(s, n.left, n.right, new)
-    if isinstance(n, ast.UnaryOp) and isinstance(n.op, ast.USub):
-        return
     if isinstance(n, ast.Compare) and len(n.ops) == 1:
         new = {"==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">"}
         yield from _with_sign(s, n.left, n.comparators[0], new)
@@ -167,11 +159,11 @@ def _with_sign(s: Spot, left: Any, right: Any, new: dict[str, str]) -> Iterator[
             return
 
 
-@operator("a product for a sum", 2.5)
+@operator("a product for a sum", 2.5, ast.BinOp)
 def sums_and_products(s: Spot) -> Yields:
     """x + y -> x * y of two arrays, and the other way."""
     n = s.node
-    if isinstance(n, ast.BinOp) and all(is_array(s.value_of(x)) for x in (n.left, n.right)):
+    if all(is_array(s.value_of(x)) for x in (n.left, n.right)):
         yield from _with_sign(s, n.left, n.right, {"+": "*", "*": "+"})
 
 
@@ -207,10 +199,10 @@ def repeated(s: Spot) -> Yields:
             yield [(*s.text.span(x), s.text.of(y))]
 
 
-@operator("two calls in the other order", 2)
+@operator("two calls in the other order", 2, ast.Call)
 def nesting(s: Spot) -> Yields:
     n = s.node
-    if not isinstance(n, ast.Call) or len(n.args) != 1 or not isinstance(n.args[0], ast.Call):
+    if len(n.args) != 1 or not isinstance(n.args[0], ast.Call):
         return
     m = n.args[0]
     if m.args:
@@ -235,31 +227,29 @@ def twice(s: Spot) -> Yields:
         yield f"({s.whole} {SIGNS[type(n.op)]} ({s.text.of(n.right)}))"
 
 
-@operator("a residual counted twice", 3)
+@operator("a residual counted twice", 3, ast.BinOp, of=is_float_array)
 def doubled(s: Spot) -> Yields:
     """x + f(x) -> x + x + f(x), or f(x) + f(x)."""
     n = s.node
-    is_sum = isinstance(n, ast.BinOp) and isinstance(n.op, ast.Add)
-    if is_sum and isinstance(n.left, ast.Name) and is_float_array(s.value):
+    if isinstance(n.op, ast.Add) and isinstance(n.left, ast.Name):
         start, _ = s.text.span(n)
         yield [(start, start, f"{n.left.id} + ")]
         yield [(start, s.text.span(n.right)[0], "2 * ")]
 
 
-@operator("0 where it is masked", 3)
+@operator("0 where it is masked", 3, ast.BinOp, of=is_float_array)
 def unmasked(s: Spot) -> Yields:
     """Scores that a mask of zeros and ones multiplies, where one of −100 should be added."""
-    if isinstance(s.node, ast.BinOp) and is_float_array(s.value):
-        x = np.asarray(getattr(s.value, "data", s.value))
-        if x.min(initial=0) <= MASKED < x.max(initial=MASKED):
-            yield f"e_unmasked({s.written})"
+    x = np.asarray(getattr(s.value, "data", s.value))
+    if x.min(initial=0) <= MASKED < x.max(initial=MASKED):
+        yield f"e_unmasked({s.written})"
 
 
-@operator("masked behind the softmax", 3)
+@operator("masked behind the softmax", 3, ast.Call, of=is_float_array)
 def masked_late(s: Spot) -> Yields:
     """softmax(x + mask) -> softmax(x) + mask, or softmax(x), 0 where it is masked."""
     n = s.node
-    if isinstance(n, ast.Call) and len(n.args) == 1 and is_float_array(s.value):
+    if len(n.args) == 1:
         x = np.asarray(getattr(s.value_of(n.args[0]), "data", None))
         if x.dtype.kind == "f" and x.shape == s.value.shape and x.min(initial=0) <= MASKED:
             f, inside = s.text.of(n.func), s.text.of(n.args[0])
@@ -271,11 +261,9 @@ def masked_late(s: Spot) -> Yields:
 LIMITS = (1, 5, 10, 50, 100)
 
 
-@operator("cut off", 3.5)
+@operator("cut off", 3.5, ast.BinOp, ast.Call, of=is_float_array)
 def clipped(s: Spot) -> Yields:
     """x -> clip(x, ±c), where that changes anything."""
-    if not isinstance(s.node, (ast.BinOp, ast.Call)) or not is_float_array(s.value):
-        return
     x = np.asarray(getattr(s.value, "data", s.value))
     largest = float(np.max(np.abs(x), initial=0))
     yield from (f"e_clipped({s.written}, -{c}, {c})" for c in LIMITS if c < largest)
@@ -285,31 +273,29 @@ def clipped(s: Spot) -> Yields:
         yield f"e_clipped({s.written}, 0, 1)"
 
 
-@operator("an activation once more", 4)
+@operator("an activation once more", 4, ast.Call, of=is_float_array)
 def activated(s: Spot) -> Yields:
-    if isinstance(s.node, ast.Call) and is_float_array(s.value) and s.in_a_layer:
+    if s.in_a_layer:
         yield from (f"e_unary({s.written}, {f!r})" for f in ("gelu", "tanh", "sigmoid"))
 
 
-@operator("a softmax behind it", 4)
+@operator("a softmax behind it", 4, ast.Call, of=is_float_array)
 def made_probabilities(s: Spot) -> Yields:
     """f(x) -> softmax(f(x)), or its logarithm, of one vector for each image: of logits."""
-    vector = is_float_array(s.value) and s.value.ndim == 2 and s.in_a_layer
-    if isinstance(s.node, ast.Call) and vector:
+    if s.value.ndim == 2 and s.in_a_layer:
         yield from (f"e_softmax({s.written}, -1{how})" for how in ("", ", 'log'"))
 
 
-@operator("a residual once more", 3.5)
+@operator("a residual once more", 3.5, ast.Call, of=is_float_array)
 def added_to_itself(s: Spot) -> Yields:
     """f(x) -> x + f(x), where both have one shape."""
-    n = s.node
-    if isinstance(n, ast.Call) and n.args and is_float_array(s.value):
-        x = s.value_of(n.args[0])
+    for argument in s.node.args[:1]:
+        x = s.value_of(argument)
         if is_float_array(x) and x.shape == s.value.shape:
-            yield f"({s.text.whole(n.args[0])} + {s.written})"
+            yield f"({s.text.whole(argument)} + {s.written})"
 
 
-@operator("one more, or less", 4)
+@operator("one more, or less", 4, ast.BinOp, ast.Call, of=is_float_array)
 def one_more(s: Spot) -> Yields:
-    if isinstance(s.node, (ast.BinOp, ast.Call)) and is_float_array(s.value) and not s.in_a_layer:
+    if not s.in_a_layer:
         yield from (f"({s.written} + 1)", f"({s.written} - 1)")

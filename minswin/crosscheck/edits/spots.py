@@ -22,7 +22,7 @@ Place = tuple[Any, ...]
 SEEN: dict[Place, Any] = {}  # place in a text -> the first value that stood there
 
 
-@helper
+@helper("")
 def e_see(place: Place, value: Any) -> Any:
     SEEN.setdefault(place, value)
     return value
@@ -113,22 +113,51 @@ class Spot(NamedTuple):
     def value_of(self, node: Any) -> Any:
         return self.seen.get(place(self.text, node))
 
+    @property
+    def axes(self) -> list[int]:
+        """Those of the array that stood there, that are longer than 1."""
+        return [i for i, n in enumerate(self.value.shape) if n > 1]
+
 
 SIGNS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
     ast.Pow: "**", ast.MatMult: "@",
 }  # fmt: skip
 Yields = Iterator[str | list[Change]]
-Operator = Callable[[Spot], Yields]
-OPERATORS: list[tuple[str, float, Operator]] = []
 
 
-def operator(words: str, rank: float) -> Callable[[Operator], Operator]:
-    """Decorator: enter an operator. rank: the simplest explanation is told first."""
+class Operator(NamedTuple):
+    """What may be written at a spot, for one of `nodes` whose value is `of` a kind."""
 
-    def enter(f: Operator) -> Operator:
-        OPERATORS.append((words, rank, f))
-        return f
+    words: str
+    rank: float  # the simplest explanation is told first
+    make: Callable[[Spot], Yields]
+    nodes: Any
+    of: Callable[[Any], bool]
+    named: bool  # of arrays that are handed on
+    of_arrays: bool  # it changes what an array holds: left out while a model is built
+
+    def fits(self, s: Spot) -> bool:
+        plain = isinstance(s.node, self.nodes) and self.of(s.value)
+        return plain and (not self.named or is_named_array(s))
+
+
+OPERATORS: list[Operator] = []
+
+
+def operator(
+    words: str,
+    rank: float,
+    *nodes: type[ast.expr],
+    of: Callable[[Any], bool] = lambda v: True,
+    named: bool = False,
+    of_arrays: bool = False,
+) -> Callable[[Callable[[Spot], Yields]], Callable[[Spot], Yields]]:
+    """Decorator: enter an operator; see Operator."""
+
+    def enter(make: Callable[[Spot], Yields]) -> Callable[[Spot], Yields]:
+        OPERATORS.append(Operator(words, rank, make, nodes or ast.expr, of, named, of_arrays))
+        return make
 
     return enter
 
@@ -139,6 +168,14 @@ def is_array(v: Any) -> bool:
 
 def is_float_array(v: Any) -> bool:
     return is_array(v) and v.dtype.kind == "f"
+
+
+def is_layer(v: Any) -> bool:
+    return isinstance(v, Layer)
+
+
+def is_number(v: Any) -> bool:
+    return type(v) in (int, float)
 
 
 def is_ints(v: Any) -> bool:
@@ -157,21 +194,21 @@ def is_named_array(s: Spot) -> bool:
     return isinstance(s.node, (ast.Name, ast.Attribute)) and not isinstance(up, ast.Subscript)
 
 
-def names_before(s: Spot) -> dict[str, tuple[int, Any]]:
+def names_before(s: Spot) -> dict[str, Any]:
     """Names that were read or are arguments, with a value of theirs."""
     key = id(s.text)
-    found: dict[str, tuple[int, Any]] = {}
+    found: dict[str, Any] = {}
     for (text, line, column, end, last), value in s.seen.items():
         if text == key and line == end and line <= s.node.lineno + 20:
             written = s.text._rows[line - 1].encode()[column:last].decode()
             if written.isidentifier() and written not in s.text.function.__globals__:
-                found.setdefault(written, (line, value))
+                found.setdefault(written, value)
     return found
 
 
 def parts_of_layer(s: Spot) -> dict[str, Any]:
     """What the layer whose text it is has, by name; nothing in other texts."""
-    owner = next((v for n, (_, v) in names_before(s).items() if n == "self"), None)
+    owner = names_before(s).get("self")
     return vars(owner) if isinstance(owner, Layer) else {}
 
 
