@@ -48,13 +48,20 @@ def package(name: str) -> Any:
             ASIDE.update({n: sys.modules.pop(n) for n in mine})
 
 
-def microsoft(settings: Settings, version: int) -> Any:
+def text_of(name: str) -> Any:
+    """A module whose text is to be changed; skips where microsoft's is asked for and absent."""
+    if not name.startswith("microsoft_swin"):
+        return importlib.import_module(name)
     load_timm()
     layers = types.ModuleType("timm.models.layers")  # where timm's layers once were
     vars(layers).update(vars(need("timm.layers")))
     sys.modules["timm.models.layers"] = layers
+    return package(name)
+
+
+def microsoft(settings: Settings, version: int) -> Any:
     suffix, name = (("", "SwinTransformer"), ("_v2", "SwinTransformerV2"))[version - 1]
-    make = getattr(package(f"microsoft_swin.swin_transformer{suffix}"), name)
+    make = getattr(text_of(f"microsoft_swin.swin_transformer{suffix}"), name)
     return make(**settings, drop_path_rate=0.0)
 
 

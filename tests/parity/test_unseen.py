@@ -1,6 +1,6 @@
 """Mistakes that were written down before the search existed: found, named, and none named wrongly.
 
-python -m tests.parity.test_unseen first TABLE.md        or later, third, … eighth
+python -m tests.parity.test_unseen first TABLE.md        or later, third, … ninth
 python -m tests.parity.test_unseen third TABLE.md alone  the same from image and logits alone
 """
 
@@ -27,6 +27,7 @@ from .unseen_eighth import EIGHTH
 from .unseen_fifth import FIFTH
 from .unseen_later import LATER
 from .unseen_mistakes import MISTAKES
+from .unseen_ninth import NINTH
 from .unseen_real import REAL
 from .unseen_seventh import SEVENTH
 from .unseen_sixth import SIXTH
@@ -99,7 +100,7 @@ def test_a_right_loop_is_right(optimizer: str, settings: dict[str, Any]) -> None
     assert found.passed, found.first
 
 
-EVERY = MISTAKES + LATER + THIRD + REAL + FIFTH + SIXTH + SEVENTH + EIGHTH
+EVERY = MISTAKES + LATER + THIRD + REAL + FIFTH + SIXTH + SEVENTH + EIGHTH + NINTH
 
 
 @pytest.mark.parametrize("mistake", EVERY, ids=lambda m: f"{m.family}: {m.name}")
@@ -114,7 +115,7 @@ def main() -> None:
     rows = ["| family | mistake | met in | first wrong tensor | named | in CPU s | added later |",
             "|---|---|---|---|---|---|---|"]  # fmt: skip
     lists = {"first": MISTAKES, "later": LATER, "third": THIRD, "real": REAL, "fifth": FIFTH,
-             "sixth": SIXTH, "seventh": SEVENTH, "eighth": EIGHTH}  # fmt: skip
+             "sixth": SIXTH, "seventh": SEVENTH, "eighth": EIGHTH, "ninth": NINTH}  # fmt: skip
     for mistake in lists[sys.argv[1]]:
         o = outcome(mistake, alone="alone" in sys.argv)
         rows.append(

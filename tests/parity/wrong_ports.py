@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import textwrap
@@ -28,6 +27,7 @@ MODELS = {
     "V2 padded": ("swinv2_cifar", TINY["V1 padded"][1]),
     "V1 of transformers": ("swin_tiny", SQUARE),
     "V2 of transformers": ("swinv2_cifar", SQUARE),
+    "V1 of microsoft": ("swin_tiny", SQUARE),
     "DeiT": ("deit_tiny_distilled", VIT),
     "Twins": ("twins_svt_small", {
         "img_size": (24, 36), "patch_size": 2, "embed_dim": 20, "depths": (2, 2),
@@ -77,7 +77,7 @@ def changed(changes: tuple[Change, ...]) -> Iterator[None]:
 @contextmanager
 def _one_changed(where: str, changes: list[Change]) -> Iterator[None]:
     module_name, _, path = where.partition(":")
-    module = importlib.import_module(module_name)
+    module = published.text_of(module_name)
     function: Any = module
     for part in path.split("."):
         function = getattr(function, part)
@@ -106,13 +106,14 @@ def ours(family: str, dtype: Any = np.float32) -> Any:
 
 
 def theirs(family: str) -> Any:
-    """timm's model, or transformers' where its name says so and CvT, with our weights."""
+    """timm's model, or that of whom its name says, with our weights; CvT is transformers'."""
     load_timm()
 
     _, own = MODELS[family]
-    if "transformers" in family:
+    if " of " in family:
+        version, _, whose = family.partition(" of ")
         model = ours(family)
-        return published.build("transformers", int(family[1]), own, model.state_dict(), model)
+        return published.build(whose, int(version[1]), own, model.state_dict(), model)
     if family in OTHERS:
         module = OTHERS[family]().build({**own, **BUILT.get(family, {})})
         whose = "transformers" if family == "CvT" else "timm"
@@ -216,6 +217,8 @@ def trained(mistake: Mistake | None, optimizer: str, **settings: Any) -> dict[st
                     tables = "tables of positions decay" in wrong and p.ndim > 1
                     own_decay = max(decay.values()) if tables else decay[n]
                     own_decay = 0 if wrong == "nothing decays" else own_decay
+                    if "gains and biases decay" in wrong:
+                        own_decay = 0 if decay[n] else max(decay.values())
                     anew = "for every parameter anew" in wrong
                     counted = (t - 1) * len(parameters) + i + 1 if anew else t
                     _adamw(p, *state[n], lr, own_decay, counted, wrong)
@@ -271,6 +274,10 @@ def _clip(parameters: list[Any], longest: float | None, wrong: str) -> None:
         length = torch.stack([p.grad.norm() for p in parameters]).norm()
         for p in parameters:
             p.grad *= longest / length
+    elif "squared squares" in wrong:
+        length = sum(p.grad.square().sum() ** 2 for p in parameters) ** 0.5
+        for p in parameters:
+            p.grad *= min(longest / length, 1.0)
     elif "squared length" in wrong:
         squares = sum(p.grad.square().sum() for p in parameters)
         for p in parameters:
@@ -311,12 +318,17 @@ def _average(mean: Any, parameters: Any, decay: float, t: int, wrong: str) -> No
         for i in range(1, t + 1):
             d = min(last, (1 + i) / (10 + i))
             last = 1 - d
+    d = 1 if "stays where it began" in wrong else d
     share = d - 1 if "pushed away" in wrong else d if "keeps 1 − d" in wrong else 1 - d
     for n, p in parameters.items():
         mean[n] += share * (p - mean[n])
 
 
 def _sgd(p: Any, momentum: Any, lr: float, wrong: str) -> None:
+    if "keeps the rates" in wrong:
+        momentum.mul_(0.9).add_(lr * p.grad)
+        p -= momentum
+        return
     momentum.mul_(0.9).add_(0.1 * p.grad if "is a mean" in wrong else p.grad)
     p -= lr * (p.grad + 0.9 * momentum if "Nesterov" in wrong else momentum)
 
