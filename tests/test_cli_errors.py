@@ -124,7 +124,6 @@ def test_ctrl_c_outside_of_training_ends_quietly(monkeypatch, capsys):
         "compare truth theirs --names x --html ./x",
         "compare truth theirs --json a --html a",
         "conform --module x --markdown x",
-        "conform --module own --markdown a --junit a",
         "explain x -o x",
         "explain --weights x -o x",
         "export x.npz x.npz",

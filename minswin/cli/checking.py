@@ -86,7 +86,6 @@ def _conform(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         form=options.form,
         markdown=options.markdown,
-        junit=options.junit,
         show=show,
         tell=options.waiting.now,
     )
@@ -182,7 +181,6 @@ def _add_conform(commands: Any) -> None:
     forms, does = ("npy", "npz", "safetensors", "raw"), "of the files to write; default: npy"
     parser.add_argument("--form", choices=forms, default="npy", help=does)
     parser.add_argument("--markdown", metavar="FILE", help="write the report as Markdown too")
-    parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML too")
     add_quiet(parser)
 
 

@@ -1,16 +1,17 @@
 """`minswin conform`: put every probe to an adapter, or to files of answers, and judge the answers:
 which output is wrong, by how much, and where.
 
-As tests: `MINSWIN_ADAPTER=mypkg.adapter pytest --pyargs minswin.crosscheck.conform`.
+As tests: `MINSWIN_ADAPTER=mypkg.adapter pytest --pyargs minswin.crosscheck.conform`, with
+`--junitxml FILE` for a server; MINSWIN_ANSWERS=FOLDER in its place judges files.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ Tell = Callable[[str], None]
 Dtype = np.dtype[Any]
 SAYING_NO = re.compile(r"\b(raise|assert)\b")
 SWAPPED = "right with the bytes of each number in the other order: write little-endian"
-VARIABLE = "MINSWIN_ADAPTER"  # of the environment: the adapter that pytest is to test
+VARIABLES = "MINSWIN_ADAPTER", "MINSWIN_ANSWERS"  # of the environment: what pytest is to test
 
 
 # ── an adapter ────────────────────────────────────────────────────────────────────────────────────
@@ -43,8 +44,7 @@ VARIABLE = "MINSWIN_ADAPTER"  # of the environment: the adapter that pytest is t
 
 def conform(adapter: Adapter, only: Sequence[str] = ()) -> Iterator[Verdict]:
     """What becomes of every probe and law, one after the other."""
-    for question in questions(only):
-        yield examine(adapter, question)
+    return (examine(adapter, question) for question in questions(only))
 
 
 def questions(only: Sequence[str] = ()) -> tuple[Probe | Law, ...]:
@@ -58,13 +58,11 @@ def examine(adapter: Adapter, question: Probe | Law) -> Verdict:
     It is refused where a line of Python said no on purpose, and another probe passes. A reshape
     that fails is no refusal: nobody meant it.
     """
-    start = time.perf_counter()
     verdict, said_no = _answered(adapter, question)
-    if said_no:
-        others = (p for p in pack() if p.function in question.needs and p is not question)
-        if any(_answered(adapter, p)[0].status == PASSED for p in others):
-            verdict = verdict._replace(status=REFUSED)
-    return verdict._replace(seconds=time.perf_counter() - start)
+    others = (p for p in pack() if p.function in question.needs and p is not question)
+    if said_no and any(_answered(adapter, p)[0].status == PASSED for p in others):
+        return verdict._replace(status=REFUSED)
+    return verdict
 
 
 def _answered(adapter: Adapter, question: Probe | Law) -> tuple[Verdict, bool]:
@@ -76,18 +74,18 @@ def _answered(adapter: Adapter, question: Probe | Law) -> tuple[Verdict, bool]:
             probes_laws.try_out(question, adapter)
             return _verdict(question, PASSED), False
         answers = ask(adapter.functions[question.function], question, adapter.dtype)
-    except NotImplementedError as error:
-        return _verdict(question, NOT_COVERED, f"the adapter raised {_told(error)}"), False
     except LEAVING:
         raise
     except BaseException as error:
+        said = _line(error)
+        told = ": ".join(filter(None, (type(error).__name__, said)))
+        if isinstance(error, NotImplementedError):
+            return _verdict(question, NOT_COVERED, f"the adapter raised {told}"), False
         last = traceback.extract_tb(error.__traceback__)[-1]  # the line that raised
-        claimed = isinstance(question, Law) and isinstance(error, AssertionError)
-        if claimed and last.filename == probes_laws.__file__:
-            return _verdict(question, DIFFERS, _line(error) or "it does not hold"), False
-        raised = f"raised {_told(error)}"
+        if isinstance(error, AssertionError) and last.filename == probes_laws.__file__:
+            return _verdict(question, DIFFERS, said or "it does not hold"), False
         said_no = isinstance(error, Exception) and SAYING_NO.search(last.line or "") is not None
-        return _verdict(question, DIFFERS, raised, np.inf), said_no
+        return _verdict(question, DIFFERS, f"raised {told}", np.inf), said_no
     return judge(question, answers, adapter.dtype), False
 
 
@@ -95,10 +93,6 @@ def _verdict(
     question: Probe | Law, status: str, message: str = "", error: float = 0.0, allowed: float = 0.0
 ) -> Verdict:
     return Verdict(question.name, status, message, question.aim, question.threads, error, allowed)
-
-
-def _told(error: BaseException) -> str:
-    return ": ".join(filter(None, (type(error).__name__, _line(error))))
 
 
 def _line(error: BaseException) -> str:
@@ -114,12 +108,12 @@ def _line(error: BaseException) -> str:
 
 
 class _Finding(NamedTuple):
-    """One wrong output; `weight` tells which is the worst."""
+    """One output; `weight` tells which is the worst. Without a text it is right."""
 
-    weight: float
     text: str
-    error: float
-    allowed: float
+    weight: float = np.inf
+    error: float = np.inf
+    allowed: float = 0.0
 
 
 def judge(
@@ -138,7 +132,7 @@ def judge(
     found = [
         _check(probe, name, answers[name], truth, dtype, remedy)
         if name in answers
-        else _Finding(np.inf, f"{name} is missing; what came: {came}", np.inf, 0.0)
+        else _Finding(f"{name} is missing; what came: {came}")
         for name, truth in probe.expected.items()
     ]
     wrong = [f for f in found if f.text]
@@ -148,61 +142,51 @@ def judge(
     return _verdict(probe, status, worst.text + others, worst.error, worst.allowed)
 
 
-def _allowed(probe: Probe, truth: np.ndarray, dtype: Dtype) -> float:
-    """The largest error that rounding explains: ε · terms · condition · the largest number."""
-    if probe.length == 0:
-        return 0.0
-    scale = float(abs(truth).max()) if truth.size else 0.0
-    return float(np.finfo(dtype).eps) * probe.length * probe.condition * max(scale, 2.0**-20)
-
-
 def _check(
     probe: Probe, name: str, given: Any, truth: np.ndarray, dtype: Dtype | None, remedy: str
 ) -> _Finding:
     try:
         answer = array_of(given)
     except (TypeError, ValueError) as error:
-        return _Finding(np.inf, f"{name}: {error}", np.inf, 0.0)
-    moved = probe.length == 0
+        return _Finding(f"{name}: {error}")
     if probe.function == "attention_mask":  # anything from −100 down masks
         answer = np.where(answer <= MASK, MASK, answer).astype(np.float64)
     kind = dtype or (answer.dtype if answer.dtype.kind == "f" else np.dtype("float64"))
-    limit = _allowed(probe, truth, kind)
-    problem = _misfit(answer, truth, moved, dtype, remedy)
-    if problem:
+    limit = probe.allowed(truth, kind)
+    if problem := _misfit(probe, answer, truth, dtype, remedy):
         text = SWAPPED if _right_if_swapped(answer, truth, limit) else problem
-        return _Finding(np.inf, f"{name}: {text}", np.inf, limit)
+        return _Finding(f"{name}: {text}", allowed=limit)
     off = abs(answer.astype(np.float64) - truth)
     largest = float(off.max(initial=0.0))
-    weight = largest / limit if limit else 1e300 * (largest > 0)
     text = _where(name, answer, truth, off, limit) if largest > limit else ""
-    return _Finding(weight, text, largest, limit)
+    weight = largest / limit if limit else 1e300 * (largest > 0)
+    return _Finding(text, weight, largest, limit)
 
 
 def _misfit(
-    answer: np.ndarray, truth: np.ndarray, moved: bool, dtype: Dtype | None, remedy: str
+    probe: Probe, answer: np.ndarray, truth: np.ndarray, dtype: Dtype | None, remedy: str
 ) -> str:
     """What makes a comparison impossible; "" if nothing does."""
+    floating, least = answer.dtype.kind == "f", dtype or np.dtype("float32")
     if answer.shape != truth.shape:
         return f"the shape is {answer.shape}, expected {truth.shape}"
-    if answer.dtype.kind != "f" and not moved:
+    if not floating and probe.length:
         return f"{answer.dtype}, expected floating-point numbers"
-    least = dtype or np.dtype("float32")
-    if answer.dtype.kind == "f" and answer.dtype.itemsize < least.itemsize:
+    if floating and answer.dtype.itemsize < least.itemsize:
         return f"{answer.dtype}, expected {least}; {remedy}"
     if (bad := np.isnan(answer)).any():
-        return f"{int(bad.sum())} of {bad.size} are NaN, the first at {_first(bad)}"
+        return f"{int(bad.sum())} of {bad.size} are NaN, the first at {_largest(bad)}"
     return ""
 
 
-def _first(bad: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+def _largest(x: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(x.argmax()), x.shape))
 
 
 def _where(
     name: str, answer: np.ndarray, truth: np.ndarray, error: np.ndarray, limit: float
 ) -> str:
-    place = _first(error)
+    place = _largest(error)
     text = (
         f"{name}{list(place) or ''} is {answer[place]:.6g}, expected {truth[place]:.6g} "
         f"(off by {error[place]:.2g}, allowed {limit:.2g}; "
@@ -223,21 +207,23 @@ def _right_if_swapped(answer: np.ndarray, truth: np.ndarray, limit: float) -> bo
         return bool(np.all(abs(swapped.astype(np.float64) - truth) <= limit))
 
 
-# ── files ─────────────────────────────────────────────────────────────────────────────────────────
-
-
 def conform_files(
     folder: Path | str, only: Sequence[str] = (), dtype: str | None = None
 ) -> tuple[list[Verdict], list[str]]:
     """Judge the answers in a folder; gives the verdicts and notes on files that match nothing."""
-    kind = None if dtype is None else np.dtype(dtype)
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"conform: there is no folder {folder}; give --files the folder of your answers"
         )
-    verdicts = [_in_files(probe, read_answers(folder, probe), kind) for probe in selected(only)]
-    notes = unmatched(folder)
+    remedy = "--dtype says what they were computed in" if dtype else "write float32 or float64"
+    verdicts, notes = [], unmatched(folder)
+    for probe in selected(only):
+        if answers := read_answers(folder, probe):
+            verdicts.append(judge(probe, answers, np.dtype(dtype) if dtype else None, remedy))
+        else:
+            none = f"no file {probe.name}/{next(iter(probe.expected))}"
+            verdicts.append(_verdict(probe, NOT_COVERED, none))
     if all(v.status == NOT_COVERED for v in verdicts):
         raise ValueError(
             f"conform: nothing in {folder} is an answer; expected files such as {folder}/"
@@ -247,14 +233,7 @@ def conform_files(
     return verdicts, notes
 
 
-def _in_files(probe: Probe, answers: Mapping[str, Any], dtype: np.dtype[Any] | None) -> Verdict:
-    if not answers:
-        return _verdict(probe, NOT_COVERED, f"no file {probe.name}/{next(iter(probe.expected))}")
-    remedy = "--dtype says what they were computed in" if dtype else "write float32 or float64"
-    return judge(probe, answers, dtype, remedy)
-
-
-# ── the command ───────────────────────────────────────────────────────────────────────────────────
+# ── the command, and pytest ───────────────────────────────────────────────────────────────────────
 
 
 def run_conform(
@@ -268,7 +247,6 @@ def run_conform(
     dtype: str | None = None,
     form: str = "npy",
     markdown: str | None = None,
-    junit: str | None = None,
     show: Tell = print,
     tell: Tell = lambda line: None,
 ) -> int:
@@ -276,20 +254,17 @@ def run_conform(
 
     show: prints the report   tell: is given what is being done
     """
-    if functions:
-        show(protocol())
-        return 0
-    if names:
-        show("\n".join(f"{question.name:44}  {question.aim}" for question in questions(only)))
+    if functions or names:
+        listed = (f"{question.name:44}  {question.aim}" for question in questions(only))
+        show(protocol() if functions else "\n".join(listed))
         return 0
     if write:
         count, size = write_pack(write, form=form, only=only)
         show(f"{write}: {count} probes, {size / 1024:,.0f} KB; write your answers, and judge them:")
         show("    minswin conform --files ANSWERS")
         return 0
-    for file, other in ((markdown, junit), (junit, markdown)):
-        if file:
-            require_replaceable(file, who="conform", besides=(module, other))
+    if markdown:
+        require_replaceable(markdown, who="conform", besides=(module,))
     if module:
         adapter = load_adapter(module, dtype)
         title = f"{module}, {adapter.dtype}"
@@ -303,39 +278,36 @@ def run_conform(
     show(report.terminal(title, verdicts, notes))
     if markdown:
         write_text(markdown, report.markdown(title, verdicts, notes), who="conform")
-    if junit:
-        write_text(junit, report.junit_xml(title, verdicts), who="conform")
     return int(any(v.status == DIFFERS for v in verdicts))
 
 
-# ── pytest ────────────────────────────────────────────────────────────────────────────────────────
-
-
 def pytest_generate_tests(metafunc: Any) -> None:
-    """One test for every probe and law, for the adapter that MINSWIN_ADAPTER names."""
-    if "minswin_question" in metafunc.fixturenames:
-        adapter, every = _chosen_adapter(), questions()
-        cases = [(adapter, question) for question in every]
-        metafunc.parametrize("minswin_question", cases, ids=[q.name for q in every])
-
-
-def _chosen_adapter() -> Adapter:
+    """One test for every probe and law, for the adapter or the answers that a variable names."""
     import pytest
 
-    if not (name := os.environ.get(VARIABLE)):
-        raise pytest.UsageError(
-            f"minswin conform: no adapter is named; set {VARIABLE}=mypkg.adapter in the environment"
-        )
+    if "minswin_verdict" not in metafunc.fixturenames:
+        return
+    adapter, answers = map(os.environ.get, VARIABLES)
     try:
-        return load_adapter(name)
+        if adapter:
+            ask_it = partial(examine, load_adapter(adapter))
+            cases = {q.name: partial(ask_it, q) for q in questions()}
+        elif answers:
+            cases = {v.name: partial(lambda v: v, v) for v in conform_files(answers)[0]}
+        else:
+            raise ValueError(
+                f"minswin conform: no adapter is named; set {VARIABLES[0]}=mypkg.adapter in the "
+                f"environment, or {VARIABLES[1]}=FOLDER"
+            )
     except (ImportError, ValueError, OSError) as error:
         raise pytest.UsageError(str(error)) from None
+    metafunc.parametrize("minswin_verdict", cases.values(), ids=cases)
 
 
-def test_conforms(minswin_question: tuple[Adapter, Probe | Law]) -> None:
+def test_conforms(minswin_verdict: Callable[[], Verdict]) -> None:
     import pytest
 
-    verdict = examine(*minswin_question)
+    verdict = minswin_verdict()
     if verdict.status in (NOT_COVERED, REFUSED):
         pytest.skip(f"{verdict.status}: {verdict.message}")
     if verdict.status == DIFFERS:

@@ -54,6 +54,11 @@ class Probe:
         with kernels.using("reference"):
             return ask(getattr(own, self.function), self, np.dtype("float64"))
 
+    def allowed(self, truth: np.ndarray, dtype: np.dtype[Any]) -> float:
+        """The largest error that rounding explains: ε · terms · condition · the largest number."""
+        scale = max(float(abs(truth).max(initial=0)), 2.0**-20)
+        return float(np.finfo(dtype).eps) * self.length * self.condition * scale
+
     def arrays(self) -> Arrays:
         """The inputs by name, those inside params, state and images among them."""
         found: Arrays = {}
