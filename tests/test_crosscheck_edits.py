@@ -1,22 +1,14 @@
-"""Edits of our text: which there are, how they are told, and that looking up changes no number."""
+"""Edits of our text: which there are, and what they give."""
 
 from __future__ import annotations
 
-import inspect
-import time
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import pytest
-import score
 from tiny_models import tiny_model
 
-from minswin.around import around
 from minswin.autograd import Tensor
-from minswin.crosscheck.building import forked
 from minswin.crosscheck.edits.classics import classic_edits, classics, edit_of
-from minswin.crosscheck.edits.functions import forget, reaches
 from minswin.crosscheck.edits.helpers import (
     e_causal,
     e_far_apart,
@@ -29,19 +21,12 @@ from minswin.crosscheck.edits.loading import _by_columns, shared
 from minswin.crosscheck.edits.moves import along_images
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
-from minswin.crosscheck.edits.texts import Edit, Text
-from minswin.crosscheck.edits.told import said
-from minswin.crosscheck.ground import Ground
-from minswin.crosscheck.search import Clock, Search
-from minswin.crosscheck.site import sites_of
+from minswin.crosscheck.edits.texts import Text
 from minswin.layers import LayerNorm, Linear
 from minswin.layers.base import Layer
 from minswin.layers.parameters import Init
 from minswin.reference.conv import max_pool2d
-from minswin.reference.elementwise import gelu
-from minswin.reference.linear import linear
 from minswin.reference.normalize import softmax
-from minswin.reference.windows import attention_mask, relative_position_index, shift_regions
 
 
 def joined(x: Any, y: Any, self: Any = None) -> Any:
@@ -319,88 +304,6 @@ def test_a_layer_stands_in_the_place_of_the_others_and_goes_again() -> None:
     assert all(p.data is before[n] for n, p in model.named_parameters())
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("ops.linear(e_unary(f(x, (1, 2)), 'silu'), w)", "ops.linear(silu(f(x, (1, 2))), w)"),
-        ("y = e_reduced(x, 'sum', axis=axis)", "y = x.sum(axis=axis)"),
-        ("e_without(e_rolled(x, 1, 0), 1, True)", "roll(x, 1, axis=0)[:, :-1]"),
-        ("e_cast(f, e_half, x, w)", "f(x.astype(float16), w).astype(float16)"),
-        ("e_softmax(x, -1, 'sigmoid')", "sigmoid(x)"),
-        ("e_softmax(x, -1, 'log')", "log_softmax(x)"),
-        ("e_softmax(x, -1, 'quiet')", "softmax(x, axis=-1) with one more key of logit 0"),
-        ("e_clipped(f(x), 0, np.inf)", "relu(f(x))"),
-        ("e_clipped(q @ k, -1, 1)", "clip(q @ k, -1, 1)"),
-        ("e_padded(f, 0, x, k=3)", "f(x, k=3) with none of the padding in front"),
-        ("e_masked_late(f, x, True)", "f(x without its mask) + mask"),
-        ("softmax(e_causal(x))", "softmax(x where key ≤ query, else −∞)"),
-        ("e_free(x + b)", "c * (x + b)"),
-        ("e_free(f(x) * g(b))", "c * (f(x) * g(b))"),
-        ("e_free(f(x))", "c * f(x)"),
-        ("return e_before + x", "return before + x"),
-        ("return e_cast(f, e_half, ", "return cast(f, half, "),
-    ],
-)
-def test_helpers_are_told_in_our_words(text: str, expected: str) -> None:
-    assert said(text) == expected
-
-
-def test_rows_are_the_lines_that_differ() -> None:
-    text = Text(joined)
-    a = text.source.index("z[1:]")
-    edit = Edit(text, [(a, a + 5, "z[\n        :-1\n    ]")], "", 1)
-    assert edit.rows == [
-        ("-", "z = concatenated.concatenate(x[:1], z[1:])"),
-        ("+", "z = concatenated.concatenate(x[:1], z["), ("+", ":-1"), ("+", "])"),
-    ]  # fmt: skip
-
-
-def test_a_definition_reaches_what_it_calls() -> None:
-    from minswin.reference.windows import _cut, window_partition
-
-    assert reaches(window_partition, _cut) and reaches(gelu, gelu)
-    assert not reaches(linear, gelu)
-
-
-@pytest.mark.parametrize("given", [(), ("q", "scores")])
-def test_what_is_looked_up_gives_the_same_numbers(given: tuple[str, ...]) -> None:
-    """Of every twelfth edit of an attention, with what the right run and other edits gave."""
-    truth = score.truth("square")
-    have = {n: np.array(x) for n, x in truth.arrays["float32"].items()}
-    for name in [n for n in have if n.startswith("layers.0.blocks.1.attn.")]:
-        aside = name.rpartition(".")[2] not in given
-        if aside and truth.steps[name].op != "parameter":
-            del have[name]
-    have = {n: x for n, x in have.items() if not n.startswith(("cotangent/", "after/"))}
-    target = "layers.0.blocks.1.attn.proj"
-    have[target] = np.array(truth.arrays["float32"][target])
-    site = sites_of(Ground(truth, have), target)[0]
-    assert site.is_of_layers == (not given)
-    search = Search(site, 2.0**-24, Clock(60))
-    tried = search.singles(set())[::12]
-    quick = [search.value(e) for e in tried]
-    assert given or sum(bool(search._way(e)) for e in tried) > len(tried) / 2  # of parts alone
-    compared = 0
-    for edit, value in zip(tried, quick, strict=True):
-        slow = None
-        with suppress(Exception), np.errstate(all="ignore"), edit.planted():
-            slow = site.run()  # which raises where an edit makes no sense
-        assert (value is None) == (slow is None or not np.isfinite(slow).all()), edit.diff
-        if value is not None:
-            np.testing.assert_array_equal(value, slow)
-            compared += 1
-    assert compared > 40
-    assert len(search.same) < compared  # many are one
-
-    def rounded(go: Any, definition: Any, inputs: Any, settings: Any) -> Any:
-        result = go(definition, inputs, settings)
-        result.data = np.round(result.data, 1)
-        return result
-
-    with around(rounded):
-        assert np.abs(site.value() - search.right).max() > 1e-3  # nothing of the right run
-
-
 def test_logits_are_hidden_behind_a_token_or_in_front_of_it() -> None:
     x = np.ones((2, 3, 3))
     np.testing.assert_array_equal(e_causal(x) == 1, np.broadcast_to(np.tri(3) == 1, x.shape))
@@ -424,14 +327,6 @@ def test_positions_are_counted_by_columns_behind_the_class_token() -> None:
     assert _by_columns(x, first=1, rows=2).ravel().tolist() == [0, 1, 4, 2, 5, 3, 6]
 
 
-def test_an_edit_empties_the_tables_that_its_function_makes_and_no_others() -> None:
-    window = (2, 3)
-    mask, index = attention_mask((4, 6), window, (1, 1)), relative_position_index(window)
-    forget(inspect.unwrap(shift_regions))
-    assert attention_mask((4, 6), window, (1, 1)) is not mask
-    assert relative_position_index(window) is index
-
-
 def test_a_norm_more_and_a_limit_are_among_the_edits_of_a_layer() -> None:
     block = tiny_model("vit_cifar", dtype=np.float64).blocks[0]
     text = Text(type(block).__call__)
@@ -440,27 +335,3 @@ def test_a_norm_more_and_a_limit_are_among_the_edits_of_a_layer() -> None:
     gelu_again = "e_unary(self.mlp(self.norm2(x)), 'gelu')"
     for new in ("self.norm1(x)", gelu_again, "self.norm2(x) + self.mlp(", "e_clipped("):
         assert any(source.count(new) > text.source.count(new) for source in written), new
-
-
-# ── time ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def burn(seconds: float = 0.05) -> None:
-    """Use so many CPU seconds."""
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
-
-
-def test_the_time_of_another_process_counts() -> None:
-    clock = Clock(10)
-    forked(burn)
-    assert clock.left < 10 - 0.05 + 0.02  # of a child, hundredths are counted
-
-
-def test_another_process_has_no_more_time_than_is_left() -> None:
-    search = Search.__new__(Search)
-    burn()
-    search.clock, search.count, search.tell, search.site = Clock(0), 7, print, None
-    assert search.apart([object()], "edits of building") == []
-    assert search.count == 7  # nothing was tried

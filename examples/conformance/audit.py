@@ -58,9 +58,9 @@ covered" means that the adapter offers no such function.
 
 Start your own: `minswin conform --functions` says what a module may define, and
 `minswin conform --module mypkg.adapter` puts the probes to it. As tests, one for each probe:
-`MINSWIN_ADAPTER=mypkg.adapter pytest --pyargs minswin.crosscheck.conform`, with `--junitxml FILE` for
-JUnit XML, and with MINSWIN_ANSWERS=FOLDER in the place of the adapter for files. What a module lacks
-is not covered, and never called passed.
+`MINSWIN_ADAPTER=mypkg.adapter pytest --pyargs minswin.crosscheck.conform`, with `--junitxml FILE`
+for JUnit XML, and with MINSWIN_ANSWERS=FOLDER in the place of the adapter for files. What a module
+lacks is not covered, and never called passed.
 
 Other languages: `minswin conform --write probes` writes each probe's arrays and settings, and
 `minswin conform --files answers` judges what was written to `answers/FUNCTION/CASE/NAME.npy` (or

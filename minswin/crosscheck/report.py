@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PASSED, DIFFERS, NOT_COVERED = "passed", "differs", "not covered"
 REFUSED = "refused"  # it said no to this input, and answered another one rightly
@@ -36,8 +36,8 @@ class Verdict(NamedTuple):
 
 def terminal(title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
     """One line per function that was asked and one for all others; what differs; the sum."""
-    rows = [("function", list(STATUSES)), *by_function(asked(verdicts))]
     lines = [title, ""]
+    rows: list[tuple[str, Sequence[Any]]] = [("function", STATUSES), *by_function(asked(verdicts))]
     for name, numbers in rows:
         columns = zip(numbers, STATUSES, strict=True)
         lines.append(f"{name:34}" + "".join(f"{n or '·':>{len(s) + 2}}" for n, s in columns))
