@@ -49,7 +49,7 @@ def conform(adapter: Adapter, only: Sequence[str] = ()) -> Iterator[Verdict]:
 
 def questions(only: Sequence[str] = ()) -> tuple[Probe | Law, ...]:
     """The probes and laws whose names contain one of `only`; all, where it is empty."""
-    return selected(only, (*pack(), *probes_laws.laws()))
+    return selected(only, (*pack(), *probes_laws.LAWS))
 
 
 def examine(adapter: Adapter, question: Probe | Law) -> Verdict:

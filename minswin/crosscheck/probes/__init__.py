@@ -19,6 +19,7 @@ from minswin.crosscheck.adapter import FUNCTIONS, Adapter
 
 Arrays = dict[str, np.ndarray]
 LEAVING = KeyboardInterrupt, GeneratorExit  # all else is a finding, a panic of Rust among it
+ALL = "gradients by all inputs, at a random cotangent: of ones, half of them vanish"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +64,8 @@ class Probe:
         """The inputs by name, those inside params, state and images among them."""
         found: Arrays = {}
         for name, value in self.arguments.items():
-            if isinstance(value, np.ndarray):
-                found[name] = value
-            elif is_arrays(value):
-                found.update(value)
+            if name not in self.settings():
+                found |= value if isinstance(value, dict) else {name: value}
         return found
 
     def settings(self) -> dict[str, Any]:
@@ -119,43 +118,30 @@ def cast(value: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def probe(
-    name: str,
-    aim: str,
-    *arguments: Any,
-    threads: Sequence[str] = (),
-    length: int = 0,
-    condition: float = 1.0,
-) -> Probe:
-    """A probe from the arguments in the order of the protocol."""
+    name: str, aim: str, *arguments: Any, grad: int | None = None, grad_aim: str = ALL, **more: Any
+) -> tuple[Probe, ...]:
+    """A probe from the arguments in the order of the protocol, rounded to float32.
+
+    grad: with that of all its gradients, see `gradient`   more: threads, length, condition
+    """
     names = FUNCTIONS[name.split("/")[0]].arguments
     if name.startswith("build_model/"):
         names = (*names, "images")
-    named = dict(zip(names, map(_exact, arguments), strict=True))
-    return Probe(name, aim, named, tuple(threads), length, condition)
+    given = cast(cast(dict(zip(names, arguments, strict=True)), np.dtype("f4")), np.dtype("f8"))
+    base = Probe(name, aim, given, **more)
+    return (base,) if grad is None else (base, gradient(base, grad_aim, length=grad))
 
 
-def _exact(value: Any) -> Any:
-    """Floating arrays rounded to float32, in float64."""
-    return cast(cast(value, np.dtype("float32")), np.dtype("float64"))
-
-
-def gradient(base: Probe, aim: str = "", *, length: int = 0) -> Probe:
+def gradient(base: Probe, aim: str = ALL, *, length: int = 0) -> Probe:
     """The probe of all gradients at the same inputs, for a random cotangent.
 
     length: terms in the sums of the gradients, besides those of the way there and back
     """
     function, case = base.name.split("/")
     (y,) = base.expected.values()
-    cotangent = recipe.array(f"cotangent/{base.name}", y.shape)
-    aim = aim or "gradients by all inputs, at a random cotangent: of ones, half of them vanish"
-    arguments = {**base.arguments, "cotangent": cotangent}
+    arguments = {**base.arguments, "cotangent": recipe.array(f"cotangent/{base.name}", y.shape)}
     chain = 3 * base.length + length if base.length else 0
     return Probe(f"{function}_grad/{case}", aim, arguments, base.threads, chain, 4 * base.condition)
-
-
-def with_gradient(base: Probe, aim: str = "", *, length: int = 0) -> tuple[Probe, Probe]:
-    """A probe, and that of all its gradients; see `gradient`."""
-    return base, gradient(base, aim, length=length)
 
 
 def values(name: str, *shape: int) -> np.ndarray:
@@ -171,10 +157,10 @@ def counted(*shape: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def pack() -> tuple[Probe, ...]:
     """All probes, in the order in which a model is built: what fails first is the cause."""
-    from minswin.crosscheck.probes import layers, models, v2
+    from minswin.crosscheck.probes import layers, models
 
-    every = [probe for part in (layers, v2, models) for probe in part.probes()]
     order = {name: i for i, name in enumerate(FUNCTIONS)}
+    every = (*layers.probes(), *models.probes())
     return tuple(sorted(every, key=lambda p: order[p.function.removesuffix("_grad")]))
 
 

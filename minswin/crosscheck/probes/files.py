@@ -48,7 +48,11 @@ def write_pack(
         )
     with replacing_folder(folder, who="conform") as temporary:
         for probe in probes:
-            _write_probe(temporary, probe, form)
+            inputs = {name: stored(x) for name, x in probe.arrays().items()}
+            own = temporary / "probes" / probe.name
+            _write_arrays(own, "inputs", inputs, form)
+            (own / SHAPES).write_text(shapes(probe, inputs), "utf-8")
+            _write_arrays(temporary / "expected" / probe.name, "answers", probe.expected, form)
         manifest = {"format": FORMAT, "form": form, "probes": [entry(p) for p in probes]}
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (temporary / MANIFEST).write_text(text, "utf-8")
@@ -67,16 +71,14 @@ def _is_ours(folder: Path) -> bool:
 
 def entry(probe: Probe) -> dict[str, Any]:
     """What the manifest says of a probe."""
-    form = FUNCTIONS[probe.function]
-    outputs = {n: {"shape": list(y.shape)} for n, y in probe.expected.items()}
     return {
         "name": probe.name,
         "call": f"{probe.function}({', '.join(probe.arguments)})",
-        "gives": form.gives,
+        "gives": FUNCTIONS[probe.function].gives,
         "aim": probe.aim,
         "threads": list(probe.threads),
         "arguments": {name: _described(value) for name, value in probe.arguments.items()},
-        "outputs": outputs,
+        "outputs": {name: {"shape": list(y.shape)} for name, y in probe.expected.items()},
         "terms": probe.length * probe.condition,
     }
 
@@ -94,29 +96,22 @@ def stored(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x, "<f4" if x.dtype.kind == "f" else "<i8").reshape(x.shape)
 
 
-def _write_probe(folder: Path, probe: Probe, form: str) -> None:
-    inputs = {name: stored(x) for name, x in probe.arrays().items()}
-    _write_arrays(folder / "probes" / probe.name, "inputs", inputs, form)
-    _write_arrays(folder / "expected" / probe.name, "answers", probe.expected, form)
-    (folder / "probes" / probe.name / SHAPES).write_text(shapes(probe, inputs), "utf-8")
-
-
 def shapes(probe: Probe, inputs: Mapping[str, np.ndarray]) -> str:
     """Lines for a language without JSON: name, kind, number of numbers, numbers.
 
     Arrays and outputs are followed by their shapes, settings of numbers by their values.
     """
-    lines = [f"{n} {x.dtype.name} {_spaced(x.shape)}" for n, x in inputs.items()]
+
+    def line(name: str, kind: str, numbers: Sequence[Any]) -> str:
+        return " ".join([name, kind, str(len(numbers)), *(f"{n:.17g}" for n in numbers)])
+
+    lines = [line(n, x.dtype.name, x.shape) for n, x in inputs.items()]
     for name, value in probe.settings().items():
         numbers = value if isinstance(value, (tuple, list)) else (value,)
         if all(isinstance(n, (int, float, bool)) for n in numbers):
-            lines.append(f"{name} setting {_spaced(numbers)}")
-    lines += [f"{n} output {_spaced(y.shape)}" for n, y in probe.expected.items()]
+            lines.append(line(name, "setting", numbers))
+    lines += [line(n, "output", y.shape) for n, y in probe.expected.items()]
     return "\n".join(lines) + "\n"
-
-
-def _spaced(numbers: Sequence[Any]) -> str:
-    return " ".join([str(len(numbers)), *(f"{n:.17g}" for n in numbers)])
 
 
 def _write_arrays(own: Path, stem: str, arrays: Mapping[str, np.ndarray], form: str) -> None:
@@ -134,6 +129,11 @@ def _write_arrays(own: Path, stem: str, arrays: Mapping[str, np.ndarray], form: 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def _names_of(output: str) -> list[str]:
+    """The files in which an output may be."""
+    return [output + ending for ending in (".npy", *RAW)]
+
+
 def read_answers(folder: Path, probe: Probe) -> dict[str, Any]:
     """The answers to a probe by name; for one that cannot be read the error that says why."""
     own = folder / probe.name
@@ -145,8 +145,7 @@ def read_answers(folder: Path, probe: Probe) -> dict[str, Any]:
             except (ValueError, OSError) as error:
                 found.update(dict.fromkeys(probe.expected, error))
     for name, truth in probe.expected.items():
-        for ending in (".npy", *RAW):
-            file = own / f"{name}{ending}"
+        for file in (own / each for each in _names_of(name)):
             if file.is_file():
                 found[name] = _read(file, truth.shape)
     return {name: x for name, x in found.items() if name in probe.expected}
@@ -154,9 +153,7 @@ def read_answers(folder: Path, probe: Probe) -> dict[str, Any]:
 
 def _read(file: Path, shape: tuple[int, ...]) -> Any:
     try:
-        if file.suffix == ".npy":
-            return load_array(file)
-        return _read_raw(file, shape)
+        return load_array(file) if file.suffix == ".npy" else _read_raw(file, shape)
     except (ValueError, EOFError, OSError) as error:
         return ValueError(f"{file.name} cannot be read: {error}")
 
@@ -175,17 +172,12 @@ def unmatched(folder: Path) -> list[str]:
     names = {p.name: p for p in pack()}
     notes = []
     for file in sorted(f for f in folder.rglob("*") if f.is_file()):
-        where = file.parent.relative_to(folder).as_posix()
-        probe = names.get(where)
-        if probe and (file.name in TOGETHER or _is_output(probe, file.name)):
-            continue
-        known = list(probe.expected) if probe else list(names)
-        asked = Path(file.name).stem if probe else where
+        asked, known = file.parent.relative_to(folder).as_posix(), list(names)
+        if probe := names.get(asked):
+            asked, known = file.stem, list(probe.expected)
+            if file.name in (*TOGETHER, *(n for output in known for n in _names_of(output))):
+                continue
         near = difflib.get_close_matches(asked, known, 1, 0.5)
         advice = f"; did you mean {near[0]}?" if near else ""
         notes.append(f"{file.relative_to(folder)} is the answer to no probe{advice}")
     return notes if len(notes) <= 12 else [*notes[:12], f"and {len(notes) - 12} such files more"]
-
-
-def _is_output(probe: Probe, file: str) -> bool:
-    return any(file == name + ending for name in probe.expected for ending in (".npy", *RAW))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from minswin.crosscheck import recipe
-from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values, with_gradient
-from minswin.crosscheck.probes.layers import FITS, PADDING
+from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
+from minswin.crosscheck.probes.layers import FITS, PADDING, Threads
 from minswin.layers.windows_v2 import HIDDEN
 from minswin.models import (
     TNT,
@@ -21,27 +21,25 @@ from minswin.models import (
 from minswin.models.blank import BLANK
 
 Config = dict[str, Any]
+Row = tuple[str, str, Config, Threads]  # case, aim, settings, threads
 ALL = "the gradients of all weights and of the image"
 LENGTH = 600  # terms of the sums on the way through the deepest of these models
 MEMORY = ("pytorch/vision#6266",)
 CLASS_TOKEN = ("lucidrains/vit-pytorch#138", "jeonsworld/ViT-pytorch#34")
 WORDS = ("huggingface/pytorch-image-models#701", "huggingface/pytorch-image-models#2480")
 DROPOUT = ("pytorch/vision#7103", "huggingface/pytorch-image-models#1978")
-
-
-def config(**changes: Any) -> Config:
-    """Two stages of two blocks, 4 and 8 channels, on maps of 8×12 and 4×6 tokens."""
-    base = {
-        "img_size": (16, 24), "patch_size": 2, "window_size": 2, "embed_dim": 4, "depths": (2, 2),
-        "num_heads": (1, 2), "mlp_ratio": 2.0, "num_classes": 5,
-    }  # fmt: skip
-    return {**base, **changes}
-
-
 FAMILIES: dict[str, Any] = {
     "model": SwinTransformer, "model_v2": SwinTransformerV2, "model_vit": VisionTransformer,
     "model_deit": DistilledVisionTransformer, "model_tnt": TNT,
 }  # fmt: skip
+
+
+def config(**changes: Any) -> Config:
+    """Two stages of two blocks, 4 and 8 channels, on maps of 8×12 and 4×6 tokens."""
+    return {
+        "img_size": (16, 24), "patch_size": 2, "window_size": 2, "embed_dim": 4, "depths": (2, 2),
+        "num_heads": (1, 2), "mlp_ratio": 2.0, "num_classes": 5, **changes,
+    }  # fmt: skip
 
 
 def state_of(settings: Config, family: Any = SwinTransformer) -> Arrays:
@@ -50,29 +48,22 @@ def state_of(settings: Config, family: Any = SwinTransformer) -> Arrays:
     return {n: x + 2 if n.endswith("logit_scale") else x for n, x in state.items()}
 
 
-def _model(
-    name: str, aim: str, settings: Config, threads: tuple[str, ...] = (), **more: Any
-) -> Probe:
-    more = {"length": LENGTH, "condition": 4, **more}
+def model(
+    name: str, aim: str, settings: Config, threads: Threads = (), **more: Any
+) -> tuple[Probe, ...]:
+    more = {"length": LENGTH, "condition": 4, "grad_aim": ALL, "threads": threads, **more}
     state = state_of(settings, FAMILIES[name.split("/")[0]])
-    x = recipe.images(2, 3, settings["img_size"])
-    return probe(name, aim, settings, state, x, threads=threads, **more)
+    return probe(name, aim, settings, state, recipe.images(2, 3, settings["img_size"]), **more)
 
 
 def probes() -> Iterator[Probe]:
-    yield from _models()
-    yield from _gradients()
-    yield from _memories()
-    yield from _learning()
-    yield from _second_version()
-    yield from _vit()
-    yield from _deit()
-    yield from _tnt()
+    for part in (_models, _memories, _learning, _second_version, _relatives):
+        yield from part()
 
 
 def _models() -> Iterator[Probe]:
     one = {"depths": (2,), "num_heads": (2,)}
-    rows: tuple[tuple[str, str, Config, tuple[str, ...]], ...] = (
+    rows: tuple[Row, ...] = (
         ("divisible", "all maps divide: the whole model in the ordinary case", {}, ()),
         ("padded", "maps of 9×10 and 5×5 under windows of 4: padded before the roll",
          {"img_size": (18, 20), "window_size": 4}, PADDING),
@@ -97,45 +88,40 @@ def _models() -> Iterator[Probe]:
          {"img_size": (8, 12), "qkv_bias": False, **one}, ()),
     )  # fmt: skip
     for case, aim, changes, threads in rows:
-        yield _model(f"model/{case}", aim, config(**changes), threads)
-
-
-def _gradients() -> Iterator[Probe]:
-    """Smaller still: the gradients are as large as the weights and the image."""
-    small = {"depths": (2, 1), "mlp_ratio": 1.0}
-    rows: tuple[tuple[str, Config, tuple[str, ...]], ...] = (
-        ("small_divisible", {"img_size": (8, 16)}, ()),
-        ("small_padded", {"img_size": (10, 14), "window_size": 3}, PADDING),
+        yield from model(f"model/{case}", aim, config(**changes), threads)
+    # smaller still: the gradients are as large as the weights and the image
+    small = {"depths": (2, 1), "mlp_ratio": 1.0, "img_size": (8, 16)}
+    padded, aim = (
+        {"img_size": (10, 14), "window_size": 3},
+        "the model whose gradients are asked for next",
     )
-    for case, changes, threads in rows:
-        aim = "the model whose gradients are asked for next"
-        model = _model(f"model/{case}", aim, config(**changes, **small), threads)
-        yield from with_gradient(model, ALL, length=512)
+    yield from model("model/small_divisible", aim, config(**small), grad=512)
+    yield from model("model/small_padded", aim, config(**{**small, **padded}), PADDING, grad=512)
 
 
 def _memories() -> Iterator[Probe]:
-    settings = config(img_size=(16, 24), window_size=4, depths=(2,), num_heads=(2,))
     big, small = (recipe.images(2, 3, size) for size in ((16, 24), (8, 8)))
-    sequence = {"image_0": big, "image_1": small, "image_2": big}
-    yield probe(
-        "build_model/big_small_big",
-        "a small image, whose map the window covers, must not take the shift from later ones",
-        settings, state_of(settings), sequence, threads=MEMORY, length=LENGTH, condition=4,
-    )  # fmt: skip
-    rates = {"drop_rate": 0.5, "attn_drop_rate": 0.5, "drop_path_rate": 0.5}
-    settings = {**config(img_size=(8, 16), depths=(2,), num_heads=(2,)), **rates}
     x = recipe.images(2, 3, (8, 16))
-    yield probe(
-        "build_model/twice_with_dropout",
-        "in evaluation nothing is dropped: twice the same, and as without dropout",
-        settings, state_of(settings), {"image_0": x, "image_1": x.copy()},
-        threads=DROPOUT, length=LENGTH, condition=4,
+    rates = {"drop_rate": 0.5, "attn_drop_rate": 0.5, "drop_path_rate": 0.5}
+    rows: tuple[tuple[str, str, Config, tuple[np.ndarray, ...], Threads], ...] = (
+        ("big_small_big",
+         "a small image, whose map the window covers, must not take the shift from later ones",
+         config(window_size=4, depths=(2,), num_heads=(2,)), (big, small, big), MEMORY),
+        ("twice_with_dropout",
+         "in evaluation nothing is dropped: twice the same, and as without dropout",
+         config(img_size=(8, 16), depths=(2,), num_heads=(2,), **rates), (x, x), DROPOUT),
     )  # fmt: skip
+    for case, aim, settings, images, threads in rows:
+        named = {f"image_{i}": image for i, image in enumerate(images)}
+        yield from probe(
+            f"build_model/{case}", aim, settings, state_of(settings), named,
+            threads=threads, length=LENGTH, condition=4,
+        )  # fmt: skip
 
 
 def _learning() -> Iterator[Probe]:
     settings = config(img_size=(12, 20), depths=(2, 1), mlp_ratio=1.0)
-    yield probe(
+    yield from probe(
         "train_step/one", "w − lr · gradient for every weight, tables and gains too",
         settings, state_of(settings), recipe.images(3, 3, (12, 20)), np.array([4, 1, 1]), 0.5,
         threads=("microsoft/Swin-Transformer#369",), length=3 * LENGTH, condition=4,
@@ -145,64 +131,58 @@ def _learning() -> Iterator[Probe]:
     aim = "corrected by 1 − βᵗ, eps outside the root, the decay apart from the gradient"
     for case, start, t, decay in (("first", 0.0, 1, 0.25), ("fifth", 0.5, 5, 0.0)):
         arrays = p, g, start * m, start * abs(v)
-        yield probe(f"adamw/{case}", aim, *arrays, *numbers, decay, t, length=64)
+        yield from probe(f"adamw/{case}", aim, *arrays, *numbers, decay, t, length=64)
 
 
 def _second_version() -> Iterator[Probe]:
-    more: Config = {"length": LENGTH + HIDDEN, "condition": 32}
-    settings = config(img_size=(12, 20), depths=(2,), num_heads=(1,))
-    aim = "two blocks of Swin V2 on a map of 6×10"
-    yield _model("model_v2/one_stage", aim, settings, **more)
-    settings = config(img_size=(14, 10), window_size=3, depths=(1, 2))
-    aim = "maps of 7×5 and 4×3 under windows of 3: padded before the roll"
-    yield _model("model_v2/padded", aim, settings, PADDING, **more)
-    settings = config(img_size=(8, 12), depths=(1, 1), pretrained_window_sizes=(6, 3))
-    aim = "each stage divides its offsets by the window of its own pre-training, less 1"
-    yield _model("model_v2/pretrained", aim, settings, **more)
+    rows: tuple[Row, ...] = (
+        ("one_stage", "two blocks of Swin V2 on a map of 6×10",
+         {"img_size": (12, 20), "depths": (2,), "num_heads": (1,)}, ()),
+        ("padded", "maps of 7×5 and 4×3 under windows of 3: padded before the roll",
+         {"img_size": (14, 10), "window_size": 3, "depths": (1, 2)}, PADDING),
+        ("pretrained",
+         "each stage divides its offsets by the window of its own pre-training, less 1",
+         {"img_size": (8, 12), "depths": (1, 1), "pretrained_window_sizes": (6, 3)}, ()),
+    )  # fmt: skip
+    for case, aim, changes, threads in rows:
+        name, more = f"model_v2/{case}", {"length": LENGTH + HIDDEN, "condition": 32}
+        yield from model(name, aim, config(**changes), threads, **more)
 
 
-# ── relatives ────────────────────────────────────────────────────────────────────────────────────
-
-
-# Channels, tokens and words are not equally many: else a reshape that mixes them up would pass.
-BASE: Config = {
-    "img_size": (8, 12), "patch_size": 4, "embed_dim": 10, "depth": 2, "num_heads": 2,
-    "mlp_ratio": 2.0, "num_classes": 5,
-}  # fmt: skip
-
-
-def _vit() -> Iterator[Probe]:
-    aim = "the class token stands first, has a position, and alone is read; ε is 1e-6"
-    token = _model("model_vit/class_token", aim, BASE, CLASS_TOKEN)
-    yield from with_gradient(token, ALL, length=200)
-    rows: tuple[tuple[str, str, Config], ...] = (
-        ("mean", "no class token: the mean of all patches", {"global_pool": "avg"}),
-        ("patches_2x3", "patches that are not square, row by row", {"patch_size": (2, 3)}),
-        ("no_qkv_bias", "without biases of q, k and v", {"qkv_bias": False}),
-    )
-    for case, aim, changes in rows:
-        yield _model(f"model_vit/{case}", aim, {**BASE, **changes})
-
-
-def _deit() -> Iterator[Probe]:
-    settings = {**BASE, "num_heads": 5}
-    aim = "class token, distillation token, patches; each head reads its own token; their mean"
-    yield _model("model_deit/two_heads", aim, settings, ("facebookresearch/deit#61",))
-
-
-def _tnt() -> Iterator[Probe]:
-    base: Config = {
-        **BASE, "img_size": (8, 20), "embed_dim": 9, "num_heads": 3, "mlp_ratio": 4.0,
+def _relatives() -> Iterator[Probe]:
+    # Channels, tokens and words are not equally many: else a reshape that mixes them would pass.
+    vit: Config = {
+        "img_size": (8, 12), "patch_size": 4, "embed_dim": 10, "depth": 2, "num_heads": 2,
+        "mlp_ratio": 2.0, "num_classes": 5,
+    }  # fmt: skip
+    tnt: Config = {
+        **vit, "img_size": (8, 20), "embed_dim": 9, "num_heads": 3, "mlp_ratio": 4.0,
         "inner_dim": 6, "inner_num_heads": 2, "inner_stride": 2,
     }  # fmt: skip
-    aim = "words of a patch see that patch, tell it alone, and the class token hears none"
-    yield _model("model_tnt/words", aim, base, WORDS)
-    one = {**base, "img_size": (4, 12), "embed_dim": 6, "depth": 1}  # a probe is small
-    yield gradient(_model("model_tnt/words", aim, one, WORDS), ALL, length=200)
-    aim = "the older variant: filters see across patches; each word is normed by itself"
-    yield _model("model_tnt/legacy", aim, {**base, "legacy": True}, WORDS)
-    aim = "a stride that does not divide the patch: words are rounded up"
-    yield _model("model_tnt/stride_3", aim, {**base, "inner_stride": 3})
-    aim = "patches of 4×8 and 2×4 words: not square, row by row"
-    wide = {**base, "img_size": (8, 24), "patch_size": (4, 8), "depth": 1}
-    yield _model("model_tnt/patches_4x8", aim, wide)
+    words = "words of a patch see that patch, tell it alone, and the class token hears none"
+    rows: tuple[Row, ...] = (
+        ("model_vit/class_token",
+         "the class token stands first, has a position, and alone is read; ε is 1e-6",
+         vit, CLASS_TOKEN),
+        ("model_vit/mean", "no class token: the mean of all patches",
+         {**vit, "global_pool": "avg"}, ()),
+        ("model_vit/patches_2x3", "patches that are not square, row by row",
+         {**vit, "patch_size": (2, 3)}, ()),
+        ("model_vit/no_qkv_bias", "without biases of q, k and v", {**vit, "qkv_bias": False}, ()),
+        ("model_deit/two_heads",
+         "class token, distillation token, patches; each head reads its own token; their mean",
+         {**vit, "num_heads": 5}, ("facebookresearch/deit#61",)),
+        ("model_tnt/words", words, tnt, WORDS),
+        ("model_tnt/legacy",
+         "the older variant: filters see across patches; each word is normed by itself",
+         {**tnt, "legacy": True}, WORDS),
+        ("model_tnt/stride_3", "a stride that does not divide the patch: words are rounded up",
+         {**tnt, "inner_stride": 3}, ()),
+        ("model_tnt/patches_4x8", "patches of 4×8 and 2×4 words: not square, row by row",
+         {**tnt, "img_size": (8, 24), "patch_size": (4, 8), "depth": 1}, ()),
+    )  # fmt: skip
+    for name, aim, settings, threads in rows:
+        yield from model(name, aim, settings, threads, grad=200 if "class_token" in name else None)
+        if name == "model_tnt/words":  # a probe is small
+            one = {**tnt, "img_size": (4, 12), "embed_dim": 6, "depth": 1}
+            yield from (gradient(p, ALL, length=200) for p in model(name, aim, one, threads))
