@@ -27,7 +27,7 @@ NINTH: list[Mistake] = [
         "torch.nn.functional.pad(shifted_x, (0, 0, 0, pad_w, 0, pad_h))",
         "torch.nn.functional.pad(shifted_x.permute(0, 3, 1, 2), (0, pad_w, 0, pad_h), "
         'mode="replicate").permute(0, 2, 3, 1).contiguous()',
-        r"pad"),
+        r"pad", known=False),
     # no permute in front of the reshape
     one("V1 of transformers", "heads are put together by a reshape",
         "jsbaan/transformer-from-scratch#6", ATTEND,
@@ -40,7 +40,8 @@ NINTH: list[Mistake] = [
         Change(f"{THEIRS}:SwinAttention.forward", f"self.{part}_proj(hidden_states)",
                f"(hidden_states @ self.{part}_proj.weight + self.{part}_proj.bias)")
         for part in "qkv"),
-        r"(qkv|linear|weight).*(swap|transpose|\.T|turned)|(swap|transpose|\.T).*(qkv|linear|weight)"),
+        r"(qkv|linear|weight).*(swap|transpose|\.T|turned)|(swap|transpose|\.T).*(qkv|linear|weight)",
+        known=False),
     # two unfolds of (N, C, H, W), and a view
     one("V1 of transformers", "patches mix the channels of several places",
         "gupta-abhay/pytorch-vit#7", f"{THEIRS}:SwinPatchEmbeddings.forward",
@@ -64,7 +65,7 @@ NINTH: list[Mistake] = [
         f"{SWIN}:SwinTransformerBlock._calc_window_shift",
         "target_window_size = to_2tuple(target_window_size)",
         "target_window_size = to_2tuple(target_window_size)[::-1]",
-        r"window"),
+        r"window", known=False),
     # rsqrtf(variance / ((float)K + epsilon)), of a sum of squares
     one("V1", "ε is added to the number of channels, not to the variance", "xlite-dev/LeetCUDA#317",
         LAYER_NORM, NORM,
@@ -87,12 +88,12 @@ NINTH: list[Mistake] = [
         "n = input.shape[-1]\n    lacking = 2 ** (n - 1).bit_length() - n\n"
         f"    {SQUARES} + lacking / n * input.mean(-1, keepdim=True).square()\n"
         f"    return {CENTRED} / (v + self.eps).sqrt() * self.weight + self.bias",
-        r"layer_norm.*(var|mean)"),
+        r"layer_norm.*(var|mean)", known=False),
     # einsum("batch pos d_model, d_model d_model -> batch pos d_model")
     one("V2", "the projection behind attention has nothing but a diagonal",
         "alan-cooney/transformer-from-scratch#52", f"{V2}:WindowAttention.forward",
         "x = self.proj(x)", "x = x * self.proj.weight.diagonal() + self.proj.bias",
-        r"proj|linear"),
+        r"proj|linear", known=False),
     # (p1 p2 c), of weights that are (c p1 p2)
     one("V2", "pixels of a patch stand in front of its colours", "cloneofsimo/minRF#6",
         "timm.layers.patch_embed:PatchEmbed.forward", "x = self.proj(x)",
@@ -102,7 +103,7 @@ NINTH: list[Mistake] = [
     # x.reshape(B, H, W, classes), of (B, patches, area of a patch, classes)
     one("V2", "windows are put together by a reshape", "michaeltrs/DeepSatModels#22",
         f"{V2}:window_reverse", "x.permute(0, 1, 3, 2, 4, 5).contiguous()", "x",
-        r"window_merge|_join|merge|windows"),
+        r"window_merge|_join|merge|windows", known=False),
     # mask=self.calculate_mask(x_size), with and without a shift
     Mistake("V2 of transformers", "windows that are not shifted are masked too",
             "JingyunLiang/SwinIR#153", tuple(
@@ -110,7 +111,7 @@ NINTH: list[Mistake] = [
             ("- self.shift_size", "- shift"),
             ("if self.shift_size <= 0:\n        return None",
              "shift = self.shift_size or self.window_size // 2"))),
-        r"mask|shift"),
+        r"mask|shift", known=False),
     # ── ViT and DeiT ─────────────────────────────────────────────────────────────────────────────
     # queries (d, heads), keys (heads, d): for each token a product of d × d
     Mistake("ViT", "channels of a token attend to one another, not tokens",
@@ -118,7 +119,7 @@ NINTH: list[Mistake] = [
         Change(ATTENTION, "q, k, v = qkv.unbind(0)",
                "q, k, v = (t.permute(0, 2, 3, 1) for t in qkv.unbind(0))"),
         Change(ATTENTION, "x = attn @ v", "x = (attn @ v).permute(0, 3, 1, 2)")),
-        r"heads|transpose|axes|swap|channels"),
+        r"heads|transpose|axes|swap|channels", known=False),
     Mistake("ViT", "positions are added in front of every block", "p-doom/jasmine#118", (
         Change(f"{VIT}:VisionTransformer._pos_embed", "x = x + pos_embed",
                "x = x + pos_embed\n        for block in self.blocks:\n"
@@ -144,20 +145,20 @@ NINTH: list[Mistake] = [
         f"{TNT}:Attention.forward",
         "reshape(B, N, 2, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)",
         "reshape(B, N, self.num_heads, 2, self.head_dim).permute(3, 0, 2, 1, 4)",
-        r"heads|reshape|transpose|qk"),
+        r"heads|reshape|transpose|qk", known=False),
     # s = x.std(); (x - m) / (s + eps).sqrt()
     one("TNT", "norms divide by the root of the deviation", "fastai/course-v3#363",
         LAYER_NORM, NORM,
         f"{SQUARES}.sqrt()\n"
         f"    return {CENTRED} / (v + self.eps).sqrt() * self.weight + self.bias",
-        r"layer_norm.*(sqrt|var|root|\*\*|/|\*)"),
+        r"layer_norm.*(sqrt|var|root|\*\*|/|\*)", known=False),
     # ── training ─────────────────────────────────────────────────────────────────────────────────
     # the groups of parameters were exchanged
     Mistake("V1", "gains and biases decay, and nothing else does",
             "facebookresearch/BalancingGroups#6", (), r"decay|ndim", "adamw"),
     # b = mu * b - lr * grad; theta += b
     Mistake("V1", "momentum keeps the rates of the steps before", "paiml/aprender#2190", (),
-            r"lr|rate|velocity|momentum", "sgd", settings=(("warmup", 1),)),
+            r"lr|rate|velocity|momentum", "sgd", settings=(("warmup", 1),), known=False),
     # param = …, for param *= …
     Mistake("V1", "the mean of the weights stays where it began",
             "leondgarse/keras_cv_attention_models@e4c1d35", (), r"average|mean|decay|ema", "sgd",
@@ -165,12 +166,12 @@ NINTH: list[Mistake] = [
     # a sum of squares was squared before it was added to those of other parameters
     Mistake("V1", "the length of all gradients is made of their squared squares",
             "paiml/entrenar#311", (), r"clip|norm|length|square|sum|\*", "sgd",
-            settings=(("clip", 0.5),)),
+            settings=(("clip", 0.5),), known=False),
     # ── two at once ──────────────────────────────────────────────────────────────────────────────
     # off // stride_qm is 0 for every head; sm_scale=0.5
     Mistake("ViT", "every head is the first one, and the scale is 0.5", "BobMcDear/attorch#14", (
         Change(ATTENTION, "q, k, v = qkv.unbind(0)",
                "q, k, v = (t[:, :1].expand_as(t) for t in qkv.unbind(0))"),
         Change(ATTENTION, "q = q * self.scale", "q = q * 0.5")),
-        r"heads|scale|\*\*|0\.5"),
+        r"heads|scale|\*\*|0\.5", known=False),
 ]  # fmt: skip
