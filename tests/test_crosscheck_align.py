@@ -113,8 +113,25 @@ def test_what_a_layer_gives_is_no_step_in_front_of_one_that_is_left_out() -> Non
 def test_a_copy_of_what_was_paired_is_no_question() -> None:
     x = rng().standard_normal((2, 3, 4))
     rest = {"copy": x.reshape(6, 4).copy(), "other": x + 1, "nearly": x * (1 + 1e-7)}
-    assert without_copies(rest, [x, x[0]]) == ["other", "nearly"]
-    assert without_copies({"one": np.ones(1)}, [np.ones(1)]) == ["one"]  # which may be anything
+    assert without_copies(rest, [(x, None), (x[0], None)]) == ["other", "nearly"]
+    assert without_copies({"one": np.ones(1)}, [(np.ones(1), None)]) == ["one"]  # anything
+
+
+def test_the_same_numbers_in_another_order_of_axes_or_of_one_token_are_a_copy() -> None:
+    x = rng().standard_normal((2, 4, 8, 3))
+    windows = Windows((4, 8), (2, 4), (1, 2), (4, 8))
+    rolled = np.roll(x, (-1, -2), (1, 2)).reshape(2, 2, 2, 2, 4, 3).transpose(0, 1, 3, 2, 4, 5)
+    tokens = x.reshape(2, 32, 3)
+    rest = {
+        "channels first": x.transpose(0, 3, 1, 2),
+        "windows": rolled.reshape(8, 8, 3),
+        "class token": tokens[:, 0],
+    }
+    assert not without_copies(rest, [(x, windows), (tokens, None)])
+    assert without_copies(rest, [(x, None)]) == ["windows", "class token"]
+    turned = {"rows for columns": x.reshape(2, 8, 4, 3).swapaxes(1, 2), "one of all": tokens[0]}
+    assert without_copies({"shuffled": rng().permutation(x, axis=3)}, [(x, windows)])
+    assert len(without_copies(turned, [(x, windows), (tokens, None)])) == 2
 
 
 def test_what_a_map_leaves_out_stays_out_and_no_gradient_is_guessed() -> None:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -226,6 +227,10 @@ def _by_weights(
             found[name] = match._replace(note=", ".join(filter(None, (BY_WEIGHTS, match.note))))
 
 
+def _begin(x: Array) -> tuple[int, bytes]:
+    return x.size, x.ravel()[:8].tobytes()
+
+
 def _steps(ours: Iterable[str], known: set[str]) -> dict[str, list[str]]:
     """What is inside each layer, in order."""
     steps: dict[str, list[str]] = {}
@@ -294,23 +299,34 @@ def _by_elimination(
             found[name] = Theirs(first, free.pop(first), ONLY)
 
 
-def without_copies(rest: Mapping[str, Array], used: Iterable[Array]) -> list[str]:
+def without_copies(
+    rest: Mapping[str, Array], used: Iterable[tuple[Array, Windows | None]]
+) -> list[str]:
     """The names of what has not the very numbers of a tensor that was paired, in any shape.
 
-    Dropout that is off, a residual without dropped paths and the like hand on what they got.
+    Dropout that is off, a residual without dropped paths and the like hand on what they got; others
+    put windows together, move the channels, or go on with one token. used: as they came and as they
+    were paired, with the windows of their layer
     """
-    alike: dict[tuple[int, bytes], list[Array]] = {}
-    for x in used:
-        alike.setdefault(_begin(x), []).append(x)
-    return [n for n, x in rest.items() if not any(_same(x, y) for y in alike.get(_begin(x), ()))]
+    known = [(y, windows, _ends(y)) for y, windows in used]
+    return [n for n, x in rest.items() if not any(_is_copy(x, *y) for y in known)]
 
 
-def _begin(x: Array) -> tuple[int, bytes]:
-    return x.size, x.ravel()[:8].tobytes()
+def _ends(x: Array) -> tuple[Any, ...]:
+    """What no other order of the numbers changes."""
+    return x.size, *(f.reduce(x, axis=None, initial=None) for f in (np.fmin, np.fmax) if x.size)
 
 
-def _same(x: Array, y: Array) -> bool:
-    return x.size > 1 and np.array_equal(x.ravel(), y.ravel(), equal_nan=x.dtype.kind == "f")
+def _is_copy(x: Array, y: Array, windows: Windows | None, ends: tuple[Any, ...]) -> bool:
+    if x.size < 2:
+        return False
+    if x.size < y.size:  # of one token
+        fits = y.ndim == x.ndim + 1 > 2 and y.shape[:1] + y.shape[2:] == x.shape
+        return fits and any(np.array_equal(x, y[:, i]) for i in (0, -1))
+    if x.size == y.size and _ends(x) != ends:
+        return False
+    others = (other for other, _ in written_otherwise(y.shape, x, windows))
+    return any(np.array_equal(y, other, equal_nan=y.dtype.kind == "f") for other in others)
 
 
 def undecided(
@@ -337,14 +353,7 @@ def undecided(
             return True
         return x.dtype.kind == "f" and tuple(sorted(x.shape)) in shapes
 
-    def is_a_copy(x: Array) -> bool:
-        return any(
-            np.array_equal(y, other)
-            for n, (_, y, _) in aligned.items()
-            for other, _ in written_otherwise(y.shape, x, windows.get(n))
-        )
-
-    return [name for name, x in unused.items() if may_be_wrong(x) and not is_a_copy(x)]
+    return [name for name, x in unused.items() if may_be_wrong(x)]
 
 
 def _behind(truth: folder.Trace, aligned: Mapping[str, Theirs]) -> list[str]:

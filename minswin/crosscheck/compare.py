@@ -84,7 +84,8 @@ def compare(
         first = _first_doubted(findings, doubted)
     used = {match.name for match in aligned.values()}
     rest = {n: x for n, x in theirs.items() if n not in used | resolved.theirs}
-    unused = without_copies(rest, [theirs[n] for n in used if n in theirs])
+    seen = [(theirs[n], None) for n in used if n in theirs]
+    unused = without_copies(rest, [*seen, *((m.array, windows.get(n)) for n, m in aligned.items())])
     unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
     precision = judge.precision
     wrong = {f.name for f in findings if f.verdict not in GOOD}

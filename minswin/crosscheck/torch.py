@@ -4,7 +4,8 @@
     print(check(module, model="swin_tiny", img_size=224))
 
 The module's own weights are put back. Whose names they have is recognised (timm, transformers,
-microsoft, …); names of a port's own are said in a map, whose lines speak of weights and outputs:
+microsoft, …); names of a port's own, all or the few that differ, are said in a map, whose lines
+speak of weights and outputs:
 
     check(module, model="swin_tiny", img_size=224, names={"layers.{i}.blocks.{j}.*": "s{i}.b{j}.*"})
 
@@ -31,11 +32,12 @@ import numpy as np
 
 from minswin.arguments import whole
 from minswin.crosscheck import recipe
+from minswin.crosscheck.align import without_copies
 from minswin.crosscheck.commands import Checked, checked
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import SECONDS
 from minswin.crosscheck.folder import COTANGENT, builder, header_of
-from minswin.crosscheck.names import lines_of, weight_names
+from minswin.crosscheck.names import NOTHING, lines_of, weight_names
 from minswin.crosscheck.saving import array_of, save
 from minswin.crosscheck.trace import trace
 from minswin.waiting import Waiting
@@ -92,7 +94,7 @@ def check(
         truth = trace(build, x, labels, grad=grad, header=header, tell=waiting.now)
         truth.arrays.pop("float32")  # what it is off is known
         theirs = put.with_our_gradients(theirs)
-        found = compare(truth, theirs, lines, seconds=seconds, tell=waiting.now)
+        found = compare(truth, theirs, lines + put.none_of_ours, seconds=seconds, tell=waiting.now)
         return checked(
             truth, found, seconds=seconds, every=every, command=command, tell=waiting.now
         )
@@ -112,16 +114,23 @@ class _Weights:
         ours: Any,
     ) -> None:
         self.ours, self.whose = ours, whose
+        self.none_of_ours: Lines = []  # as the map says it: these were put in, so they are right
         learnt = [n for n, _ in module.named_parameters()]
         named = weight_names(lines, state)
         self.named = {n: t for n, t in named.items() if t in learnt}
+        self.back = {t: n for n, t in self.named.items()}
         if made is not None:
             self.theirs = {n: np.asarray(x) for n, x in made(state).items()}
+            own_ways = {n: x for n, x in self.theirs.items() if n in learnt}
+            strange = without_copies(own_ways, [(x, None) for x in state.values()])
+            self.none_of_ours = [(NOTHING, to + n) for n in strange for to in ("", COTANGENT)]
         elif set(self.named.values()) >= set(learnt):
             self.theirs = {t: state[n] for n, t in self.named.items()}
         else:
-            self.whose = whose or self._recognised(own, learnt)
+            known = {self.back.get(t, t): x for t, x in own.items()}
+            self.whose = whose or self._recognised(known, learnt)
             self.theirs = rename(state, "minswin", self.whose, model=ours)
+            self.theirs |= {t: state[n] for n, t in self.named.items()}
         _require_all(learnt, own, self.theirs)
 
     def _recognised(self, own: State, learnt: list[str]) -> str:
@@ -143,10 +152,10 @@ class _Weights:
         if not self.named and self.whose is None:  # their own names
             return theirs
         if self.whose is None:
-            back = {t: n for n, t in self.named.items()}
-            return rest | {COTANGENT + back[t]: g for t, g in gradients.items()}
+            return rest | {COTANGENT + self.back[t]: g for t, g in gradients.items()}
         try:
-            renamed = rename(gradients, self.whose, "minswin", model=self.ours)
+            known = {self.back.get(t, t): g for t, g in gradients.items()}
+            renamed = rename(known, self.whose, "minswin", model=self.ours)
         except ValueError:  # such as of a part that no layer of ours has
             return theirs
         return rest | {COTANGENT + n: g for n, g in renamed.items()}

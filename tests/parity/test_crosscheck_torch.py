@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,36 @@ def test_weights_are_made_by_a_function_and_tell_which_layer_is_which() -> None:
     rows = {f.name: f for f in wrong.comparison.findings}
     assert rows["layers.1.blocks.1.norm2"].theirs == "stages.1.1.ln2"  # which is wrong
     assert rows["layers.1.blocks.1.norm2"].verdict in ("wrong", "follows")
+
+
+def test_weights_that_are_none_of_ours_are_not_judged() -> None:
+    model, settings = MODELS["ViT"]
+    load_timm()
+    from timm.models.vision_transformer import VisionTransformer
+
+    def made(ours: dict[str, Any]) -> dict[str, Any]:
+        token, patches = ours["pos_embed"][:, :1], ours["pos_embed"][:, 1:]
+        return {**ours, "cls_token": ours["cls_token"] + token, "pos_embed": patches}
+
+    module = VisionTransformer(**MODELS["ViT"][1], no_embed_class=True)
+    found = check(module, model=model, weights=made, grad=True, **settings)
+    assert found.passed and not found.comparison.unused, found
+    wrong = check(module, model=model, weights=lambda ours: {**made(ours), "norm.bias":
+                  ours["norm.weight"]}, seconds=1, **settings)  # fmt: skip
+    first = wrong.comparison.first  # ours, given to another layer
+    assert first is not None and first.name == "norm.bias"
+
+
+def test_a_map_of_a_few_weights_goes_with_the_names_of_a_known_library() -> None:
+    model, settings = MODELS["ViT"]
+    module = of_timm("ViT")
+    for block in module.blocks:
+        layers = {"first": block.mlp.fc1, "act": block.mlp.act, "second": block.mlp.fc2}
+        block.mlp = torch.nn.Sequential(OrderedDict(layers))
+    names = {"*.mlp.fc1": "*.mlp.first", "*.mlp.fc2": "*.mlp.second"}
+    found = check(module, model=model, names=names, grad=True, **settings)
+    c = coverage(found.comparison, gradients=True)
+    assert found.passed and c.by_name == c.of - 1, found  # the image's has no name
 
 
 def test_a_lazy_layer_has_no_weights_yet_and_is_kept() -> None:
