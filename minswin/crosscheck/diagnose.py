@@ -274,6 +274,13 @@ class _Value:
         for site in sites:
             yield False, partial(singles, site)
 
+        def spelled(search: Search) -> list[Answer]:
+            before, tried = search.count, {**search.tried}
+            answers = search.run(search.spelled_otherwise(), "edits of other spellings")
+            self.tried += search.count - before
+            search.tried = tried  # no halves of pairs
+            return answers
+
         def building() -> list[Answer]:
             search = searches[0]
             before = search.count
@@ -281,6 +288,7 @@ class _Value:
             self.tried += search.count - before
             return answers
 
+        yield True, lambda: [a for s in searches for a in spelled(s)]
         if table is None:
             yield True, building
         if self.finding.verdict == "shape":  # no number, and no second edit, gives another shape

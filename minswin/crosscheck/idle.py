@@ -108,11 +108,16 @@ WITH_VALUES = (
 
 
 def edits_that_run(
-    site: Any, texts: list[Text], most: float = math.inf, *, backward: bool = False
+    site: Any,
+    texts: list[Text],
+    most: float = math.inf,
+    *,
+    backward: bool = False,
+    of_arrays: bool = True,
 ) -> list[Edit]:
     """All edits of these texts up to a rank, but for those of what has not begun.
 
-    backward: vjps run too
+    backward: vjps run too   of_arrays: also those of what arrays hold
     """
     reached: set[Place] = set()
 
@@ -122,7 +127,8 @@ def edits_that_run(
         site.run(whole=True)
 
     values = watch(texts, run)
-    return [e for t in texts for e in _begun(t, reached, edits_of(t, values, most=most), backward)]
+    edits = ((t, edits_of(t, values, most=most, of_arrays=of_arrays)) for t in texts)
+    return [e for text, those in edits for e in _begun(text, reached, those, backward)]
 
 
 def _begun(text: Text, reached: set[Place], edits: list[Edit], backward: bool) -> list[Edit]:

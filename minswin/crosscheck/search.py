@@ -27,6 +27,7 @@ from minswin.crosscheck.building import forked, layer_at, shape_of, undrawn
 from minswin.crosscheck.edits.classics import classic_edits
 from minswin.crosscheck.edits.loading import Loaded, loadings
 from minswin.crosscheck.edits.operators import edits_of
+from minswin.crosscheck.edits.spellings import spellings_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.texts import Edit, Several, Text
 from minswin.crosscheck.ground import unchecked
@@ -94,6 +95,7 @@ class Search:
         self.right = np.zeros(site.theirs.shape) if right is None else right
         self.tried: dict[int, tuple[Any, Array]] = {}  # edits that ran, and what they gave
         self.alone: Alone | None = None
+        self.matter: list[Text] = []  # the texts that the tensor depends on
         self.same: dict[bytes, Array | None] = {}  # what the site gives, by what one function gave
         self.by_shape: dict[Any, Array | None] = {}
         self.count = 0
@@ -227,8 +229,7 @@ class Search:
             value = self.value(edit)
             if value is None or value.shape != self.site.theirs.shape:
                 continue
-            same = self.right.shape == value.shape
-            if same and rms(value - self.right) <= 1e-11 * rms(self.right):
+            if self._is_right(value):
                 continue
             self.tried[id(edit)] = (edit, value)
             if self.fits(edit, value):
@@ -270,10 +271,30 @@ class Search:
             self.same = dict.fromkeys(self.alone.right.values(), self.right)
         texts = [t for t in self.site.texts if t.function not in seen]
         seen.update(t.function for t in texts)
-        edits = edits_that_run(self.site, texts_that_matter(self, texts), most)
+        self.matter = texts_that_matter(self, texts)
+        edits = edits_that_run(self.site, self.matter, most)
         for edit in edits:  # a layer's own text is told before a definition
             edit.rank += 0.2 * edit.text.name.startswith("reference")
         return sorted((e for e in edits if e.rank <= most), key=lambda e: e.cost)
+
+    def spelled_otherwise(self, *, backward: bool = False) -> list[Edit]:
+        """Edits of other spellings of the texts that matter, where those give what ours give."""
+        texts = [t for text in self.matter for t in spellings_of(text)]
+        values = ((t, self.value(Edit(t, [], "", 0))) for t in texts)
+        same = [t for t, v in values if v is not None and self._is_right(v)]
+        edits = [
+            e
+            for t in same  # one after the other: two may be of one function
+            for e in edits_that_run(self.site, [t], LIKELY, backward=backward, of_arrays=False)
+        ]
+        for edit in edits:
+            edit.words += ", where it is spelled otherwise"
+            edit.rank += 0.5
+        return sorted(edits, key=lambda e: e.cost)
+
+    def _is_right(self, value: Array) -> bool:
+        same = value.shape == self.right.shape
+        return same and rms(value - self.right) <= EQUAL * rms(self.right)
 
     def classics(self) -> list[Edit]:
         """Edits that were met in public, of the functions that run here or build the model."""

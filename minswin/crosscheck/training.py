@@ -58,6 +58,10 @@ def of_training(truth: Trace, comparison: Comparison, clock: Clock, tell: Tell) 
     known, edits = site.edits()
     answers = search.run(known, "known mistakes") or search.run(edits, "edits of the training")
     if not answers:
+        search.matter = site.texts
+        otherwise = search.spelled_otherwise(backward=True)
+        answers = search.run(otherwise, "edits of other spellings")
+    if not answers:
         judge = Search(site.of_all_losses(), u, clock)
         answers = [*islice(numbers(search, judge), 1)]
     causes = [cause_of_answer(a) for a in answers[:3]]

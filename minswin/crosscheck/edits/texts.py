@@ -33,12 +33,15 @@ def _is_closed(text: str) -> bool:
 
 
 class Text:
-    """The source of a function, and the function that edited code is put into."""
+    """The source of a function, and the function that edited code is put into.
 
-    def __init__(self, function: types.FunctionType) -> None:
-        self.function = function
+    written: another function that gives the same, whose source it is
+    """
+
+    def __init__(self, function: types.FunctionType, written: Any = None) -> None:
+        self.function, self.written = function, written or function
         self.right = (function.__code__, function.__defaults__, function.__kwdefaults__)
-        lines, self.line = _lines_of(function.__code__)
+        lines, self.line = _lines_of(self.written.__code__)
         source = textwrap.dedent("".join(lines))
         start = source.index("def ")
         self.line += source[:start].count("\n")  # decorators stay on
@@ -80,7 +83,7 @@ class Text:
         if code.co_freevars:
             self._take(_compiled_inside(source, code.co_filename), "outer")
         else:
-            self._take(_compiled(HEAD + source, code.co_filename), self.function.__name__)
+            self._take(_compiled(HEAD + source, code.co_filename), self.written.__name__)
 
     def put_tree(self, tree: ast.Module) -> None:
         self._take(_compile(_inside(tree), self.right[0].co_filename), "outer")
@@ -102,7 +105,7 @@ class Text:
 
     @property
     def file(self) -> str:
-        return Path(self.right[0].co_filename).relative_to(PACKAGE.parent).as_posix()
+        return Path(self.written.__code__.co_filename).relative_to(PACKAGE.parent).as_posix()
 
 
 def _compile(source: Any, file: str) -> types.CodeType:
