@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,107 +35,73 @@ class Form(NamedTuple):
     gives: str
 
 
-def _form(arguments: str, gives: str) -> Form:
-    return Form(tuple(arguments.split()), gives)
-
-
-_ATTENTION = (
-    "x (B, H, W, C), qkv, windows, proj: (B, H, W, C). A map that the window does not divide gets "
-    "zeros at the bottom and right, AFTER the norm and BEFORE the roll; they are cropped again. "
-)
-_FIT = "A map whose shorter side is not larger than the window is not shifted, on either axis. "
-_NORM_FIRST = "norm1.*, attn.*, norm2.*, mlp.*. "
-
-FUNCTIONS: dict[str, Form] = {
-    # ── data is only moved ──
-    "window_partition": _form(
-        "x window", "x (B, H, W, C) cut into windows row by row: (B, H/Mh · W/Mw, Mh·Mw, C)"
-    ),
-    "window_merge": _form(
-        "windows window grid", "the map (B, H, W, C) again, from (B, H/Mh · W/Mw, Mh·Mw, C)"
-    ),
-    "roll": _form("x shift", "y[r + shift₀, c + shift₁] = x[r, c], around the edges: (B, H, W, C)"),
-    "relative_position_index": _form(
-        "window", "integers (N, N): (rₚ − r_q + Mh − 1)(2Mw − 1) + cₚ − c_q + Mw − 1; query p first"
-    ),
-    "relative_position_bias": _form("table window", "(h, N, N) from the table ((2Mh−1)(2Mw−1), h)"),
-    "attention_mask": _form(
-        "grid window shift",
-        "(windows, N, N): 0 where query and key come from one region, −100 or less elsewhere",
-    ),
-    "patch_merge": _form(
-        "x",
-        "(B, H/2, W/2, 4C): the neighbours (row, column) = (0,0), (1,0), (0,1), (1,1) side by side",
-    ),
-    # ── functions ──
-    "layer_norm": _form("x weight bias eps", "over the last axis; the variance divides by C"),
-    "gelu": _form("x", "x (1 + erf(x/√2)) / 2"),
-    "softmax": _form("x", "over the last axis"),
-    "cross_entropy": _form("logits labels", "the mean over the batch, one number"),
-    # ── layers ──
-    "mlp": _form("x params", "fc2(gelu(fc1(x))): x (B, N, C); fc1.*, fc2.*"),
-    "patch_embed": _form(
-        "image params",
-        "image (B, 3, H, W) to (B, H/p, W/p, C); proj.weight (C, 3, p, p), proj.bias, norm.*",
-    ),
-    "patch_merging": _form(
-        "x params",
-        "(B, ⌈H/2⌉, ⌈W/2⌉, 2C): zeros at odd edges, patch_merge, norm.*, reduction.weight",
-    ),
-    "window_attention": _form(
-        "x params window shift heads",
-        _ATTENTION + "Channels of qkv: (3, heads, d). shift (0, 0): none. "
-        "qkv.*, proj.*, relative_position_bias_table",
-    ),
-    "block": _form(
-        "x params window shifted heads",
-        _NORM_FIRST + _FIT + "shifted: whether by half the window. (B, H, W, C)",
-    ),
-    # ── Swin V2 ──
-    "continuous_position_bias": _form(
-        "params window pretrained",
-        "16 σ(cpb_mlp(t)): (h, N, N). pretrained: the window of the pre-training, or None",
-    ),
-    "window_attention_v2": _form(
-        "x params window shift heads",
-        _ATTENTION + "Cosines times exp(min(logit_scale, ln 100)), the mask −100. qkv.weight, "
-        "q_bias, v_bias, logit_scale, cpb_mlp.0.*, cpb_mlp.2.weight, proj.*",
-    ),
-    "block_v2": _form(
-        "x params window shifted heads", _NORM_FIRST + _FIT + "The norms come after: (B, H, W, C)"
-    ),
-    "patch_merging_v2": _form("x params", "patch_merging with the norm after the reduction"),
-    # ── whole models, in evaluation ──
-    "model": _form(
-        "config state image",
-        "logits (B, num_classes) of a Swin with these settings and weights; the names of both are "
-        "the original's",
-    ),
-    "build_model": _form(
-        "config state", "a function image → logits: it is called again and again, to find a memory"
-    ),
-    "model_v2": _form("config state image", "the same of a Swin V2"),
-    "model_vit": _form(
-        "config state image",
-        'the same of a ViT; global_pool "avg": no class token, the mean. ε is 1e-6',
-    ),
-    "model_deit": _form(
-        "config state image", "of a DeiT with a distillation token: the mean of its two heads"
-    ),
-    "model_tnt": _form(
-        "config state image",
-        "of a TNT: inner_* is of words, outer_* of patches; legacy: timm's older variant",
-    ),
-    # ── learning ──
-    "train_step": _form(
-        "config state image labels lr",
-        "the state after one step of plain gradient descent on the mean cross-entropy",
-    ),
-    "adamw": _form(
-        "p g m v lr beta1 beta2 eps decay t",
-        "{'p', 'm', 'v'} after step t = 1, 2, …; p ← (1 − lr · decay) p comes first",
-    ),
-}
+# By their names: the arguments, and what is given.
+_PROTOCOL = """
+window_partition(x, window)
+    x (B, H, W, C) cut into windows row by row: (B, H/Mh · W/Mw, Mh·Mw, C)
+window_merge(windows, window, grid)
+    the map (B, H, W, C) again, from (B, H/Mh · W/Mw, Mh·Mw, C)
+roll(x, shift)
+    y[r + shift₀, c + shift₁] = x[r, c], around the edges: (B, H, W, C)
+relative_position_index(window)
+    integers (N, N): (rₚ − r_q + Mh − 1)(2Mw − 1) + cₚ − c_q + Mw − 1; query p first
+relative_position_bias(table, window)
+    (h, N, N) from the table ((2Mh−1)(2Mw−1), h)
+attention_mask(grid, window, shift)
+    (windows, N, N): 0 where query and key come from one region, −100 or less elsewhere
+patch_merge(x)
+    (B, H/2, W/2, 4C): the neighbours (row, column) = (0,0), (1,0), (0,1), (1,1) side by side
+layer_norm(x, weight, bias, eps)
+    over the last axis; the variance divides by C
+gelu(x)
+    x (1 + erf(x/√2)) / 2
+softmax(x)
+    over the last axis
+cross_entropy(logits, labels)
+    the mean over the batch, one number
+mlp(x, params)
+    fc2(gelu(fc1(x))): x (B, N, C); fc1.*, fc2.*
+patch_embed(image, params)
+    image (B, 3, H, W) to (B, H/p, W/p, C); proj.weight (C, 3, p, p), proj.bias, norm.*
+patch_merging(x, params)
+    (B, ⌈H/2⌉, ⌈W/2⌉, 2C): zeros at odd edges, patch_merge, norm.*, reduction.weight
+window_attention(x, params, window, shift, heads)
+    x (B, H, W, C), qkv, windows, proj: (B, H, W, C). A map that the window does not divide gets
+    zeros at the bottom and right, AFTER the norm and BEFORE the roll; they are cropped again.
+    Channels of qkv: (3, heads, d). shift (0, 0): none. qkv.*, proj.*, relative_position_bias_table
+block(x, params, window, shifted, heads)
+    norm1.*, attn.*, norm2.*, mlp.*. A map whose shorter side is not larger than the window is not
+    shifted, on either axis. shifted: whether by half the window. (B, H, W, C)
+continuous_position_bias(params, window, pretrained)
+    16 σ(cpb_mlp(t)): (h, N, N). pretrained: the window of the pre-training, or None
+window_attention_v2(x, params, window, shift, heads)
+    x (B, H, W, C), qkv, windows, proj: (B, H, W, C). A map that the window does not divide gets
+    zeros at the bottom and right, AFTER the norm and BEFORE the roll; they are cropped again.
+    Cosines times exp(min(logit_scale, ln 100)), the mask −100. qkv.weight, q_bias, v_bias,
+    logit_scale, cpb_mlp.0.*, cpb_mlp.2.weight, proj.*
+block_v2(x, params, window, shifted, heads)
+    norm1.*, attn.*, norm2.*, mlp.*. A map whose shorter side is not larger than the window is not
+    shifted, on either axis. The norms come after: (B, H, W, C)
+patch_merging_v2(x, params)
+    patch_merging with the norm after the reduction
+model(config, state, image)
+    logits (B, num_classes) of a Swin with these settings and weights; the names of both are the
+    original's
+build_model(config, state)
+    a function image → logits: it is called again and again, to find a memory
+model_v2(config, state, image)
+    the same of a Swin V2
+model_vit(config, state, image)
+    the same of a ViT; global_pool "avg": no class token, the mean. ε is 1e-6
+model_deit(config, state, image)
+    of a DeiT with a distillation token: the mean of its two heads
+model_tnt(config, state, image)
+    of a TNT: inner_* is of words, outer_* of patches; legacy: timm's older variant
+train_step(config, state, image, labels, lr)
+    the state after one step of plain gradient descent on the mean cross-entropy
+adamw(p, g, m, v, lr, beta1, beta2, eps, decay, t)
+    {'p', 'm', 'v'} after step t = 1, 2, …; p ← (1 − lr · decay) p comes first
+"""
 
 _DERIVED = (
     "window_partition", "window_merge", "patch_merge", "relative_position_bias", "layer_norm",
@@ -142,12 +109,22 @@ _DERIVED = (
     "block", "continuous_position_bias", "window_attention_v2", "block_v2", "model",
     "model_vit", "model_tnt",
 )  # fmt: skip
-for _name in _DERIVED:
-    FUNCTIONS[f"{_name}_grad"] = Form(
-        (*FUNCTIONS[_name].arguments, "cotangent"),
-        f"the gradients of ⟨cotangent, {_name}⟩ by every array: a dict, by argument and by the "
-        "names inside params or state",
-    )
+
+
+def _functions() -> dict[str, Form]:
+    found: dict[str, Form] = {}
+    for name, arguments, gives in re.findall(r"^(\w+)\((.*)\)\n((?: .*\n)+)", _PROTOCOL, re.M):
+        found[name] = Form(tuple(arguments.split(", ")), " ".join(gives.split()))
+    for name in _DERIVED:
+        found[f"{name}_grad"] = Form(
+            (*found[name].arguments, "cotangent"),
+            f"the gradients of ⟨cotangent, {name}⟩ by every array: a dict, by argument and by the "
+            "names inside params or state",
+        )
+    return found
+
+
+FUNCTIONS = _functions()
 
 
 @dataclass(frozen=True)
@@ -172,7 +149,7 @@ def load_adapter(name: str, dtype: str | None = None) -> Adapter:
 
 def adapter_of(module: Any, name: str, dtype: str | None = None) -> Adapter:
     """The adapter that a module, or any object with functions, is."""
-    own = {key: getattr(module, key, None) for key in FUNCTIONS}
+    own = {key: getattr(module, key) for key in FUNCTIONS if getattr(module, key, None) is not None}
     functions = {key: value for key, value in own.items() if callable(value)}
     unknown = _unknown(module).items()
     if not functions:
@@ -184,23 +161,17 @@ def adapter_of(module: Any, name: str, dtype: str | None = None) -> Adapter:
     notes = [
         f"{key} is no function but {type(value).__name__}: not covered"
         for key, value in own.items()
-        if value is not None and not callable(value)
+        if key not in functions
     ]
-    notes += [
-        f"{key} is no function of the protocol; did you mean {near}?" for key, near in unknown
-    ]
+    notes += [f"{key} is no function of the protocol; did you mean {n}?" for key, n in unknown]
     given = dtype if dtype is not None else getattr(module, "dtype", "float64")
-    return Adapter(name, functions, _dtype(name, given), tuple(notes))
-
-
-def _dtype(name: str, given: Any) -> np.dtype[Any]:
     try:
-        found = np.dtype(given)
+        kind = np.dtype(given)
     except TypeError:
-        found = np.dtype(object)
-    if found not in DTYPES:
+        kind = np.dtype(object)
+    if kind not in DTYPES:
         raise ValueError(f"conform: {name}: dtype must be float32 or float64, got {given!r}")
-    return found
+    return Adapter(name, functions, kind, tuple(notes))
 
 
 def _unknown(module: Any) -> dict[str, str]:

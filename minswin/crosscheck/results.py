@@ -1,6 +1,6 @@
 """All that a comparison found: as plain data, which `--json` writes, and as text for the terminal.
 
-The data holds the sentences; the text and the page (html.py) lay them out, and say nothing else.
+The data holds the sentences; the text lays them out in sections, and so does the page (html.py).
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ JUDGED = {
 }
 
 
+# ── the data ─────────────────────────────────────────────────────────────────────────────────────
+
+
 def data_of(
     truth: Trace, comparison: Comparison, diagnosis: Diagnosis | None, command: str = ""
 ) -> Data:
@@ -92,38 +95,22 @@ def json_of(data: Data) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
-# ── what was compared ────────────────────────────────────────────────────────────────────────────
-
-
 def _row(f: Finding) -> Data:
+    numbers = {word: getattr(f, word) for word in ("absolute", "relative", "cosine", "ulps")}
+    numbers |= {"of limit": f.off, "limit": f.limit}
     return {
-        "name": f.name,
-        "theirs": f.theirs,
-        "note": f.note,
+        **{word: getattr(f, word) for word in ("name", "theirs", "note")},
         "shape": list(f.shape),
         "verdict": f.verdict,
         "good": f.verdict in GOOD,
         "judged against": f.given,
-        "absolute": _number(f.absolute),
-        "relative": _number(f.relative),
-        "cosine": _number(f.cosine),
-        "ulps": _number(f.ulps),
-        "of limit": _number(f.off),
-        "limit": _number(f.limit),
+        **{word: _number(x) for word, x in numbers.items()},
     }
 
 
 def _number(x: float) -> float | None:
     """None for what JSON has no word for: an error that no limit allows, or no number."""
     return float(x) if math.isfinite(x) else None
-
-
-def cells(row: Data) -> Iterator[str]:
-    """The shape of a row, and its numbers in the order of COLUMNS."""
-    yield "×".join(map(str, row["shape"])) or "number"
-    for key, (_, _, form) in COLUMNS.items():
-        none = "limit 0" if key == "of limit" else "—"
-        yield none if row[key] is None else f"{row[key]:{form}}"
 
 
 def tensors(count: int) -> str:
@@ -188,20 +175,23 @@ def _seen(c: Coverage) -> Data:
     ways = [f"{n} {way}" for way, n in {**judged, "against ours": c.by_truth}.items() if n]
     words = f"{c.seen} of {c.of} seen ({c.by_name} by name, {c.by_value} by their values)"
     words += f"; judged: {', '.join(ways)}" if ways else ""
-    words = words if c.seen else f"none of {c.of}"
-    return {**c._asdict(), "in words": words}
-
-
-# ── the first divergence ─────────────────────────────────────────────────────────────────────────
+    return {**c._asdict(), "in words": words if c.seen else f"none of {c.of}"}
 
 
 def _first(truth: Trace, f: Finding) -> Data:
+    """The first divergence."""
     step, wrong = f.step, f.verdict == "wrong"
     where = describe(step, f.worst, truth.steps)
     place = place_of(step.name) or step.name
+    title = f"{place}  [{f.name}]"
+    if f.name.startswith(COTANGENT):
+        title = f"the gradient of the loss by {title}\n  "
+        title += "all values that were paired are right, and all gradients nearer to the loss"
+    elif f.name.startswith(AFTER):
+        title = f"after the optimizer's steps, {title}; values and gradients are right"
     return {
         **_row(f),
-        "title": _title(f, f"{place}  [{f.name}]"),
+        "title": title,
         "place": place,
         "index": list(f.worst),
         "where": where or ("it is one number" if wrong and f.given != ROUNDING else ""),
@@ -215,15 +205,6 @@ def _first(truth: Trace, f: Finding) -> Data:
     }
 
 
-def _title(f: Finding, title: str) -> str:
-    if f.name.startswith(COTANGENT):
-        right = "all values that were paired are right, and all gradients nearer to the loss"
-        return f"the gradient of the loss by {title}\n  {right}"
-    if f.name.startswith(AFTER):
-        return f"after the optimizer's steps, {title}; values and gradients are right"
-    return title
-
-
 def _how_much(f: Finding) -> str:
     if f.given == ROUNDING:
         return f"{f.off:.2g} times what rounding gives there, which has another direction"
@@ -234,17 +215,11 @@ def _how_much(f: Finding) -> str:
     return f"{f.off:,.0f} times the limit ({why})"
 
 
-# ── the cause ────────────────────────────────────────────────────────────────────────────────────
-
-
 def _diagnosis(diagnosis: Diagnosis) -> Data:
-    return {
-        "claim": diagnosis.claim,
-        "causes": [_cause(cause) for cause in diagnosis.causes],
-        "observations": list(diagnosis.observations),
-        "tried": diagnosis.tried,
-        "unfinished": diagnosis.unfinished,
-    }
+    words = ("claim", "causes", "observations", "tried", "unfinished")
+    data = {word: getattr(diagnosis, word) for word in words}
+    causes = [_cause(cause) for cause in diagnosis.causes]
+    return {**data, "causes": causes, "observations": list(diagnosis.observations)}
 
 
 def _cause(cause: Cause) -> Data:
@@ -254,28 +229,8 @@ def _cause(cause: Cause) -> Data:
         "diff": cause.diff.splitlines(),
         "remedy": cause.remedy,
         "threads": list(cause.threads),
-        "explains": cause.explains,
-        "sure": cause.sure,
-        "also": cause.also,
-        "of": cause.of,
+        **{word: getattr(cause, word) for word in ("explains", "sure", "also", "of")},
         "the same": [" ".join(other.split()) for other in cause.others],
-    }
-
-
-# ── lines under a word each, as both writers have them ───────────────────────────────────────────
-
-
-def lines_of_first(first: Data) -> dict[str, str]:
-    words = ("where", "how much", "judged", "paired", "how", "formula", "our line")
-    return {**{word: first[word] for word in words}, "made of": ", ".join(first["made of"])}
-
-
-def lines_of_cause(cause: Data) -> dict[str, str]:
-    return {
-        "remedy": cause["remedy"],
-        "met in": ", ".join(cause["threads"]),
-        "also": f"gives {cause['also']}" if cause["also"] else "",
-        "the same": "; ".join(cause["the same"]),
     }
 
 
@@ -285,14 +240,26 @@ def lines_of_cause(cause: Data) -> dict[str, str]:
 def report(data: Data, *, every: bool = False) -> str:
     """The whole answer of `minswin compare`."""
     heads = _columns(("shape", *(head for head, _, _ in COLUMNS.values())))
-    lines = [f"{'tensor':44} {heads}  verdict", *_rows(data, every), "", *summary(data)]
-    if data["first"]:
-        lines += ["", f"First divergence: {data['first']['title']}"]
-        lines += _lines(lines_of_first(data["first"]), "  ")
+    lines = [f"{'tensor':44} {heads}  verdict", *_rows(data, every)]
+    return "\n".join([*lines, *(f"\n{section}" for section in sections(data))])
+
+
+def sections(data: Data) -> Iterator[str]:
+    """What is told below the table: the summary, the first divergence, the cause, the grounds."""
+    yield "\n".join(_told(data))
+    if first := data["first"]:
+        words = ("where", "how much", "judged", "paired", "how", "formula", "our line")
+        rows = {**{word: first[word] for word in words}, "made of": ", ".join(first["made of"])}
+        yield "\n".join([f"First divergence: {first['title']}", *_lines(rows, "  ")])
     if data["diagnosis"]:
-        lines += ["", *why(data["diagnosis"])]
-    lines += ["", *_rests_on(data["rests on"]), *_lines({"again": data["command"]}, "  ")]
-    return "\n".join(lines)
+        yield "\n".join(why(data["diagnosis"]))
+    rests = data["rests on"]
+    unseen = ", ".join(rests["layers not seen"][:4])
+    more = f", … ({len(rests['layers not seen'])})" if len(rests["layers not seen"]) > 4 else ""
+    rows = {word: rests[word]["in words"] for word in ("values", "gradients")}
+    rows["not seen"] = f"{unseen}{more}; what they hide shows later on" if unseen else ""
+    rows["again"] = data["command"]
+    yield "\n".join(["The verdict rests on", *_lines(rows, "  ")])
 
 
 def _lines(words: dict[str, str], indent: str) -> Iterator[str]:
@@ -321,12 +288,20 @@ def _line(row: Data) -> str:
     return f"{row['name']:44} {_columns(cells(row))}  {row['verdict']}{note}"
 
 
+def cells(row: Data) -> Iterator[str]:
+    """The shape of a row, and its numbers in the order of COLUMNS."""
+    yield "×".join(map(str, row["shape"])) or "number"
+    for key, (_, _, form) in COLUMNS.items():
+        none = "limit 0" if key == "of limit" else "—"
+        yield none if row[key] is None else f"{row[key]:{form}}"
+
+
 def _columns(texts: Iterable[str]) -> str:
     widths = (15, *(width for _, width, _ in COLUMNS.values()))
     return " ".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
 
 
-def summary(data: Data) -> Iterator[str]:
+def _told(data: Data) -> Iterator[str]:
     """What was compared, with all losses, where there are any."""
     yield from data["summary"]
     if data["losses"]:
@@ -341,16 +316,13 @@ def why(diagnosis: Data) -> Iterator[str]:
     for cause in diagnosis["causes"]:
         yield f"  {'✗' if cause['sure'] else '?'} {cause['words']}   [{cause['place']}]"
         yield from (f"      {line}" for line in cause["diff"])
-        yield from _lines(lines_of_cause(cause), "    ")
+        rows = {
+            "remedy": cause["remedy"],
+            "met in": ", ".join(cause["threads"]),
+            "also": f"gives {cause['also']}" if cause["also"] else "",
+            "the same": "; ".join(cause["the same"]),
+        }
+        yield from _lines(rows, "    ")
     if diagnosis["unfinished"]:
         yield "  the time ran out before all were tried; --seconds gives it more"
     yield from (f"  · {line}" for line in diagnosis["observations"])
-
-
-def _rests_on(rests: Data) -> Iterator[str]:
-    yield "The verdict rests on"
-    unseen = ", ".join(rests["layers not seen"][:4])
-    more = f", … ({len(rests['layers not seen'])})" if len(rests["layers not seen"]) > 4 else ""
-    words = {word: rests[word]["in words"] for word in ("values", "gradients")}
-    words["not seen"] = f"{unseen}{more}; what they hide shows later on" if unseen else ""
-    yield from _lines(words, "  ")
