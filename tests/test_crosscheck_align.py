@@ -16,8 +16,7 @@ from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.fingerprints import SWIN
 from minswin.crosscheck.layouts import Windows
-from minswin.crosscheck.libraries import known_layers
-from minswin.crosscheck.names import resolve
+from minswin.crosscheck.names import known_layers, resolve
 from minswin.crosscheck.results import data_of, report
 from minswin.models import create_model
 from minswin.weights import save_weights

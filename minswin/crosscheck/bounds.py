@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minswin.crosscheck.recording import Step
-from minswin.crosscheck.vocabulary import MOVES
+from minswin.crosscheck.recording import MOVES, Step
 
 Array = np.ndarray
 FUNCTIONS = 8  # exp, log, erf of a library: this many units in the last place at most

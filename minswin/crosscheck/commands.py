@@ -253,4 +253,4 @@ def _require_same_pass(ours: folder.Trace, theirs: Path) -> None:
 def _options(trace: folder.Trace) -> dict[str, Any]:
     words = ("model", "overrides", "weights", "input", "optimizer")
     shapes = {name: step.value.shape for name, step in trace.steps.items() if step.op == "input"}
-    return {**{word: trace.header.get(word) for word in words}, "the shape of its inputs": shapes}
+    return {word: trace.header.get(word) for word in words} | {"the shape of its inputs": shapes}

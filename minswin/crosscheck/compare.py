@@ -25,8 +25,7 @@ from minswin.crosscheck.findings import GOOD, Comparison, Finding
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows, follow
 from minswin.crosscheck.layouts import windows_of
-from minswin.crosscheck.libraries import known_layers
-from minswin.crosscheck.names import lines_of, resolve
+from minswin.crosscheck.names import known_layers, lines_of, resolve
 from minswin.crosscheck.precision import PRODUCTS, SINGLE, is_half, precisions
 from minswin.crosscheck.recording import GIVEN, STARTS, Step
 

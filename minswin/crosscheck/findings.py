@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,15 +114,10 @@ def _counts(finding: Finding, gradients: bool) -> bool:
 def unseen_layers(comparison: Comparison) -> list[str]:
     """Layers none of whose tensors, nor of those inside them, is among theirs."""
     rows = [f for f in comparison.findings if _counts(f, False)]
-    seen = {layer for f in rows if f.verdict != "missing" for layer in _layers(f.name)}
-    missing = dict.fromkeys(layer for f in rows for layer in _layers(f.name) if layer not in seen)
+    around = {f.name: [*accumulate(f.name.split(".")[:-1], "{}.{}".format)] for f in rows}
+    seen = {layer for f in rows if f.verdict != "missing" for layer in around[f.name]}
+    missing = dict.fromkeys(layer for f in rows for layer in around[f.name] if layer not in seen)
     return [name for name in missing if name.rpartition(".")[0] not in missing]
-
-
-def _layers(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    for i in range(1, len(parts)):
-        yield ".".join(parts[:i])
 
 
 # ── a diagnosis ──────────────────────────────────────────────────────────────────────────────────
@@ -212,10 +208,6 @@ def cause_of_answer(answer: Answer) -> Cause:
     return cause
 
 
-def _truth_of(truth: Trace, finding: Finding) -> Array:
-    return float_array(next(iter(truth.arrays.values()))[finding.name])
-
-
 def float_array(x: Array) -> Array:
     return np.asarray(x, np.float64)
 
@@ -225,7 +217,7 @@ def observed(truth: Trace, comparison: Comparison, finding: Finding) -> list[str
         return []
     step, y = finding.step, float_array(comparison.aligned[finding.name].array)
     follows = comparison.follows.get(finding.name)
-    right = _truth_of(truth, finding) if follows is None else follows.value
+    right = float_array(truth.exact[finding.name]) if follows is None else follows.value
     if step.kind in KINDS:
         y = legible(y, right, masked_pairs(step, truth.steps))
     return list(observe(step, y, right, finding.limit, windows_of(truth.steps).get(step.name)))

@@ -188,7 +188,11 @@ def read(folder: Path | str) -> Trace:
             f"compare: {folder / MANIFEST} is no '{FORMAT}'; write it again with 'minswin trace'"
         )
     try:
-        arrays = {dtype: _read_arrays(folder, dtype) for dtype in manifest["dtypes"]}
+        arrays: dict[str, Mapping[str, np.ndarray]] = {}
+        for dtype in manifest["dtypes"]:
+            files = (folder / f"{dtype}.{form}" for form in FORMS[:2])
+            file = next((file for file in files if file.is_file()), None)
+            arrays[dtype] = read_weights(file, prefixes=()) if file else read_npy(folder / dtype)
         exact = next(iter(arrays.values()))
         entries = manifest.pop("steps")
         steps = {entry["name"]: _step(entry, exact) for entry in entries}
@@ -197,15 +201,11 @@ def read(folder: Path | str) -> Trace:
         raise ValueError(
             f"compare: {folder} is incomplete: {error} is missing; write it again"
         ) from None
-    return Trace(manifest, steps, arrays, _builder(manifest), off)
-
-
-def _builder(header: Mapping[str, Any]) -> Callable[[Any], Layer] | None:
-    """How the model of a trace is made again; None where only a program knows."""
-    if "model" not in header:
-        return None
-    told = header.get("overrides", {}).items()
-    return builder(header["model"], {name: ast.literal_eval(text) for name, text in told})
+    build = None  # only a program knows how the model is made again
+    if "model" in manifest:
+        told = manifest.get("overrides", {}).items()
+        build = builder(manifest["model"], {name: ast.literal_eval(text) for name, text in told})
+    return Trace(manifest, steps, arrays, build, off)
 
 
 def builder(model: str, settings: Mapping[str, Any]) -> Callable[[Any], Model]:
@@ -233,18 +233,9 @@ def _tuples(x: Any) -> Any:
     return x
 
 
-def _read_arrays(folder: Path, dtype: str) -> Mapping[str, np.ndarray]:
-    for form in FORMS[:2]:
-        file = folder / f"{dtype}.{form}"
-        if file.is_file():
-            return read_weights(file, prefixes=())
-    return read_npy(folder / dtype)
-
-
 def read_npy(folder: Path) -> dict[str, np.ndarray]:
     """All .npy files below a folder, by their paths without the ending."""
-    files = sorted(folder.rglob("*.npy"))
-    if not files:
+    if not (files := sorted(folder.rglob("*.npy"))):
         raise FileNotFoundError(
             f"compare: {folder} holds no .npy file; expected one for each tensor, such as "
             f"{folder}/head.npy, or give a .npz or .safetensors file itself"

@@ -80,7 +80,8 @@ def _head(data: Data, title: str) -> Iterator[str]:
     model = data["model"] or "a model that a program built"
     model += f" with {settings}" if settings else ""
     model += ", held against minswin's definitions"
-    model += f"; the first wrong tensor is their {first['theirs']}" if first else ""
+    if first and first["theirs"] != first["name"]:
+        model += f"; the first wrong tensor is their {first['theirs']}"
     yield f'<p class="pale">{escape(model, quote=False)}</p>'
 
 

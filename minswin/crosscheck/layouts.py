@@ -74,10 +74,9 @@ def distance(
     scale = float(np.std(ours)) if spread is None else spread
     if not scale:
         return np.inf
-    if ours.size > SAMPLE:
-        at = _sample(ours.shape)
-        if not _apart(ours[at], theirs[at], scale, half) <= 2:
-            return np.inf
+    at = _sample(ours.shape) if ours.size > SAMPLE else ()
+    if at and not _apart(ours[at], theirs[at], scale, half) <= 2:
+        return np.inf
     return _apart(ours, theirs, scale, half)
 
 
@@ -112,13 +111,12 @@ def fit(
             return Theirs(name, np.ascontiguousarray(changed), note)
     if theirs.size == ours.size and _regrouped(ours.shape, theirs.shape):
         return Theirs(name, theirs.reshape(ours.shape), f"reshaped from {theirs.shape}")
-    if ours.ndim == 4 and theirs.size == ours.size and len(theirs) == len(ours):
-        for axes in ((0, 3, 1, 2), (0, 2, 3, 1)):  # channels first, and last
-            order = tuple(ours.shape[a] for a in axes)
-            if _regrouped(order, theirs.shape):
-                moved = theirs.reshape(order).transpose(np.argsort(axes))
-                note = f"from {theirs.shape}, channels moved"
-                return Theirs(name, np.ascontiguousarray(moved), note)
+    batches = ours.ndim == 4 and theirs.size == ours.size and len(theirs) == len(ours)
+    for axes in ((0, 3, 1, 2), (0, 2, 3, 1)) if batches else ():  # channels first, and last
+        order = tuple(ours.shape[a] for a in axes)
+        if _regrouped(order, theirs.shape):
+            moved = np.ascontiguousarray(theirs.reshape(order).transpose(np.argsort(axes)))
+            return Theirs(name, moved, f"from {theirs.shape}, channels moved")
     return Theirs(name, theirs)
 
 

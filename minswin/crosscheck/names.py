@@ -1,4 +1,5 @@
-"""A map of names: which tensor of theirs each of ours is, which are to be left out; a draft of one.
+"""A map of names: which tensor of theirs each of ours is, which are to be left out; a draft of one,
+and the names that known libraries give to their layers, for what no map is needed.
 
     # our name = their name
     head = fc
@@ -19,7 +20,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,13 +28,16 @@ import numpy as np
 
 from minswin import opening
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
+from minswin.weights.families import FAMILIES, TABLES
+from minswin.weights.families.rows import THEIRS, translate
 
-__all__ = ["Resolved", "draft", "read_names", "resolve", "weight_names"]
+__all__ = ["Resolved", "draft", "known_layers", "read_names", "resolve", "weight_names"]
 
 Array = np.ndarray
 NOTHING = "-"
 _PIECE = re.compile(r"(\{\w+(?:[+-]\d+)?\}|\*)")  # {i}, {i+1}: a number; *: anything
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # of a stage or block: not the 1 of norm1
+_NUMBERED = re.compile(r"(.*\.\d+)\..")  # a block or a stage, and what is in it
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
@@ -51,7 +55,13 @@ def read_names(path: Path | str) -> list[tuple[str, str]]:
     except (OSError, ValueError) as error:
         why = str(error).removeprefix("compare: ")
         raise ValueError(f"compare: the map {path} cannot be read: {why}") from None
-    pairs = _of_json(path, text) if text.lstrip().startswith("{") else _of_lines(path, text)
+    if text.lstrip().startswith("{"):
+        try:
+            pairs = json.loads(text, object_pairs_hook=list)
+        except ValueError as error:
+            raise ValueError(f"compare: the map {path} is no JSON: {error}") from None
+    else:
+        pairs = _of_lines(path, text)
     if not all(isinstance(name, str) for pair in pairs for name in pair):
         raise ValueError(f"compare: {path} must map names to names")
     counts = Counter(ours for ours, _ in pairs if ours != NOTHING)
@@ -66,14 +76,6 @@ def lines_of(names: Any) -> list[tuple[str, str]]:
     if isinstance(names, (str, Path)):
         return read_names(names)
     return list(names.items()) if isinstance(names, Mapping) else list(names or ())
-
-
-def _of_json(path: Path | str, text: str) -> list[tuple[str, str]]:
-    try:
-        found: list[tuple[str, str]] = json.loads(text, object_pairs_hook=list)
-    except ValueError as error:
-        raise ValueError(f"compare: the map {path} is no JSON: {error}") from None
-    return found
 
 
 def _of_lines(path: Path | str, text: str) -> list[tuple[str, str]]:
@@ -117,12 +119,10 @@ def resolve(
             if x not in known or not (b == NOTHING or y in theirs):
                 continue
             used.add(line)
-            if x in found.pairs or x in found.ours:
-                continue
-            if b == NOTHING:
+            if b == NOTHING and x not in found.pairs:
                 found.ours.add(x)
-            else:
-                found.pairs[x] = y
+            elif x not in found.ours:
+                found.pairs.setdefault(x, y)
     found.theirs.update(found.ours & theirs - set(found.pairs.values()))  # under the same name
     found.absent.extend(" = ".join(line) for line in lines if line not in used)
     if found.absent and len(found.absent) == len(lines):
@@ -330,3 +330,38 @@ def _left_over(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> Iterat
         fits.sort(key=lambda n: -difflib.SequenceMatcher(None, n.rpartition(".")[2], word).ratio())
         others = ", ".join(n.rpartition(".")[2] for n in fits[1:5])
         yield f"#   {fits[0] if fits else NOTHING} = {right}" + (f"   (or {others})" * bool(others))
+
+
+# ── known libraries ──────────────────────────────────────────────────────────────────────────────
+
+
+def known_layers(weights: Mapping[str, tuple[int, ...]], theirs: Collection[str]) -> dict[str, str]:
+    """Their names of layers, blocks and stages to ours, of the library that most of them are of.
+
+    weights: the shapes of ours   theirs: names of tensors; those that are no layer's are left out
+    """
+    state = {n: np.broadcast_to(np.float32(i), s) for i, (n, s) in enumerate(weights.items())}
+    found: dict[str, str] = {}
+    for family, dialect in TABLES:
+        if FAMILIES[family].may_be(state):
+            named = {t: n for t, n in _layers(state, family, dialect) if t in theirs}
+            found = max(found, named, key=len)
+    return found
+
+
+def _layers(state: Mapping[str, Array], family: str, dialect: str) -> Iterator[tuple[str, str]]:
+    try:
+        named, _ = translate(state, family, dialect, towards=THEIRS)
+    except ValueError:  # words of TNT that are no square
+        return
+    ours = list(state)
+    numbers = {t: int(x.flat[0]) for t, x in named.items() if t.endswith(".weight")}
+    once = Counter(numbers.values())  # of q, k and v there are three
+    for their, number in numbers.items():
+        layer, mine = (n.removesuffix(".weight") for n in (their, ours[number]))
+        while once[number] == 1:
+            yield layer, mine
+            a, b = _NUMBERED.match(layer), _NUMBERED.match(mine)
+            if not (a and b):
+                break
+            layer, mine = a[1], b[1]

@@ -60,8 +60,7 @@ def _simple(y: Array, right: Array) -> Iterator[str]:
         yield f"it is the right tensor plus {offset:.6g} everywhere"
     if _near(y, right):
         yield "it is right to about four digits: look at the precision of this step"
-    half = right.astype(np.float16).astype(np.float64)
-    if np.array_equal(y, half):
+    if np.array_equal(y, right.astype(np.float16).astype(np.float64)):
         yield "it is the right tensor rounded to float16"
 
 
@@ -193,13 +192,12 @@ def _pixels(
     if step.op == "pad":
         real = steps[step.inputs[0]].value.shape[1:3]
     elif windows is not None:
-        real = windows.unpadded
-        tokens = (
-            [windows.rolled[at["rolled row"], at["rolled column"]]] if "rolled row" in at else []
-        )
+        real, tokens = windows.unpadded, []
         if "window" in at:
             ends = [at[end] for end in ("query", "key", "token") if end in at]
             tokens = [*windows.tokens[at["window"], ends]]
+        elif "rolled row" in at:
+            tokens = [windows.rolled[at["rolled row"], at["rolled column"]]]
         places += [divmod(int(token), windows.grid[1]) for token in tokens]
     if side is None or not places:
         return ""

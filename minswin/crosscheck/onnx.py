@@ -25,7 +25,13 @@ def tensors_of(file: Path | str, image: Array) -> dict[str, Array]:
     image: (B, 3, H, W), for the only floating-point input of the model
     Raises ImportError without ONNX Runtime, ValueError where the model cannot run on these images.
     """
-    onnx, runtime = _packages()
+    try:
+        import onnx
+        import onnxruntime as runtime
+    except ImportError as error:
+        raise ImportError(
+            f'compare: an ONNX model needs ONNX Runtime ({error}): pip install "minswin[onnx]"'
+        ) from None
     try:
         model = onnx.load(str(opening.require_file(file, who="compare")))
     except OSError:
@@ -53,17 +59,6 @@ def tensors_of(file: Path | str, image: Array) -> dict[str, Array]:
     paths = _module_paths(graph.node, found)
     found = {paths.get(n, n): v for n, v in found.items()}
     return {"image": x, **{n: w for n, w in weights.items() if _is_floating(w)}, **found}
-
-
-def _packages() -> tuple[Any, Any]:
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            f'compare: an ONNX model needs ONNX Runtime ({error}): pip install "minswin[onnx]"'
-        ) from None
-    return onnx, onnxruntime
 
 
 def _session(runtime: Any, model: Any, file: Path | str) -> Any:
@@ -94,11 +89,9 @@ def _as_input(
             f"compare: {file} must have one floating-point input, got {came or 'none'}"
         )
     (wanted,) = images
-    sides = [side if isinstance(side, int) else None for side in wanted.shape]
-    same = len(sides) == image.ndim and all(
-        side in (None, length) for side, length in zip(sides, image.shape, strict=True)
-    )
-    if not same:
+    pairs = zip(wanted.shape, image.shape, strict=False)  # a side may have a name, or none
+    fits = all(side == length for side, length in pairs if isinstance(side, int))
+    if len(wanted.shape) != image.ndim or not fits:
         raise ValueError(
             f"compare: {file} takes images of shape {tuple(wanted.shape)}, and the trace has "
             f"{image.shape}; trace with such images (--batch, --set img_size=…)"
@@ -118,8 +111,7 @@ def _module_paths(nodes: Iterable[Any], found: Mapping[str, Array]) -> dict[str,
         for name in node.output:
             if name in found:
                 last.update(dict.fromkeys(_scopes(node, name), name))
-    by_length = sorted(last.items(), key=lambda item: len(item[0]))
-    return {name: path for path, name in by_length}  # the innermost, whose last step it is
+    return {last[path]: path for path in sorted(last, key=len)}  # the innermost, whose last it is
 
 
 def _scopes(node: Any, name: str) -> list[str]:

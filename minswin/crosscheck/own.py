@@ -91,35 +91,32 @@ def _filled(layer: Layer, params: dict[str, Tensor]) -> Any:
     return layer.eval()
 
 
+def _layer(make: Any, x: Tensor, params: dict[str, Tensor], *sizes: Any, **settings: Any) -> Tensor:
+    """What a layer of these sizes and parameters gives."""
+    result: Tensor = _filled(make(*sizes, **settings, init=Init(RNG, x.dtype)), params)(x)
+    return result
+
+
 # ── layers and models as texts ───────────────────────────────────────────────────────────────────
 
 
 def _mlp(x: Tensor, params: dict[str, Tensor]) -> Tensor:
-    hidden, channels = params["fc1.weight"].shape
-    return _filled(Mlp(channels, hidden, init=Init(RNG, x.dtype)), params)(x)
+    return _layer(Mlp, x, params, *reversed(params["fc1.weight"].shape))
 
 
 def _patch_embed(image: Tensor, params: dict[str, Tensor]) -> Tensor:
     channels, _, *patch = params["proj.weight"].shape
-    layer = PatchEmbed(channels, (patch[0], patch[1]), norm=True, init=Init(RNG, image.dtype))
-    return _filled(layer, params)(image)
+    return _layer(PatchEmbed, image, params, channels, tuple(patch), norm=True)
 
 
 def _merging(kind: type[PatchMerging]) -> Text:
-    def text(x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        return _filled(kind(x.shape[3], init=Init(RNG, x.dtype)), params)(x)
-
-    return text
+    return lambda x, params: _layer(kind, x, params, x.shape[3])
 
 
 def _attention(kind: type[WindowAttention]) -> Text:
-    def text(
-        x: Tensor, params: dict[str, Tensor], window: Pair, shift: Pair, heads: int
-    ) -> Tensor:  # the shift of a layer is half its window
-        layer = kind(x.shape[3], heads, window, shift=any(shift), init=Init(RNG, x.dtype))
-        return _filled(layer, params)(x)
-
-    return text
+    return lambda x, params, window, shift, heads: _layer(  # a layer's shift is half its window
+        kind, x, params, x.shape[3], heads, window, shift=any(shift)
+    )
 
 
 def _continuous_position_bias(
@@ -142,19 +139,16 @@ def _block(make: Any, **more: Any) -> Text:
         x: Tensor, params: dict[str, Tensor], window: Pair, shifted: bool, heads: int
     ) -> Tensor:
         hidden, channels = params["mlp.fc1.weight"].shape
-        settings: dict[str, Any] = {"shift": shifted, "mlp_ratio": hidden / channels, **_NO_DROP}
-        init = Init(RNG, x.dtype)
-        return _filled(make(channels, heads, window, **settings, **more, init=init), params)(x)
+        settings = {"shift": shifted, "mlp_ratio": hidden / channels, **_NO_DROP, **more}
+        return _layer(make, x, params, channels, heads, window, **settings)
 
     return text
 
 
 def _model_of(family: Any) -> Text:
-    def text(config: dict[str, Any], state: dict[str, Tensor], image: Tensor) -> Tensor:
-        result: Tensor = _filled(family(**config, rng=RNG, dtype=image.dtype), state)(image)
-        return result
-
-    return text
+    return lambda config, state, image: _filled(
+        family(**config, rng=RNG, dtype=image.dtype), state
+    )(image)
 
 
 def build_model(

@@ -229,9 +229,9 @@ class Seen:
             y.register_hook(lambda g: self.gradient(key, g))
 
     def gradient(self, name: str, g: Any) -> None:
-        """That of an output; None is given for a part of one that nothing was made of."""
+        """None is given for a part of an output that nothing was made of."""
         if g is not None:
-            self.arrays[f"cotangent/{name}"] = _array(g)
+            self.arrays[COTANGENT + name] = _array(g)
 
     def save(self, file: Path | str) -> None:
         """Write all of it to an .npz file."""
@@ -255,16 +255,14 @@ def keep(model: torch.nn.Module) -> Iterator[Seen]:
     weights = [(name, p) for name, p in model.named_parameters() if not is_lazy(p)]
     seen.arrays |= {name: _array(p) for name, p in weights}
 
-    def watch(name: str) -> Any:
-        return lambda module, given, y: seen.output(name, y)
-
     for name, module in model.named_modules():
-        handles.append(module.register_forward_hook(watch(name or "output")))
+        called = name or "output"
+        hook = module.register_forward_hook(lambda m, given, y, n=called: seen.output(n, y))
+        handles.append(hook)
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
         for name, parameter in model.named_parameters():
-            if parameter.grad is not None:
-                seen.arrays[f"cotangent/{name}"] = _array(parameter.grad)
+            seen.gradient(name, parameter.grad)
