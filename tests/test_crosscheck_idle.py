@@ -77,6 +77,27 @@ def test_weights_that_a_tensor_does_not_depend_on_are_not_changed() -> None:
     assert {e.name for e in weights_that_matter(at)} == {"fc2.weight", "fc2.bias"}
 
 
+def test_what_is_kept_of_a_model_changes_nothing_that_an_edit_builds() -> None:
+    at, other = search("norm1"), 0
+    edits = at.of_building(set())
+    assert len(edits) > 500
+    for edit in (*edits[::20], *(e for e in edits if "LayerNorm" in e.text.name)):
+        value, exact = at.value(edit), at.value(edit, whole=True)
+        if exact is None:  # what cannot be built elsewhere is no answer
+            assert value is None or value is at.right, edit.diff
+        else:
+            assert value is not None, edit.diff
+            assert np.array_equal(value, exact), edit.diff
+            other += value is not at.right
+    assert other  # another eps
+
+
+def test_an_edit_of_a_layer_that_stands_elsewhere_is_not_tried() -> None:
+    texts = {edit.text.name for edit in search("attn.scores").of_building(set())}
+    assert "layers.windows.WindowAttention.__init__" in texts
+    assert not any("PatchMerging" in name or "PatchEmbed." in name for name in texts)
+
+
 def test_all_that_may_be_the_cause_is_searched_where_nothing_inside_is_given() -> None:
     truth = score.truth("square")
     have = {n: truth.arrays["float32"][n] for n in ("image", "head")}

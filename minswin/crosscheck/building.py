@@ -1,21 +1,150 @@
-"""Hypotheses on how a model is built: what was built alike is run once, in another process."""
+"""Hypotheses on how a model is built: what was built alike is run once, in another process.
+
+Of a model that an edited text builds, the layer at one path is asked for. So the layers that the
+right model makes itself are kept. One of them is given again where the edited model makes one with
+the same arguments, if it stands elsewhere or nothing that is edited ran in it.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from minswin import kernels
 from minswin.autograd import Tensor
+from minswin.crosscheck.edits.functions import watched
+from minswin.crosscheck.ground import unchecked
+from minswin.crosscheck.site import Site
 from minswin.layers.base import Layer
+from minswin.layers.building import Built
 from minswin.layers.parameters import Init, Parameter
+
+Array = np.ndarray
+Make = Callable[[], Layer]
+
+
+class Part(NamedTuple):
+    """A layer that a model makes itself."""
+
+    layer: Layer
+    codes: set[CodeType]  # of what runs meanwhile; none if it is not asked for
+
+
+class Rebuilt:
+    """What the models that edited texts build give at a site; those that are alike run once."""
+
+    def __init__(self, site: Site, right: Array) -> None:
+        assert site.ground.truth.build is not None
+        self.site, self.build = site, site.ground.truth.build
+        self.parts: dict[Any, list[Part]] = {}  # by what they are made of
+        self.codes = now = set[CodeType]()  # of what runs for the layer that is asked for
+
+        def see(frame: FrameType, event: str, _: Any) -> None:
+            if event == "call":
+                now.add(frame.f_code)
+
+        def noted(of: Any, make: Make) -> Layer:
+            nonlocal now
+            now = set()
+            part = Part(make(), now)
+            self.parts.setdefault(of, []).append(part)
+            now = self.codes
+            return part.layer
+
+        models: list[Any] = []
+        watched(lambda: models.append(self._model("float64", noted)), see)
+        self.layer = _layer_at(models[0], site.path)
+        self.values: dict[Any, Array | None] = {
+            ("float64", _shape_of(self.layer)): right
+        }  # by what was built
+        path, paths = f"{site.path}.", {id(x): f"{p}." for p, x in models[0].named_layers()}
+        for layer, codes in (part for parts in self.parts.values() for part in parts):
+            of_part = paths.get(id(layer), "")
+            if path == "." or of_part.startswith(path) or path.startswith(of_part):
+                self.codes |= codes
+            else:
+                codes.clear()
+
+    def value(self, edit: Any, dtype: str, *, keep: bool) -> Array | None:
+        """What the site gives under an edit, which is planted."""
+        parts = getattr(edit, "edits", (edit,))
+        edited = {part.text.right[0] for part in parts}
+        made: Counter[Any] = Counter()
+
+        def kept(of: Any, make: Make) -> Layer:
+            made[of] += 1
+            for part in self.parts.get(of, [])[made[of] - 1 : made[of]]:
+                if keep and part.codes.isdisjoint(edited):
+                    return part.layer
+            return make()
+
+        model = self._model(dtype, kept)
+        layer = _layer_at(model, self.site.path)
+        later = tuple(id(part) for part in parts if not part.of_building)
+        if (key := (dtype, _shape_of(layer), *later)) not in self.values:
+            if layer is self.layer:  # an edited text has written into what is kept
+                self.parts.clear()
+            self._weights(layer, dtype, self.site.path)  # or an error
+            if keep:
+                return self.value(edit, dtype, keep=False)
+            self.values[key] = self.site.value(dtype, self._loaded(model, dtype))
+        return self.values[key]
+
+    def _model(self, dtype: str, part: Callable[[Any, Make], Layer]) -> Any:
+        with unchecked(), _undrawn(), kernels.using("reference"), _made_by(part):
+            return self.build(np.dtype(dtype))
+
+    def _loaded(self, model: Any, dtype: str) -> Any:
+        """The model with the weights of the right one."""
+        if model.parameter_count() > sum(x.size for x in self.site.ground.weights[dtype].values()):
+            with unchecked():  # a block too many keeps its first weights
+                model = self.build(np.dtype(dtype))
+        for parameter, weights in self._weights(model, dtype):
+            parameter.data = weights
+        return model.eval()
+
+    def _weights(self, layer: Any, dtype: str, path: str = "") -> list[tuple[Parameter, Array]]:
+        """The parameters of a layer and their weights; an error if they do not fit."""
+        prefix = f"{path}." if path else ""
+        own = dict(layer.named_parameters(prefix))
+        weights = {n: x for n, x in self.site.ground.weights[dtype].items() if n.startswith(prefix)}
+        if any(own[n].shape != x.shape for n, x in weights.items()):
+            raise ValueError(path)
+        return [(own[n], x) for n, x in weights.items()]
 
 
 @contextmanager
-def undrawn() -> Iterator[None]:
+def _made_by(part: Callable[[Any, Make], Layer]) -> Iterator[None]:
+    """Inside this block part(of what, how) makes what a model makes itself."""
+    depth, right = 0, Built.__call__
+
+    def make(kind: Any, *inputs: Any, **settings: Any) -> Layer:
+        nonlocal depth
+        depth += 1
+        of = (kind, *inputs, *((n, x) for n, x in settings.items() if n != "init"))
+        plain = depth == 2 and not any(isinstance(x, list) for x in of)  # of layers, in a stage
+        how = partial(right, kind, *inputs, **settings)
+        try:
+            return part(of, how) if plain else how()
+        finally:
+            depth -= 1
+
+    Built.__call__ = make  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        Built.__call__ = right  # type: ignore[method-assign]
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
     """Inside this block first weights are 0: others take their place, and to draw takes long."""
 
     def zeros(self: Init, *shape: int, decays: bool = True, **_: Any) -> Parameter:
@@ -29,7 +158,7 @@ def undrawn() -> Iterator[None]:
         Init.normal, Init.uniform = before  # type: ignore[method-assign]
 
 
-def layer_at(model: Layer, path: str) -> Any:
+def _layer_at(model: Layer, path: str) -> Any:
     """The layer of this path."""
     found: Any = model
     for part in filter(None, path.split(".")):
@@ -37,7 +166,7 @@ def layer_at(model: Layer, path: str) -> Any:
     return found
 
 
-def shape_of(model: Any) -> str:
+def _shape_of(model: Any) -> str:
     """All of a model but the values of its weights."""
 
     def told(x: Any) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from types import CodeType
 from typing import Any
 
@@ -23,14 +23,13 @@ import numpy as np
 from minswin.around import surroundings
 from minswin.crosscheck.alone import Alone
 from minswin.crosscheck.bounds import KINDS, MASK, MASKED, lifted
-from minswin.crosscheck.building import forked, layer_at, shape_of, undrawn
+from minswin.crosscheck.building import Rebuilt, forked
 from minswin.crosscheck.edits.classics import classic_edits
 from minswin.crosscheck.edits.loading import Loaded, loadings
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spellings import spellings_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.texts import Edit, Several, Text
-from minswin.crosscheck.ground import unchecked
 from minswin.crosscheck.idle import edits_that_run, texts_that_matter
 from minswin.crosscheck.precision import SINGLE
 from minswin.crosscheck.replay import Unlike
@@ -97,7 +96,6 @@ class Search:
         self.alone: Alone | None = None
         self.matter: list[Text] = []  # the texts that the tensor depends on
         self.same: dict[bytes, Array | None] = {}  # what the site gives, by what one function gave
-        self.by_shape: dict[Any, Array | None] = {}
         self.count = 0
         self.masks = site.kind in KINDS
         theirs = np.maximum(site.theirs, 2 * MASK) if self.masks else site.theirs
@@ -122,7 +120,7 @@ class Search:
             way = self._way(edit) if quick else []
             with edit.planted():
                 if getattr(edit, "of_building", False):
-                    return self._value_of_built(dtype)
+                    return self.rebuilt.value(edit, dtype, keep=quick)
                 told = None
                 if self.alone is not None and isinstance(edit, Edit) and quick:
                     told = self.alone.told(edit.text)
@@ -154,25 +152,6 @@ class Search:
 
     def _layer(self, dtype: str) -> Any:
         return self.site.ground.layers[dtype][self.site.path]
-
-    def _value_of_built(self, dtype: str) -> Array | None:
-        """What a model that is built anew gives, with the same weights; alike ones run once."""
-        build, weights_of = self.site.ground.truth.build, self.site.ground.weights[dtype]
-        assert build is not None
-        with unchecked(), undrawn():
-            model = build(np.dtype(dtype))
-        key = dtype, shape_of(layer_at(model, self.site.path))
-        if key not in self.by_shape:
-            if model.parameter_count() > sum(weights.size for weights in weights_of.values()):
-                with unchecked():  # a block too many keeps its first weights
-                    model = build(np.dtype(dtype))
-            own = dict(model.named_parameters())
-            for name, weights in weights_of.items():
-                if own[name].shape != weights.shape:
-                    raise ValueError(name)
-                own[name].data = weights
-            self.by_shape[key] = self.site.value(dtype, model.eval())
-        return self.by_shape[key]
 
     def fits(self, edit: Any, value: Array) -> bool:
         """Whether the numbers of an edit are theirs, and not the right ones."""
@@ -296,6 +275,10 @@ class Search:
         same = value.shape == self.right.shape
         return same and rms(value - self.right) <= EQUAL * rms(self.right)
 
+    @cached_property
+    def rebuilt(self) -> Rebuilt:
+        return Rebuilt(self.site, self.right)
+
     def classics(self) -> list[Edit]:
         """Edits that were met in public, of the functions that run here or build the model."""
         texts = self._named_texts
@@ -319,14 +302,27 @@ class Search:
         build = self.site.ground.truth.build
         assert build is not None
         functions = [f for f in self.site.ground.builders if not f.__module__.endswith(ASIDE)]
-        texts = [Text(f) for f in functions if f not in seen]
+        texts = [Text(f) for f in functions if f not in seen and f.__code__ in self.rebuilt.codes]
         seen.update(functions)
         values = watch(texts, lambda: build(np.dtype("float64")))
         edits = [e for t in texts for e in edits_of(t, values, of_arrays=False)]
         for edit in edits:
             edit.of_building = True
             edit.rank += 0.5
-        return sorted(edits, key=lambda e: e.cost)
+        return sorted(self._that_matter(edits), key=lambda e: e.cost)
+
+    def _that_matter(self, edits: list[Edit]) -> Iterator[Edit]:
+        """Those that are not inside of a statement that may as well be left out."""
+        idle: dict[Text, list[tuple[int, int]]] = {}
+        for edit in edits:
+            a, b, _ = edit.changes[0]
+            of_self = edit.text.source[a:b].lstrip().startswith("self.")
+            if edit.words == "a statement left out" and of_self and self.value(edit) is self.right:
+                idle.setdefault(edit.text, []).append((a, b))
+        for edit in edits:
+            spans = idle.get(edit.text, [])
+            if not all(any(a <= x and y <= b for a, b in spans) for x, y, _ in edit.changes):
+                yield edit
 
     def loadings(self) -> list[Loaded]:
         return sorted(loadings(self._layer("float64")), key=lambda e: e.cost)
