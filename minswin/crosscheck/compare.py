@@ -21,7 +21,7 @@ from minswin.crosscheck.align import (
 )
 from minswin.crosscheck.bounds import EXACT, KINDS, MASKED
 from minswin.crosscheck.doubts import SECONDS, Doubts, doubts
-from minswin.crosscheck.findings import GOOD, Comparison, Finding
+from minswin.crosscheck.findings import GOOD, TAKEN, Comparison, Finding
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.held import Follows, follow
 from minswin.crosscheck.layouts import windows_of
@@ -75,7 +75,10 @@ def compare(
         findings = [judge.value(step) for step in truth.steps.values()]
         findings += [*judge.backward(), *judge.losses()]
         findings += [judge.weight_after(name) for name in exact if name.startswith(AFTER)]
-    first = next((f for f in findings if f.verdict not in (*GOOD, "missing")), None)
+    chosen = _chosen(truth, resolved.choices, aligned)
+    for f in findings:
+        f.verdict = TAKEN if f.verdict == "wrong" and f.name in chosen else f.verdict
+    first = next((f for f in findings if f.verdict not in (*GOOD, TAKEN, "missing")), None)
     doubted = None
     if first is None and judge.least.u > SINGLE.u and truth.build is not None:
         kind, have = judge.least, judge.have
@@ -86,13 +89,30 @@ def compare(
     seen = [(theirs[n], None) for n in used if n in theirs]
     unused = without_copies(rest, [*seen, *((m.array, windows.get(n)) for n, m in aligned.items())])
     unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
+    idle = {line for n, line in resolved.choices.items() if n not in aligned}
+    idle -= {line for n, line in resolved.choices.items() if n in aligned}
     precision = judge.precision
     wrong = {f.name for f in findings if f.verdict not in GOOD}
     follows = {n: x for n, x in judge.follows.items() if n in wrong}  # of all it is too much
     return Comparison(
         findings, first, judge.aligned, aligned, precision, unused, unknown, follows,
-        resolved.absent, doubted,
+        resolved.absent + sorted(idle), doubted,
     )  # fmt: skip
+
+
+def _chosen(truth: Trace, choices: Iterable[str], aligned: Mapping[str, Theirs]) -> set[str]:
+    """Choices of theirs, and the cotangents of what may be another function there.
+
+    These are of what a choice is made of, up to the nearest tensors of theirs.
+    """
+    found, steps = set(choices), truth.steps
+    waiting = [n for n in found if n in steps]
+    while waiting:
+        for n in steps[waiting.pop()].inputs:
+            if COTANGENT + n not in found:
+                found.add(COTANGENT + n)
+                waiting += [n] if n not in aligned else []
+    return found
 
 
 def _take_output(aligned: dict[str, Theirs], truth: Trace, given: Array) -> None:

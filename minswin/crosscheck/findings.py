@@ -24,6 +24,7 @@ from minswin.crosscheck.search import Answer
 
 Array = np.ndarray
 GOOD = ("equal", "right", "follows")
+TAKEN = "taken"
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Finding:
 
     verdict: "equal" to the last bit of their dtype   "right" within the tolerance
     "follows": not equal to ours, but right for the inputs that it had   "wrong"
+    "taken": wrong, and a choice, as the map says
     "shape", "not finite": wrong in another way   "missing": not among theirs
     """
 
@@ -65,9 +67,14 @@ class Comparison:
     doubts: Doubts | None = None  # of a port in half precision whose limits were all kept
 
     @property
+    def taken(self) -> list[Finding]:
+        return [f for f in self.findings if f.verdict == TAKEN]
+
+    @property
     def drifted(self) -> list[Finding]:
-        """Nothing is wrong, and yet these are farther off than rounding makes them."""
-        return [f for f in self.findings if f.verdict == "follows" and self.first is None]
+        """Nothing is wrong or a choice, and yet these are farther off than rounding makes them."""
+        clean = self.first is None and not self.taken
+        return [f for f in self.findings if f.verdict == "follows" and clean]
 
     @property
     def passed(self) -> bool:

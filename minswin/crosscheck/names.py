@@ -7,10 +7,13 @@ and the names that known libraries give to their layers, for what no map is need
     layers.{i}.blocks.{j}.mlp.* = stage{i+1}.{j}.mlp.*  * stands for anything
     *.attn.proj = -                                     is not compared
     - = *.num_batches_tracked                           is nothing of ours
+    *.mlp.gelu = !                                      is a choice: taken as it is given
+    layers.{i}.blocks.{j}.norm2 = stage{i+1}.{j}.ln !   is this one, and a choice
 
-What holds for a tensor holds for its cotangent and for the weight after training; what holds for a
-layer holds for its weights. A line without {i} and * goes before one with them, and of those the
-first that fits.
+A choice is judged no further, and what comes behind is judged from it: so the next divergence
+shows. Its gradient, up to the nearest tensors of theirs in front, is taken too. What holds for a
+tensor holds for its cotangent and for the weight after training; what holds for a layer holds for
+its weights. A line without {i} and * goes before one with them, and of those the first that fits.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ __all__ = ["Resolved", "draft", "known_layers", "read_names", "resolve", "weight
 
 Array = np.ndarray
 NOTHING = "-"
+CHOICE = "!"
 _PIECE = re.compile(r"(\{\w+(?:[+-]\d+)?\}|\*)")  # {i}, {i+1}: a number; *: anything
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # of a stage or block: not the 1 of norm1
 _NUMBERED = re.compile(r"(.*\.\d+)\..")  # a block or a stage, and what is in it
@@ -97,6 +101,14 @@ class Resolved(NamedTuple):
     ours: set[str]  # that are not compared
     theirs: set[str]  # that are nothing of ours
     absent: list[str]  # lines that speak of tensors which are not there
+    choices: dict[str, str]  # ours that are taken as they are given, and the line of each
+
+
+def _without_marks(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The lines that pair, without the mark of a choice."""
+    for left, right in lines:
+        if theirs := right.removesuffix(CHOICE).strip():
+            yield left, theirs
 
 
 def resolve(
@@ -107,8 +119,15 @@ def resolve(
     Raises where a line speaks of no tensor that a model of ours could have, or all lines speak of
     tensors that are absent.
     """
-    ours, theirs, lines = list(dict.fromkeys(ours)), set(theirs), list(lines)
-    found, known, used = Resolved({}, set(), set(), []), set(ours), set()
+    ours, theirs, marked = list(dict.fromkeys(ours)), set(theirs), list(lines)
+    found, known, used = Resolved({}, set(), set(), [], {}), set(ours), set()
+    lines = list(_without_marks(marked))
+    for left, right in marked:
+        if not right.endswith(CHOICE):
+            continue
+        if not (fitting := [name for name, _ in matches(left, ours)]):
+            _require_possible(left, right, ours)
+        found.choices.update(dict.fromkeys(fitting, f"{left} = {right}"))
     for left, right in lines:
         if left == NOTHING:
             found.theirs.update(name for name, _ in matches(right, theirs))
@@ -137,7 +156,7 @@ def weight_names(lines: Iterable[tuple[str, str]], weights: Iterable[str]) -> di
     """Our weights to theirs: those that lines speak of, and those of layers that lines speak of."""
     weights = list(weights)
     found: dict[str, str] = {}
-    for _, a, b in _said(lines, weights, strict=False):
+    for _, a, b in _said(_without_marks(lines), weights, strict=False):
         if a in weights and b != NOTHING:
             found.setdefault(a, b)
     return found

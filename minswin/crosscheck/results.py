@@ -19,6 +19,7 @@ from minswin.crosscheck.compare import ROUNDING
 from minswin.crosscheck.doubts import Doubts
 from minswin.crosscheck.findings import (
     GOOD,
+    TAKEN,
     Cause,
     Comparison,
     Coverage,
@@ -102,7 +103,7 @@ def _row(f: Finding) -> Data:
         **{word: getattr(f, word) for word in ("name", "theirs", "note")},
         "shape": list(f.shape),
         "verdict": f.verdict,
-        "good": f.verdict in GOOD,
+        "good": f.verdict in (*GOOD, TAKEN),
         "judged against": f.given,
         **{word: _number(x) for word, x in numbers.items()},
     }
@@ -123,6 +124,10 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     yield f"{tensors(compared)} compared: {', '.join(f'{n} {v}' for v, n in counts.items())}"
     if counts["follows"]:
         yield "  follows: not equal to ours, but right for what came in; the cause is further up"
+    if comparison.taken:
+        names = ", ".join(f.name for f in comparison.taken[:5])
+        yield "  taken as they are given, and what is behind judged from them, as the map says:"
+        yield f"  {names}{', …' if len(comparison.taken) > 5 else ''}"
     if comparison.unused:
         names = ", ".join(comparison.unused[:5]) + (", …" if len(comparison.unused) > 5 else "")
         yield f"  {len(comparison.unused)} of theirs were not found among ours: {names}"
