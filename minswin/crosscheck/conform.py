@@ -32,7 +32,6 @@ from minswin.replacing import require_replaceable, write_text
 
 __all__ = ["conform", "examine", "questions"]
 
-Tell = Callable[[str], None]
 Dtype = np.dtype[Any]
 SAYING_NO = re.compile(r"\b(raise|assert)\b")
 SWAPPED = "right with the bytes of each number in the other order: write little-endian"
@@ -247,8 +246,8 @@ def run_conform(
     dtype: str | None = None,
     form: str = "npy",
     markdown: str | None = None,
-    show: Tell = print,
-    tell: Tell = lambda line: None,
+    show: Callable[[str], None] = print,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> int:
     """What `minswin conform` does; gives the exit status: 0, or 1 where something differs.
 

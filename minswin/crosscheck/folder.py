@@ -157,13 +157,14 @@ def write_arrays(stem: Path, arrays: Mapping[str, np.ndarray], form: str) -> Non
 
 
 def _entry(step: Step, trace: Trace) -> dict[str, Any]:
-    entry = {word: getattr(step, word) for word in _WORDS}
-    entry["shape"] = list(step.value.shape)
-    entry["dtype"] = str(step.value.dtype)
-    keys = (step.name, COTANGENT + step.name, AFTER + step.name)
-    entry["arrays"] = [k for k in keys if any(k in held for held in trace.arrays.values())]
-    entry["off"] = {key: trace.off[key] for key in keys if key in trace.off}
-    return entry
+    keys = [prefix + step.name for prefix in ("", COTANGENT, AFTER)]
+    return {
+        **{word: getattr(step, word) for word in _WORDS},
+        "shape": list(step.value.shape),
+        "dtype": str(step.value.dtype),
+        "arrays": [k for k in keys if any(k in held for held in trace.arrays.values())],
+        "off": {key: trace.off[key] for key in keys if key in trace.off},
+    }
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
@@ -195,7 +196,11 @@ def read(folder: Path | str) -> Trace:
             arrays[dtype] = read_weights(file, prefixes=()) if file else read_npy(folder / dtype)
         exact = next(iter(arrays.values()))
         entries = manifest.pop("steps")
-        steps = {entry["name"]: _step(entry, exact) for entry in entries}
+        steps = {}
+        for entry in entries:
+            words, name = {word: _tuples(entry[word]) for word in _WORDS}, entry["name"]
+            cotangent = exact.get(COTANGENT + name)
+            steps[name] = Step(**words, value=exact[name], cotangent=cotangent)
         off = {key: x for entry in entries for key, x in entry.get("off", {}).items()}
     except (KeyError, TypeError, StopIteration, AttributeError) as error:
         raise ValueError(
@@ -216,12 +221,6 @@ def builder(model: str, settings: Mapping[str, Any]) -> Callable[[Any], Model]:
 def header_of(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the manifest says of a named model, so that it can be made again."""
     return {"model": model, "overrides": {name: repr(value) for name, value in settings.items()}}
-
-
-def _step(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Step:
-    words = {word: _tuples(entry[word]) for word in _WORDS}
-    name = words["name"]
-    return Step(**words, value=arrays[name], cotangent=arrays.get(COTANGENT + name))
 
 
 def _tuples(x: Any) -> Any:

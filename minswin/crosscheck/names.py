@@ -259,7 +259,11 @@ def draft(
     still left is written as comments, with those of ours that have such sizes.
     """
     pairs, ours = map(_without_gradients, (pairs, ours))
-    covered = {a: b for a, b in pairs.items() if _of_a_paired_layer(a, b, pairs)}
+    split = {a: (a.rpartition("."), b.rpartition(".")) for a, b in pairs.items()}
+    # of what the line of its layer holds for, as for its weight under the same word
+    covered = {
+        a: pairs[a] for a, (x, y) in split.items() if x[2] == y[2] and pairs.get(x[0]) == y[0]
+    }
     waiting, lines = {a: b for a, b in pairs.items() if a not in covered}, []
     while waiting:
         a, b = next(iter(waiting.items()))
@@ -278,12 +282,6 @@ def draft(
     if free:
         yield "# theirs with the values of none of ours; those of ours whose sizes fit:"
         yield from _left_over({n: x for n, x in ours.items() if n not in covered}, free)
-
-
-def _of_a_paired_layer(a: str, b: str, pairs: Mapping[str, str]) -> bool:
-    """Whether the line of its layer holds for it, as for its weight under the same word."""
-    (layer, _, word), (theirs, _, same) = a.rpartition("."), b.rpartition(".")
-    return word == same and pairs.get(layer) == theirs
 
 
 def _without_gradients(named: Mapping[str, Any]) -> dict[str, Any]:

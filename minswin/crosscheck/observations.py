@@ -147,10 +147,9 @@ KINDS = {
 def place_of(name: str) -> str:
     """layers.1.blocks.1.attn.logits -> stage 1, block 1, attention, logits"""
     words = []
-    match = re.match(r"layers\.(\d+)\.(?:blocks\.(\d+)\.?)?", name)
-    if match:
-        words.append(f"stage {match[1]}")
-        words += [f"block {match[2]}"] if match[2] is not None else []
+    if match := re.match(r"layers\.(\d+)\.(?:blocks\.(\d+)\.?)?", name):
+        numbers = zip(("stage", "block"), match.groups(), strict=True)
+        words = [f"{word} {number}" for word, number in numbers if number is not None]
         name = name[match.end() :]
     parts = [part for part in name.split(".") if part]
     return ", ".join(words + [PARTS.get(part, KINDS.get(part, part)) for part in parts])
@@ -201,19 +200,14 @@ def _pixels(
         places += [divmod(int(token), windows.grid[1]) for token in tokens]
     if side is None or not places:
         return ""
-    image = steps["image"].value.shape[2:]
-    told = [
-        _patch(p, side, image) if p[0] < real[0] and p[1] < real[1] else "padding" for p in places
-    ]
+    told = []
+    for place in places:
+        zipped = zip(place, side, steps["image"].value.shape[2:], strict=True)
+        # behind an odd merge the last tokens reach beyond the image
+        rows, columns = (f"{at * n}…{min(at * n + n, end) - 1}" for at, n, end in zipped)
+        inside = place[0] < real[0] and place[1] < real[1]
+        told.append(f"(rows {rows}, columns {columns})" if inside else "padding")
     return f"image coordinates {' ↔ '.join(told)}"
-
-
-def _patch(place: Pair, side: Pair, image: Pair) -> str:
-    """The pixels of a token; behind an odd merge the last ones reach beyond the image."""
-    spans = []
-    for at, length, end in zip(place, side, image, strict=True):
-        spans.append(f"{at * length}…{min(at * length + length, end) - 1}")
-    return f"(rows {spans[0]}, columns {spans[1]})"
 
 
 def _pixels_per_token(step: Step, steps: Mapping[str, Step]) -> Pair | None:

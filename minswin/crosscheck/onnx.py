@@ -67,10 +67,9 @@ def _session(runtime: Any, model: Any, file: Path | str) -> Any:
     options.log_severity_level = 3
     if getattr(model, "ByteSize", lambda: 0)() > 2**31 - 1:
         raise ValueError(f"compare: {file} is larger than 2 GB; compare a smaller model")
+    text, providers = model.SerializeToString(), ["CPUExecutionProvider"]
     try:
-        return runtime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return runtime.InferenceSession(text, options, providers=providers)
     except Exception as error:
         raise ValueError(
             f"compare: {file} cannot be run: {' '.join(str(error).split())[:300]}"

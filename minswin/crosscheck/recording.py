@@ -304,5 +304,5 @@ def spell_out(
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
-        return all(_is_plain(part) for part in value)
+        return all(map(_is_plain, value))
     return isinstance(value, (int, float, str)) and not isinstance(value, np.generic)

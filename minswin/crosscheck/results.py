@@ -20,7 +20,6 @@ from minswin.crosscheck.doubts import Doubts
 from minswin.crosscheck.findings import (
     GOOD,
     TAKEN,
-    Cause,
     Comparison,
     Coverage,
     Diagnosis,
@@ -167,8 +166,7 @@ def _in_half_precision(doubts: Doubts) -> Iterator[str]:
 
 def _losses(truth: Trace, theirs: np.ndarray) -> Iterator[Data]:
     """Loss by loss, before the first optimizer step and after each; then those of the mean."""
-    ours = losses_of(truth)[LOSSES]
-    steps = truth.header["optimizer"]["steps"]
+    ours, steps = losses_of(truth)[LOSSES], truth.header["optimizer"]["steps"]
     for i, (a, b) in enumerate(zip(ours, np.ravel(theirs), strict=False)):
         step = str(i) if i <= steps else f"{i - steps}, the mean"
         yield {"optimizer steps": step, "ours": _number(a), "theirs": _number(b)}
@@ -222,21 +220,19 @@ def _how_much(f: Finding) -> str:
 
 def _diagnosis(diagnosis: Diagnosis) -> Data:
     words = ("claim", "causes", "observations", "tried", "unfinished")
-    data = {word: getattr(diagnosis, word) for word in words}
-    causes = [_cause(cause) for cause in diagnosis.causes]
-    return {**data, "causes": causes, "observations": list(diagnosis.observations)}
-
-
-def _cause(cause: Cause) -> Data:
-    return {
-        "words": cause.name,
-        "place": cause.place,
-        "diff": cause.diff.splitlines(),
-        "remedy": cause.remedy,
-        "threads": list(cause.threads),
-        **{word: getattr(cause, word) for word in ("explains", "sure", "also", "of")},
-        "the same": [" ".join(other.split()) for other in cause.others],
-    }
+    causes = [
+        {
+            "words": cause.name,
+            "place": cause.place,
+            "diff": cause.diff.splitlines(),
+            "remedy": cause.remedy,
+            "threads": list(cause.threads),
+            **{word: getattr(cause, word) for word in ("explains", "sure", "also", "of")},
+            "the same": [" ".join(other.split()) for other in cause.others],
+        }
+        for cause in diagnosis.causes
+    ]
+    return {word: getattr(diagnosis, word) for word in words} | {"causes": causes}
 
 
 # ── the text ─────────────────────────────────────────────────────────────────────────────────────

@@ -64,12 +64,10 @@ def flattened(tree: Any, path: str = "") -> Iterator[tuple[str, Array]]:
     if tree is None:
         return
     children = _children(tree)
-    if children is None:
-        if (array := array_of(tree, path)) is not None:
-            yield path or "output", array
-        return
-    for key, child in children:
-        single = key == "__call__" or (key == "0" and len(children) == 1)
+    if children is None and (array := array_of(tree, path)) is not None:
+        yield path or "output", array
+    for key, child in children or ():
+        single = key == "__call__" or (key == "0" and len(children or ()) == 1)
         yield from flattened(child, path if single else f"{path}.{key}".lstrip("."))
 
 

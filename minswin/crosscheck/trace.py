@@ -71,8 +71,7 @@ def trace(
     told = {"format": FORMAT, "minswin": VERSION, **(header or {})}
     told |= {"dtypes": list(dtypes), "backend": backend, "losses": {}}
     if steps:
-        told["optimizer"] = {"name": optimizer, "lr": lr, "steps": steps}
-        told["optimizer"] |= more
+        told["optimizer"] = {"name": optimizer, "lr": lr, "steps": steps, **more}
         require_steps({"planned": steps, **told["optimizer"]})
     found: Trace | None = None
     for dtype in dtypes:
@@ -94,7 +93,11 @@ def trace(
         found = found or Trace(told, made, build=build)
         found.arrays[dtype] = arrays
     assert found is not None
-    found.off = _off(found)
+    single = found.arrays.get("float32", {})
+    for name, exact in found.exact.items():  # how far a right port may be off
+        if name in single and np.asarray(exact).dtype.kind == "f":
+            off = np.abs(single[name].astype(np.float64) - exact)
+            found.off[name] = float(np.max(off, initial=0))
     return found
 
 
@@ -108,16 +111,6 @@ def _require_batch(image: Array, labels: Array) -> None:
         raise ValueError(
             f"trace: labels must be {image.shape[:1]}, a class for each image, got {labels.shape}"
         )
-
-
-def _off(found: Trace) -> dict[str, float]:
-    """The largest error of each floating array in float32: how far a right port may be off."""
-    exact, single = found.exact, found.arrays.get("float32", {})
-    return {
-        name: float(np.max(np.abs(single[name].astype(np.float64) - x), initial=0))
-        for name, x in exact.items()
-        if name in single and np.asarray(x).dtype.kind == "f"
-    }
 
 
 def record_pass(
