@@ -34,7 +34,7 @@ from minswin.crosscheck.findings import (
 from minswin.crosscheck.fingerprints import Table, is_tabled, looked_up, table_of, table_with
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.further import KNOWN, ONE, further_on
-from minswin.crosscheck.ground import Ground
+from minswin.crosscheck.ground import Ground, definitions
 from minswin.crosscheck.idle import weights_that_matter
 from minswin.crosscheck.number import numbers, on_top
 from minswin.crosscheck.observations import dropped
@@ -127,7 +127,8 @@ class _Value:
             return Diagnosis(self.finding, [cause], [], 1)
         ground = self._ground()
         search = self._known if self.much == KNOWN else self._answers
-        answers = search(ground) if ground is not None else []
+        with definitions():  # once for all runs
+            answers = search(ground) if ground is not None else []
         found = Diagnosis(self.finding, [self._cause(a) for a in answers[:3]], [], self.tried)
         if not (found.named or self.much == KNOWN):
             found.observations = observed(self.truth, self.comparison, self.finding)

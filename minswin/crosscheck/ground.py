@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minswin.autograd import Tensor
+from minswin import kernels
+from minswin.autograd import Tensor, is_recording, no_grad
 from minswin.crosscheck.edits.functions import functions_of, watched
 from minswin.crosscheck.folder import Trace
 from minswin.crosscheck.held import Have, Pass, model_of
@@ -136,11 +137,25 @@ def unchecked() -> Iterator[None]:
     Nor is it asked of a layer whether it is built as layers must be, which takes long.
     """
     before = checks._indices, Layer._check
-    checks._indices, Layer._check = lambda *_: None, lambda *_: None  # type: ignore[method-assign]
+    checks._indices, Layer._check = _nothing, _nothing  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
         checks._indices, Layer._check = before  # type: ignore[method-assign]
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+@contextmanager
+def definitions() -> Iterator[None]:
+    """Inside this block definitions run, unchecked and unrecorded; a block in it costs nothing."""
+    if Layer._check is _nothing and not is_recording():
+        yield
+        return
+    with unchecked(), kernels.using("reference"), no_grad():
+        yield
 
 
 @contextmanager

@@ -10,19 +10,18 @@ right run, so it gives the same arrays; it is looked up, unless it runs the text
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache, cached_property
 from types import CodeType
 from typing import Any
 
 import numpy as np
 
-from minswin import kernels
-from minswin.around import Run, around, surroundings
-from minswin.autograd import Tensor, no_grad
+from minswin.around import Around, Run, surrounded_by, surroundings
+from minswin.autograd import Tensor
 from minswin.crosscheck.edits.functions import functions_of, reaches
 from minswin.crosscheck.edits.texts import EDITED, Text
-from minswin.crosscheck.ground import DTYPES, Call, Ground, _frozen, limited, unchecked
+from minswin.crosscheck.ground import DTYPES, Call, Ground, _frozen, definitions, limited
 from minswin.crosscheck.recording import Naming, Step, spell_out
 from minswin.crosscheck.trace import loss
 from minswin.layers.base import Layer
@@ -190,20 +189,15 @@ class Site(Trial):
     @contextmanager
     def _plain(self, dtype: str, step: Any) -> Iterator[None]:
         """Inside this block the definitions run, attention step by step, and nothing is checked."""
-        with ExitStack() as stack:
-            stack.enter_context(unchecked())
-            stack.enter_context(kernels.using("reference"))
-            stack.enter_context(no_grad())
-            if self.looks_up:
-                stack.enter_context(around(self.repeats[dtype]))
-            if step is not None:
-                stack.enter_context(around(step))
-            if step is not None or not self.looks_up:  # to look up spells out as well
-                stack.enter_context(around(spell_out))
-            try:
+        spelled = spell_out if step is not None or not self.looks_up else None  # to look up does it
+        steps = surroundings()
+        for one in (self.repeats[dtype] if self.looks_up else None, step, spelled):
+            steps = steps if one is None else Around(one, steps)
+        try:
+            with definitions(), surrounded_by(steps):
                 yield
-            finally:
-                self.repeats[dtype].filling &= not self.looks_up
+        finally:
+            self.repeats[dtype].filling &= not self.looks_up
 
     @contextmanager
     def stubbed(self, calls: Mapping[str, int]) -> Iterator[None]:
@@ -250,7 +244,7 @@ class OfTheLoss(Site):
     ) -> Array | None:
         model = self.ground.models[dtype] if model is None else model
         logits = self.ground.inputs[self.target][0]
-        with unchecked(), kernels.using("reference"), no_grad():
+        with definitions():
             if logits in self.known:
                 x = Tensor(self.ground.held(logits, dtype))
             else:

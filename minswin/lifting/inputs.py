@@ -47,6 +47,8 @@ def unwrap(
     arrays: list[Any] = []
     shapes: list[Any] = []
     dtype = None
+    if float in map(type, inputs):
+        inputs = _with_arrays(inputs)
     for x in inputs:
         array = x.data if isinstance(x, Tensor) else x
         if array is not None:
@@ -58,6 +60,15 @@ def unwrap(
     if dtype not in FLOATS:
         return convert(who, arguments, inputs, hints, real=real)
     return inputs, arrays, tuple(shapes)
+
+
+def _with_arrays(inputs: Sequence[Any]) -> Sequence[Any]:
+    """Inputs with Python's floats as arrays, where the first array is NumPy's and floating."""
+    first = next((x for x in inputs if isinstance(x, (Tensor, np.ndarray))), None)
+    array = first.data if isinstance(first, Tensor) else first
+    if type(array) is not np.ndarray or array.dtype not in FLOATS:
+        return inputs
+    return [np.asarray(x, array.dtype) if type(x) is float else x for x in inputs]
 
 
 def convert(

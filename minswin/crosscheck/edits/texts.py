@@ -115,7 +115,7 @@ def _compile(source: Any, file: str) -> types.CodeType:
     return code
 
 
-_compiled = lru_cache(maxsize=4096)(_compile)  # an edit is tried at several places
+_compiled = lru_cache(maxsize=2**14)(_compile)  # an edit is tried at several places
 
 
 def _inside(tree: ast.Module) -> ast.Module:
@@ -128,7 +128,7 @@ def _inside(tree: ast.Module) -> ast.Module:
     return ast.fix_missing_locations(tree)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**14)
 def _compiled_inside(source: str, file: str) -> types.CodeType:
     return _compile(_inside(ast.parse(source)), file)
 
