@@ -133,6 +133,13 @@ def test_the_same_numbers_in_another_order_of_axes_or_of_one_token_are_a_copy() 
     assert len(without_copies(turned, [(x, windows), (tokens, None)])) == 2
 
 
+def test_a_weight_that_is_cut_is_no_question() -> None:
+    qkv = rng().standard_normal((12, 4))
+    cut = {"query": qkv[:4].T.copy(), "key of a head": qkv[4:6], "zeros": np.zeros((4, 4))}
+    cut["other"] = np.concatenate([qkv[:3], -qkv[3:4]])
+    assert without_copies(cut, [], [qkv]) == ["zeros", "other"]
+
+
 def test_what_a_map_leaves_out_stays_out_and_no_gradient_is_guessed() -> None:
     ours = {"a": rng().standard_normal((2, 3)), "b": rng().standard_normal(7)}
     theirs = {"x": np.zeros((2, 3)), "y": ours["b"]}

@@ -25,6 +25,7 @@ from minswin.crosscheck.edits.texts import Text
 from minswin.layers import LayerNorm, Linear
 from minswin.layers.base import Layer
 from minswin.layers.parameters import Init
+from minswin.layers.windows_v2 import unit
 from minswin.reference.conv import max_pool2d
 from minswin.reference.normalize import softmax
 
@@ -190,6 +191,21 @@ def test_images_are_taken_for_tokens_by_all_arrays_of_a_call() -> None:
     with edit.planted():
         np.testing.assert_array_equal(blended(x, k), np.broadcast_to(x.mean(0), x.shape))
     assert not [*along_images([text], seen, 3)]
+
+
+def test_lengths_stand_in_the_place_of_vectors_of_length_1() -> None:
+    rng = np.random.default_rng(0)
+    q, k = (rng.standard_normal((2, 3, 4)) for _ in range(2))
+    text = Text(unit)
+    values = watch([text], lambda: unit(Tensor(q)))
+    words = "the length for what is divided by it"
+    (edit,) = [e for e in edits_of(text, values) if e.words == words]
+    assert "+ return ops.sqrt(ops.relu(squares - 1e-24) + 1e-24)" in edit.diff
+    with edit.planted():
+        products = unit(Tensor(q)).numpy() @ unit(Tensor(k)).numpy().swapaxes(1, 2)
+    lengths = [np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k)]
+    assert unit(Tensor(q)).shape == q.shape
+    np.testing.assert_allclose(products, lengths[0] @ lengths[1].swapaxes(1, 2), rtol=1e-12)
 
 
 def test_a_reduction_over_one_axis_is_taken_over_all() -> None:

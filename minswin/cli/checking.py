@@ -148,7 +148,7 @@ def _add_compare(commands: Any) -> None:
     does = "a trace, a folder of .npy files, .npz, .safetensors, .pth, or a model in .onnx"
     parser.add_argument("theirs", help=does)
     add_key(parser)
-    does = "lines 'our name = their name' ({i}: a number, *: anything, -: nothing), or JSON"
+    does = "lines 'our name = their name' ({i}: a number, *: anything, -: nothing, !: a choice)"
     parser.add_argument("--names", metavar="MAP", help=does)
     does = "print a map instead, from the tensors that have our values, to save and to correct"
     parser.add_argument("--draft-map", action="store_true", help=does)

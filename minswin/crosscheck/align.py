@@ -300,16 +300,28 @@ def _by_elimination(
 
 
 def without_copies(
-    rest: Mapping[str, Array], used: Iterable[tuple[Array, Windows | None]]
+    rest: Mapping[str, Array],
+    used: Iterable[tuple[Array, Windows | None]],
+    weights: Iterable[Array] = (),
 ) -> list[str]:
     """The names of what has not the very numbers of a tensor that was paired, in any shape.
 
     Dropout that is off, a residual without dropped paths and the like hand on what they got; others
     put windows together, move the channels, or go on with one token. used: as they came and as they
-    were paired, with the windows of their layer
+    were paired, with the windows of their layer   weights: ours, which may be cut, as queries from
+    keys
     """
     known = [(y, windows, _ends(y)) for y, windows in used]
-    return [n for n, x in rest.items() if not any(_is_copy(x, *y) for y in known)]
+    left = [n for n, x in rest.items() if not any(_is_copy(x, *y) for y in known)]
+    whole = list(weights)
+    return [n for n in left if not any(_is_piece(rest[n], y) for y in whole)]
+
+
+def _is_piece(x: Array, y: Array) -> bool:
+    if not 1 < x.size < y.size or x.dtype.kind != "f":
+        return False
+    some = x.ravel()[[0, -1]]
+    return some[0] != some[1] and all(v in y for v in some) and bool(np.isin(x, y).all())
 
 
 def _ends(x: Array) -> tuple[Any, ...]:

@@ -86,8 +86,9 @@ def compare(
         first = _first_doubted(findings, doubted)
     used = {match.name for match in aligned.values()}
     rest = {n: x for n, x in theirs.items() if n not in used | resolved.theirs}
-    seen = [(theirs[n], None) for n in used if n in theirs]
-    unused = without_copies(rest, [*seen, *((m.array, windows.get(n)) for n, m in aligned.items())])
+    paired = [(m.array, windows.get(n)) for n, m in aligned.items()]
+    seen = [*paired, *((theirs[n], None) for n in used if n in theirs)]
+    unused = without_copies(rest, seen, [exact[n] for n in weights if n not in aligned])
     unknown = undecided(truth, exact, aligned, {name: theirs[name] for name in unused})
     idle = {line for n, line in resolved.choices.items() if n not in aligned}
     idle -= {line for n, line in resolved.choices.items() if n in aligned}

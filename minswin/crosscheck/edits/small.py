@@ -102,6 +102,15 @@ def dropped(s: Spot) -> Yields:
         yield s.text.of(n.value)
 
 
+@operator("the length for what is divided by it", 3, ast.BinOp, of=is_array)
+def lengths(s: Spot) -> Yields:
+    """x / ‖x‖ -> ‖x‖, as a function that is called norm gives it."""
+    if isinstance(s.node.op, ast.Div):
+        x, length = (s.value_of(n) for n in (s.node.left, s.node.right))
+        if is_array(x) and is_array(length) and length.shape == (*x.shape[:-1], 1) != x.shape:
+            yield f"e_alone({s.text.of(s.node.right)}, {s.text.of(s.node.left)})"
+
+
 @operator("its numbers left out", 3.5, ast.BinOp, of=is_array)
 def bare(s: Spot) -> Yields:
     """(x + a) * b + (y + c) -> x + y: in an array, whatever is one number alone."""
