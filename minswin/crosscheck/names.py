@@ -276,9 +276,9 @@ def draft(
     width = max((len(left) for left, _ in lines), default=0)
     yield "# our name = their name"
     yield from (f"{left:{width}} = {right}" for left, right in lines)
-    twins = [theirs[n] for n in covered.values()]
+    twins = [np.ravel(theirs[n]) for n in covered.values()]
     free = {n: x for n, x in _without_gradients(theirs).items() if n not in covered.values()}
-    free = {n: x for n, x in free.items() if not any(_equal(x, y) for y in twins)}
+    free = {n: x for n, x in free.items() if not any(np.array_equal(np.ravel(x), y) for y in twins)}
     if free:
         yield "# theirs with the values of none of ours; those of ours whose sizes fit:"
         yield from _left_over({n: x for n, x in ours.items() if n not in covered}, free)
@@ -286,10 +286,6 @@ def draft(
 
 def _without_gradients(named: Mapping[str, Any]) -> dict[str, Any]:
     return {n: x for n, x in named.items() if not n.startswith((COTANGENT, AFTER))}
-
-
-def _equal(x: Array, y: Array) -> bool:
-    return x.size == y.size and np.array_equal(np.ravel(x), np.ravel(y))
 
 
 def _generalised(a: str, b: str) -> Iterator[tuple[str, str]]:

@@ -11,26 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from minswin import kernels, ops
+from minswin import kernels, layers, models, ops
 from minswin.autograd import Tensor, no_grad
 from minswin.composites import relative_position_bias as bias_of_table
-from minswin.layers import (
-    Layer,
-    Mlp,
-    PatchEmbed,
-    PatchMerging,
-    PatchMergingV2,
-    WindowAttention,
-    WindowAttentionV2,
-)
 from minswin.layers.parameters import Init
-from minswin.models import (
-    TNT,
-    DistilledVisionTransformer,
-    SwinTransformer,
-    SwinTransformerV2,
-    VisionTransformer,
-)
 from minswin.models.swin import SwinBlock
 from minswin.models.swin_v2 import SwinBlockV2
 from minswin.reference import updates
@@ -84,7 +68,7 @@ def _tensors(x: Any, derive: bool) -> Any:
     return x
 
 
-def _filled(layer: Layer, params: dict[str, Tensor]) -> Any:
+def _filled(layer: layers.Layer, params: dict[str, Tensor]) -> Any:
     """The layer with these parameters; its own take their place, so their gradients are found."""
     layer.load_state_dict({name: x.data for name, x in params.items()})
     params.update(layer.named_parameters())
@@ -101,19 +85,19 @@ def _layer(make: Any, x: Tensor, params: dict[str, Tensor], *sizes: Any, **setti
 
 
 def _mlp(x: Tensor, params: dict[str, Tensor]) -> Tensor:
-    return _layer(Mlp, x, params, *reversed(params["fc1.weight"].shape))
+    return _layer(layers.Mlp, x, params, *reversed(params["fc1.weight"].shape))
 
 
 def _patch_embed(image: Tensor, params: dict[str, Tensor]) -> Tensor:
     channels, _, *patch = params["proj.weight"].shape
-    return _layer(PatchEmbed, image, params, channels, tuple(patch), norm=True)
+    return _layer(layers.PatchEmbed, image, params, channels, tuple(patch), norm=True)
 
 
-def _merging(kind: type[PatchMerging]) -> Text:
+def _merging(kind: type[layers.PatchMerging]) -> Text:
     return lambda x, params: _layer(kind, x, params, x.shape[3])
 
 
-def _attention(kind: type[WindowAttention]) -> Text:
+def _attention(kind: type[layers.WindowAttention]) -> Text:
     return lambda x, params, window, shift, heads: _layer(  # a layer's shift is half its window
         kind, x, params, x.shape[3], heads, window, shift=any(shift)
     )
@@ -123,7 +107,9 @@ def _continuous_position_bias(
     params: dict[str, Tensor], window: Pair, pretrained: Pair | None
 ) -> Tensor:
     heads, kind = params["cpb_mlp.2.weight"].shape[0], params["cpb_mlp.2.weight"].dtype
-    layer = WindowAttentionV2(heads, heads, window, pretrained=pretrained, init=Init(RNG, kind))
+    layer = layers.WindowAttentionV2(
+        heads, heads, window, pretrained=pretrained, init=Init(RNG, kind)
+    )
     own = dict(layer.named_parameters())
     for name, given in params.items():
         own[name].data = given.data
@@ -155,7 +141,9 @@ def build_model(
     config: dict[str, Any], state: Mapping[str, np.ndarray]
 ) -> Callable[[np.ndarray], np.ndarray]:
     kind = next(iter(state.values())).dtype
-    model = _filled(SwinTransformer(**config, rng=RNG, dtype=kind), _tensors(dict(state), False))
+    model = _filled(
+        models.SwinTransformer(**config, rng=RNG, dtype=kind), _tensors(dict(state), False)
+    )
     return value_of(model)
 
 
@@ -166,7 +154,7 @@ def train_step(
     labels: np.ndarray,
     lr: float,
 ) -> dict[str, np.ndarray]:
-    model = SwinTransformer(**config, rng=RNG, dtype=image.dtype).eval()
+    model = models.SwinTransformer(**config, rng=RNG, dtype=image.dtype).eval()
     model.load_state_dict(state)
     ops.cross_entropy(model(Tensor(image)), labels).backward()
     SGD(model.named_parameters(), lr, momentum=0.0).step()
@@ -207,15 +195,15 @@ cross_entropy, cross_entropy_grad = both(
 )
 mlp, mlp_grad = both(_mlp)
 patch_embed, patch_embed_grad = both(_patch_embed)
-patch_merging, patch_merging_grad = both(_merging(PatchMerging))
-patch_merging_v2 = value_of(_merging(PatchMergingV2))
-window_attention, window_attention_grad = both(_attention(WindowAttention))
-window_attention_v2, window_attention_v2_grad = both(_attention(WindowAttentionV2))
+patch_merging, patch_merging_grad = both(_merging(layers.PatchMerging))
+patch_merging_v2 = value_of(_merging(layers.PatchMergingV2))
+window_attention, window_attention_grad = both(_attention(layers.WindowAttention))
+window_attention_v2, window_attention_v2_grad = both(_attention(layers.WindowAttentionV2))
 continuous_position_bias, continuous_position_bias_grad = both(_continuous_position_bias)
 block, block_grad = both(_block(SwinBlock))
 block_v2, block_v2_grad = both(_block(SwinBlockV2, pretrained=None, mask_value=-100.0))
-model, model_grad = both(_model_of(SwinTransformer))
-model_v2 = value_of(_model_of(SwinTransformerV2))
-model_vit, model_vit_grad = both(_model_of(VisionTransformer))
-model_deit = value_of(_model_of(DistilledVisionTransformer))
-model_tnt, model_tnt_grad = both(_model_of(TNT))
+model, model_grad = both(_model_of(models.SwinTransformer))
+model_v2 = value_of(_model_of(models.SwinTransformerV2))
+model_vit, model_vit_grad = both(_model_of(models.VisionTransformer))
+model_deit = value_of(_model_of(models.DistilledVisionTransformer))
+model_tnt, model_tnt_grad = both(_model_of(models.TNT))

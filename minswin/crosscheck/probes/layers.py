@@ -7,16 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from minswin import layers
 from minswin.crosscheck.probes import Arrays, Probe, counted, gradient, probe, values
 from minswin.crosscheck.recipe import weights_of
-from minswin.layers import (
-    Mlp,
-    PatchEmbed,
-    PatchMerging,
-    PatchMergingV2,
-    WindowAttention,
-    WindowAttentionV2,
-)
 from minswin.layers.parameters import Init
 from minswin.layers.windows_v2 import HIDDEN
 from minswin.models.blank import BLANK
@@ -40,7 +33,7 @@ CONSTANTS = ("microsoft/Swin-Transformer#224", "microsoft/Swin-Transformer#329")
 def probes() -> Iterator[Probe]:
     for part in (
         _windows, _rolls_and_masks, _indices, _neighbours, _norms, _functions, _tokens, _attentions,
-        _attentions_v2, _leaking, _biases_v2, _blocks,
+        _attentions_v2, _biases_v2, _blocks,
     ):  # fmt: skip
         yield from part()
 
@@ -175,26 +168,26 @@ def _functions() -> Iterator[Probe]:
 def _tokens() -> Iterator[Probe]:
     yield from probe(
         "mlp/tokens", "weights are (outputs, inputs); the exact GELU",
-        3 * values("x", 2, 5, 6), weights_of(Mlp(6, 20, init=BLANKS)),
+        3 * values("x", 2, 5, 6), weights_of(layers.Mlp(6, 20, init=BLANKS)),
         threads=("tinygrad/tinygrad#16162",), length=60, grad=20,
     )  # fmt: skip
     for case, patch, size in (("patch_4x4", (4, 4), (8, 12)), ("patch_2x3", (2, 3), (8, 9))):
         yield from probe(
             f"patch_embed/{case}", "tokens row by row; weights (C, 3, p, p); a norm afterwards",
-            values("image", 2, 3, *size), weights_of(PatchEmbed(8, patch, init=BLANKS)),
+            values("image", 2, 3, *size), weights_of(layers.PatchEmbed(8, patch, init=BLANKS)),
             length=100, grad=24,
         )  # fmt: skip
     odd = "zeros at the bottom by the parity of H, at the right by that of W"
     for case, size in (("odd_width", (4, 7)), ("odd_height", (5, 8)), ("odd_both", (3, 5))):
         yield from probe(
             f"patch_merging/{case}", odd, values("x", 2, *size, 4),
-            weights_of(PatchMerging(4, init=BLANKS)), length=80,
+            weights_of(layers.PatchMerging(4, init=BLANKS)), length=80,
             threads=("huggingface/pytorch-image-models#2285",),
             grad=30 if case == "odd_width" else None,
         )  # fmt: skip
     yield from probe(
         "patch_merging_v2/odd", "the norm comes after the reduction", values("x", 2, 5, 4, 4),
-        weights_of(PatchMergingV2(4, init=BLANKS)), length=60, condition=4,
+        weights_of(layers.PatchMergingV2(4, init=BLANKS)), length=60, condition=4,
     )  # fmt: skip
 
 
@@ -203,44 +196,42 @@ def attention_length(C: int, tokens: int) -> int:
     return 4 * C + 4 * tokens
 
 
-def attention(
-    name: str, aim: str, x: np.ndarray, params: Arrays, window: Pair, heads: int, shifted: bool,
-    **more: Any,
-) -> tuple[Probe, ...]:  # fmt: skip
-    shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
-    more["length"] = attention_length(x.shape[3], window[0] * window[1])
-    return probe(name, aim, x, params, window, shift, heads, **more)
-
-
 def _attentions() -> Iterator[Probe]:
     corner = values("x", 2, 8, 12, 4) / 16
     corner[:, 0, 0] = (24, -16, 8, 12)
-    heads_mixed = ("Oneflow-Inc/libai#146", "jsbaan/transformer-from-scratch#6")
-    rows: tuple[tuple[str, str, Any, Pair, int, bool, Threads, int | None], ...] = (
+    rows: tuple[tuple[str, str, Any, Pair, int, bool, dict[str, Any]], ...] = (
         ("plain",
          "channels of qkv are (3, heads, d); the scale is d^−½; heads are put side by side again",
-         values("x", 2, 4, 8, 6), (4, 4), 3, False, heads_mixed, 80),
+         values("x", 2, 4, 8, 6), (4, 4), 3, False, {"grad": 80,
+         "threads": ("Oneflow-Inc/libai#146", "jsbaan/transformer-from-scratch#6")}),
         ("shifted", "the roll, the mask and the way back, where H ≠ W; windows are batch-major",
-         values("x", 3, 6, 4, 6), (2, 2), 2, True, NO_MASK, 90),
+         values("x", 3, 6, 4, 6), (2, 2), 2, True, {"threads": NO_MASK, "grad": 90}),
         ("padded", "padded before the roll: after it, tokens from opposite ends of the image meet",
-         values("x", 2, 9, 10, 4), (4, 4), 2, True, PADDING, 200),
+         values("x", 2, 9, 10, 4), (4, 4), 2, True, {"threads": PADDING, "grad": 200}),
         ("zeros", "zeros that were padded are keys like others, and carry the biases of k and v",
-         values("x", 2, 3, 7, 4), (3, 3), 2, False, PADDING, None),
+         values("x", 2, 3, 7, 4), (3, 3), 2, False, {"threads": PADDING}),
         ("window_2x5", "a window of 2×5: the factor of the index, another shift on each axis",
-         values("x", 2, 4, 10, 6), (2, 5), 3, True, (), 80),
+         values("x", 2, 4, 10, 6), (2, 5), 3, True, {"grad": 80}),
         ("window_1x4", "a window of one row: its rows are not shifted",
-         values("x", 2, 3, 8, 4), (1, 4), 2, True, (), None),
+         values("x", 2, 3, 8, 4), (1, 4), 2, True, {}),
         ("impulse",
          "a large value in one corner must not reach the opposite one, though the roll joins them",
-         corner, (4, 4), 2, True, NO_MASK, None),
+         corner, (4, 4), 2, True, {"threads": NO_MASK}),
         ("batch_3", "batch 3 and six windows: the mask belongs to the window, not to the image",
-         values("x", 3, 6, 9, 4), (3, 3), 2, True, NO_MASK, None),
+         values("x", 3, 6, 9, 4), (3, 3), 2, True, {"threads": NO_MASK}),
     )  # fmt: skip
-    for case, aim, x, window, heads, shifted, threads, grad in rows:
-        params = weights_of(WindowAttention(x.shape[3], heads, window, init=BLANKS))
+    for case, aim, x, window, heads, shifted, more in rows:
+        params = weights_of(layers.WindowAttention(x.shape[3], heads, window, init=BLANKS))
         params["qkv.weight"] *= 2  # so that the probabilities are far from equal
-        name, more = f"window_attention/{case}", {"threads": threads, "grad": grad, "condition": 4}
-        yield from attention(name, aim, x, params, window, heads, shifted, **more)
+        given = x, params, window, half(window, shifted), heads
+        length = attention_length(x.shape[3], window[0] * window[1])
+        yield from probe(
+            f"window_attention/{case}", aim, *given, length=length, condition=4, **more
+        )
+
+
+def half(window: Pair, shifted: bool) -> Pair:
+    return (window[0] // 2, window[1] // 2) if shifted else (0, 0)
 
 
 def _blocks() -> Iterator[Probe]:
@@ -272,7 +263,7 @@ def _blocks() -> Iterator[Probe]:
 
 
 def cosine_params(C: int, heads: int) -> Arrays:
-    params = weights_of(WindowAttentionV2(C, heads, 2, init=BLANKS))
+    params = weights_of(layers.WindowAttentionV2(C, heads, 2, init=BLANKS))
     params["logit_scale"] = 2 + np.arange(heads, dtype=np.float64).reshape(heads, 1, 1) / 2
     return params
 
@@ -292,36 +283,38 @@ def _biases_v2() -> Iterator[Probe]:
 
 
 def _attentions_v2() -> Iterator[Probe]:
-    clamped = cosine_params(4, 2)
-    clamped["logit_scale"] = np.array([4.0, 6.0]).reshape(2, 1, 1)
+    scales = np.array([4.0, 6.0]).reshape(2, 1, 1)
+    opposite, leaking = _leaking()
     rows: tuple[tuple[str, str, Any, Arrays, Pair, bool, dict[str, Any]], ...] = (
         ("shifted", "cosines, no d^−½; the norm of each vector for itself; keys have no bias",
          values("x", 2, 6, 4, 4), cosine_params(4, 2), (2, 2), True,
-         {"threads": ("ChristophReich1996/Swin-Transformer-V2#1", *CONSTANTS)}),
+         {"grad": 60, "threads": ("ChristophReich1996/Swin-Transformer-V2#1", *CONSTANTS)}),
         ("padded",
          "zeros that were padded have keys of length 0, and no NaN in the gradient either",
-         values("x", 2, 5, 3, 4), cosine_params(4, 2), (3, 3), False, {}),
+         values("x", 2, 5, 3, 4), cosine_params(4, 2), (3, 3), False, {"grad": 60}),
         ("clamped", "logit_scale beyond ln 100 = 4.6 is cut there: exp(6) is 403",
-         values("x", 2, 4, 4, 4), clamped, (4, 4), False,
-         {"condition": 256, "grad_aim": "beyond ln 100, logit_scale has gradient 0"}),
+         values("x", 2, 4, 4, 4), cosine_params(4, 2) | {"logit_scale": scales}, (4, 4), False,
+         {"condition": 256, "grad": 60, "grad_aim": "beyond ln 100, logit_scale has gradient 0"}),
+        ("leaking_mask",
+         "−100 masks nothing at the clamp: a mask that is added twice, or −∞, gives other numbers",
+         opposite, leaking, (2, 2), True, {"condition": 256}),
     )  # fmt: skip
     for case, aim, x, params, window, shifted, more in rows:
-        name, more = f"window_attention_v2/{case}", {"condition": 32, "grad": 60, **more}
-        yield from attention(name, aim, x, params, window, 2, shifted, **more)
+        given = x, params, window, half(window, shifted), len(params["logit_scale"])
+        more = {"length": attention_length(4, window[0] * window[1]), "condition": 32, **more}
+        yield from probe(f"window_attention_v2/{case}", aim, *given, **more)
 
 
-def _leaking() -> Iterator[Probe]:
-    """Tokens of the first rows have the opposite sign, and keys are queries times −1.
+def _leaking() -> tuple[np.ndarray, Arrays]:
+    """A map whose first rows have the opposite sign, and keys that are queries times −1.
 
     So a pair of one region has cosine −1, a masked one +1: logits −100 and 100 + mask.
     """
-    C, heads, grid = 4, 1, (6, 8)
-    params, q = cosine_params(C, heads), values("q", C, C)
-    params["logit_scale"] = np.full((heads, 1, 1), 5.0)
-    params["q_bias"] = np.zeros(C)
-    params["qkv.weight"] = np.concatenate([q, -q, values("v", C, C)])
+    C, grid, q = 4, (6, 8), values("q", 4, 4)
     side = np.where(np.arange(grid[0]) < 1, 1.0, -1.0).reshape(1, -1, 1, 1)
     x = side * (1 + values("token", C) / 2) * (1 + values("x", 2, *grid, 1) / 4)
-    aim = "−100 masks nothing at the clamp: a mask that is added twice, or −∞, gives other numbers"
-    name = "window_attention_v2/leaking_mask"
-    yield from attention(name, aim, x, params, (2, 2), heads, True, condition=256)
+    changed = {
+        "logit_scale": np.full((1, 1, 1), 5.0), "q_bias": np.zeros(C),
+        "qkv.weight": np.concatenate([q, -q, values("v", C, C)]),
+    }  # fmt: skip
+    return x, cosine_params(C, 1) | changed

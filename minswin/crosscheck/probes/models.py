@@ -7,21 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from minswin import models
 from minswin.crosscheck import recipe
 from minswin.crosscheck.probes import Arrays, Probe, gradient, probe, values
 from minswin.crosscheck.probes.layers import FITS, PADDING, Threads
 from minswin.layers.windows_v2 import HIDDEN
-from minswin.models import (
-    TNT,
-    DistilledVisionTransformer,
-    SwinTransformer,
-    SwinTransformerV2,
-    VisionTransformer,
-)
 from minswin.models.blank import BLANK
 
 Config = dict[str, Any]
-Row = tuple[str, str, Config, Threads]  # case, aim, settings, threads
 ALL = "the gradients of all weights and of the image"
 LENGTH = 600  # terms of the sums on the way through the deepest of these models
 MEMORY = ("pytorch/vision#6266",)
@@ -29,8 +22,8 @@ CLASS_TOKEN = ("lucidrains/vit-pytorch#138", "jeonsworld/ViT-pytorch#34")
 WORDS = ("huggingface/pytorch-image-models#701", "huggingface/pytorch-image-models#2480")
 DROPOUT = ("pytorch/vision#7103", "huggingface/pytorch-image-models#1978")
 FAMILIES: dict[str, Any] = {
-    "model": SwinTransformer, "model_v2": SwinTransformerV2, "model_vit": VisionTransformer,
-    "model_deit": DistilledVisionTransformer, "model_tnt": TNT,
+    "model": models.SwinTransformer, "model_v2": models.SwinTransformerV2, "model_tnt": models.TNT,
+    "model_vit": models.VisionTransformer, "model_deit": models.DistilledVisionTransformer,
 }  # fmt: skip
 
 
@@ -42,61 +35,101 @@ def config(**changes: Any) -> Config:
     }  # fmt: skip
 
 
-def state_of(settings: Config, family: Any = SwinTransformer) -> Arrays:
+def state_of(settings: Config, family: Any = models.SwinTransformer) -> Arrays:
     """Weights by the recipe for a model of these settings."""
     state = recipe.weights_of(family(**settings, rng=BLANK))
     return {n: x + 2 if n.endswith("logit_scale") else x for n, x in state.items()}
 
 
-def model(
-    name: str, aim: str, settings: Config, threads: Threads = (), **more: Any
-) -> tuple[Probe, ...]:
-    more = {"length": LENGTH, "condition": 4, "grad_aim": ALL, "threads": threads, **more}
+def model(name: str, aim: str, settings: Config, **more: Any) -> tuple[Probe, ...]:
+    v2 = name.startswith("model_v2/")
+    sums = {"length": LENGTH + HIDDEN * v2, "condition": 32 if v2 else 4}
     state = state_of(settings, FAMILIES[name.split("/")[0]])
-    return probe(name, aim, settings, state, recipe.images(2, 3, settings["img_size"]), **more)
+    given = settings, state, recipe.images(2, 3, settings["img_size"])
+    return probe(name, aim, *given, grad_aim=ALL, **sums, **more)
 
 
 def probes() -> Iterator[Probe]:
-    for part in (_models, _memories, _learning, _second_version, _relatives):
+    for part in (_models, _memories, _learning):
         yield from part()
 
 
 def _models() -> Iterator[Probe]:
     one = {"depths": (2,), "num_heads": (2,)}
-    rows: tuple[Row, ...] = (
-        ("divisible", "all maps divide: the whole model in the ordinary case", {}, ()),
-        ("padded", "maps of 9×10 and 5×5 under windows of 4: padded before the roll",
-         {"img_size": (18, 20), "window_size": 4}, PADDING),
-        ("odd_merges", "maps of 7×10, 4×5 and 2×3: zeros at the right edges of every merge",
-         {"img_size": (14, 20), "depths": (1, 1, 1), "num_heads": (1, 2, 4)},
-         ("huggingface/pytorch-image-models#2285",)),
-        ("small_map",
+    small = {"depths": (2, 1), "mlp_ratio": 1.0}  # gradients are as large as weights and image
+    asked_next = "the model whose gradients are asked for next"
+    # Channels, tokens and words are not equally many: else a reshape that mixes them would pass.
+    vit: Config = {
+        "img_size": (8, 12), "patch_size": 4, "embed_dim": 10, "depth": 2, "num_heads": 2,
+        "mlp_ratio": 2.0, "num_classes": 5,
+    }  # fmt: skip
+    tnt: Config = {
+        **vit, "img_size": (8, 20), "embed_dim": 9, "num_heads": 3, "mlp_ratio": 4.0,
+        "inner_dim": 6, "inner_num_heads": 2, "inner_stride": 2,
+    }  # fmt: skip
+    rows: tuple[tuple[str, str, Config, dict[str, Any]], ...] = (
+        ("model/divisible", "all maps divide: the whole model in the ordinary case", config(), {}),
+        ("model/padded", "maps of 9×10 and 5×5 under windows of 4: padded before the roll",
+         config(img_size=(18, 20), window_size=4), {"threads": PADDING}),
+        ("model/odd_merges", "maps of 7×10, 4×5 and 2×3: zeros at the right edges of every merge",
+         config(img_size=(14, 20), depths=(1, 1, 1), num_heads=(1, 2, 4)),
+         {"threads": ("huggingface/pytorch-image-models#2285",)}),
+        ("model/small_map",
          "the last map is 2×2 under windows of 4: window and table shrink, as the original",
-         {"img_size": (16, 16), "window_size": 4, "depths": (1, 2, 2), "num_heads": (1, 2, 4)},
-         FITS),
-        ("flat_map", "a map of 4×12 under windows of 4: no shift on either axis",
-         {"img_size": (8, 24), "window_size": 4, **one}, FITS),
-        ("low_map", "maps of 4×8 and 2×4 under windows of 4: the second shrinks to 2×2, not 2×4",
-         {"img_size": (8, 16), "window_size": 4, "depths": (1, 1)}, FITS),
-        ("narrow_map", "maps of 8×4 and 4×2 under windows of 4: the second shrinks to 2×2, not 4×2",
-         {"img_size": (16, 8), "window_size": 4, "depths": (1, 1)}, FITS),
-        ("window_2x4", "windows that are not square",
-         {"img_size": (12, 24), "window_size": (2, 4), **one}, ()),
-        ("positions", "absolute positions: added after the norm of the patches",
-         {"img_size": (8, 12), "ape": True, **one}, ("huggingface/transformers#37161",)),
-        ("no_qkv_bias", "without biases of q, k and v, as some weights are",
-         {"img_size": (8, 12), "qkv_bias": False, **one}, ()),
+         config(img_size=(16, 16), window_size=4, depths=(1, 2, 2), num_heads=(1, 2, 4)),
+         {"threads": FITS}),
+        ("model/flat_map", "a map of 4×12 under windows of 4: no shift on either axis",
+         config(img_size=(8, 24), window_size=4, **one), {"threads": FITS}),
+        ("model/low_map",
+         "maps of 4×8 and 2×4 under windows of 4: the second shrinks to 2×2, not 2×4",
+         config(img_size=(8, 16), window_size=4, depths=(1, 1)), {"threads": FITS}),
+        ("model/narrow_map",
+         "maps of 8×4 and 4×2 under windows of 4: the second shrinks to 2×2, not 4×2",
+         config(img_size=(16, 8), window_size=4, depths=(1, 1)), {"threads": FITS}),
+        ("model/window_2x4", "windows that are not square",
+         config(img_size=(12, 24), window_size=(2, 4), **one), {}),
+        ("model/positions", "absolute positions: added after the norm of the patches",
+         config(img_size=(8, 12), ape=True, **one),
+         {"threads": ("huggingface/transformers#37161",)}),
+        ("model/no_qkv_bias", "without biases of q, k and v, as some weights are",
+         config(img_size=(8, 12), qkv_bias=False, **one), {}),
+        ("model/small_divisible", asked_next, config(img_size=(8, 16), **small), {"grad": 512}),
+        ("model/small_padded", asked_next, config(img_size=(10, 14), window_size=3, **small),
+         {"threads": PADDING, "grad": 512}),
+        ("model_v2/one_stage", "two blocks of Swin V2 on a map of 6×10",
+         config(img_size=(12, 20), depths=(2,), num_heads=(1,)), {}),
+        ("model_v2/padded", "maps of 7×5 and 4×3 under windows of 3: padded before the roll",
+         config(img_size=(14, 10), window_size=3, depths=(1, 2)), {"threads": PADDING}),
+        ("model_v2/pretrained",
+         "each stage divides its offsets by the window of its own pre-training, less 1",
+         config(img_size=(8, 12), depths=(1, 1), pretrained_window_sizes=(6, 3)), {}),
+        ("model_vit/class_token",
+         "the class token stands first, has a position, and alone is read; ε is 1e-6",
+         vit, {"threads": CLASS_TOKEN, "grad": 200}),
+        ("model_vit/mean", "no class token: the mean of all patches",
+         {**vit, "global_pool": "avg"}, {}),
+        ("model_vit/patches_2x3", "patches that are not square, row by row",
+         {**vit, "patch_size": (2, 3)}, {}),
+        ("model_vit/no_qkv_bias", "without biases of q, k and v", {**vit, "qkv_bias": False}, {}),
+        ("model_deit/two_heads",
+         "class token, distillation token, patches; each head reads its own token; their mean",
+         {**vit, "num_heads": 5}, {"threads": ("facebookresearch/deit#61",)}),
+        ("model_tnt/words",
+         "words of a patch see that patch, tell it alone, and the class token hears none",
+         tnt, {"threads": WORDS}),
+        ("model_tnt/legacy",
+         "the older variant: filters see across patches; each word is normed by itself",
+         {**tnt, "legacy": True}, {"threads": WORDS}),
+        ("model_tnt/stride_3", "a stride that does not divide the patch: words are rounded up",
+         {**tnt, "inner_stride": 3}, {}),
+        ("model_tnt/patches_4x8", "patches of 4×8 and 2×4 words: not square, row by row",
+         {**tnt, "img_size": (8, 24), "patch_size": (4, 8), "depth": 1}, {}),
     )  # fmt: skip
-    for case, aim, changes, threads in rows:
-        yield from model(f"model/{case}", aim, config(**changes), threads)
-    # smaller still: the gradients are as large as the weights and the image
-    small = {"depths": (2, 1), "mlp_ratio": 1.0, "img_size": (8, 16)}
-    padded, aim = (
-        {"img_size": (10, 14), "window_size": 3},
-        "the model whose gradients are asked for next",
-    )
-    yield from model("model/small_divisible", aim, config(**small), grad=512)
-    yield from model("model/small_padded", aim, config(**{**small, **padded}), PADDING, grad=512)
+    for name, aim, settings, more in rows:
+        yield from model(name, aim, settings, **more)
+        if name == "model_tnt/words":  # a probe is small
+            tiny = {**tnt, "img_size": (4, 12), "embed_dim": 6, "depth": 1}
+            yield from (gradient(p, ALL, length=200) for p in model(name, aim, tiny, **more))
 
 
 def _memories() -> Iterator[Probe]:
@@ -132,57 +165,3 @@ def _learning() -> Iterator[Probe]:
     for case, start, t, decay in (("first", 0.0, 1, 0.25), ("fifth", 0.5, 5, 0.0)):
         arrays = p, g, start * m, start * abs(v)
         yield from probe(f"adamw/{case}", aim, *arrays, *numbers, decay, t, length=64)
-
-
-def _second_version() -> Iterator[Probe]:
-    rows: tuple[Row, ...] = (
-        ("one_stage", "two blocks of Swin V2 on a map of 6×10",
-         {"img_size": (12, 20), "depths": (2,), "num_heads": (1,)}, ()),
-        ("padded", "maps of 7×5 and 4×3 under windows of 3: padded before the roll",
-         {"img_size": (14, 10), "window_size": 3, "depths": (1, 2)}, PADDING),
-        ("pretrained",
-         "each stage divides its offsets by the window of its own pre-training, less 1",
-         {"img_size": (8, 12), "depths": (1, 1), "pretrained_window_sizes": (6, 3)}, ()),
-    )  # fmt: skip
-    for case, aim, changes, threads in rows:
-        name, more = f"model_v2/{case}", {"length": LENGTH + HIDDEN, "condition": 32}
-        yield from model(name, aim, config(**changes), threads, **more)
-
-
-def _relatives() -> Iterator[Probe]:
-    # Channels, tokens and words are not equally many: else a reshape that mixes them would pass.
-    vit: Config = {
-        "img_size": (8, 12), "patch_size": 4, "embed_dim": 10, "depth": 2, "num_heads": 2,
-        "mlp_ratio": 2.0, "num_classes": 5,
-    }  # fmt: skip
-    tnt: Config = {
-        **vit, "img_size": (8, 20), "embed_dim": 9, "num_heads": 3, "mlp_ratio": 4.0,
-        "inner_dim": 6, "inner_num_heads": 2, "inner_stride": 2,
-    }  # fmt: skip
-    words = "words of a patch see that patch, tell it alone, and the class token hears none"
-    rows: tuple[Row, ...] = (
-        ("model_vit/class_token",
-         "the class token stands first, has a position, and alone is read; ε is 1e-6",
-         vit, CLASS_TOKEN),
-        ("model_vit/mean", "no class token: the mean of all patches",
-         {**vit, "global_pool": "avg"}, ()),
-        ("model_vit/patches_2x3", "patches that are not square, row by row",
-         {**vit, "patch_size": (2, 3)}, ()),
-        ("model_vit/no_qkv_bias", "without biases of q, k and v", {**vit, "qkv_bias": False}, ()),
-        ("model_deit/two_heads",
-         "class token, distillation token, patches; each head reads its own token; their mean",
-         {**vit, "num_heads": 5}, ("facebookresearch/deit#61",)),
-        ("model_tnt/words", words, tnt, WORDS),
-        ("model_tnt/legacy",
-         "the older variant: filters see across patches; each word is normed by itself",
-         {**tnt, "legacy": True}, WORDS),
-        ("model_tnt/stride_3", "a stride that does not divide the patch: words are rounded up",
-         {**tnt, "inner_stride": 3}, ()),
-        ("model_tnt/patches_4x8", "patches of 4×8 and 2×4 words: not square, row by row",
-         {**tnt, "img_size": (8, 24), "patch_size": (4, 8), "depth": 1}, ()),
-    )  # fmt: skip
-    for name, aim, settings, threads in rows:
-        yield from model(name, aim, settings, threads, grad=200 if "class_token" in name else None)
-        if name == "model_tnt/words":  # a probe is small
-            one = {**tnt, "img_size": (4, 12), "embed_dim": 6, "depth": 1}
-            yield from (gradient(p, ALL, length=200) for p in model(name, aim, one, threads))
