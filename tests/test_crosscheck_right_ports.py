@@ -147,6 +147,40 @@ def test_half_precision_does_not_hide_a_mistake(kind: Precision, mistake: str) -
     assert any(MISTAKES[mistake] in f"{c.name} {c.diff}" for c in told.causes), told.causes
 
 
+def filed(kind: Precision, mistake: str = "") -> dict[str, np.ndarray]:
+    """Of a port in float32 whose file alone is in half precision."""
+    every = small_port(SINGLE, mistake)
+    return {n: kind.round(x).astype("f4") for n, x in every.items()}
+
+
+@HALVES
+def test_a_port_whose_file_alone_is_in_half_precision_is_right(kind: Precision) -> None:
+    """What a step had in front of it is not what stands in the file."""
+    theirs = filed(kind)
+    found = compare(small_truth(), theirs)
+    assert found.passed and found.doubts is not None, found.first
+    assert max(found.doubts.sizes.values()) < 1.01  # of one rounding
+
+
+def test_so_is_one_of_whose_tensors_some_alone_are_in_half_precision() -> None:
+    theirs = small_port(SINGLE)
+    for name in ("patch_embed.norm", "layers.0.blocks.1.mlp.fc1"):
+        theirs = {**theirs, name: theirs[name].astype("f2")}
+        found = compare(small_truth(), theirs)
+        assert found.passed, found.first
+
+
+@HALVES
+@pytest.mark.parametrize("mistake", ["eps", "relu"])
+def test_a_mistake_shows_in_such_a_file_as_in_float32(kind: Precision, mistake: str) -> None:
+    found = compare(small_truth(), filed(kind, mistake))
+    single = compare(small_truth(), small_port(SINGLE, mistake)).first
+    assert found.first is not None and single is not None and found.first.name == single.name
+    told = diagnose(small_truth(), found)
+    assert told is not None
+    assert any(MISTAKES[mistake] in f"{c.name} {c.diff}" for c in told.causes), told.causes
+
+
 @HALVES
 def test_what_half_precision_cannot_tell_is_said(kind: Precision) -> None:
     found = compare(small_truth(), small_port(kind))

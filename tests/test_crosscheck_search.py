@@ -14,9 +14,10 @@ import score
 from minswin.around import around
 from minswin.crosscheck.building import forked
 from minswin.crosscheck.edits.functions import forget, reaches
-from minswin.crosscheck.ground import Ground
+from minswin.crosscheck.ground import Ground, frozen
 from minswin.crosscheck.search import Clock, Search
 from minswin.crosscheck.site import sites_of
+from minswin.models import create_model
 from minswin.reference.elementwise import gelu
 from minswin.reference.linear import linear
 from minswin.reference.windows import attention_mask, relative_position_index, shift_regions
@@ -95,3 +96,9 @@ def test_another_process_has_no_more_time_than_is_left() -> None:
     search.clock, search.count, search.tell, search.site = Clock(0), 7, print, None
     assert search.apart([object()], "edits of building") == []
     assert search.count == 7  # nothing was tried
+
+
+def test_an_edited_text_cannot_write_into_running_statistics() -> None:
+    """A norm that is made to train would, and what is tried after it starts from others."""
+    model = frozen(create_model("resnet18", depths=(1, 1, 1, 1), num_classes=3, rng=0))
+    assert not any(x.flags.writeable for x in model.state_dict().values())

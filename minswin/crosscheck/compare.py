@@ -8,6 +8,7 @@ what our own pass in float32 is off as the measure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,17 +24,19 @@ from minswin.crosscheck.bounds import EXACT, KINDS, MASKED
 from minswin.crosscheck.doubts import SECONDS, Doubts, doubts
 from minswin.crosscheck.findings import GOOD, TAKEN, Comparison, Finding
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
-from minswin.crosscheck.held import Follows, follow
+from minswin.crosscheck.held import Follows, Unrounded, follow
 from minswin.crosscheck.layouts import windows_of
 from minswin.crosscheck.names import known_layers, lines_of, resolve
-from minswin.crosscheck.precision import PRODUCTS, SINGLE, is_half, precisions
+from minswin.crosscheck.precision import DISTINCT, PRODUCTS, SINGLE, is_half, precisions
 from minswin.crosscheck.recording import GIVEN, STARTS, Step
+from minswin.crosscheck.search import rms
 
 __all__ = ["Comparison", "Finding", "compare"]
 
 Array = np.ndarray
 OTHER_ORDER = 16  # so many times our own error in float32: sums may be taken in another order
 ROUNDING = "rounding"
+NEARER = 1.2  # times: less may be chance
 OUTPUT = "output"  # what keep() of torch and of JAX call what the whole model gives
 
 
@@ -79,11 +82,13 @@ def compare(
     for f in findings:
         f.verdict = TAKEN if f.verdict == "wrong" and f.name in chosen else f.verdict
     first = next((f for f in findings if f.verdict not in (*GOOD, TAKEN, "missing")), None)
-    doubted = None
-    if first is None and judge.least.u > SINGLE.u and truth.build is not None:
-        kind, have = judge.least, judge.have
-        doubted = doubts(truth, have, judge.precision, kind, seconds=seconds, tell=tell)
-        first = _first_doubted(findings, doubted)
+    doubted, hidden = None, first is None or first.name in judge.apart
+    if hidden and judge.least.u > SINGLE.u and truth.build is not None:
+        doubted = doubts(
+            truth, judge.have, judge.unrounded, judge.precision, judge.least,
+            only=first.name if first else None, seconds=seconds, tell=tell,
+        )  # fmt: skip
+        first = first or _first_doubted(findings, doubted)
     used = {match.name for match in aligned.values()}
     rest = {n: x for n, x in theirs.items() if n not in used | resolved.theirs}
     paired = [(m.array, windows.get(n)) for n, m in aligned.items()]
@@ -97,7 +102,7 @@ def compare(
     follows = {n: x for n, x in judge.follows.items() if n in wrong}  # of all it is too much
     return Comparison(
         findings, first, judge.aligned, aligned, precision, unused, unknown, follows,
-        resolved.absent + sorted(idle), doubted,
+        resolved.absent + sorted(idle), doubted, judge.unrounded,
     )  # fmt: skip
 
 
@@ -158,13 +163,52 @@ class _Judge:
             if y.dtype.kind == "f" and precision.u > max(np.finfo(y.dtype).eps, SINGLE.u):
                 self._note(name, f"numbers of {precision.name}")
         self.follows: Mapping[str, Follows] = {}
+        self.unrounded: Mapping[str, Array] = {}  # theirs that are ours, rounded once
+        self.apart: dict[str, Array] = {}  # ours, where theirs should be that, rounded once
+        self.freely: Mapping[str, Follows] = {}  # what follows where these go on as they were
         self.have: Mapping[str, Array] = have
         if truth.build is not None:
             grad = any(name.startswith(COTANGENT) for name in have)
             self.follows, self.have = follow(truth, have, self.precision, grad=grad)
+            self._unround(truth, grad)
         for name, y in self.have.items():
             if name in self.steps and self.steps[name].kind in KINDS:
                 self._take_masked_pairs(name, y)
+
+    def _unround(self, truth: Trace, grad: bool) -> None:
+        """Look for what their file alone rounds: they had it wider in front of the next step."""
+        half = [n for n, kind in self.precision.items() if kind.u > SINGLE.u and n in self.steps]
+        off = {n: self._spread(n, SINGLE.u) for n in half}
+        if not off:
+            return
+        passed = Unrounded(truth, self.have, self.precision, off)
+        passed.run(grad=False)
+        self.unrounded = passed.found
+        if not self.unrounded:
+            return
+        rest = {n: x for n, x in self.have.items() if n not in self.unrounded}
+        self.freely, _ = follow(truth, rest, self.precision, grad=grad)
+        seen = False  # that rounding stands behind a step, and not in front of the next one
+        for name, step in self.steps.items():
+            if name in off and passed.rough.isdisjoint(step.inputs):
+                nearer = self._nearer(name, passed.expected.get(name))
+                if name in self.unrounded:
+                    seen |= nearer > NEARER or (nearer > 0 and self._multiplies_wide(step))
+                elif seen and nearer > 1 / NEARER:
+                    self.apart[name] = passed.expected[name]
+
+    def _multiplies_wide(self, step: Step) -> bool:
+        """Whether it is a product of what half precision rounds, and they did not hand out."""
+        given = [n for n in step.inputs if self.steps[n].op in STARTS and n not in self.have]
+        kind = self.precision[step.name]
+        return step.op in PRODUCTS and not all(kind.holds(self.exact[n]) for n in given)
+
+    def _nearer(self, name: str, wide: Array | None) -> float:
+        """How many times as near theirs is to this as to what follows from rounded numbers."""
+        if wide is None or name not in self.follows or wide.size < DISTINCT:
+            return 0.0
+        y = self.have[name]
+        return rms(y - self.follows[name].value) / (rms(y - wide) or 1.0)
 
     def _note(self, name: str, note: str) -> None:
         match = self.aligned[name]
@@ -205,6 +249,11 @@ class _Judge:
         if found.verdict:
             return found
         y, precision = self.aligned[step.name].array, self.precision[step.name]
+        wide = self.unrounded.get(step.name, self.apart.get(step.name))
+        if wide is not None:
+            found.given = "earlier tensors"
+            off = self._spread(step.name, SINGLE.u) + precision.smallest
+            return self._marked(self._decided(found, y, wide, np.full(y.shape, off)))
         if step.op in STARTS:
             given = self.exact[step.name]
             given = precision.round(given) if given.dtype.kind == "f" else given
@@ -213,9 +262,14 @@ class _Judge:
 
     def _judged(self, found: Finding, y: Array) -> Finding:
         """By what it follows from; by the truth where nothing of theirs stands in front of it."""
-        follows = self.follows.get(found.name)
-        if follows is None:
+        wide = self.precision[found.name].u <= SINGLE.u  # a step behind some that were rounded
+        passes = (self.follows, self.freely) if wide else (self.follows,)
+        ways = [way[found.name] for way in passes if found.name in way]
+        if not ways:
             return self._held_against_truth(found, y)
+        return min((self._held(replace(found), y, way) for way in ways), key=lambda f: f.off)
+
+    def _held(self, found: Finding, y: Array, follows: Follows) -> Finding:
         wanted, allowed, u = follows.value, follows.allowed, self._on_the_way(found.name)
         if found.name.startswith(COTANGENT):
             rounding = 16 * u * float(np.max(np.abs(wanted), initial=0))
@@ -226,7 +280,9 @@ class _Judge:
         if wanted.dtype.kind == "f" and not allowed.any():
             wanted = self.precision[found.name].round(wanted)  # weights that they rounded, say
         found.given = "its own inputs" if follows.direct else "earlier tensors"
-        found = self._decided(found, y, wanted, allowed)
+        return self._marked(self._decided(found, y, wanted, allowed))
+
+    def _marked(self, found: Finding) -> Finding:
         if found.verdict == "right" and found.absolute > self._spread(found.name):
             found.verdict = "follows"
         return found
@@ -304,9 +360,12 @@ class _Judge:
         """The coarsest rounding that a tensor may have gone through."""
         return max(self.precision[name].u, self.least.u)
 
-    def _spread(self, name: str) -> float:
-        """How far from the truth a right implementation may be here after all steps before."""
-        ours, u = self.exact[name].astype(np.float64), self._on_the_way(name)
+    def _spread(self, name: str, u: float | None = None) -> float:
+        """How far from the truth a right implementation may be here after all steps before.
+
+        u: the coarsest rounding of these steps, where it is known
+        """
+        ours, u = self.exact[name].astype(np.float64), u or self._on_the_way(name)
         floor = u * float(np.max(np.abs(ours), initial=0))
         gradient = name.startswith((COTANGENT, AFTER))  # of long sums, whose terms cancel
         if name not in self.off:

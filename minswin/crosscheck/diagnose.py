@@ -69,7 +69,7 @@ def diagnose(
     if finding is None:
         return None
     tell(f"why {finding.name} is wrong")
-    if comparison.doubts is not None and (known := comparison.doubts.wrong[finding.name]):
+    if comparison.doubts is not None and (known := comparison.doubts.wrong.get(finding.name)):
         causes = [cause_of(h.edit) for h in known[:MOST]]
         return Diagnosis(finding, causes, [], comparison.doubts.tried)
     match = comparison.aligned.get(finding.name)
@@ -118,6 +118,7 @@ class _Value:
             or (n == first.name and first.step.op not in GIVEN)  # what a pass starts from must fit
             if not (np.isnan(m.array) | (m.array == np.inf)).any()
         }
+        self.have |= {n: x for n, x in comparison.unrounded.items() if n in self.have}
         self.tried = 0
         self.partly: list[Answer] = []  # known mistakes that explain a part of what is wrong
 

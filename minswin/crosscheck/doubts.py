@@ -6,11 +6,15 @@ wrong one points where an edit of our text points. An edit of the direction d ex
 c = ⟨e, d⟩ / ⟨d, d⟩ of an error e: about 1 of a port that has this mistake, about 0 of one that has
 not. How far c strays by rounding alone is measured on the draws; where that is too far, the two
 cannot be told apart at this precision, which is said.
+
+Of what their file alone rounds (held.py) the numbers in front of the rounding are known, and it is
+one rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -72,13 +76,15 @@ class Doubts:
 class _Spot:
     """One tensor of theirs, with what rounding gives there."""
 
-    def __init__(self, site: Site, kind: Precision) -> None:
+    def __init__(self, site: Site, theirs: Array, kind: Precision, *, once: bool) -> None:
+        """once: it was computed in a wider kind, and rounded when all was done."""
+        site.theirs = np.asarray(theirs, np.float64)
         self.search = Search(site, kind.u, Clock(SECONDS))
         self.error = site.theirs - self.search.right
         self.rounded = []
         for way in draws(kind):
-            with way():
-                value = site.value()
+            with nullcontext() if once else way():
+                value = self.search.right if once else site.value()
             if value is not None and value.shape == self.error.shape:
                 self.rounded.append(kind.round(value) - self.search.right)
         self.size = max((rms(x) for x in self.rounded), default=0.0)
@@ -91,20 +97,27 @@ class _Spot:
 def doubts(
     truth: Trace,
     have: Have,
+    unrounded: Have,
     precision: Mapping[str, Precision],
     kind: Precision,
     *,
+    only: str | None = None,
     seconds: float = SECONDS,
     tell: Tell = lambda line: None,
 ) -> Doubts:
-    """Hold their values in half precision against rounding, and against likely mistakes."""
+    """Hold their values in half precision against rounding, and against likely mistakes.
+
+    unrounded: what those were that their file alone has rounded   only: of one tensor, which
+    their file alone would have rounded as well
+    """
     values = {n: x for n, x in have.items() if n in truth.steps and np.isfinite(x).all()}
     ground = Ground(truth, {**values, **_weights(truth, values, precision, kind)}, images=2)
+    before = Ground(truth, {**values, **unrounded}, images=2) if unrounded else ground
     found, clock, seen = Doubts(), Clock(seconds), set[str]()
     roles: dict[str, list[str]] = {}
     for name in ground.order:
         step = truth.steps.get(name)
-        if name not in values or step is None or step.op in GIVEN:
+        if name not in values or step is None or step.op in GIVEN or only not in (None, name):
             continue
         if step.value.size > 1 and step.value.dtype.kind == "f":
             roles.setdefault(role_of(name), []).append(name)
@@ -116,12 +129,16 @@ def doubts(
         chosen = [names[j] for j in np.linspace(0, len(names) - 1, PLACES).round().astype(int)]
         spots = {}
         for name in dict.fromkeys(chosen):
-            sites = sites_of(ground, name)
-            if sites and len(ground.between(name)) > 0:
-                with np.errstate(all="ignore"):
-                    spot = _Spot(sites[0], kind)
-                if spot.size:
-                    spots[name] = spot
+            once = name in unrounded or name == only
+            places = [before] if once else dict.fromkeys((ground, before))
+            with np.errstate(all="ignore"):
+                tried = [
+                    _Spot(sites[0], ground.have[name], kind, once=once)
+                    for place in places
+                    if (sites := sites_of(place, name))
+                ]
+            if tried := [spot for spot in tried if spot.size]:
+                spots[name] = min(tried, key=lambda spot: rms(spot.error))
         if spots:
             _examine(role, spots, found, clock, seen)
     return found

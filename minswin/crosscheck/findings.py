@@ -65,6 +65,7 @@ class Comparison:
     follows: Mapping[str, Follows] = field(default_factory=dict)  # what each wrong one must be
     absent: list[str] = field(default_factory=list)  # lines of the map without a tensor
     doubts: Doubts | None = None  # of a port in half precision whose limits were all kept
+    unrounded: Mapping[str, Array] = field(default_factory=dict)  # theirs, but for their file
 
     @property
     def taken(self) -> list[Finding]:

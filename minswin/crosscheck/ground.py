@@ -181,7 +181,7 @@ def limited() -> Iterator[None]:
 
 
 def frozen(model: Layer) -> Layer:
-    """The model, with weights that nobody can write into."""
-    for p in model.parameters():
-        p.data.setflags(write=False)
+    """The model, with weights and running statistics that nobody can write into."""
+    for x in model.state_dict().values():
+        x.setflags(write=False)
     return model

@@ -148,6 +148,50 @@ class Held(Pass):
         return super().hold_gradient(step, g)
 
 
+class Unrounded(Held):
+    """A pass that goes on with our value where theirs is that, rounded once: as a file does it.
+
+    A port that computes in half precision goes on with what it rounded; one whose file alone is in
+    half precision with what was there before. found: these values   rough: steps that follow from
+    another tensor of theirs   off: what a right implementation in float32 may be off, by the names
+    of what may be so rounded
+    """
+
+    def __init__(
+        self,
+        truth: Trace,
+        have: Have,
+        precision: Mapping[str, Precision],
+        off: Mapping[str, float],
+    ) -> None:
+        super().__init__(truth, have, precision, "float64")
+        self.off = off
+        self.found: dict[str, Array] = {}
+        self.rough: set[str] = set()
+        for name, step in truth.steps.items():
+            if step.op in STARTS and self._is_rounded(name, step.value):
+                del self.have[name]
+
+    def hold(self, step: Step, operation: Operation | None) -> Array | None:
+        theirs = super().hold(step, operation)
+        if theirs is not None and self._is_rounded(step.name, step.value):
+            theirs = None
+        other = theirs is not None and not np.array_equal(theirs, step.value)
+        if other or not self.rough.isdisjoint(step.inputs):
+            self.rough.add(step.name)
+        return theirs
+
+    def _is_rounded(self, name: str, value: Array) -> bool:
+        theirs = self.have.get(name)
+        if theirs is None or name not in self.off or theirs.shape != value.shape:
+            return False
+        y, x = np.asarray(theirs, np.float64), np.asarray(value, np.float64)
+        if np.array_equal(x, y) or not self.precision[name].may_be(y, x, self.off[name]):
+            return False
+        self.found[name] = x
+        return True
+
+
 def follow(
     truth: Trace, have: Have, precision: Mapping[str, Precision], *, grad: bool
 ) -> tuple[dict[str, Follows], Have]:

@@ -46,6 +46,11 @@ class Precision(NamedTuple):
         bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000  # ties go to the even number
         return bits.astype(np.uint32).view(np.float32).astype(np.float64).reshape(x.shape)
 
+    def may_be(self, y: Array, x: Array, off: float) -> bool:
+        """Whether y is what numbers within `off` of x are rounded to."""
+        rounded = (self.round(x - off) <= y) & (y <= self.round(x + off))
+        return bool((rounded | (np.abs(y - x) <= off)).all())
+
     def holds(self, x: Array) -> bool:
         """Whether all elements are numbers of this kind."""
         part = x.ravel()[:1024]  # nearly always enough to say no
