@@ -83,6 +83,15 @@ def test_a_layer_is_known_by_its_weights_whatever_it_gives() -> None:
     assert found["a"].array.shape == (2, 5, 5, 4)
 
 
+def test_a_layer_that_keeps_tokens_in_front_of_images_is_known_by_its_weights() -> None:
+    ours = {"a.weight": rng().standard_normal((4, 3)), "a": rng().standard_normal((2, 5, 4))}
+    wrong = ours["a"] * 2
+    theirs = {"own.weight": ours["a.weight"], "own": wrong.swapaxes(0, 1)}
+    found = align(ours, theirs, known=["a.weight"])["a"]
+    np.testing.assert_array_equal(found.array, wrong)
+    assert found.note == "found by its layer's weights, tokens in front of images"
+
+
 def test_layers_with_the_same_weights_are_not_told_apart_by_them() -> None:
     shared, own = rng().standard_normal((4, 3)), rng().standard_normal((4, 3)) + 1
     ours = {"a.weight": shared, "b.weight": shared, "c.weight": own}

@@ -220,11 +220,14 @@ def _by_weights(
         if all(times[_begin(ours[n])] > 1 for n in weights):
             continue
         (layer,) = layers
-        y = free.get(layer, np.empty(0))
+        y, told = free.get(layer, np.empty(0)), BY_WEIGHTS
+        if y.ndim == 3 and y.shape != x.shape == y.swapaxes(0, 1).shape:
+            y, told = y.swapaxes(0, 1), f"{BY_WEIGHTS}, tokens in front of images"
         alike = (y.shape[:1], y.size) == (x.shape[:1], x.size)
         if alike and came == inside[layer]:
-            match = fit(x, free.pop(layer), layer)
-            found[name] = match._replace(note=", ".join(filter(None, (BY_WEIGHTS, match.note))))
+            match = fit(x, y, layer)
+            found[name] = match._replace(note=", ".join(filter(None, (told, match.note))))
+            del free[layer]
 
 
 def _begin(x: Array) -> tuple[int, bytes]:
