@@ -253,9 +253,11 @@ def run_conform(
 
     show: prints the report   tell: is given what is being done
     """
-    if functions or names:
-        listed = (f"{question.name:44}  {question.aim}" for question in questions(only))
-        show(protocol() if functions else "\n".join(listed))
+    if functions:
+        show(protocol())
+        return 0
+    if names:
+        show("\n".join(f"{question.name:44}  {question.aim}" for question in questions(only)))
         return 0
     if write:
         count, size = write_pack(write, form=form, only=only)
