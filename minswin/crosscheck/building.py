@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -30,21 +30,16 @@ Array = np.ndarray
 Make = Callable[[], Layer]
 
 
-class Part(NamedTuple):
-    """A layer that a model makes itself."""
-
-    layer: Layer
-    codes: set[CodeType]  # of what runs meanwhile; none if it is not asked for
-
-
 class Rebuilt:
     """What the models that edited texts build give at a site; those that are alike run once."""
 
     def __init__(self, site: Site, right: Array) -> None:
         assert site.ground.truth.build is not None
         self.site, self.build = site, site.ground.truth.build
-        self.parts: dict[Any, list[Part]] = {}  # by what they are made of
-        self.codes = now = set[CodeType]()  # of what runs for the layer that is asked for
+        # layers that the model makes itself, by what they are made of, with the codes that ran in
+        # those that are asked for; and the codes of all that runs for what is asked for
+        self.parts: dict[Any, list[tuple[Layer, set[CodeType]]]] = {}
+        self.codes = now = set[CodeType]()
 
         def see(frame: FrameType, event: str, _: Any) -> None:
             if event == "call":
@@ -52,18 +47,16 @@ class Rebuilt:
 
         def noted(of: Any, make: Make) -> Layer:
             nonlocal now
-            now = set()
-            part = Part(make(), now)
-            self.parts.setdefault(of, []).append(part)
+            codes = now = set()
+            layer = make()
+            self.parts.setdefault(of, []).append((layer, codes))
             now = self.codes
-            return part.layer
+            return layer
 
         models: list[Any] = []
         watched(lambda: models.append(self._model("float64", noted)), see)
         self.layer = _layer_at(models[0], site.path)
-        self.values: dict[Any, Array | None] = {
-            ("float64", _shape_of(self.layer)): right
-        }  # by what was built
+        self.values: dict[Any, Array | None] = {("float64", _shape_of(self.layer)): right}
         path, paths = f"{site.path}.", {id(x): f"{p}." for p, x in models[0].named_layers()}
         for layer, codes in (part for parts in self.parts.values() for part in parts):
             of_part = paths.get(id(layer), "")
@@ -74,50 +67,47 @@ class Rebuilt:
 
     def value(self, edit: Any, dtype: str, *, keep: bool) -> Array | None:
         """What the site gives under an edit, which is planted."""
-        parts = getattr(edit, "edits", (edit,))
-        edited = {part.text.right[0] for part in parts}
+        edits = getattr(edit, "edits", (edit,))
+        edited = {one.text.right[0] for one in edits}
         made: Counter[Any] = Counter()
 
         def kept(of: Any, make: Make) -> Layer:
             made[of] += 1
-            for part in self.parts.get(of, [])[made[of] - 1 : made[of]]:
-                if keep and part.codes.isdisjoint(edited):
-                    return part.layer
+            for layer, codes in self.parts.get(of, [])[made[of] - 1 : made[of]]:
+                if keep and codes.isdisjoint(edited):
+                    return layer
             return make()
 
         model = self._model(dtype, kept)
         layer = _layer_at(model, self.site.path)
-        later = tuple(id(part) for part in parts if not part.of_building)
-        if (key := (dtype, _shape_of(layer), *later)) not in self.values:
+        key = dtype, _shape_of(layer), *(id(one) for one in edits if not one.of_building)
+        if key not in self.values:
             if layer is self.layer:  # an edited text has written into what is kept
                 self.parts.clear()
-            self._weights(layer, dtype, self.site.path)  # or an error
+            self._load(layer, dtype, self.site.path)
             if keep:
                 return self.value(edit, dtype, keep=False)
-            self.values[key] = self.site.value(dtype, self._loaded(model, dtype))
+            if self._load(model, dtype):
+                with unchecked():  # a block too many keeps its first weights
+                    model = self.build(np.dtype(dtype))
+                self._load(model, dtype)
+            self.values[key] = self.site.value(dtype, model.eval())
         return self.values[key]
 
     def _model(self, dtype: str, part: Callable[[Any, Make], Layer]) -> Any:
         with unchecked(), _undrawn(), kernels.using("reference"), _made_by(part):
             return self.build(np.dtype(dtype))
 
-    def _loaded(self, model: Any, dtype: str) -> Any:
-        """The model with the weights of the right one."""
-        if model.parameter_count() > sum(x.size for x in self.site.ground.weights[dtype].values()):
-            with unchecked():  # a block too many keeps its first weights
-                model = self.build(np.dtype(dtype))
-        for parameter, weights in self._weights(model, dtype):
-            parameter.data = weights
-        return model.eval()
-
-    def _weights(self, layer: Any, dtype: str, path: str = "") -> list[tuple[Parameter, Array]]:
-        """The parameters of a layer and their weights; an error if they do not fit."""
+    def _load(self, layer: Any, dtype: str, path: str = "") -> bool:
+        """Give a layer the weights of the right one, which must fit; whether it has more."""
         prefix = f"{path}." if path else ""
         own = dict(layer.named_parameters(prefix))
         weights = {n: x for n, x in self.site.ground.weights[dtype].items() if n.startswith(prefix)}
-        if any(own[n].shape != x.shape for n, x in weights.items()):
-            raise ValueError(path)
-        return [(own[n], x) for n, x in weights.items()]
+        for name, x in weights.items():
+            if own[name].shape != x.shape:
+                raise ValueError(name)
+            own[name].data = x
+        return len(own) > len(weights)
 
 
 @contextmanager

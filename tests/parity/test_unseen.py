@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from minswin.crosscheck import recipe
 from minswin.crosscheck.compare import Comparison, compare
 from minswin.crosscheck.diagnose import Diagnosis, diagnose
 from minswin.crosscheck.folder import Trace
+from minswin.crosscheck.search import Clock
 from minswin.crosscheck.trace import trace
 from minswin.models import create_model
 
@@ -74,7 +74,7 @@ def judged(mistake: Mistake, *, alone: bool = False) -> tuple[Comparison, Diagno
 
 
 def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
-    start = time.process_time()
+    clock = Clock(0)  # counts other processes too, in which models are built
     comparison, diagnosis = judged(mistake, alone=alone)
     first = comparison.first.name if comparison.first else ""
     causes = diagnosis.causes if diagnosis else []
@@ -85,7 +85,7 @@ def outcome(mistake: Mistake, *, alone: bool = False) -> Outcome:
     claimed = diagnosis is not None and diagnosis.named  # not only as what may be
     verdict = "named" if causes and right else "wrong" if claimed else "none"
     diff = causes[0].edit.diff.replace("\n", " → ") if causes else ""
-    return Outcome(mistake, first, verdict, diff, time.process_time() - start)
+    return Outcome(mistake, first, verdict, diff, -clock.left)
 
 
 LOOPS = [("sgd", {}), ("adamw", {}), ("sgd", {"clip": 0.5}), ("sgd", {"warmup": 1}),
