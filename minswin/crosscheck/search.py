@@ -81,8 +81,9 @@ def _spent() -> float:
 
 
 def rms(x: Array) -> float:
+    x = np.asarray(x, np.float64).ravel()
     with np.errstate(over="ignore"):
-        return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
+        return math.sqrt(np.dot(x, x) / x.size) if x.size else 0.0
 
 
 class Search:
@@ -273,7 +274,7 @@ class Search:
 
     def _is_right(self, value: Array) -> bool:
         same = value.shape == self.right.shape
-        return same and rms(value - self.right) <= EQUAL * rms(self.right)
+        return value is self.right or (same and rms(value - self.right) <= EQUAL * rms(self.right))
 
     @cached_property
     def rebuilt(self) -> Rebuilt:
