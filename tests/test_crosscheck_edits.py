@@ -17,7 +17,7 @@ from minswin.crosscheck.edits.helpers import (
     e_padded,
     e_softmax,
 )
-from minswin.crosscheck.edits.loading import _by_columns, shared
+from minswin.crosscheck.edits.loading import _by_columns, loadings, shared
 from minswin.crosscheck.edits.moves import along_images
 from minswin.crosscheck.edits.operators import edits_of
 from minswin.crosscheck.edits.spots import watch
@@ -86,6 +86,47 @@ def test_heads_are_taken_apart_the_other_way() -> None:
     x = np.arange(12.0).reshape(1, 12)
     expected = x.reshape(1, 3, 4).transpose(0, 2, 1).reshape(1, 12)
     np.testing.assert_array_equal(e_interleaved(x, 3), expected)
+    expected = x.reshape(2, 3, 2).transpose(1, 0, 2).reshape(1, 12)  # two heads of q, k and v
+    np.testing.assert_array_equal(e_interleaved(x, 2, 3), expected)
+
+
+def stepped(x: Any, c: float) -> Any:
+    v = np.pad(x, ((0, 0), (0, 1)))
+    v += x.sum()
+    v *= 2
+    x -= c * v[:, :2]
+    return x + 2 * c
+
+
+def test_what_fills_up_a_root_more_and_a_factor_of_a_later_statement_are_edits() -> None:
+    found = edits(stepped, np.ones((2, 2)), 0.5)
+    for new in (
+        "v = e_filled('wrap', x, ((0, 0), (0, 1)))",
+        "return x + ((2 * c) ** 0.5)",
+        "v += c * x.sum()\n    v *= 2\n    x -= v[:, :2]\n",
+    ):
+        assert any(new in source for source in found), new
+
+
+class Attention(Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = Linear(4, 12, init=Init(0))
+
+
+def test_a_weight_of_three_maps_is_transposed_and_rows_move_with_their_biases() -> None:
+    layer = Attention()
+    weight, bias = layer.qkv.weight.data, np.arange(12.0)
+    layer.qkv.bias.data = bias
+    given = {(e.name, e.words): e for e in loadings(layer)}
+    with given["qkv.weight", "transposed"].planted():
+        thirds = [third.T for third in np.split(weight, 3)]
+        np.testing.assert_array_equal(layer.qkv.weight.data, np.concatenate(thirds))
+    with given["qkv", "q, k and v interleaved by 2 heads"].planted():
+        order = np.arange(12).reshape(2, 3, 2).swapaxes(0, 1).ravel()
+        np.testing.assert_array_equal(layer.qkv.weight.data, weight[order])
+        np.testing.assert_array_equal(layer.qkv.bias.data, bias[order])
+    assert layer.qkv.weight.data is weight and layer.qkv.bias.data is bias
 
 
 def sisters(x: Any, mask: Any, self: Any = None) -> Any:

@@ -69,18 +69,29 @@ def e_written(x: Any, i: int, j: int) -> Any:
     return np.ascontiguousarray(x.reshape(shape).swapaxes(i, j))
 
 
-@helper(lambda f, i, *x: f"{f}({', '.join(x)}) along axis 0, not {i}")
-def e_along(f: Any, i: int, *given: Any) -> Any:
-    """f of arrays like the first with axes 0 and i exchanged, and exchanged again."""
+@on_arrays("{}.transpose({})")
+def e_ordered(x: Any, order: tuple[int, ...]) -> Any:
+    return np.ascontiguousarray(x.transpose(order))
+
+
+@helper(lambda f, order, *x: f"{f}({', '.join(x)}) of axes {order}")
+def e_along(f: Any, order: tuple[int, ...], *given: Any) -> Any:
+    """f of arrays like the first with their axes in this order, and in their own again."""
     alike = (getattr(x, "shape", 0) == given[0].shape for x in given)
-    given = tuple(e_swapped(x, 0, i) if a else x for x, a in zip(given, alike, strict=True))
-    return e_swapped(f(*given), 0, i)
+    given = tuple(e_ordered(x, order) if a else x for x, a in zip(given, alike, strict=True))
+    return e_ordered(f(*given), tuple(int(i) for i in np.argsort(order)))
 
 
-@on_arrays("{0}.reshape(…, {1}, -1).swapaxes(-1, -2).reshape({0}.shape)")
-def e_interleaved(x: Any, n: int) -> Any:
-    """The last axis as (n, …), written as (…, n)."""
-    return x.reshape(*x.shape[:-1], n, -1).swapaxes(-1, -2).reshape(x.shape)
+@on_arrays(
+    lambda x, *cut: (
+        f"{x}.reshape(…, {', '.join(cut)}, -1).swapaxes(-{len(cut) + 1}, -{len(cut)})"
+        f".reshape({x}.shape)"
+    )
+)
+def e_interleaved(x: Any, *cut: int) -> Any:
+    """The last axis as (n, …), written as (…, n); as (n, m, …), written as (m, n, …)."""
+    parts = x.reshape(*x.shape[:-1], *cut, -1)
+    return parts.swapaxes(-len(cut) - 1, -len(cut)).reshape(x.shape)
 
 
 @on_arrays("roll({}, {}, axis={})")
@@ -269,6 +280,13 @@ def e_softmax(x: Any, axis: int, otherwise: str = "") -> Any:
     p = np.exp(x - top)
     total = p.sum(axis=axis, keepdims=True) + (np.exp(-top) if quiet else 0)
     return x - top - np.log(total) if otherwise == "log" else p / total
+
+
+@helper(lambda how, *given: f"pad({', '.join(given)}, mode={how})")
+def e_filled(how: Any, x: Any, *, width: Any) -> Any:
+    """Padded by what stands at the end, or at the other end, not by zeros."""
+    padded = np.pad(getattr(x, "data", x), width, mode=how)
+    return Tensor(padded) if isinstance(x, Tensor) else padded
 
 
 @helper("{}.reshape({}.shape)")

@@ -15,7 +15,10 @@ Array = np.ndarray
 
 
 class Loaded:
-    """Weights that are loaded otherwise: for every parameter whose name ends in `name`."""
+    """Weights that are loaded otherwise: for every parameter whose name ends in `name`.
+
+    A name that ends in a layer is that of its weight and bias.
+    """
 
     def __init__(self, layer: Any, name: str, words: str, change: Any, rank: float) -> None:
         self.layer, self.name, self.words, self.change, self.rank = layer, name, words, change, rank
@@ -32,8 +35,8 @@ class Loaded:
                 p.data = data
 
     def _chosen(self, layer: Any) -> list[tuple[str, Any]]:
-        every = layer.named_parameters()
-        return [(n, p) for n, p in every if n == self.name or n.endswith("." + self.name)]
+        end = re.compile(rf"(.*\.)?{re.escape(self.name)}(\.weight|\.bias)?")
+        return [(n, p) for n, p in layer.named_parameters() if end.fullmatch(n)]
 
     @property
     def diff(self) -> str:
@@ -92,7 +95,10 @@ def shared(layer: Any) -> Iterator[Shared]:
 
 
 def loadings(layer: Any) -> Iterator[Loaded]:
-    """Changes of the parameters of a layer, by the last two parts of their names."""
+    """Changes of the parameters of a layer, by the last two parts of their names.
+
+    Rows of a linear map in another order are those of its weight and its bias.
+    """
     yield from shared(layer)
     shapes: dict[str, tuple[int, ...]] = {}
     for full, p in layer.named_parameters():
@@ -100,6 +106,10 @@ def loadings(layer: Any) -> Iterator[Loaded]:
     for name, shape in shapes.items():
         for words, change, rank in _changes(shape):
             yield Loaded(layer, name, words, change, rank)
+        linear = name.removesuffix(".weight")
+        if linear != name and len(shape) == 2:
+            for words, change, rank in _orders(shape[0]):
+                yield Loaded(layer, linear, words, change, rank)
         if "pos" in name:
             for words, change in _grids(shape):
                 yield Loaded(layer, name, words, change, 2.5)
@@ -127,8 +137,9 @@ def _changes(shape: tuple[int, ...]) -> Iterator[tuple[str, Any, float]]:
     if len(shape) == 1:
         yield "all one", lambda x: 0 * x + 1, 2.5
         yield "one more, or less the one of a gain", lambda x: x + 1, 4
-    if len(shape) == 2 and shape[0] == shape[1]:
-        yield "transposed", lambda x: x.T, 2.2
+    if len(shape) == 2 and shape[0] % shape[1] == 0 and shape[0] // shape[1] <= 3:
+        yield "transposed", _transposed, 2.2
+        yield "nothing but its diagonal", lambda x: x * np.eye(*x.shape), 4
     if len(shape) == 2:
         yield "read in the other order", lambda x: x.T.reshape(x.shape), 3
         yield "read in the other order", lambda x: x.reshape(x.T.shape).T, 3
@@ -139,17 +150,23 @@ def _changes(shape: tuple[int, ...]) -> Iterator[tuple[str, Any, float]]:
         yield "channels last", _from_last, 2.5
         yield "turned by 180° (a true convolution)", lambda x: x[:, :, ::-1, ::-1], 2.5
     if len(shape) <= 2 and shape[0] % 3 == 0:
+        for which in range(3):
+            yield f"the third {'qkv'[which]} zero", _zero_third(which), 2.5
+
+
+def _orders(rows: int) -> Iterator[tuple[str, Any, float]]:
+    """The rows of a linear map in another order."""
+    if rows % 3 == 0:
         for order in itertools.permutations(range(3)):
             if order != (0, 1, 2):
                 said = ", ".join("qkv"[i] for i in order)
                 yield f"the thirds in the order {said}", _thirds(order), 2.5
-        for which in range(3):
-            yield f"the third {'qkv'[which]} zero", _zero_third(which), 2.5
-    if len(shape) <= 2 and shape[0] % 2 == 0:
+    if rows % 2 == 0:
         yield "the halves exchanged", _halves, 3
-    for heads in (2, 3, 4, 6, 8):
-        if shape[0] % (3 * heads) == 0 and len(shape) <= 2:
-            yield f"q, k and v interleaved by {heads} heads", _interleaved(heads), 3
+    for parts, said in ((3, "q, k and v"), (2, "q and k")):
+        for heads in (2, 3, 4, 6, 8):
+            if rows % (parts * heads) == 0:
+                yield f"{said} interleaved by {heads} heads", _interleaved(heads, parts), 3
 
 
 def _square_swap(x: Array) -> Array:
@@ -159,6 +176,11 @@ def _square_swap(x: Array) -> Array:
 def _from_last(x: Array) -> Array:
     D, C, h, w = x.shape
     return x.reshape(D, h, w, C).transpose(0, 3, 1, 2)
+
+
+def _transposed(x: Array) -> Array:
+    """Of a weight of several square maps each."""
+    return np.concatenate([part.T for part in np.split(x, len(x) // x.shape[1])])
 
 
 def _thirds(order: tuple[int, ...]) -> Any:
@@ -178,9 +200,9 @@ def _halves(x: Array) -> Array:
     return np.concatenate(np.split(x, 2)[::-1])
 
 
-def _interleaved(heads: int) -> Any:
+def _interleaved(heads: int, parts: int) -> Any:
     def change(x: Array) -> Array:
-        parts = x.reshape(heads, 3, -1, *x.shape[1:])
-        return np.swapaxes(parts, 0, 1).reshape(x.shape)
+        cut = x.reshape(heads, parts, -1, *x.shape[1:])
+        return np.swapaxes(cut, 0, 1).reshape(x.shape)
 
     return change

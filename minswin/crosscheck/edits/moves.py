@@ -156,10 +156,16 @@ def partly_transposed(s: Spot) -> Yields:
 
 @operator("channels interleaved", 4.5, of=is_float_array, named=True, of_arrays=True)
 def interleaved(s: Spot) -> Yields:
-    """The last axis as (n, C/n), written as (C/n, n): heads that are taken apart the other way."""
+    """The last axis as (n, C/n), written as (C/n, n): heads that are taken apart the other way.
+
+    Or as (n, 3, …), written as (3, n, …): q, k and v of one head side by side; so of two.
+    """
     channels, seen = s.value.shape[-1], (v for p, v in s.seen.items() if p[0] == id(s.text))
     for n in sorted({v for v in seen if type(v) is int and 1 < v < channels and not channels % v}):
         yield from (f"e_interleaved({s.written}, {m})" for m in (n, channels // n))
+        for parts in (p for p in (2, 3) if not channels % (n * p) and n * p < channels):
+            for a, b in ((n, parts), (parts, n)):
+                yield f"e_interleaved({s.written}, {a}, {b})"
 
 
 @operator(
@@ -218,6 +224,18 @@ def half(s: Spot) -> Yields:
         yield from (f"e_half({s.written})", f"e_brain({s.written})")
 
 
+@operator("along other axes", 4, ast.Call, of=is_float_array)
+def along_others(s: Spot) -> Yields:
+    """f(q, k, v) of heads for tokens, or of channels for tokens."""
+    n, shape = s.node, s.value.shape
+    alike = [x for x in map(s.value_of, n.args) if getattr(x, "shape", 0) == shape]
+    if len(shape) == 4 and len(alike) > 1:
+        rest = s.written[len(s.text.of(n.func)) + 1 :]
+        for order in itertools.permutations((1, 2, 3)):
+            if order != (1, 2, 3):
+                yield f"e_along({s.text.of(n.func)}, {(0, *order)}, {rest}"
+
+
 # ── along the images: one image alone shows nothing of these ─────────────────────────────────────
 
 
@@ -235,5 +253,6 @@ def along_images(texts: list[Text], seen: dict[Place, Any], images: int) -> Iter
             if len(shape) > 2 and getattr(x, "shape", 0) == shape and shape[0] == images:
                 a, b = text.span(n.func)
                 for i in (i for i in range(1, len(shape) - 1) if shape[i] > 1):
-                    change = a, b + 1, f"e_along({text.of(n.func)}, {i}, "
+                    order = (i, *range(1, i), 0, *range(i + 1, len(shape)))
+                    change = a, b + 1, f"e_along({text.of(n.func)}, {order}, "
                     yield Edit(text, [change], "along the images", 4)

@@ -142,6 +142,9 @@ def siblings(s: Spot) -> Yields:
     name = n.func.attr if isinstance(n.func, ast.Attribute) else getattr(n.func, "id", "")
     if name == "clip_gradients" and len(n.args) == 2:
         yield f"e_clamped({s.text.of(n.args[0])}, {s.text.of(n.args[1])})"
+    if name == "pad" and n.args and is_float_array(s.value):
+        inside = s.written[len(s.text.of(n.func)) + 1 :]
+        yield from (f"e_filled({how!r}, {inside}" for how in ("edge", "reflect", "wrap"))
     if name in SIBLINGS and n.args:
         x = s.text.of(n.args[0])
         yield from (f"e_unary({x}, {other!r})" for other in SIBLINGS[name])

@@ -18,6 +18,7 @@ from minswin.crosscheck.edits import moves, names, small
 from minswin.crosscheck.edits.repeats import everywhere
 from minswin.crosscheck.edits.spots import OPERATORS, Place, Spot, place
 from minswin.crosscheck.edits.statements import (
+    factors,
     handed_on,
     mirrored,
     of_defaults,
@@ -64,7 +65,7 @@ def edits_of(
             if o.rank <= most and (of_arrays or not o.of_arrays) and o.fits(spot):
                 for new in o.make(spot):
                     enter(new if isinstance(new, list) else [(*text.span(n), new)], o.words, o.rank)
-    for make_all in (statements, terms, throughout, mirrored, of_defaults, handed_on):
+    for make_all in (statements, terms, factors, throughout, mirrored, of_defaults, handed_on):
         for changes, words, rank in make_all(text):
             enter(changes, words, rank)
     for changes, words, rank in everywhere(text, list(found.values())):

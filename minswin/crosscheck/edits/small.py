@@ -308,3 +308,10 @@ def added_to_itself(s: Spot) -> Yields:
 def one_more(s: Spot) -> Yields:
     if not s.in_a_layer:
         yield from (f"({s.written} + 1)", f"({s.written} - 1)")
+
+
+@operator("a square or a root once more", 4, ast.BinOp, ast.Call)
+def to_a_power(s: Spot) -> Yields:
+    """x -> x², √x of a number, or in a definition"""
+    if type(s.value) is float or (is_float_array(s.value) and not s.in_a_layer):
+        yield from (f"({s.whole} ** 2)", f"({s.whole} ** 0.5)")

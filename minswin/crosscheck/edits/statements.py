@@ -53,6 +53,18 @@ def terms(text: Text) -> Iterator[tuple[list[Change], str, float]]:
         yield new, "two added terms in the other order", 3.5
 
 
+def factors(text: Text) -> Iterator[tuple[list[Change], str, float]]:
+    """v += g; p -= c * v  ->  v += c * g; p -= v"""
+    changed = [n for n in ast.walk(text.tree) if isinstance(n, ast.AugAssign)]
+    for first, last in itertools.combinations(changed, 2):
+        n = last.value
+        if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mult):
+            for factor, rest in ((n.left, n.right), (n.right, n.left)):
+                new = f"{text.whole(factor)} * {text.whole(first.value)}"
+                changes = [(*text.span(first.value), new), (*text.span(n), text.of(rest))]
+                yield changes, "a factor of a later statement", 3
+
+
 def throughout(text: Text) -> Iterator[tuple[list[Change], str, float]]:
     """The same exchange at every place of a statement, or of the function."""
     for n in ast.walk(text.tree):
