@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text
 from minswin.crosscheck.folder import builder
 from minswin.crosscheck.further import ALL, KNOWN, ONE, further_on
 from minswin.crosscheck.ground import Ground
+from minswin.crosscheck.layouts import NOTE
 from minswin.crosscheck.number import closed_form, free, on_top
 from minswin.crosscheck.observations import REORDERED, observe
 from minswin.crosscheck.recording import Step
@@ -224,7 +226,7 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
             named = one.first is shows and (met or much != KNOWN)
             return Diagnosis(one.first, [sure] if named else [], seen, 2)
 
-        found = further_on(Comparison(rows, first, given, given, {}), diagnosed)
+        found = further_on(Comparison(rows, first, given, given, {}), diagnosed, {})
         assert found.finding is first and found.causes == [sure]
         assert found.tried == 2 * sum(much != KNOWN for _, much, _ in tried) or met
         return tried
@@ -233,11 +235,12 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
     assert asked(a, ["it is zero"], a, met=False) == [("a", ALL, everything)]
     reordered = [("a", ALL, everything), ("c", ONE, "c d right"), ("d", ONE, "d right")]
     assert asked(a, [REORDERED], d, met=False) == reordered
-    # another shape: all known mistakes, then all edits
+    # another shape: all known mistakes, then one edit further on, and all edits of it at last
     known = [("b", KNOWN, everything), ("c", KNOWN, "c d right"), ("d", KNOWN, "d right")]
     assert asked(b, [], d, met=True) == known
-    later = [(name, ALL if name == "b" else ONE, rest) for name, _, rest in known]
+    later = [(name, ONE, rest) for name, _, rest in known[1:]]
     assert asked(b, [], d, met=False) == known + later
+    assert asked(b, [], b, met=False) == [*known, *later, ("b", ALL, everything)]
     # what explains a part gives way to a known mistake further on that explains all
     part = Cause("a half", None, explains=1, of=2)
 
@@ -245,8 +248,27 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
         causes = {ALL: [part], KNOWN: [sure] if one.first is d else []}[much]
         return Diagnosis(one.first or a, causes, [], 2)
 
-    found = further_on(Comparison(rows, a, given, given, {}), halves)
+    found = further_on(Comparison(rows, a, given, given, {}), halves, {})
     assert found.finding is a and found.causes == [sure]
+
+
+def test_windows_that_we_have_put_together_are_left_aside_where_nothing_else_is_found() -> None:
+    first = Finding("map", step((), ()), "wrong")
+    of = {"map": ("between",), "between": ("windows", "x"), "x": ()}
+    steps = {n: replace(first.step, inputs=inputs) for n, inputs in of.items()}
+    notes = {"windows": NOTE, "x": "", "map": "", "later": NOTE}
+    given: dict[str, Any] = {name: SimpleNamespace(note=note) for name, note in notes.items()}
+    sure, tried = Cause("a reshape", None, explains=1, of=1), []
+
+    def diagnosed(one: Comparison, much: int) -> Diagnosis:
+        tried.append((sorted(one.given), much))
+        return Diagnosis(first, [sure] if "windows" not in one.given else [], [], 2)
+
+    found = further_on(Comparison([first], first, given, given, {}), diagnosed, steps)
+    assert found.causes == [sure] and found.tried == 4
+    assert tried == [(sorted(given), ALL), (["later", "map", "x"], ONE)]
+    del given["windows"]
+    assert further_on(Comparison([first], first, given, given, {}), diagnosed, steps).tried == 2
 
 
 def test_two_edits_are_tried_that_change_together_what_is_wrong_and_nothing_else() -> None:
@@ -360,5 +382,5 @@ def test_a_second_edit_is_tried_on_top_of_what_is_right_but_for_a_number() -> No
     search.site = SimpleNamespace(theirs=theirs)
     edits = [SimpleNamespace(cost=i, text=i) for i in range(21)]
     search.tried = dict(enumerate(zip(edits, [*noise, 9 * theirs], strict=True)))
-    nearest = search._nearest()
+    nearest = search.nearest()
     assert edits[20] in nearest[NEAREST:] and len(nearest) == NEAREST + SCALED

@@ -36,7 +36,7 @@ from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES, Trace
 from minswin.crosscheck.further import KNOWN, ONE, further_on
 from minswin.crosscheck.ground import Ground, definitions
 from minswin.crosscheck.idle import weights_that_matter
-from minswin.crosscheck.number import numbers, on_top
+from minswin.crosscheck.number import beside, numbers, on_top
 from minswin.crosscheck.observations import dropped
 from minswin.crosscheck.precision import SINGLE
 from minswin.crosscheck.recording import GIVEN
@@ -86,7 +86,7 @@ def diagnose(
     def of(comparison: Comparison, much: int) -> Diagnosis:
         return _Value(truth, comparison, clock, tell, much).diagnosis()
 
-    return further_on(comparison, of)
+    return further_on(comparison, of, truth.steps)
 
 
 def _can_be_diagnosed(finding: Finding, y: Array) -> bool:
@@ -299,7 +299,8 @@ class _Value:
         if self.much == ONE:
             return
         yield True, lambda: [*islice(numbers(searches[0]), 1)]
-        yield True, lambda: [*islice(chain.from_iterable(map(on_top, searches)), 1)]
+        and_one = chain(chain.from_iterable(map(on_top, searches)), beside(searches[0]))
+        yield True, lambda: [*islice(and_one, 1)]
         yield True, lambda: [a for s in searches for a in s.run(s.pairs(), "pairs")]
 
     def _along_images(self, ground: Ground) -> list[Answer]:

@@ -6,42 +6,66 @@ it puts it back. So the tensors in front of the next wrong one that are wrong to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from minswin.crosscheck.findings import Comparison, Diagnosis
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
+from minswin.crosscheck.layouts import NOTE
 from minswin.crosscheck.observations import REORDERED
+from minswin.crosscheck.recording import Step
 
 MOST = 3  # wrong tensors that are tried
 KNOWN, ONE, ALL = range(3)  # what is tried: known mistakes; one edit; two as well
 Diagnosed = Callable[[Comparison, int], Diagnosis]  # of a first tensor, by so much
 
 
-def further_on(comparison: Comparison, diagnosed: Diagnosed) -> Diagnosis:
+def further_on(
+    comparison: Comparison, diagnosed: Diagnosed, steps: Mapping[str, Step]
+) -> Diagnosis:
     """The diagnosis, or that of the next wrong tensors if the first is kept in another way.
 
-    Where its shape says so, known mistakes are tried on all of them before any other edit.
+    Where its shape says so, known mistakes are tried on all of them before any other edit. What we
+    have put together from windows in front of it, they may have put together otherwise.
     """
     first = comparison.first
     assert first is not None
+    later = Diagnosis(first, [], [], 0)
     if first.verdict == "shape":
         for one in (comparison, *_behind(comparison)):
             if (found := diagnosed(one, KNOWN)).named:
                 return replace(found, finding=first)
+        later = _later(comparison, diagnosed)
+    if later.named:
+        return later
     found = diagnosed(comparison, ALL)
+    found.tried += later.tried
     if found.causes and found.causes[0].explains < found.causes[0].of:  # one that explains all?
         behind = (diagnosed(one, KNOWN) for one in _behind(comparison))
         return next((replace(b, finding=first) for b in behind if b.named), found)
-    if found.causes or not (first.verdict == "shape" or REORDERED in found.observations):
+    if found.causes:
         return found
+    if REORDERED in found.observations:
+        later = _later(comparison, diagnosed)
+        found.tried += later.tried
+    elif aside := _as_windows(comparison, steps):
+        later = diagnosed(aside, ONE)
+        found.tried += later.tried
+    found.causes, found.unfinished = later.causes, found.unfinished and not later.named
+    return found
+
+
+def _later(comparison: Comparison, diagnosed: Diagnosed) -> Diagnosis:
+    """What one edit explains of the next wrong tensors: of the first where it is sure, if any."""
+    assert comparison.first is not None
+    found = Diagnosis(comparison.first, [], [], 0)
     for one in _behind(comparison):
         later = diagnosed(one, ONE)
-        found.tried += later.tried
+        tried = found.tried + later.tried
+        found = replace(later if later.causes and not found.causes else found, tried=tried)
         if later.named:
-            found.causes, found.unfinished = later.causes, False
-            break
-    return found
+            return replace(later, finding=comparison.first, tried=tried)
+    return replace(found, finding=comparison.first)
 
 
 def _behind(comparison: Comparison) -> Iterator[Comparison]:
@@ -54,3 +78,18 @@ def _behind(comparison: Comparison) -> Iterator[Comparison]:
         aside = {f.name for f in bad[: bad.index(finding)]}
         given = {n: theirs for n, theirs in comparison.given.items() if n not in aside}
         yield replace(comparison, first=finding, given=given)
+
+
+def _as_windows(comparison: Comparison, steps: Mapping[str, Step]) -> Comparison | None:
+    """The same without the windows that the first wrong tensor was made of, if it was."""
+    assert comparison.first is not None
+    given, aside, waiting = comparison.given, set(), [comparison.first.name]
+    while waiting:
+        step = steps.get(waiting.pop())
+        for name in step.inputs if step else ():
+            if name not in given:
+                waiting.append(name)
+            elif NOTE in given[name].note:
+                aside.add(name)
+    rest = {n: theirs for n, theirs in given.items() if n not in aside}
+    return replace(comparison, given=rest) if aside else None

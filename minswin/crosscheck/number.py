@@ -42,7 +42,7 @@ def numbers(search: Search, judge: Search | None = None) -> Iterator[Answer]:
         for edit in _free(text, values):
             if search.clock.over:
                 return
-            for number in _solved(search, edit, seen):
+            for number in _solved(search, edit, seen, search.right):
                 with free(number):
                     value = judge.value(edit)
                     good = value is not None and judge.fits(edit, value)
@@ -79,17 +79,38 @@ def on_top(search: Search) -> Iterator[Answer]:
                     return
 
 
+def beside(search: Search) -> Iterator[Answer]:
+    """One of the nearest edits, and a number elsewhere: a softmax may stand between the two."""
+    values = watch(search.site.texts, lambda: search.site.run(whole=True))
+    numbers = {key: value for key, value in values.items() if type(value) is float}
+    terms = [edit for text in search.site.texts for edit in _free(text, numbers)]
+    for edit in search.nearest():
+        seen: list[Array] = []
+        for both in (Several(edit, term) for term in terms if not overlap(edit, term)):
+            if search.clock.over:
+                return
+            for number in _solved(search, both, seen, search.tried[id(edit)][1]):
+                with free(number):
+                    found = search.value(both)
+                    good = found is not None and search.fits(both, found)
+                if good and found is not None and closed_form(number):
+                    yield Answer([both], found, number)
+                    return
+
+
 def _centred(x: Array) -> Array:
     """Without the mean over all but the last axis."""
     return x - x.mean(axis=tuple(range(x.ndim - 1)), keepdims=True) if x.ndim > 1 else x
 
 
-def _solved(search: Search, edit: Edit, seen: list[Array]) -> Iterator[float]:
+def _solved(
+    search: Search, edit: Edit | Several, seen: list[Array], right: Array
+) -> Iterator[float]:
     """The numbers at which an edit is nearest to theirs, if it comes near; of few numbers, some.
 
-    seen: what other edits gave for 1.01
+    seen: what other edits gave for 1.01; right: what this one gives for 1
     """
-    theirs, right = search.site.theirs, search.right
+    theirs = search.site.theirs
 
     def at(number: float) -> Array | None:
         with free(number):

@@ -336,7 +336,7 @@ class Search:
         Where two edits scramble a tensor, neither alone is nearer to theirs than others are.
         """
         different = self._different()
-        chosen = self._nearest()
+        chosen = self.nearest()
         near = {id(edit) for edit in chosen}
         likeliest = [e for e in different if id(e) not in near]
         together = sorted(itertools.combinations(likeliest, 2), key=lambda p: p[0].rank + p[1].rank)
@@ -346,7 +346,7 @@ class Search:
             if first is not second and not overlap(first, second) and may_be(first, second):
                 yield Several(first, second)
 
-    def _nearest(self) -> list[Any]:
+    def nearest(self) -> list[Any]:
         """The edits that give what is nearest to theirs, and then up to one number."""
         theirs = self.site.theirs
         size = rms(theirs) or 1.0
