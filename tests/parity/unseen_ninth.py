@@ -27,7 +27,7 @@ NINTH: list[Mistake] = [
         "torch.nn.functional.pad(shifted_x, (0, 0, 0, pad_w, 0, pad_h))",
         "torch.nn.functional.pad(shifted_x.permute(0, 3, 1, 2), (0, pad_w, 0, pad_h), "
         'mode="replicate").permute(0, 2, 3, 1).contiguous()',
-        r"pad", known=False),
+        r"pad", later="padded by an end"),
     # no permute in front of the reshape
     one("V1 of transformers", "heads are put together by a reshape",
         "jsbaan/transformer-from-scratch#6", ATTEND,
@@ -41,7 +41,7 @@ NINTH: list[Mistake] = [
                f"(hidden_states @ self.{part}_proj.weight + self.{part}_proj.bias)")
         for part in "qkv"),
         r"(qkv|linear|weight).*(swap|transpose|\.T|turned)|(swap|transpose|\.T).*(qkv|linear|weight)",
-        known=False),
+        later="a weight of three maps transposed"),
     # two unfolds of (N, C, H, W), and a view
     one("V1 of transformers", "patches mix the channels of several places",
         "gupta-abhay/pytorch-vit#7", f"{THEIRS}:SwinPatchEmbeddings.forward",
@@ -65,7 +65,7 @@ NINTH: list[Mistake] = [
         f"{SWIN}:SwinTransformerBlock._calc_window_shift",
         "target_window_size = to_2tuple(target_window_size)",
         "target_window_size = to_2tuple(target_window_size)[::-1]",
-        r"window", known=False),
+        r"window", later="further on first, where the shape differs"),
     # rsqrtf(variance / ((float)K + epsilon)), of a sum of squares
     one("V1", "ε is added to the number of channels, not to the variance", "xlite-dev/LeetCUDA#317",
         LAYER_NORM, NORM,
@@ -93,7 +93,7 @@ NINTH: list[Mistake] = [
     one("V2", "the projection behind attention has nothing but a diagonal",
         "alan-cooney/transformer-from-scratch#52", f"{V2}:WindowAttention.forward",
         "x = self.proj(x)", "x = x * self.proj.weight.diagonal() + self.proj.bias",
-        r"proj|linear", known=False),
+        r"proj|linear", later="nothing but its diagonal"),
     # (p1 p2 c), of weights that are (c p1 p2)
     one("V2", "pixels of a patch stand in front of its colours", "cloneofsimo/minRF#6",
         "timm.layers.patch_embed:PatchEmbed.forward", "x = self.proj(x)",
@@ -103,7 +103,7 @@ NINTH: list[Mistake] = [
     # x.reshape(B, H, W, classes), of (B, patches, area of a patch, classes)
     one("V2", "windows are put together by a reshape", "michaeltrs/DeepSatModels#22",
         f"{V2}:window_reverse", "x.permute(0, 1, 3, 2, 4, 5).contiguous()", "x",
-        r"window_merge|_join|merge|windows", known=False),
+        r"window_merge|_join|merge|windows", later="windows put together by us left aside"),
     # mask=self.calculate_mask(x_size), with and without a shift
     Mistake("V2 of transformers", "windows that are not shifted are masked too",
             "JingyunLiang/SwinIR#153", tuple(
@@ -119,7 +119,7 @@ NINTH: list[Mistake] = [
         Change(ATTENTION, "q, k, v = qkv.unbind(0)",
                "q, k, v = (t.permute(0, 2, 3, 1) for t in qkv.unbind(0))"),
         Change(ATTENTION, "x = attn @ v", "x = (attn @ v).permute(0, 3, 1, 2)")),
-        r"heads|transpose|axes|swap|channels", known=False),
+        r"heads|transpose|axes|swap|channels", later="along other axes"),
     Mistake("ViT", "positions are added in front of every block", "p-doom/jasmine#118", (
         Change(f"{VIT}:VisionTransformer._pos_embed", "x = x + pos_embed",
                "x = x + pos_embed\n        for block in self.blocks:\n"
@@ -145,20 +145,21 @@ NINTH: list[Mistake] = [
         f"{TNT}:Attention.forward",
         "reshape(B, N, 2, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)",
         "reshape(B, N, self.num_heads, 2, self.head_dim).permute(3, 0, 2, 1, 4)",
-        r"heads|reshape|transpose|qk", known=False),
+        r"heads|reshape|transpose|qk", later="rows in another order"),
     # s = x.std(); (x - m) / (s + eps).sqrt()
     one("TNT", "norms divide by the root of the deviation", "fastai/course-v3#363",
         LAYER_NORM, NORM,
         f"{SQUARES}.sqrt()\n"
         f"    return {CENTRED} / (v + self.eps).sqrt() * self.weight + self.bias",
-        r"layer_norm.*(sqrt|var|root|\*\*|/|\*)", known=False),
+        r"layer_norm.*(sqrt|var|root|\*\*|/|\*)", later="a square or a root once more"),
     # ── training ─────────────────────────────────────────────────────────────────────────────────
     # the groups of parameters were exchanged
     Mistake("V1", "gains and biases decay, and nothing else does",
             "facebookresearch/BalancingGroups#6", (), r"decay|ndim", "adamw"),
     # b = mu * b - lr * grad; theta += b
     Mistake("V1", "momentum keeps the rates of the steps before", "paiml/aprender#2190", (),
-            r"lr|rate|velocity|momentum", "sgd", settings=(("warmup", 1),), known=False),
+            r"lr|rate|velocity|momentum", "sgd", settings=(("warmup", 1),),
+            later="a factor of a later statement"),
     # param = …, for param *= …
     Mistake("V1", "the mean of the weights stays where it began",
             "leondgarse/keras_cv_attention_models@e4c1d35", (), r"average|mean|decay|ema", "sgd",
@@ -166,12 +167,12 @@ NINTH: list[Mistake] = [
     # a sum of squares was squared before it was added to those of other parameters
     Mistake("V1", "the length of all gradients is made of their squared squares",
             "paiml/entrenar#311", (), r"clip|norm|length|square|sum|\*", "sgd",
-            settings=(("clip", 0.5),), known=False),
+            settings=(("clip", 0.5),), later="a square or a root once more"),
     # ── two at once ──────────────────────────────────────────────────────────────────────────────
     # off // stride_qm is 0 for every head; sm_scale=0.5
     Mistake("ViT", "every head is the first one, and the scale is 0.5", "BobMcDear/attorch#14", (
         Change(ATTENTION, "q, k, v = qkv.unbind(0)",
                "q, k, v = (t[:, :1].expand_as(t) for t in qkv.unbind(0))"),
         Change(ATTENTION, "q = q * self.scale", "q = q * 0.5")),
-        r"heads|scale|\*\*|0\.5", known=False),
+        r"heads|scale|\*\*|0\.5", later="a number beside an edit"),
 ]  # fmt: skip
