@@ -93,6 +93,13 @@ def test_what_is_kept_of_a_model_changes_nothing_that_an_edit_builds() -> None:
     assert other  # another eps
 
 
+def test_the_first_edit_of_building_is_compared_with_what_the_right_texts_build() -> None:
+    edit = next(e for e in search("norm1").of_building(set()) if '"eps", 1)' in e.diff)
+    at = search.__wrapped__("norm1")
+    value = at.value(edit)
+    assert value is not None and rms(value - at.right) > 0.1 * rms(at.right), edit.diff
+
+
 def test_an_edit_of_a_layer_that_stands_elsewhere_is_not_tried() -> None:
     texts = {edit.text.name for edit in search("attn.scores").of_building(set())}
     assert "layers.windows.WindowAttention.__init__" in texts

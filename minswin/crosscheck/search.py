@@ -119,9 +119,10 @@ class Search:
                 if isinstance(part, Loaded):
                     part.layer = self._layer(dtype)
             way = self._way(edit) if quick else []
+            rebuilt = self.rebuilt if getattr(edit, "of_building", False) else None
             with edit.planted():
-                if getattr(edit, "of_building", False):
-                    return self.rebuilt.value(edit, dtype, keep=quick)
+                if rebuilt is not None:
+                    return rebuilt.value(edit, dtype, keep=quick)
                 told = None
                 if self.alone is not None and isinstance(edit, Edit) and quick:
                     told = self.alone.told(edit.text)
