@@ -29,6 +29,7 @@ from minswin.crosscheck.edits.classics import classics, edit_of
 from minswin.crosscheck.edits.functions import functions_of, known_functions
 from minswin.crosscheck.edits.loading import Loaded, Shared
 from minswin.crosscheck.edits.texts import Edit, Text
+from minswin.crosscheck.ground import definitions
 from minswin.crosscheck.search import Answer, Search, rms
 
 Array = np.ndarray
@@ -153,9 +154,11 @@ def table_with(logits: Array) -> Table | None:
 
 
 def digest(search: Search) -> str:
-    """Of the texts of all functions that build the model or run in it."""
+    """Of the texts of all functions that build the model or run in it, in a search."""
     build = search.site.ground.truth.build
-    texts = [Text(f) for f in functions_of(lambda: (build(np.dtype("float64")), search.site.run()))]
+    with definitions():
+        run = functions_of(lambda: (build(np.dtype("float64")), search.site.run()))
+    texts = [Text(f) for f in run]
     lines = sorted(f"{text.name}\n{text.source}" for text in texts)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
