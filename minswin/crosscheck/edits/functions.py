@@ -92,9 +92,13 @@ def forget(edited: types.FunctionType | None = None) -> None:
 
     edited: the function whose text changes; without it everything is emptied
     """
-    for cached in _caches():
-        if edited is None or reaches(cached.__wrapped__, edited):
-            cached.cache_clear()
+    for cached in _that_reach(edited):
+        cached.cache_clear()
+
+
+@cache  # asked twice for every edit
+def _that_reach(edited: types.FunctionType | None) -> list[Any]:
+    return [c for c in _caches() if edited is None or reaches(c.__wrapped__, edited)]
 
 
 # ── which functions a function calls ─────────────────────────────────────────────────────────────
