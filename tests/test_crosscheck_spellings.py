@@ -58,6 +58,7 @@ CASES: dict[str, list[Any]] = {
     "reference.windows.patch_merge": [([normal(2, 4, 6, 3)], {}), ([normal(1, 2, 2, 1)], {})],
     "layers.windows_v2.log_spaced": [([(3, 2), (5, 7)], {}), ([(4, 1), (4, 1)], {})],
     "composites.split_heads": [([tensor(2, 5, 24), 4], {}), ([tensor(2, 3, 5, 18), 1], {})],
+    "layers.words.cut_patches": [([tensor(2, 3, 8, 6), (4, 3)], {})],
     "layers.windows_v2.cosine_attention": [
         ([*(tensor(2, 3, 5, 4) for _ in range(3)), tensor(3, 1, 1), tensor(3, 5, 5)], {})
     ],

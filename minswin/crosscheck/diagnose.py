@@ -19,6 +19,7 @@ import numpy as np
 from minswin.crosscheck.bounds import KINDS
 from minswin.crosscheck.doubts import role_of
 from minswin.crosscheck.edits.moves import along_images
+from minswin.crosscheck.edits.spellings import spellings_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.findings import (
     GOOD,
@@ -308,9 +309,11 @@ class _Value:
         found: list[Answer] = []
         for site in sites_of(self._whole(ground), self.name)[:2]:
             search = Search(site, self.u, self.clock, self.tell)
-            values = watch(site.texts, lambda s=site: s.run(whole=True))  # type: ignore[misc]
-            images = len(self.truth.steps["image"].value)
-            found = found or search.run(list(along_images(site.texts, values, images)), "edits")
+            images, edits = len(self.truth.steps["image"].value), []
+            for texts in (site.texts, *([t] for own in site.texts for t in spellings_of(own))):
+                values = watch(texts, lambda s=site: s.run(whole=True))  # type: ignore[misc]
+                edits += along_images(texts, values, images)
+            found = found or search.run(edits, "edits")
             self.tried += search.count
         return found
 

@@ -154,6 +154,14 @@ def normed_by_the_deviation(
     return (x - mean) / array_module(x).sqrt(variance + eps) * weight + bias, e_forward
 
 
+@spelling("layers.words.cut_patches")
+def patches_behind_channels(x: Tensor, patch: Pair) -> Tensor:
+    B, C = x.shape[:2]
+    x = ops.unfold(x, kernel=patch, stride=patch)  # (B, H/ph, W/pw, C·ph·pw)
+    columns = x.reshape(B, -1, x.shape[-1]).transpose(0, 2, 1)  # patches last
+    return columns.transpose(0, 2, 1).reshape(-1, C, *patch)
+
+
 # ── training ─────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -145,6 +145,7 @@ def of_defaults(text: Text) -> Iterator[tuple[list[Change], str, float]]:
             continue
         if value and all(type(v) is int for v in value):
             moved = [tuple(v + d for v in value) for d in (-1, 1)]
-            for new in (value[::-1], *moved, tuple(v - 3 for v in value), (value[0],)):
+            twice = [(v,) * len(value) for v in value] if len(value) > 1 else []
+            for new in (value[::-1], *moved, tuple(v - 3 for v in value), (value[0],), *twice):
                 if new != value:
                     yield [(*text.span(default), repr(new))], "other axes", 3
