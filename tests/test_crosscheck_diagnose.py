@@ -27,7 +27,7 @@ from minswin.crosscheck.edits.texts import PACKAGE, Edit, Text
 from minswin.crosscheck.folder import builder
 from minswin.crosscheck.further import ALL, KNOWN, ONE, further_on
 from minswin.crosscheck.ground import Ground
-from minswin.crosscheck.layouts import NOTE
+from minswin.crosscheck.layouts import NOTE, windows_of
 from minswin.crosscheck.number import closed_form, free, on_top
 from minswin.crosscheck.observations import REORDERED, observe
 from minswin.crosscheck.recording import Step
@@ -36,6 +36,7 @@ from minswin.crosscheck.search import NEAREST, SCALED, Clock, Search
 from minswin.crosscheck.site import sites_of
 from minswin.crosscheck.trace import trace
 from minswin.models.swin import SwinBlock
+from minswin.reference.windows import window_partition
 
 BLOCK = "layers.0.blocks.1.attn."
 TWICE = "ops.gelu(ops.gelu(ops.linear(x, w1, b1)))"
@@ -384,3 +385,28 @@ def test_a_second_edit_is_tried_on_top_of_what_is_right_but_for_a_number() -> No
     search.tried = dict(enumerate(zip(edits, [*noise, 9 * theirs], strict=True)))
     nearest = search.nearest()
     assert edits[20] in nearest[NEAREST:] and len(nearest) == NEAREST + SCALED
+
+
+@pytest.mark.parametrize("name", ["not rolled back", "rolled up and left twice"])
+def test_windows_of_a_port_hide_no_mistake_in_putting_them_together(name: str) -> None:
+    """What `proj` gives is right, as windows inside the roll; the map made of them is not."""
+    truth, block = score.truth("square"), "layers.0.blocks.1."
+    with planted(next(c for c in classics() if c.name == name)):
+        wrong = score.run("square", ("float32",)).arrays["float32"]
+    right, of = truth.arrays["float32"][block + "attn.proj"], windows_of(truth.steps)
+    windows = of[block + "attn.proj"]
+    B, rows, columns, C = right.shape
+    whole = np.zeros((B, *windows.grid, C), np.float32)
+    whole[:, :rows, :columns] = right
+    rolled = np.roll(whole, [-s for s in windows.shift], (1, 2))
+    cut, _ = window_partition(rolled, window=windows.window)
+    front = {n: x for n, x in wrong.items() if n.startswith(("layers.0.blocks.0.", block + "norm"))}
+    front[block + "attn.proj"] = cut.reshape(-1, *cut.shape[2:])
+    comparison = compare(
+        truth, {**front, "image": wrong["image"], truth.logits: wrong[truth.logits]}
+    )
+    assert comparison.first is not None
+    found = diagnose(truth, comparison)
+    assert found is not None
+    assert comparison.first.name == block + "norm2"
+    assert found.named

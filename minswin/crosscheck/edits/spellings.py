@@ -94,9 +94,11 @@ def index_of_coordinates(window: int | Pair, table_window: int | Pair | None = N
 
 @spelling("reference.windows.patch_merge")
 def merged_by_slices(x: Array) -> tuple[Array, Any]:
+    B, H, W, C = x.shape
     first, below = x[:, 0::2, 0::2], x[:, 1::2, 0::2]
     beside, last = x[:, 0::2, 1::2], x[:, 1::2, 1::2]
-    return np.concatenate([first, below, beside, last], axis=-1), e_forward
+    y = np.concatenate([first, below, beside, last], axis=-1)
+    return y.reshape(B, H // 2, W // 2, 4 * C), e_forward
 
 
 @spelling("layers.windows_v2.log_spaced")
