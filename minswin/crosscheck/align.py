@@ -130,7 +130,7 @@ def align(
     free = {t: a for t, a in theirs.items() if t not in {m.name for m in found.values()}}
     _by_value(ours, found, free, windows, half)
     _turn_squares(ours, found, free)
-    _by_weights(ours, theirs, found, free, known)
+    _by_weights(ours, theirs, found, free, known, windows, half)
     _by_layer(ours, found, free, _steps(every, set(known)), layers or {}, windows)
     if not given:
         _by_elimination({n: x for n, x in ours.items() if n not in known}, found, free)
@@ -201,12 +201,16 @@ def _by_weights(
     found: dict[str, Theirs],
     free: dict[str, Array],
     known: Collection[str],
+    windows: Mapping[str, Windows],
+    half: bool,
 ) -> None:
     """Each layer's output by its weights, where it has all of ours and no other.
 
     What has another first axis is kept as windows, or otherwise, and what is smaller may be of the
-    class token alone: only values tell it. So with layers that have the same weights.
+    class token alone: only values tell it. So with layers that have the same weights. But where no
+    value of theirs is near to ours any more, the first layer of another size is what is wrong.
     """
+    misfits: dict[str, str] = {}  # our layers, and theirs, of which the output has another size
     times = Counter(_begin(ours[n]) for n in known if n in ours)
     inside: dict[str, set[str]] = {}  # our layers, and theirs: the weights directly in them
     for name in (*known, *theirs):
@@ -220,14 +224,34 @@ def _by_weights(
         if all(times[_begin(ours[n])] > 1 for n in weights):
             continue
         (layer,) = layers
-        y, told = free.get(layer, np.empty(0)), BY_WEIGHTS
+        if layer not in free or came != inside[layer]:
+            continue
+        y, told = free[layer], BY_WEIGHTS
         if y.ndim == 3 and y.shape != x.shape == y.swapaxes(0, 1).shape:
             y, told = y.swapaxes(0, 1), f"{BY_WEIGHTS}, tokens in front of images"
-        alike = (y.shape[:1], y.size) == (x.shape[:1], x.size)
-        if alike and came == inside[layer]:
+        if (y.shape[:1], y.size) == (x.shape[:1], x.size):
             match = fit(x, y, layer)
             found[name] = match._replace(note=", ".join(filter(None, (told, match.note))))
             del free[layer]
+        elif y.size != x.size and name not in windows:
+            misfits[name] = layer
+    for name in _behind_what_is_near(ours, found, known, half):
+        if name in misfits and name not in found:
+            layer = misfits[name]
+            found[name] = Theirs(layer, free.pop(layer), BY_WEIGHTS)
+        if name in found:
+            return
+
+
+def _behind_what_is_near(
+    ours: Mapping[str, Array], found: Mapping[str, Theirs], known: Collection[str], half: bool
+) -> list[str]:
+    """Our values of images behind the last one that theirs are near to."""
+    images = ours["image"].shape[:1] if "image" in ours else None
+    values = [n for n in ours if n not in known and not n.startswith(GRADIENTS)]
+    values = [n for n in values if ours[n].shape[:1] == images]
+    good = [n for n in values if n in found and near(ours[n], found[n].array, half=half)]
+    return values[values.index(good[-1]) + 1 if good else 0 :]
 
 
 def _begin(x: Array) -> tuple[int, bytes]:

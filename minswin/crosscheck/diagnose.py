@@ -21,6 +21,7 @@ from minswin.crosscheck.doubts import role_of
 from minswin.crosscheck.edits.moves import along_images
 from minswin.crosscheck.edits.spellings import spellings_of
 from minswin.crosscheck.edits.spots import watch
+from minswin.crosscheck.edits.texts import Edit
 from minswin.crosscheck.findings import (
     GOOD,
     Cause,
@@ -309,7 +310,8 @@ class _Value:
         found: list[Answer] = []
         for site in sites_of(self._whole(ground), self.name)[:2]:
             search = Search(site, self.u, self.clock, self.tell)
-            images, edits = len(self.truth.steps["image"].value), []
+            images = len(self.truth.steps["image"].value)
+            edits: list[Edit] = []
             for texts in (site.texts, *([t] for own in site.texts for t in spellings_of(own))):
                 values = watch(texts, lambda s=site: s.run(whole=True))  # type: ignore[misc]
                 edits += along_images(texts, values, images)

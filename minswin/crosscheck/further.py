@@ -6,6 +6,7 @@ it puts it back. So the tensors in front of the next wrong one that are wrong to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -35,7 +36,9 @@ def further_on(
         for one in (comparison, *_behind(comparison)):
             if (found := diagnosed(one, KNOWN)).named:
                 return replace(found, finding=first)
-        later = _later(comparison, diagnosed)
+        if math.prod(first.shape) == first.step.value.size:
+            later = _later(comparison, diagnosed)
+        # else of too many tokens, or too few, nothing behind is what it should be
     if later.named:
         return later
     found = diagnosed(comparison, ALL)
