@@ -263,7 +263,7 @@ def test_windows_that_we_have_put_together_are_left_aside_where_nothing_else_is_
 
     def diagnosed(one: Comparison, much: int) -> Diagnosis:
         tried.append((sorted(one.given), much))
-        return Diagnosis(first, [sure] if "windows" not in one.given else [], [], 2)
+        return Diagnosis(first, [sure] if "windows" not in one.given else [], [REORDERED], 2)
 
     found = further_on(Comparison([first], first, given, given, {}), diagnosed, steps)
     assert found.causes == [sure] and found.tried == 4

@@ -51,7 +51,7 @@ def further_on(
     if REORDERED in found.observations:
         later = _later(comparison, diagnosed)
         found.tried += later.tried
-    elif aside := _as_windows(comparison, steps):
+    if not later.causes and (aside := _as_windows(comparison, steps)):
         later = diagnosed(aside, ONE)
         found.tried += later.tried
     found.causes, found.unfinished = later.causes, found.unfinished and not later.named
