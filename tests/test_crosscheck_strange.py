@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from compared import first, theirs, truth
 
-from minswin.crosscheck import folder
+from minswin.crosscheck import folder, recipe
 from minswin.crosscheck.align import losses_of
 from minswin.crosscheck.compare import compare
 from minswin.crosscheck.diagnose import diagnose
+from minswin.crosscheck.folder import builder
 from minswin.crosscheck.observations import REORDERED
+from minswin.crosscheck.trace import trace
 
 # ── no numbers ───────────────────────────────────────────────────────────────────────────────────
 
@@ -132,3 +134,13 @@ def test_tensors_that_are_missing_or_empty_or_too_many_do_no_harm() -> None:
     assert sum(f.verdict != "missing" for f in found.findings) == 3
     other["head"] = np.zeros((0, 5), "f4")
     assert first(compare(truth(), other)).verdict == "shape"
+
+
+def test_a_count_that_came_as_a_floating_number_is_a_count() -> None:
+    settings = {"depths": (1, 1), "img_size": 32, "num_classes": 3}
+    ours = trace(
+        builder("resnet18", settings), recipe.images(2, 3, (32, 32)), np.zeros(2, int), grad=False
+    )
+    other = {n: x.astype(np.float32) for n, x in ours.arrays["float32"].items()}
+    assert any(n.endswith("num_batches_tracked") for n in other)
+    assert compare(ours, other).passed

@@ -44,7 +44,8 @@ def model_of(truth: Trace, dtype: str, have: Have | None = None) -> Layer:
     model = truth.build(np.dtype(dtype)).eval()
     state = {n: s.value for n, s in truth.steps.items() if s.op == "parameter"}
     theirs = {n: x for n, x in (have or {}).items() if n in state}
-    whole = {n: x.astype(state[n].dtype) for n, x in theirs.items() if x.dtype.kind in "iub"}
+    kinds = {n: x.dtype.kind + state[n].dtype.kind for n, x in theirs.items()}
+    whole = {n: x.astype(state[n].dtype) for n, x in theirs.items() if {*kinds[n]} & {*"iub"}}
     model.load_state_dict({**state, **theirs, **whole})  # a gain of ones may be of whole numbers
     return model
 
