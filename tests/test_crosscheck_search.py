@@ -15,7 +15,7 @@ from minswin.around import around
 from minswin.crosscheck.building import forked
 from minswin.crosscheck.edits.functions import forget, reaches
 from minswin.crosscheck.ground import Ground, frozen
-from minswin.crosscheck.search import Clock, Search
+from minswin.crosscheck.search import EQUAL, Clock, Search, rms
 from minswin.crosscheck.site import sites_of
 from minswin.models import create_model
 from minswin.reference.elementwise import gelu
@@ -55,7 +55,7 @@ def test_what_is_looked_up_gives_the_same_numbers(given: tuple[str, ...]) -> Non
             slow = site.run()  # which raises where an edit makes no sense
         assert (value is None) == (slow is None or not np.isfinite(slow).all()), edit.diff
         if value is not None:
-            np.testing.assert_array_equal(value, slow)
+            assert rms(value - slow) <= EQUAL * rms(slow), edit.diff  # one, as for a search
             compared += 1
     assert compared > 40
     assert len(search.same) < compared  # many are one
