@@ -229,6 +229,7 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
 
         found = further_on(Comparison(rows, first, given, given, {}), diagnosed, {})
         assert found.finding is first and found.causes == [sure]
+        assert (f" of {shows.name}, further on" in found.claim) == (shows is not first)
         assert found.tried == 2 * sum(much != KNOWN for _, much, _ in tried) or met
         return tried
 
@@ -242,15 +243,27 @@ def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> No
     later = [(name, ONE, rest) for name, _, rest in known[1:]]
     assert asked(b, [], d, met=False) == known + later
     assert asked(b, [], b, met=False) == [*known, *later, ("b", ALL, everything)]
-    # what explains a part gives way to a known mistake further on that explains all
-    part = Cause("a half", None, explains=1, of=2)
 
-    def halves(one: Comparison, much: int) -> Diagnosis:
-        causes = {ALL: [part], KNOWN: [sure] if one.first is d else []}[much]
-        return Diagnosis(one.first or a, causes, [], 2)
 
-    found = further_on(Comparison(rows, a, given, given, {}), halves, {})
-    assert found.finding is a and found.causes == [sure]
+@pytest.mark.parametrize("kept", ["as ours", "as windows", "in another order"])
+def test_a_known_mistake_further_on_is_told_only_where_the_first_is_kept_otherwise(
+    kept: str,
+) -> None:
+    """Two mistakes are two: that of a later tensor does not give the first one."""
+    rows = [Finding(name, step((), ()), "wrong") for name in ("first", "later")]
+    rows[0].note = NOTE if kept == "as windows" else ""
+    part, sure = Cause("a part", None, explains=1, of=2), Cause("known", None, explains=1, of=1)
+
+    def diagnosed(one: Comparison, much: int) -> Diagnosis:
+        assert one.first is not None
+        causes = {ALL: [part], KNOWN: [sure] if one.first is rows[1] else []}[much]
+        return Diagnosis(one.first, causes, [REORDERED] if kept == "in another order" else [], 2)
+
+    found = further_on(Comparison(rows, rows[0], {}, {}, {}), diagnosed, {})
+    assert found.finding is rows[0]
+    assert found.causes == [part if kept == "as ours" else sure]
+    said = "the first wrong tensor, and not" if kept == "as ours" else "of later, further on"
+    assert said in found.claim
 
 
 def test_windows_that_we_have_put_together_are_left_aside_where_nothing_else_is_found() -> None:

@@ -181,6 +181,7 @@ class Diagnosis:
     observations: list[str]  # what else is true of their tensor, where nothing fits
     tried: int  # hypotheses that were tried
     unfinished: bool = False  # the time ran out
+    shows: str = ""  # the tensor that the causes give; "" is the first wrong one
 
     @property
     def named(self) -> bool:
@@ -189,18 +190,20 @@ class Diagnosis:
     @property
     def claim(self) -> str:
         """What the causes are, or that there are none; "" where observations alone were made."""
-        several = len(self.causes) > 1
+        several, elsewhere = len(self.causes) > 1, self.shows not in ("", self.finding.name)
         if not self.causes and self.tried:
             return f"none of {self.tried:,} small edits of our text gives this"
         if not self.causes:
             return "" if self.observations else "none is possible here; see 'how' above"
         if not self.named:
             who = "each of these edits gives" if several else "this edit gives"
-            return f"not sure: {who} the first wrong tensor, and not all of the others"
+            what = f"their {self.shows}, further on" if elsewhere else "the first wrong tensor"
+            return f"not sure: {who} {what}, and not all of the others"
+        numbers = "their numbers" + (f" of {self.shows}, further on" if elsewhere else "")
         if several:
-            each = "each of these mistakes gives exactly their numbers"
+            each = f"each of these mistakes gives exactly {numbers}"
             return f"{each}; more tensors would tell them apart"
-        return "this mistake gives exactly their numbers"
+        return f"this mistake gives exactly {numbers}"
 
 
 def cause_of(edit: Any) -> Cause:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from minswin.crosscheck.findings import Comparison, Diagnosis
+from minswin.crosscheck.findings import Comparison, Diagnosis, Finding
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
 from minswin.crosscheck.layouts import NOTE
 from minswin.crosscheck.observations import REORDERED
@@ -35,7 +35,7 @@ def further_on(
     if first.verdict == "shape":
         for one in (comparison, *_behind(comparison)):
             if (found := diagnosed(one, KNOWN)).named:
-                return replace(found, finding=first)
+                return _of_the_first(first, found)
         if math.prod(first.shape) == first.step.value.size:
             later = _later(comparison, diagnosed)
         # else of too many tokens, or too few, nothing behind is what it should be
@@ -43,10 +43,11 @@ def further_on(
         return later
     found = diagnosed(comparison, ALL)
     found.tried += later.tried
-    if found.causes and found.causes[0].explains < found.causes[0].of:  # one that explains all?
-        behind = (diagnosed(one, KNOWN) for one in _behind(comparison))
-        return next((replace(b, finding=first) for b in behind if b.named), found)
     if found.causes:
+        partly = found.causes[0].explains < found.causes[0].of
+        if partly and (NOTE in first.note or REORDERED in found.observations):  # one of all?
+            behind = (diagnosed(one, KNOWN) for one in _behind(comparison))
+            return next((_of_the_first(first, b) for b in behind if b.named), found)
         return found
     if REORDERED in found.observations:
         later = _later(comparison, diagnosed)
@@ -54,8 +55,14 @@ def further_on(
     if not later.causes and (aside := _as_windows(comparison, steps)):
         later = diagnosed(aside, ONE)
         found.tried += later.tried
-    found.causes, found.unfinished = later.causes, found.unfinished and not later.named
+    found.causes, found.shows = later.causes, later.shows
+    found.unfinished &= not later.named
     return found
+
+
+def _of_the_first(first: Finding, later: Diagnosis) -> Diagnosis:
+    """What was found of a later tensor, which is said with it."""
+    return replace(later, finding=first, shows=later.finding.name)
 
 
 def _later(comparison: Comparison, diagnosed: Diagnosed) -> Diagnosis:
@@ -67,8 +74,8 @@ def _later(comparison: Comparison, diagnosed: Diagnosed) -> Diagnosis:
         tried = found.tried + later.tried
         found = replace(later if later.causes and not found.causes else found, tried=tried)
         if later.named:
-            return replace(later, finding=comparison.first, tried=tried)
-    return replace(found, finding=comparison.first)
+            return _of_the_first(comparison.first, replace(later, tried=tried))
+    return _of_the_first(comparison.first, found)
 
 
 def _behind(comparison: Comparison) -> Iterator[Comparison]:
