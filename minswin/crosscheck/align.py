@@ -233,7 +233,7 @@ def _by_weights(
             match = fit(x, y, layer)
             found[name] = match._replace(note=", ".join(filter(None, (told, match.note))))
             del free[layer]
-        elif y.size != x.size and name not in windows:
+        elif y.size != x.size and name not in windows and not _is_of_one_token(x, y):
             misfits[name] = layer
     for name in _behind_what_is_near(ours, found, known, half):
         if name in misfits and name not in found:
@@ -241,6 +241,10 @@ def _by_weights(
             found[name] = Theirs(layer, free.pop(layer), BY_WEIGHTS)
         if name in found:
             return
+
+
+def _is_of_one_token(x: Array, y: Array) -> bool:
+    return x.ndim == 3 and y.size * x.shape[1] == x.size and y.shape[:: y.ndim - 1] == x.shape[::2]
 
 
 def _behind_what_is_near(
