@@ -102,13 +102,14 @@ def test_layers_with_the_same_weights_are_not_told_apart_by_them() -> None:
     assert {n: t.name for n, t in found.items() if n in tuple("abc")} == {"c": "own.c"}
 
 
+@pytest.mark.parametrize("called", ["fc", "l"])
 @pytest.mark.parametrize("tokens", ["class token", "one kept", "too few"])
-def test_another_size_is_wrong_but_for_that_of_one_token(tokens: str) -> None:
+def test_another_size_is_wrong_but_for_that_of_one_token(tokens: str, called: str) -> None:
     """Behind the last attention only the class token is needed: many ports go on with it alone."""
     x, weight, image = (rng().standard_normal(s) for s in ((2, 5, 3), (3, 4), (2, 7)))
     ours = {"image": image, "fc.weight": weight, "fc": x}
     y = {"class token": x[:, 0], "one kept": x[:, :1], "too few": x[:, 1:]}[tokens]
-    theirs = {"image": image, "l.weight": weight, "l": y + 1}
+    theirs = {"image": image, f"{called}.weight": weight, called: y + 1}
     found = align(ours, theirs, known=("image", "fc.weight"))
     assert ("fc" in found) == (tokens == "too few")
 

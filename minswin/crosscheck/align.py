@@ -134,7 +134,10 @@ def align(
     _by_layer(ours, found, free, _steps(every, set(known)), layers or {}, windows)
     if not given:
         _by_elimination({n: x for n, x in ours.items() if n not in known}, found, free)
-    found |= {n: fit(ours[n], free[n], n) for n in misfits - found.keys() if n in free}
+    left = (
+        n for n in misfits - found.keys() if n in free and not _is_of_one_token(ours[n], free[n])
+    )
+    found |= {n: fit(ours[n], free[n], n) for n in left}
     return {n: found[n] for n in ours if n in found}
 
 
@@ -244,6 +247,7 @@ def _by_weights(
 
 
 def _is_of_one_token(x: Array, y: Array) -> bool:
+    """Whether it may be right: behind the last attention the class token alone is needed."""
     return x.ndim == 3 and y.size * x.shape[1] == x.size and y.shape[:: y.ndim - 1] == x.shape[::2]
 
 
@@ -305,6 +309,7 @@ def _by_layer(
         copies = (m.array for m in found.values() if m.array.shape == match.array.shape)
         # of a layer with one step, as of an equal name, another shape is wrong
         one = len(steps.get(layers.get(match.name, match.name), ())) == 1
+        one &= not _is_of_one_token(ours[name], match.array)
         fits = match.array.shape == ours[name].shape or one
         unsure = NOTE in match.note and joined[layer] > 1 and layer not in sure
         if name in found or unsure or not fits:
