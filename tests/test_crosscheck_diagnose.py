@@ -36,6 +36,7 @@ from minswin.crosscheck.search import NEAREST, SCALED, Clock, Search
 from minswin.crosscheck.site import sites_of
 from minswin.crosscheck.trace import trace
 from minswin.models.swin import SwinBlock
+from minswin.models.vit import Block
 from minswin.reference.windows import window_partition
 
 BLOCK = "layers.0.blocks.1.attn."
@@ -206,6 +207,24 @@ def test_from_blocks_alone_the_layer_between_them_is_searched() -> None:
     found = diagnose(truth, compare(truth, {n: steps[n] for n in blocks}), seconds=20)
     assert found is not None and "relu" in found.causes[0].edit.diff
     assert found.causes[0].explains == found.causes[0].of > 1
+
+
+def test_an_edit_that_calls_a_layer_on_another_input_is_not_taken_for_what_they_had() -> None:
+    """A block without its second residual: their MLP's output is that of the norm alone."""
+    settings = {"img_size": (8, 12), "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 3}
+    build = builder("vit_tiny", {**settings, "num_classes": 5})
+    x, labels = recipe.images(2, 3, (8, 12)), recipe.labels(2, 5)
+    truth, text = trace(build, x, labels, grad=False), Text(Block.__call__)
+    a = text.source.index("x + self.drop_path(self.mlp")
+    with Edit(text, [(a, a + 4, "")], "planted", 0).planted():
+        calls, steps = Ground(truth, {}).calls, trace(build, x, labels, grad=False)
+    outputs = {c.path: c.output for c in calls[::-1] if c.path and c.output}
+    theirs = {path: steps.arrays["float32"][name] for path, name in outputs.items()}
+    found = diagnose(truth, compare(truth, theirs), seconds=20)
+    assert found is not None and found.named
+    (cause,) = found.causes
+    assert cause.diff.endswith("+ return (self.drop_path(self.mlp(self.norm2(x))))")
+    assert not cause.others  # such as self.mlp(x + self.drop_path(self.norm2(x)))
 
 
 def test_what_is_kept_in_another_order_or_shape_is_looked_for_further_on() -> None:

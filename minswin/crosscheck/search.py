@@ -37,6 +37,7 @@ from minswin.crosscheck.replay import Unlike
 Array = np.ndarray
 Tell = Callable[[str], None]
 EQUAL = 1e-10  # of the size: two edits that are nearer give equal numbers
+FAR = 0.05  # of what ours is off: an edit that is farther from theirs does not give it
 WORSE = 64  # times: how much larger than ours the rounding of an edited text may count
 # they build nothing that a port has
 ASIDE = ("registry", "initialize", "arguments", ".base", "building", "parameters")
@@ -162,17 +163,37 @@ class Search:
         theirs = self._as_masked(value)
         near = rms(value - theirs)
         if self.right.shape != value.shape:
-            return near <= self.slack * self.noise(edit, value) and self.site.gives_all(edit)
-        if near > max(0.05 * self.off, 64 * self.least):
+            found = near <= self.slack * self.noise(edit, value)
+            return found and self._is_on_their_inputs(edit) and self.site.gives_all(edit)
+        if near > max(FAR * self.off, WORSE * self.least):
             return False
         own = self.noise(edit, value)
         found = near <= self.slack * own and rms(value - self.right) >= 10 * max(own, near)
-        return found and self._is_of_all(edit, value) and self.site.gives_all(edit)
+        return (
+            found
+            and self._is_of_all(edit, value)
+            and self._is_on_their_inputs(edit)
+            and self.site.gives_all(edit)
+        )
 
     def _is_of_all(self, edit: Any, value: Array) -> bool:
         """Whether all of the layer gives what an edit gave where a part of it ran again."""
         exact = self.value(edit, whole=True)
         return exact is not None and rms(exact - value) <= EQUAL * rms(value)
+
+    def _is_on_their_inputs(self, edit: Any) -> bool:
+        """Whether an edit gives theirs too where what it calls on another input runs.
+
+        That rounds as theirs does, so it need only be much nearer to theirs than ours is.
+        """
+        if not self.site.stubs:
+            return True
+        with self.site.on_their_inputs():
+            value = self.value(edit, whole=True)
+        if value is None or value.shape != self.site.theirs.shape:
+            return False
+        near, same = rms(value - self._as_masked(value)), value.shape == self.right.shape
+        return near <= max(FAR * (self.off if same else rms(value)), WORSE * self.least)
 
     def _as_masked(self, value: Array) -> Array:
         """Theirs, with what −100 gives where a mask of theirs is lower still."""

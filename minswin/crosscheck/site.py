@@ -28,6 +28,7 @@ from minswin.layers.base import Layer
 from minswin.watch import Operation, paths_of
 
 Array = np.ndarray
+ALIKE = 1e-4  # of the largest element: more is no rounding, in float32 either
 MOST = 2**28  # bytes that are kept of one run
 SMALL = 2**15  # bytes of a table that is worth a look at its content
 REFERENCE = "minswin.reference"
@@ -42,6 +43,7 @@ class Trial:
 
     theirs: Array
     path, kind = "", ""  # of the layer, of the tensor
+    stubs: Mapping[str, list[str]] = {}  # layers that give theirs without running, and what
 
     def run(
         self, dtype: str = "float64", model: Layer | None = None, *, whole: bool = False
@@ -81,13 +83,13 @@ class Site(Trial):
         self.inside = inside = [
             c for c in ground.calls if call.first <= c.first and c.end <= call.end
         ]
-        self.stubs: dict[str, list[str]] = {}
+        stubs: dict[str, list[str]] = {}
         for c in inside:
             mine = c.path not in outer and c.path != call.path and c.path.startswith(call.path)
             made = ground.order[c.first : c.end]
             if mine and made:
-                self.stubs.setdefault(c.path, []).append(c.output if c.output in made else "")
-        given = {p: n for p, n in self.stubs.items() if all(x in self.known for x in n)}
+                stubs.setdefault(c.path, []).append(c.output if c.output in made else "")
+        given = {p: n for p, n in stubs.items() if all(x in self.known for x in n)}
         # what is inside of one is called only where an edit calls that once more
         self.stubs = {
             p: n for p, n in given.items() if given.keys().isdisjoint([*_prefixes(p)][:-1])
@@ -97,21 +99,27 @@ class Site(Trial):
         self.maker = _maker(inside, target)
         self.theirs = np.asarray(ground.have[target], np.float64)
         self.looks_up = False  # what runs is asked of a run that computes all
+        self.on_theirs = False  # a layer gives theirs only for what they gave it
         self.repeats = {dtype: Repeats() for dtype in DTYPES}
         self.kind = ground.truth.steps[target].kind
-        self._given: dict[str, dict[str, Array]] = {}
+        self._given: dict[tuple[str, bool], dict[str, Array]] = {}
         self._arguments = {d: [_cast(x, d) for x in call.arguments] for d in DTYPES}
         self._paths = {dtype: paths_of(model) for dtype, model in ground.models.items()}
 
     @cached_property
     def is_of_layers(self) -> bool:
         """Whether layers give all of theirs that is needed: then no step is known by its name."""
-        order = self.ground.order
-        made = {n for c in self.inside if c.path in self.stubs for n in order[c.first : c.end]}
+        order, made = self.ground.order, self._of_stubs
         needed = {n for name in self.way for n in self.ground.inputs[name]} & self.known.keys()
         return self.maker is not None and needed.isdisjoint(
             {*order[self.call.first : self.call.end]} - made
         )
+
+    @cached_property
+    def _of_stubs(self) -> set[str]:
+        """The steps of layers that give theirs without running."""
+        given = (c for c in self.inside if c.path in self.stubs)
+        return {n for c in given for n in self.ground.order[c.first : c.end]}
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -136,7 +144,7 @@ class Site(Trial):
                 found.append(step.value)
                 if not whole:
                     raise _Reached
-            theirs = self.known.get(step.name)
+            theirs = self.known[step.name] if self._puts(step.name) else None
             if theirs is not None and theirs.shape == step.value.shape:
                 return self.ground.held(step.name, dtype)
             if step.value.shape == self.theirs.shape:
@@ -169,12 +177,17 @@ class Site(Trial):
         off = [float(np.mean(np.abs(x - self.theirs))) for x in others]
         return others[int(np.argmin(off))] if others else None
 
+    def _puts(self, name: str) -> bool:
+        """Whether theirs stands in the place of a step: not where a layer runs on another input."""
+        return name in self.known and not (self.on_theirs and name in self._of_stubs)
+
     def _in_front(self, dtype: str) -> dict[str, Array]:
         """Theirs that are not computed."""
-        if dtype not in self._given:
-            names = [n for n in self.known if n not in self.way]
-            self._given[dtype] = {n: self.ground.held(n, dtype) for n in names}
-        return self._given[dtype]
+        key = dtype, self.on_theirs
+        if key not in self._given:
+            names = [n for n in self.known if n not in self.way and self._puts(n)]
+            self._given[key] = {n: self.ground.held(n, dtype) for n in names}
+        return self._given[key]
 
     @contextmanager
     def looking_up(self) -> Iterator[None]:
@@ -198,6 +211,15 @@ class Site(Trial):
                 yield
         finally:
             self.repeats[dtype].filling &= not self.looks_up
+
+    @contextmanager
+    def on_their_inputs(self) -> Iterator[None]:
+        """Inside this block a layer gives theirs only for what they gave it."""
+        self.on_theirs = True
+        try:
+            yield
+        finally:
+            self.on_theirs = False
 
     @contextmanager
     def stubbed(self, calls: Mapping[str, int]) -> Iterator[None]:
@@ -224,7 +246,10 @@ class Site(Trial):
         before: list[tuple[Layer, type]] = []
         try:
             for path, outputs in self.stubs.items():
-                values = [(n, self.ground.held(n, dtype), names) for n in outputs]
+                made = (c for c in self.inside if c.path == path and c.first < c.end)
+                calls = ((c.arguments if self.on_theirs else None) for c in made)
+                given = zip(outputs, calls, strict=True)
+                values = [(n, self.ground.held(n, dtype), names, x) for n, x in given]
                 before.append(_replaced(layers[path], _stub, _given_outputs=values))
             if self.maker is not None:
                 before.append(_replaced(layers[self.maker], _asked, _asked=asked))
@@ -293,8 +318,8 @@ stubs: set[CodeType] = set()  # the codes of calls that give theirs without runn
 def _stub(kind: type) -> type:
     def call(self: Any, *arguments: Any, **settings: Any) -> Any:
         outputs = self.__dict__.get("_given_outputs")
-        if outputs:
-            name, value, names = outputs.pop(0)
+        if outputs and (outputs[0][-1] is None or _are_alike(arguments, outputs[0][-1])):
+            name, value, names, _ = outputs.pop(0)
             if names is not None:
                 names[name] = Step(name, "", "", value)  # a second call has another name
             return Tensor(value)
@@ -302,6 +327,17 @@ def _stub(kind: type) -> type:
 
     stubs.add(call.__code__)
     return type(kind.__name__, (kind,), {"__call__": call})
+
+
+def _are_alike(arguments: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether their tensors are the same but for rounding."""
+    both = zip(arguments, others, strict=False)  # what is left out is the default
+    return all(
+        a.shape == b.shape
+        and np.abs(a.data - b.data).max(initial=0) <= ALIKE * np.abs(b.data).max(initial=0)
+        for a, b in both
+        if isinstance(a, Tensor) and isinstance(b, Tensor)
+    )
 
 
 @cache
