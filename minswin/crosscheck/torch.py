@@ -74,7 +74,7 @@ def check(
     grad: gradients too   dialect_of_names: whose names the module's weights have, if it is not
     recognised and is not in the map   seconds: of CPU time for the search of the cause
     every: tell of all tensors   settings: of create_model, such as img_size
-    Raises ValueError where a parameter of the module gets no weight.
+    Raises ValueError where the module has no parameters, or one of them gets no weight.
     """
     build = builder(model, settings)
     ours = build(np.float32)
@@ -116,6 +116,8 @@ class _Weights:
         self.ours, self.whose = ours, whose
         self.none_of_ours: Lines = []  # as the map says it: these were put in, so they are right
         learnt = [n for n, _ in module.named_parameters()]
+        if not learnt:
+            raise ValueError(f"check: {type(module).__name__} has no parameters to put weights in")
         named = weight_names(lines, state)
         self.named = {n: t for n, t in named.items() if t in learnt}
         self.back = {t: n for n, t in self.named.items()}

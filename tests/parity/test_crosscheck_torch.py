@@ -234,3 +234,8 @@ def test_what_lets_no_gradient_through_has_none() -> None:
         "cotangent/other",
         "cotangent/output",
     }
+
+
+def test_a_module_without_parameters_is_refused() -> None:
+    with pytest.raises(ValueError, match="check: Identity has no parameters"):
+        check(torch.nn.Identity(), model="vit_tiny")
