@@ -413,9 +413,11 @@ def test_a_second_edit_is_tried_on_top_of_what_is_right_but_for_a_number() -> No
     noise = [theirs + draw.standard_normal(50) / 2 for _ in range(20)]
     search = Search.__new__(Search)
     search.site = SimpleNamespace(theirs=theirs)
-    edits = [SimpleNamespace(cost=i, text=i) for i in range(21)]
-    search.tried = dict(enumerate(zip(edits, [*noise, 9 * theirs], strict=True)))
-    nearest = search.nearest()
+    edits = [SimpleNamespace(cost=i, text=i) for i in range(22)]
+    huge = np.full(50, 1e200)  # its square is no number
+    search.tried = dict(enumerate(zip(edits, [*noise, 9 * theirs, huge], strict=True)))
+    with np.errstate(all="raise", under="ignore"):
+        nearest = search.nearest()
     assert edits[20] in nearest[NEAREST:] and len(nearest) == NEAREST + SCALED
 
 

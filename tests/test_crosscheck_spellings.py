@@ -19,6 +19,9 @@ from minswin.crosscheck.diagnose import diagnose
 from minswin.crosscheck.edits.classics import _function
 from minswin.crosscheck.edits.spellings import SPELLINGS
 from minswin.crosscheck.edits.texts import Edit, Text
+from minswin.crosscheck.ground import Ground
+from minswin.crosscheck.search import Clock, Search
+from minswin.crosscheck.site import sites_of
 from tests import score
 
 PAIRS = [(name, written) for name, several in SPELLINGS.items() for written in several]
@@ -139,3 +142,20 @@ def test_one_edit_of_another_spelling_is_named(name: str, old: str, new: str) ->
     found = diagnose(truth, compare(truth, wrong.arrays["float32"]))
     assert found is not None and found.named
     assert found.causes[0].edit.text.written is written
+
+
+def test_a_spelling_that_gives_something_else_here_is_left_out(monkeypatch: Any) -> None:
+    """As regions by slices do where one axis is not shifted."""
+
+    def wrong(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        *lead, N, channels = qkv.shape
+        axes = (len(lead) + 1, *range(len(lead)), len(lead) + 2, len(lead), len(lead) + 3)
+        return tuple(qkv.reshape(*lead, N, 3, heads, channels // 3 // heads).transpose(*axes))[::-1]
+
+    truth, name = score.truth("square"), "layers.0.blocks.1.attn.proj"
+    have = {n: x for n, x in truth.arrays["float32"].items() if n in (name, "image")}
+    search = Search(sites_of(Ground(truth, have), name)[0], 2.0**-24, Clock(20))
+    own = [t for t in search.site.texts if t.name == "composites.split_heads"]
+    (right,) = SPELLINGS["composites.split_heads"]
+    monkeypatch.setitem(SPELLINGS, "composites.split_heads", [wrong, right])
+    assert [t.written for t in search.other_spellings(own)] == [right]

@@ -19,7 +19,6 @@ import numpy as np
 from minswin.crosscheck.bounds import KINDS
 from minswin.crosscheck.doubts import role_of
 from minswin.crosscheck.edits.moves import along_images
-from minswin.crosscheck.edits.spellings import spellings_of
 from minswin.crosscheck.edits.spots import watch
 from minswin.crosscheck.edits.texts import Edit
 from minswin.crosscheck.findings import (
@@ -42,7 +41,7 @@ from minswin.crosscheck.number import beside, numbers, on_top
 from minswin.crosscheck.observations import dropped
 from minswin.crosscheck.precision import SINGLE
 from minswin.crosscheck.recording import GIVEN
-from minswin.crosscheck.search import Answer, Clock, Search, Tell
+from minswin.crosscheck.search import OTHERWISE, Answer, Clock, Search, Tell
 from minswin.crosscheck.site import Site, sites_of
 from minswin.crosscheck.slopes import of_a_derivative
 from minswin.crosscheck.training import of_training
@@ -312,9 +311,11 @@ class _Value:
             search = Search(site, self.u, self.clock, self.tell)
             images = len(self.truth.steps["image"].value)
             edits: list[Edit] = []
-            for texts in (site.texts, *([t] for own in site.texts for t in spellings_of(own))):
+            for texts in (site.texts, *([t] for t in search.other_spellings(site.texts))):
                 values = watch(texts, lambda s=site: s.run(whole=True))  # type: ignore[misc]
-                edits += along_images(texts, values, images)
+                for edit in along_images(texts, values, images):
+                    edit.words += OTHERWISE if edit.text.written is not edit.text.function else ""
+                    edits.append(edit)
             found = found or search.run(edits, "edits")
             self.tried += search.count
         return found

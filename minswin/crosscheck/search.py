@@ -41,6 +41,7 @@ FAR = 0.05  # of what ours is off: an edit that is farther from theirs does not 
 WORSE = 64  # times: how much larger than ours the rounding of an edited text may count
 # they build nothing that a port has
 ASIDE = ("registry", "initialize", "arguments", ".base", "building", "parameters")
+OTHERWISE = ", where it is spelled otherwise"  # words of an edit
 NEAREST = 8  # single edits on top of which a second one is tried
 SCALED = 4  # more, whose direction is nearest
 LIKELY = 3  # the rank up to which an edit is one of two
@@ -279,18 +280,21 @@ class Search:
             edit.rank += 0.2 * edit.text.name.startswith("reference")
         return sorted((e for e in edits if e.rank <= most), key=lambda e: e.cost)
 
+    def other_spellings(self, texts: Iterable[Text]) -> list[Text]:
+        """Those spellings of these texts that give here what ours give."""
+        spelled = (t for text in texts for t in spellings_of(text))
+        values = ((t, self.value(Edit(t, [], "", 0))) for t in spelled)
+        return [t for t, v in values if v is not None and self._is_right(v)]
+
     def spelled_otherwise(self, *, backward: bool = False) -> list[Edit]:
-        """Edits of other spellings of the texts that matter, where those give what ours give."""
-        texts = [t for text in self.matter for t in spellings_of(text)]
-        values = ((t, self.value(Edit(t, [], "", 0))) for t in texts)
-        same = [t for t, v in values if v is not None and self._is_right(v)]
+        """Edits of other spellings of the texts that matter."""
         edits = [
             e
-            for t in same  # one after the other: two may be of one function
+            for t in self.other_spellings(self.matter)  # one by one: two may be of one function
             for e in edits_that_run(self.site, [t], LIKELY, backward=backward, of_arrays=False)
         ]
         for edit in edits:
-            edit.words += ", where it is spelled otherwise"
+            edit.words += OTHERWISE
             edit.rank += 0.5
         return sorted(edits, key=lambda e: e.cost)
 
@@ -374,9 +378,10 @@ class Search:
         size = rms(theirs) or 1.0
 
         def apart(value: Array, scaled: bool) -> float:
-            square = float((value * value).sum())
-            number = float((value * theirs).sum()) / square if scaled and square else 1.0
-            return round(rms(number * value - theirs) / size, 9)
+            with np.errstate(over="ignore", invalid="ignore"):  # an edit may give any numbers
+                square = float((value * value).sum())
+                number = float((value * theirs).sum()) / square if scaled and square else 1.0
+                return round(rms(number * value - theirs) / size, 9)
 
         by_cost = sorted(self.tried.values(), key=lambda t: t[0].cost)
         chosen: list[tuple[Any, Array]] = []
