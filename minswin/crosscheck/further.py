@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from minswin.crosscheck.findings import Comparison, Diagnosis, Finding
 from minswin.crosscheck.folder import AFTER, COTANGENT, LOSSES
-from minswin.crosscheck.layouts import NOTE
+from minswin.crosscheck.layouts import NOTE, windows_of
 from minswin.crosscheck.observations import REORDERED
 from minswin.crosscheck.recording import Step
 
@@ -36,7 +36,8 @@ def further_on(
         for one in (comparison, *_behind(comparison)):
             if (found := diagnosed(one, KNOWN)).named:
                 return _of_the_first(first, found)
-        if math.prod(first.shape) == first.step.value.size:
+        in_windows = first.name in windows_of(steps)  # of a padded map
+        if in_windows or math.prod(first.shape) == first.step.value.size:
             later = _later(comparison, diagnosed)
         # else of too many tokens, or too few, nothing behind is what it should be
     if later.named:
