@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -67,15 +66,14 @@ def conforms(
         (answers / probe["name"]).mkdir(parents=True)
         for name, array in zip(probe["outputs"], arrays.values(), strict=True):
             np.save(answers / probe["name"] / f"{name}.npy", array)
-    command = ["conform", "--files", str(answers), "--only", *only]
-    return cli.main([*command, "--junit", str(answers.parent / "verdicts.xml")])
+    return cli.main(["conform", "--files", str(answers), "--only", *only])
 
 
-def test_the_kit_finds_nothing_wrong_with_the_engine(probes, tmp_path) -> None:
+def test_the_kit_finds_nothing_wrong_with_the_engine(probes, tmp_path, capsys) -> None:
     assert conforms(probes, tmp_path / "answers") == 0
-    verdicts = ElementTree.parse(tmp_path / "verdicts.xml").getroot()
-    assert len(list(verdicts.iter("testcase"))) == len(probes[1]) > 60
-    assert not list(verdicts.iter("skipped"))  # none of them is left without an answer
+    count = len(probes[1])
+    assert count > 60
+    assert f"{count} probes: {count} passed, 0 differ, 0 refused, 0" in capsys.readouterr().out
 
 
 # What a port gets wrong: whose probes find it, the right line of the engine, and a wrong one.
