@@ -126,7 +126,7 @@ NINTH: list[Mistake] = [
                "            block.positions = pos_embed if block is not self.blocks[0] else 0"),
         Change(f"{VIT}:Block.forward", "x = x + self.drop_path1(",
                "x = x + self.positions\n    x = x + self.drop_path1(")),
-        r"pos"),
+        r"pos", known=False),
     # output · (1 − output)
     one("ViT", "the gradient of a softmax is its diagonal alone", "deeplearning4j/libnd4j#440",
         ATTENTION, "attn = attn.softmax(dim=-1)",
